@@ -1,0 +1,53 @@
+"""Puts it together: collects parameters, starts once, starts again at a reload, stops.
+
+The state is here, in a module that Kamailio does not execute again at a reload (it does so with the script only).
+"""
+
+from __future__ import annotations
+
+from typing import Any, Optional
+
+from kemi import definitions, lifecycle
+from kemi.errors import ConfigError
+from kemi.instance import Instance
+from kemi.server import core, log, native, stop
+from kemi.spec import Settings, Value
+
+_collected = Settings()
+_running: Optional[Instance] = None
+
+
+def modparam(module: str, name: str, value: Value) -> None:
+    """One parameter, for the next `mod_init`. Raises ConfigError."""
+    _collected.set(module, name, value)
+
+
+def mod_init(handler: Any, definitions_file: str | None, native_functions: native.Functions) -> Any:
+    """Start, or take new parameters when started already. Returns the handler for app_python3."""
+    global _collected, _running
+    settings, _collected = _collected, Settings()
+    if handler is None:
+        if definitions_file is None:
+            raise ConfigError("no queues are defined: set MQUEUE_KEMI_CFG to a file of modparam lines")
+        definitions.read(definitions_file, settings)
+        handler = native.Handler(native_functions)
+    if _running is None:
+        uid, gid = core.run_as()
+        _running = lifecycle.start(settings, uid, gid, log.notice)
+        stop.at_destroy(_stop)
+    else:
+        lifecycle.reload(_running, settings, log.notice)
+    return handler
+
+
+def _stop() -> None:
+    """End what this process started; in a process forked from that one, nothing."""
+    global _running
+    instance, _running = _running, None
+    if instance is not None and instance.is_owner():
+        lifecycle.stop(instance)
+
+
+def stop_now() -> None:
+    """For a process that is no Kamailio, and for tests: what the server does when it ends."""
+    _stop()

@@ -1,0 +1,43 @@
+"""What can go wrong, as exceptions that say what to change.
+
+Only misuse and broken things raise. Expected outcomes (the queue is empty, full, there is no memory) are values. Only
+`mqueue_kemi.py` and `kemi/server/` turn either into Kamailio's integer codes.
+"""
+
+from __future__ import annotations
+
+
+class MqueueError(Exception):
+    """Base of every error of this package."""
+
+
+class ConfigError(MqueueError, ValueError):
+    """A parameter is wrong. The text names the parameter, what was given, and what is allowed."""
+
+
+class ItemError(MqueueError, TypeError):
+    """A key or value is neither str nor bytes."""
+
+
+class UnknownQueue(MqueueError, LookupError):
+    """No queue of that name in this instance."""
+
+
+class InstanceInUse(MqueueError, RuntimeError):
+    """The instance belongs to another process that lives, or cannot be proved dead."""
+
+
+class SegmentError(MqueueError, RuntimeError):
+    """A shared-memory segment cannot be used: foreign, truncated, or damaged. It is left as it was."""
+
+
+class SegmentMissing(SegmentError):
+    """There is no segment of that name."""
+
+
+class NoMemory(MqueueError, MemoryError):
+    """Shared memory could not be reserved: /dev/shm is full, or a limit is reached."""
+
+
+class LockTimeout(MqueueError, TimeoutError):
+    """The queue's lock could not be had within lock_timeout."""

@@ -1,0 +1,163 @@
+"""The queues of one Kamailio: make, find again, define, look up.
+
+Lives once in each process; forked workers inherit it. A reload changes it in place, because the lookup table is shared
+with `mqueue_kemi`.
+"""
+
+from __future__ import annotations
+
+import glob
+import os
+
+from kemi.errors import InstanceInUse, SegmentError
+from kemi.owner import Owner, this_process
+from kemi.queue import layout
+from kemi.queue.queue import Queue
+from kemi.queue.registry import Registry
+from kemi.queue.segment import SHM_DIR, Segment, path_of, segment_name
+from kemi.spec import QueueSpec, Settings, default_max_memory
+
+# Name → queue of the instance that this process serves. One object for the life of the process.
+queues: dict[str, Queue] = {}
+
+_ADDRESS_SPACE = 1 << 45  # bytes of windows together; a process has 47 bits
+_LINK_REACH = 1 << 35  # what a 32-bit link in units of 8 bytes can name
+
+
+class Instance:
+    """The queues of one server, in the process that owns them or in one forked from it."""
+
+    def __init__(self, settings: Settings, registry: Registry, owner: Owner, uid: int, gid: int) -> None:
+        self.name = settings.instance
+        self.settings = settings
+        self.registry = registry
+        self.owner = owner
+        self._uid = uid
+        self._gid = gid
+
+    @classmethod
+    def open(cls, settings: Settings, uid: int = -1, gid: int = -1) -> Instance:
+        """Make the instance, or take it over from a server that died. Raises InstanceInUse.
+
+        uid, gid: the user and group that the server will run as, who get the segments; -1 for those of this process.
+        """
+        owner = this_process()
+        gid = settings.group if settings.group >= 0 else gid
+        limit = settings.max_memory or default_max_memory(SHM_DIR)
+        try:
+            registry = Registry.create(settings.instance, owner, limit, settings.lock_timeout, settings.mode, uid, gid)
+        except FileExistsError:
+            registry = Registry.attach(settings.instance, settings.lock_timeout)
+            _check_user(registry.segment, uid)
+            registry.claim(owner, limit)
+        instance = cls(settings, registry, owner, uid, gid)
+        instance._remove_drafts()
+        return instance
+
+    def is_owner(self) -> bool:
+        """Is this the process that made the instance, not one forked from it?"""
+        return os.getpid() == self.owner.pid
+
+    # --- queues -----------------------------------------------------------------------------------------------------
+
+    def define(self, spec: QueueSpec) -> tuple[Queue, int]:
+        """Make a queue, or take over what a dead server left of it. Returns it, and how many items it held."""
+        try:
+            queue, items = self._create(spec), 0
+        except FileExistsError:
+            queue, items = self._take_over(spec)
+        queues[spec.name] = queue
+        return queue, items
+
+    def join(self, spec: QueueSpec) -> Queue:
+        """Reload: use a queue that another process of this server may have made, or make it."""
+        try:
+            queue = self._create(spec)
+        except FileExistsError:
+            queue = Queue.attach(self.name, spec.name, self.registry, self.settings.lock_timeout)
+        queues[spec.name] = queue
+        return queue
+
+    def _create(self, spec: QueueSpec, draft: bool = False) -> Queue:
+        window = min(self.registry.max_memory, _ADDRESS_SPACE // max(1, len(self.settings.queues)))
+        return Queue.create(
+            self.name,
+            spec.name,
+            window=max(layout.CHUNK, min(window, _LINK_REACH // 2) if spec.addmode else window),
+            addmode=spec.addmode,
+            size_limit=spec.size,
+            byte_limit=spec.maxbytes,
+            registry=self.registry,
+            owner=self.owner,
+            lock_timeout=self.settings.lock_timeout,
+            mode=self.settings.mode,
+            uid=self._uid,
+            gid=self._gid,
+            draft=draft,
+        )
+
+    def _take_over(self, spec: QueueSpec) -> tuple[Queue, int]:
+        queue = Queue.attach(self.name, spec.name, self.registry, self.settings.lock_timeout)
+        _check_user(queue.segment, self._uid)
+        present = queue.owner()
+        if present != self.owner and not present.is_dead():
+            raise InstanceInUse(
+                f"queue {spec.name!r} in use by pid {present.pid} ({path_of(segment_name(self.name, spec.name))}): "
+                'stop that server, or take another modparam("mqueue", "instance", "...")'
+            )
+        items = queue.adopt(self.owner)
+        if queue.addmode != spec.addmode:
+            queue = self._convert(queue, spec)
+        queue.set_limits(spec.size, spec.maxbytes)
+        return queue, items
+
+    def _convert(self, old: Queue, spec: QueueSpec) -> Queue:
+        """The same items in a queue of another addmode, which then takes the old one's name in one step."""
+        new = self._create(spec._replace(size=0, maxbytes=0), draft=True)
+        try:
+            for record in old.records():
+                new.append_record(record)
+            new.publish(self.name)
+        except BaseException:
+            new.remove()
+            raise
+        old.remove()
+        return new
+
+    def _remove_drafts(self) -> None:
+        """Segments that a process was making when it was killed. Only the owner of an instance makes any."""
+        for path in [*_files(self.name, "~*"), *_files(self.name, ".*~*")]:
+            os.unlink(path)
+
+    def left_over(self) -> list[str]:
+        """Files of queues of this instance that are not defined any more."""
+        defined = {path_of(segment_name(self.name, name)) for name in queues}
+        return sorted(path for path in _files(self.name, ".*") if path not in defined)
+
+    def close(self) -> None:
+        """End the instance: take all its names away."""
+        for queue in list(queues.values()):
+            queue.remove()
+        queues.clear()
+        self.registry.segment.unlink()
+
+    def undo(self) -> None:
+        """A start that failed: take away what holds nothing, leave what holds items."""
+        for queue in list(queues.values()):
+            if not len(queue):
+                queue.remove()
+        queues.clear()
+        self.registry.segment.unlink()
+
+
+def _check_user(segment: Segment, uid: int) -> None:
+    """Take over only what root, this user, or the server's user made: anyone may put a file in /dev/shm."""
+    if segment.user() not in (0, os.geteuid(), uid):
+        raise SegmentError(
+            f"{path_of(segment.name)} belongs to user {segment.user()}, who may not own queues of this server; "
+            "it is left as it is, remove it if it should not be there"
+        )
+
+
+def _files(instance: str, pattern: str) -> list[str]:
+    return glob.glob(glob.escape(path_of(segment_name(instance))) + pattern)

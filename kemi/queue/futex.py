@@ -1,0 +1,65 @@
+"""Sleep until another process changes a 32-bit word; wake who sleeps on one.
+
+The futex is a shared one (not PRIVATE): the kernel finds sleepers by the page behind the address, so each process may
+have the segment mapped elsewhere. glibc's condition variables would do the same, but a waiter that is killed breaks
+them; here it is simply gone.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import platform
+import time
+from typing import Any
+
+_SYSCALL_NUMBERS = {
+    "x86_64": 202,
+    "aarch64": 98,
+    "riscv64": 98,
+    "loongarch64": 98,
+    "i686": 240,
+    "i386": 240,
+    "armv7l": 240,
+    "armv6l": 240,
+    "ppc64le": 221,
+    "ppc64": 221,
+    "s390x": 238,
+}
+_NUMBER = _SYSCALL_NUMBERS.get(platform.machine())
+_WAIT, _WAKE = 0, 1
+_POLL = 0.02  # seconds between looks on an architecture whose number is not known
+
+
+class _TimeSpec(ctypes.Structure):
+    _fields_ = [("seconds", ctypes.c_long), ("nanoseconds", ctypes.c_long)]
+
+
+# CDLL, because it lets other threads run meanwhile.
+_syscall = ctypes.CDLL(None, use_errno=True).syscall
+_syscall.restype = ctypes.c_long
+_syscall.argtypes = [ctypes.c_long, ctypes.c_void_p, ctypes.c_int, ctypes.c_uint32, ctypes.c_void_p]
+
+
+def wait(word: Any, expected: int, timeout: float) -> None:
+    """Sleep while `word` (a C object) is `expected`, at most `timeout` seconds.
+
+    Returns when woken, when the word was different already, at the timeout, at a signal, or for no reason. The caller
+    looks again in any case.
+    """
+    if _NUMBER is None:
+        time.sleep(min(timeout, _POLL))
+        return
+    seconds = int(timeout)
+    span = _TimeSpec(seconds, int((timeout - seconds) * 1e9))
+    _syscall(_NUMBER, ctypes.addressof(word), _WAIT, expected, ctypes.addressof(span))
+
+
+def wake(word: Any, count: int = 1) -> int:
+    """Wake up to `count` sleepers; returns how many were woken."""
+    if _NUMBER is None:
+        return 0
+    woken: int = _syscall(_NUMBER, ctypes.addressof(word), _WAKE, count, None)
+    if woken < 0:
+        raise OSError(ctypes.get_errno(), os.strerror(ctypes.get_errno()))
+    return woken

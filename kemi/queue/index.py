@@ -1,0 +1,158 @@
+"""The key index of addmode 1 and 2: from a key to the one record that has it, whatever the depth.
+
+A hash table in the segment by linear hashing: buckets lie in chunks of their own, found through a directory in front
+of chunk 0; one more add splits one more bucket, one more removal joins two, so that no add ever rebuilds a table. A
+bucket is the offset of a record, and records of one bucket are chained through their `link`.
+
+The hash is keyed with a secret of the segment: callers choose keys, and must not choose which of them collide.
+
+Called with the queue's lock held. Nothing here is committed: after a kill, `rebuild` makes it anew from the records.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from hashlib import blake2b
+from typing import Any
+
+from kemi.queue.chunks import Chunks
+from kemi.queue.layout import (
+    BUCKETS_PER_CHUNK,
+    CHUNK,
+    DIRECTORY_ENTRIES,
+    R_LINK,
+    W_BUCKETS,
+    W_BUCKETS_AT,
+    W_SEED,
+)
+
+_MAX_BUCKETS = DIRECTORY_ENTRIES * BUCKETS_PER_CHUNK
+_JOINS = 4  # buckets joined per removal: enough to shrink faster than a drain removes
+
+
+class Index:
+    """The index of one segment. `key_at(record offset)` reads a key from the ring."""
+
+    def __init__(self, buffer: Any, words: Any, halves: Any, chunks: Chunks, key_at: Callable[[int], bytes]) -> None:
+        self._bytes = buffer
+        self._words = words
+        self._halves = halves
+        self._chunks = chunks
+        self._key_at = key_at
+        self._directory = words[W_BUCKETS_AT] >> 3
+        self._secret = bytes(buffer[W_SEED * 8 : W_SEED * 8 + 16])
+
+    def format(self) -> bool:
+        """Make an empty index. False if there is no memory."""
+        self._words[W_BUCKETS] = 0
+        return self._open_chunk(0)
+
+    def _open_chunk(self, number: int) -> bool:
+        """Add chunk `number` to the directory, its buckets empty."""
+        chunk = self._chunks.take()
+        if not chunk:
+            return False
+        self._bytes[chunk : chunk + CHUNK] = bytes(CHUNK)
+        self._words[self._directory + number] = chunk
+        if not number:
+            self._words[W_BUCKETS] = BUCKETS_PER_CHUNK
+        return True
+
+    def hash(self, key: bytes) -> int:
+        """64 bits that nobody outside can foresee."""
+        return int.from_bytes(blake2b(key, digest_size=8, key=self._secret).digest(), "little")
+
+    def _bucket(self, hashed: int) -> int:
+        """Index, in words, of the bucket for a hash."""
+        count = self._words[W_BUCKETS]
+        size = 1 << count.bit_length() - 1
+        number = hashed & (2 * size - 1)
+        return self._word(number if number < count else number & (size - 1))
+
+    def _word(self, number: int) -> int:
+        chunk: int = self._words[self._directory + number // BUCKETS_PER_CHUNK]
+        return (chunk >> 3) + number % BUCKETS_PER_CHUNK
+
+    def _next(self, record: int) -> int:
+        return int(self._halves[(record >> 2) + R_LINK]) << 3
+
+    def _set_next(self, record: int, following: int) -> None:
+        self._halves[(record >> 2) + R_LINK] = following >> 3
+
+    def find(self, hashed: int, key: bytes) -> int:
+        """Offset of the record with this key; 0 if there is none."""
+        record: int = self._words[self._bucket(hashed)]
+        while record and self._key_at(record) != key:
+            record = self._next(record)
+        return record
+
+    def insert(self, hashed: int, record: int, items: int) -> None:
+        """A record that is not there yet. `items`: how many the index holds with it."""
+        self._push(self._bucket(hashed), record)
+        if items > self._words[W_BUCKETS]:
+            self._split()
+
+    def remove(self, hashed: int, record: int, items: int) -> None:
+        """A record that is there. `items`: how many the index holds without it."""
+        self._replace(hashed, record, self._next(record))
+        for _ in range(_JOINS):
+            count = self._words[W_BUCKETS]
+            if count <= BUCKETS_PER_CHUNK or items * 4 > count:
+                break
+            self._join()
+
+    def move(self, hashed: int, record: int, moved: int) -> None:
+        """The bytes of a record are at another place now."""
+        self._set_next(moved, self._next(record))
+        self._replace(hashed, record, moved)
+
+    def _replace(self, hashed: int, record: int, other: int) -> None:
+        """Let what leads to `record` lead to `other`."""
+        word = self._bucket(hashed)
+        at = self._words[word]
+        if at == record:
+            self._words[word] = other
+            return
+        while at:
+            following = self._next(at)
+            if following == record:
+                self._set_next(at, other)
+                return
+            at = following
+        raise LookupError(f"the record at {record} is not in the key index")
+
+    def _push(self, word: int, record: int) -> None:
+        self._set_next(record, self._words[word])
+        self._words[word] = record
+
+    def _split(self) -> None:
+        """One more bucket: divide the one whose turn it is."""
+        count = self._words[W_BUCKETS]
+        if count >= _MAX_BUCKETS:
+            return  # chains grow instead
+        if not count % BUCKETS_PER_CHUNK and not self._open_chunk(count // BUCKETS_PER_CHUNK):
+            return
+        size = 1 << count.bit_length() - 1
+        old, new = self._word(count - size), self._word(count)
+        self._words[W_BUCKETS] = count + 1
+        record = self._words[old]
+        self._words[old] = self._words[new] = 0
+        while record:
+            following = self._next(record)
+            self._push(self._bucket(self.hash(self._key_at(record))), record)
+            record = following
+
+    def _join(self) -> None:
+        """One bucket less: put the last one's records where they were before its split."""
+        last = self._words[W_BUCKETS] - 1
+        size = 1 << last.bit_length() - 1
+        source, target = self._word(last), self._word(last - size)
+        record = self._words[source]
+        self._words[source] = 0
+        self._words[W_BUCKETS] = last
+        while record:
+            following = self._next(record)
+            self._push(target, record)
+            record = following
+        if not last % BUCKETS_PER_CHUNK:
+            self._chunks.give(self._words[self._directory + last // BUCKETS_PER_CHUNK])

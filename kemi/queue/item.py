@@ -1,0 +1,106 @@
+"""Items and the bytes of their records.
+
+str crosses as UTF-8. Bytes that were not UTF-8 reach Python as lone surrogates U+DC80..U+DCFF (`surrogateescape`) and
+become the same bytes again. A str with any other lone surrogates, which no bytes stand for, is kept with
+`surrogatepass`, and a flag in the record says so: every str comes back as it went in.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from kemi.errors import ItemError
+from kemi.queue.layout import KEY_PASS, LENGTH_MASK, RECORD, RECORD_HEAD, VALUE_PASS
+
+
+class Item:
+    """What was fetched: a key and a value, and when they were added."""
+
+    __slots__ = ("_record",)
+
+    def __init__(self, record: bytes) -> None:
+        self._record = record
+
+    @property
+    def key(self) -> str:
+        """The key as str; bytes that are not UTF-8 as surrogates (`surrogateescape`)."""
+        return key_of(self._record)
+
+    @property
+    def value(self) -> str:
+        """The value, as `key`."""
+        return value_of(self._record)
+
+    @property
+    def key_bytes(self) -> bytes:
+        """The key as it lies in shared memory."""
+        return self._record[RECORD_HEAD : RECORD_HEAD + RECORD.unpack_from(self._record)[1]]
+
+    @property
+    def value_bytes(self) -> bytes:
+        """The value as it lies in shared memory."""
+        _, key_length, value_length, _, _ = RECORD.unpack_from(self._record)
+        start = RECORD_HEAD + key_length
+        return self._record[start : start + (value_length & LENGTH_MASK)]
+
+    @property
+    def added(self) -> float:
+        """When it was added, seconds since the epoch."""
+        added: float = RECORD.unpack_from(self._record)[4]
+        return added
+
+    def __eq__(self, other: object) -> bool:
+        if not isinstance(other, Item):
+            return NotImplemented
+        return (self.key_bytes, self.value_bytes) == (other.key_bytes, other.value_bytes)
+
+    def __hash__(self) -> int:
+        return hash((self.key_bytes, self.value_bytes))
+
+    def __iter__(self) -> Iterator[str]:
+        """So that `key, value = item` reads well."""
+        return iter((self.key, self.value))
+
+    def __repr__(self) -> str:
+        return f"Item(key={self.key!r}, value={self.value!r}, added={self.added!r})"
+
+
+def key_of(record: bytes) -> str:
+    """The key in a record, as str."""
+    _, length, flags, _, _ = RECORD.unpack_from(record)
+    return _decode(record[RECORD_HEAD : RECORD_HEAD + length], flags & KEY_PASS)
+
+
+def value_of(record: bytes) -> str:
+    """The value in a record, as str."""
+    _, key_length, length, _, _ = RECORD.unpack_from(record)
+    start = RECORD_HEAD + key_length
+    return _decode(record[start : start + (length & LENGTH_MASK)], length & VALUE_PASS)
+
+
+def _decode(data: bytes, passed: int) -> str:
+    try:
+        return data.decode()
+    except UnicodeDecodeError:
+        return data.decode("utf-8", "surrogatepass" if passed else "surrogateescape")
+
+
+def encode(key: str | bytes, value: str | bytes) -> tuple[bytes, bytes, int]:
+    """Key, value and flags, for whatever `str.encode` alone does not take. Raises ItemError for other types."""
+    key_bytes, key_pass = _encode("key", key)
+    value_bytes, value_pass = _encode("value", value)
+    return key_bytes, value_bytes, (KEY_PASS if key_pass else 0) | (VALUE_PASS if value_pass else 0)
+
+
+def _encode(what: str, text: object) -> tuple[bytes, bool]:
+    if isinstance(text, (bytes, bytearray, memoryview)):
+        return bytes(text), False
+    if not isinstance(text, str):
+        raise ItemError(f"{what} must be str or bytes, not {type(text).__name__}")
+    try:
+        data = text.encode("utf-8", "surrogateescape")
+        if data.decode("utf-8", "surrogateescape") == text:
+            return data, False
+    except UnicodeEncodeError:
+        pass
+    return text.encode("utf-8", "surrogatepass"), True

@@ -1,0 +1,294 @@
+"""A ring whose keys are unique: addmode 1 keeps the oldest item of a key, addmode 2 the newest.
+
+The same stream as `ring`, with the key index beside it. addmode 2 takes items out of the middle: such a record is
+marked dead where it lies. A chunk with nothing alive leaves the chain at once, and two neighbours that are nearly
+empty become one, so that a key that is never fetched cannot make the others' dead records pile up behind it.
+
+`live` of a chunk counts the bytes of live records in it; a record that goes on in the next chunk counts in both for
+what lies there. A dead record never goes on in the next chunk: it is divided when it dies.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from kemi.errors import NoMemory
+from kemi.queue.chunks import Memory
+from kemi.queue.index import Index
+from kemi.queue.layout import (
+    CHUNK_FIRST,
+    CHUNK_HEAD,
+    CHUNK_LIVE,
+    CHUNK_MASK,
+    CHUNK_PREVIOUS,
+    CHUNK_ROOM,
+    DEAD,
+    R_KEY_LENGTH,
+    RECORD,
+    RECORD_HEAD,
+    STEP_MASK,
+    W_ADDMODE,
+    W_CHUNKS,
+    W_HEAD,
+    W_LIVE,
+    W_REMOVED,
+    W_REPLACED,
+    W_TAIL,
+)
+from kemi.queue.ring import ADDED, FULL, KEPT, Ring
+
+KEEP_OLDEST, KEEP_NEWEST = 1, 2
+# Two neighbours with no more alive than this become one chunk. It bounds what one add may have to copy, and with it
+# the memory: on average a chunk is at least half as full as this.
+_MERGE_AT = CHUNK_ROOM // 4
+
+
+class KeyedRing(Ring):
+    """A ring that holds each key once."""
+
+    def __init__(self, buffer: Any, words: Any, halves: Any, memory: Memory) -> None:
+        super().__init__(buffer, words, halves, memory)
+        self._index = Index(buffer, words, halves, self.chunks, self._key_at)
+        self._mode: int = words[W_ADDMODE]
+
+    def format(self) -> bool:
+        return super().format() and self._index.format()
+
+    def used_bytes(self) -> int:
+        return int(self._words[W_LIVE])
+
+    # --- append and pop ---------------------------------------------------------------------------------------------
+
+    def append(self, record: bytes, step: int) -> int:
+        return self._append_key(record, step, 0)
+
+    def append_within(self, record: bytes, step: int, limit: int) -> int:
+        return self._append_key(record, step, limit)
+
+    def _append_key(self, record: bytes, step: int, limit: int) -> int:
+        key = record[RECORD_HEAD : RECORD_HEAD + RECORD.unpack_from(record)[R_KEY_LENGTH]]
+        hashed = self._index.hash(key)
+        old = self._index.find(hashed, key)
+        if old and self._mode == KEEP_OLDEST:
+            return KEPT
+        if limit and self._words[W_LIVE] + step - (self._halves[old >> 2] if old else 0) > limit:
+            return FULL
+        tail: int = self._words[W_TAIL]
+        outcome = super().append(record, step)
+        if outcome == ADDED:
+            at = self._started_at(tail)
+            self._count(at, step, 1)
+            # The new one first: a kill in between leaves both, and `recover` knows which of them goes.
+            if old:
+                self._index.remove(hashed, old, len(self))
+            self._index.insert(hashed, at, len(self))
+            if old:
+                self._words[W_REPLACED] += 1
+                self._bury(old)
+        return outcome
+
+    def _started_at(self, tail: int) -> int:
+        """Where the record begins that was appended when TAIL stood at `tail`."""
+        chunk = tail & ~CHUNK_MASK
+        if (tail | CHUNK_MASK) + 1 - tail >= RECORD_HEAD:
+            self._note_first(tail)
+            return tail
+        self._note_first(tail)  # the dead record that fills the chunk's end
+        at = self.next_chunk(chunk) + CHUNK_HEAD
+        self._note_first(at)
+        return at
+
+    def _note_first(self, at: int) -> None:
+        word = ((at & ~CHUNK_MASK) >> 3) + CHUNK_FIRST
+        if not self._words[word]:
+            self._words[word] = at
+
+    def pop(self) -> bytes | None:
+        self._skip_dead()
+        head: int = self._words[W_HEAD]
+        if head == self._words[W_TAIL]:
+            return None
+        self._index.remove(self._index.hash(self._key_at(head)), head, len(self) - 1)
+        self._count(head, self._halves[head >> 2], -1)
+        return super().pop()
+
+    def _skip_dead(self) -> None:
+        words = self._words
+        while words[W_HEAD] != words[W_TAIL]:
+            step = self._halves[words[W_HEAD] >> 2]
+            if not step & DEAD:
+                return
+            self._leave(words[W_HEAD], step & STEP_MASK)
+
+    def _key_at(self, at: int) -> bytes:
+        length = self._halves[(at >> 2) + R_KEY_LENGTH]
+        start = at + RECORD_HEAD
+        if start + length <= at | CHUNK_MASK:
+            return bytes(self._bytes[start : start + length])
+        return self.read(at, RECORD_HEAD + length)[RECORD_HEAD:]
+
+    # --- what is alive where ----------------------------------------------------------------------------------------
+
+    def _count(self, at: int, step: int, sign: int) -> list[int]:
+        """Count a record in (sign 1) or out (-1) of `live`; returns the chunks in which it has bytes."""
+        self._words[W_LIVE] += sign * step
+        touched = []
+        chunk = at & ~CHUNK_MASK
+        room = (at | CHUNK_MASK) + 1 - at
+        while True:
+            part = min(step, room)
+            self._words[(chunk >> 3) + CHUNK_LIVE] += sign * part
+            touched.append(chunk)
+            step -= part
+            if not step:
+                return touched
+            chunk, room = self.next_chunk(chunk), CHUNK_ROOM
+
+    def _live(self, chunk: int) -> int:
+        return int(self._words[(chunk >> 3) + CHUNK_LIVE])
+
+    def _bury(self, at: int) -> None:
+        """Take a record out of the middle; the index does not know it any more."""
+        step = self._halves[at >> 2]
+        self._mark_dead(at, step)
+        self._words[W_REMOVED] += 1
+        for chunk in self._count(at, step, -1):
+            if self.chunks.holds(chunk):  # a merge may have taken it already
+                self._tidy(chunk)
+
+    def _mark_dead(self, at: int, step: int) -> None:
+        """Make a record dead, one dead record for each chunk it has bytes in."""
+        self._halves[at >> 2] = DEAD | step  # commit
+        room = (at | CHUNK_MASK) + 1 - at
+        if step <= room:
+            return
+        chunk, rest = at & ~CHUNK_MASK, step - room
+        while rest:
+            chunk = self.next_chunk(chunk)
+            part = min(rest, CHUNK_ROOM)
+            self._halves[(chunk + CHUNK_HEAD) >> 2] = DEAD | part
+            self._words[(chunk >> 3) + CHUNK_FIRST] = chunk + CHUNK_HEAD
+            rest -= part
+        # Until now the first part led over the others, so at any moment the steps end at the same place.
+        self._halves[at >> 2] = DEAD | room
+
+    # --- chunks that became empty -----------------------------------------------------------------------------------
+
+    def _tidy(self, chunk: int) -> None:
+        """Take an empty chunk out of the chain, or merge a nearly empty one with a neighbour."""
+        head, tail = self._words[W_HEAD] & ~CHUNK_MASK, self._words[W_TAIL] & ~CHUNK_MASK
+        if chunk == tail:
+            return
+        if chunk == head:
+            self._skip_dead()
+            head = self._words[W_HEAD] & ~CHUNK_MASK
+            if chunk != head:
+                return
+        elif not self._live(chunk):
+            before: int = self._words[(chunk >> 3) + CHUNK_PREVIOUS]
+            self._link(before, self.next_chunk(chunk))  # commit
+            self._words[W_CHUNKS] -= 1
+            self.chunks.give(chunk)
+            chunk = before
+        if not self._merge(chunk) and chunk != head:
+            self._merge(self._words[(chunk >> 3) + CHUNK_PREVIOUS])
+
+    def _merge(self, first: int) -> bool:
+        """Copy what is alive in a chunk and in the next one to a new chunk, which takes their place."""
+        second = self.next_chunk(first)
+        live = self._live(first) + self._live(second)
+        if second == self._words[W_TAIL] & ~CHUNK_MASK or live > _MERGE_AT:
+            return False
+        fresh = self.chunks.take()
+        if not fresh:
+            return False
+        self._start_chunk(fresh, 0)
+        moved = self._copy_live(first, second, fresh)
+        self._words[(fresh >> 3) + CHUNK_LIVE] = live
+        for old, new in moved:
+            self._index.move(self._index.hash(self._key_at(old)), old, new)
+        self._link(fresh, self.next_chunk(second))
+        if first == self._words[W_HEAD] & ~CHUNK_MASK:
+            self._words[W_HEAD] = fresh + CHUNK_HEAD  # commit
+        else:
+            self._link(self._words[(first >> 3) + CHUNK_PREVIOUS], fresh)  # commit
+        self._words[W_CHUNKS] -= 1
+        self.chunks.give(second)
+        self.chunks.give(first)
+        return True
+
+    def _copy_live(self, first: int, second: int, fresh: int) -> list[tuple[int, int]]:
+        """Fill `fresh` with the live bytes of two neighbours; returns where each record was and is.
+
+        What came from the chunk before stays at the beginning, what goes on in the chunk behind stays at the end; a
+        dead record fills the gap between.
+        """
+        head = self._words[W_HEAD]
+        is_head = first == head & ~CHUNK_MASK
+        at: int = head if is_head else self._words[(first >> 3) + CHUNK_FIRST]
+        to = fresh + CHUNK_HEAD
+        if not is_head:
+            to = self._put(to, self._bytes[first + CHUNK_HEAD : at])
+        self._words[(fresh >> 3) + CHUNK_FIRST] = to
+        moved: list[tuple[int, int]] = []
+        end = (fresh | CHUNK_MASK) + 1
+        while at & ~CHUNK_MASK in (first, second):
+            step = self._halves[at >> 2]
+            after, passed = self.follow(at, step & STEP_MASK)
+            if not step & DEAD:
+                inside = (at | CHUNK_MASK) + 1 - at + (CHUNK_ROOM if first in passed else 0)
+                if second in passed and step > inside:  # it goes on behind
+                    end -= inside
+                    self._put(end, self.read(at, inside))
+                    moved.append((at, end))
+                else:
+                    moved.append((at, to))
+                    to = self._put(to, self.read(at, step))
+            at = after
+        if to < end:
+            self._halves[to >> 2] = DEAD | (end - to)
+        return moved
+
+    def _put(self, to: int, data: bytes) -> int:
+        self._bytes[to : to + len(data)] = data
+        return to + len(data)
+
+    # --- recovery ---------------------------------------------------------------------------------------------------
+
+    def recover(self) -> None:
+        self._walk()
+        self._bury_twins()
+        super().recover()
+        self._words[W_LIVE] = 0
+        at, tail = self._words[W_HEAD], self._words[W_TAIL]
+        previous = 0
+        for chunk in self._walk().chunks:
+            word = chunk >> 3
+            self._words[word + CHUNK_PREVIOUS] = previous
+            self._words[word + CHUNK_LIVE] = self._words[word + CHUNK_FIRST] = 0
+            previous = chunk
+        if not self._index.format():
+            raise NoMemory("no memory to build the key index anew: make room in shared memory")
+        items = 0
+        while at != tail:
+            step = self._halves[at >> 2]
+            self._note_first(at)
+            if not step & DEAD:
+                items += 1
+                self._count(at, step, 1)
+                self._index.insert(self._index.hash(self._key_at(at)), at, items)
+            at, _ = self.follow(at, step & STEP_MASK)
+
+    def _bury_twins(self) -> None:
+        """Two records of one key: a replacement that was not finished."""
+        seen: dict[bytes, int] = {}
+        for at in self.scan():
+            key = self._key_at(at)
+            twin = seen.get(key)
+            if twin is None:
+                seen[key] = at
+            elif self._mode == KEEP_OLDEST:
+                self._mark_dead(at, self._halves[at >> 2])
+            else:
+                self._mark_dead(twin, self._halves[twin >> 2])
+                seen[key] = at

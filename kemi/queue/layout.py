@@ -1,0 +1,148 @@
+"""The byte format of a segment: offsets and structs, no behaviour.
+
+    0        4096        +chunk map      +bucket directory        CHUNK-aligned
+    +--------+-----------+---------------+------------------------+---------+---------+----
+    | header | chunk map | directory     | (a hole, never used)   | chunk 0 | chunk 1 | ...
+    +--------+-----------+---------------+------------------------+---------+---------+----
+      words    1 byte      8 bytes for     keyed queues only         reserved on demand
+      lock     a chunk     256 KiB of
+                           buckets
+
+A chunk of the stream starts with a small head, then records follow one another. The payload of a record may go on in
+the next chunk (the one that `CHUNK_NEXT` names); its head never does.
+
+    chunk:   next u64 | previous u64 | live u64 | first u64 | records ...
+    record:  step u32 | key length u32 | value length u32 | link u32 | added f64 | key | value | (padding to 8)
+
+`step` is the distance to the next record, a multiple of 8; its bit 31 marks a dead record, of which only `step` means
+anything. Bits 30 and 31 of the value's length tell how key and value were encoded (see `kemi.queue.item`). `link`
+chains the records of one bucket in a keyed queue, in units of 8 bytes.
+
+Cursors are byte offsets in the segment. They are never at a chunk's end: a record that ends just there leaves the
+cursor at the beginning of the next chunk. So head == tail means empty, and nothing else does.
+
+All numbers are in the machine's own byte order; the ABI text in the header keeps others out. Any change here raises
+VERSION.
+"""
+
+from __future__ import annotations
+
+import os
+import platform
+import struct
+import sys
+
+MAGIC = b"mqkemi-q"
+INSTANCE_MAGIC = b"mqkemi-i"
+VERSION = 1
+
+PAGE = 4096
+CHUNK = 1 << 18
+CHUNK_MASK = CHUNK - 1
+
+# --- header ---------------------------------------------------------------------------------------------------------
+
+PREFIX = struct.Struct("=8sII32s")  # magic, version, (free), ABI text: what a foreign segment fails at
+PREFIX_ABI_OFFSET = 16
+
+# 64-bit words of the header, by index. The first group is written once, before the segment gets its name.
+W_CREATED = 6  # time of creation in ns: tells one life of a name from the next
+W_WINDOW = 7  # bytes that the segment may grow to
+W_DATA = 8  # offset of chunk 0
+W_BUCKETS_AT = 9  # offset of the bucket directory, 0 when the queue has no key index
+W_ADDMODE = 10
+W_SLOT = 11  # the queue's line in the instance's table of memory
+W_SEED = 12  # two words: secret of the key index's hash
+W_OWNER = 14  # three words: pid, start, namespace
+# Limits, changed under the lock.
+W_SIZE_LIMIT = 17  # items, 0 = none
+W_BYTE_LIMIT = 18  # bytes, 0 = none
+# Under the lock, by every add and fetch.
+W_HEAD = 32
+W_TAIL = 33
+W_ADDED = 34
+W_REMOVED = 35
+W_WATCH = 36  # not 0 when an add has more to do than to append, see WATCH_*
+W_SIGNAL = 37  # the futex word, 32 bits
+W_CHUNKS = 38  # chunks in the stream
+W_SPARE = 39  # chunks that are reserved and not in use
+W_LIVE = 40  # bytes of live records, keyed queues only
+W_BUCKETS = 41  # buckets in use, keyed queues only
+# Statistics.
+W_HIGH = 48
+W_DROPPED = 49
+W_REPLACED = 50
+W_REFUSED = 51
+W_RECOVERED = 52
+
+WATCH_LIMITS = 1  # a limit is set
+WATCH_CLOSED = 2  # unlinked by its owner: nothing may be added any more
+WATCH_SLEEPER = 4  # one for each process that waits
+
+# Which mutex is in use. A mutex that became unrecoverable is replaced by the next one, never initialised again: who
+# still waits on the old one is told so by the kernel and looks here.
+W_MUTEX = 63
+MUTEX_AT = 1024
+MUTEX_STRIDE = 64
+MUTEX_COUNT = 16
+
+HEADER_WORDS = 64
+
+# --- chunks ---------------------------------------------------------------------------------------------------------
+
+CHUNK_ABSENT, CHUNK_FREE, CHUNK_USED = 0, 1, 2  # in the chunk map
+
+CHUNK_NEXT = 0  # words of a chunk's head
+CHUNK_PREVIOUS = 1
+CHUNK_LIVE = 2  # bytes of live records, keyed queues only
+CHUNK_FIRST = 3  # offset of the first record that starts here, 0 = none; keyed queues only
+CHUNK_HEAD = 32
+CHUNK_ROOM = CHUNK - CHUNK_HEAD
+
+# --- records --------------------------------------------------------------------------------------------------------
+
+RECORD = struct.Struct("=IIIId")
+RECORD_HEAD = RECORD.size
+R_KEY_LENGTH, R_VALUE_LENGTH, R_LINK = 1, 2, 3  # 32-bit words after `step`
+DEAD = 1 << 31
+STEP_MASK = DEAD - 1
+MAX_STEP = 1 << 30
+VALUE_PASS = 1 << 31
+KEY_PASS = 1 << 30
+LENGTH_MASK = KEY_PASS - 1
+
+# --- key index ------------------------------------------------------------------------------------------------------
+
+BUCKETS_PER_CHUNK = CHUNK // 8
+DIRECTORY_ENTRIES = 1024
+
+# --- the instance's own segment -------------------------------------------------------------------------------------
+
+W_MAX_MEMORY = 17  # bytes that its queues may hold together
+TABLE_AT = PAGE
+TABLE_ENTRIES = 4096
+INSTANCE_BYTES = TABLE_AT + TABLE_ENTRIES * 8
+
+
+def abi() -> bytes:
+    """What must be the same in all processes that share a mutex: architecture, word size, byte order, C library."""
+    try:
+        libc = (os.confstr("CS_GNU_LIBC_VERSION") or "libc").split()[0]
+    except (ValueError, OSError):
+        libc = "libc"
+    return f"{platform.machine()}-{struct.calcsize('P') * 8}{sys.byteorder[0]}-{libc}".encode()[:32]
+
+
+def map_bytes(window: int) -> int:
+    """Length of the chunk map for a segment that may grow to `window` bytes, in whole pages."""
+    return -(-window // CHUNK // PAGE) * PAGE
+
+
+def fixed_bytes(window: int, keyed: bool) -> int:
+    """Length of all that lies before the chunks."""
+    return PAGE + map_bytes(window) + (DIRECTORY_ENTRIES * 8 if keyed else 0)
+
+
+def data_offset(window: int, keyed: bool) -> int:
+    """Offset of chunk 0."""
+    return -(-fixed_bytes(window, keyed) // CHUNK) * CHUNK

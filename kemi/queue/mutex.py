@@ -1,0 +1,205 @@
+"""The one lock between processes: a robust pthread mutex that lies in the segment.
+
+Lock contract: `take` it, `unlock` it in a `finally`; `unlock` by a thread that does not hold it does nothing. When its
+holder was killed, the next `take` calls `repair` before it returns.
+
+`trylock` and `unlock` are plain C calls that keep the GIL (PyDLL): uncontended, that is half the price. Only the wait
+for a lock that another process holds lets other threads run.
+
+If repair fails, the lock is given back unrepaired. The kernel's rule then makes that mutex unusable for all
+(ENOTRECOVERABLE), and everybody comes to `_replace`: repair is tried again, and only when it succeeds does the next
+mutex of the header become the one in use. So nobody ever works on what could not be repaired.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import errno
+import fcntl
+import os
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from kemi.errors import LockTimeout, SegmentError
+from kemi.queue import layout
+from kemi.queue.segment import Segment, path_of
+
+_PROCESS_SHARED = 1
+_ROBUST = 1
+_ERRORCHECK = 2  # so that a second lock by its holder is an error, not a wait for itself
+_SPINS = 40  # tries before sleeping: a holder is done within a microsecond, a sleep costs fifty
+
+_fast = ctypes.PyDLL(None)
+_slow = ctypes.CDLL(None)
+trylock: Callable[[Any], int] = _fast.pthread_mutex_trylock
+unlock: Callable[[Any], int] = _fast.pthread_mutex_unlock
+_consistent = _fast.pthread_mutex_consistent
+_clocklock = getattr(_slow, "pthread_mutex_clocklock", None)
+
+
+class _TimeSpec(ctypes.Structure):
+    _fields_ = [("seconds", ctypes.c_long), ("nanoseconds", ctypes.c_long)]
+
+
+def _lock_until(reference: Any, deadline: float) -> int:
+    """Wait for a mutex until `deadline` on the monotonic clock; 0 or an error number."""
+    if _clocklock is not None:
+        moment = _TimeSpec(int(deadline), int(deadline % 1 * 1e9))
+        return int(_clocklock(reference, time.CLOCK_MONOTONIC, ctypes.byref(moment)))
+    # An older C library waits by the wall clock only, which may be set meanwhile.
+    wall = time.time() + deadline - time.monotonic()
+    return int(_slow.pthread_mutex_timedlock(reference, ctypes.byref(_TimeSpec(int(wall), int(wall % 1 * 1e9)))))
+
+
+def initialise(segment: Segment, number: int) -> None:
+    """Make mutex `number` of a segment's header."""
+    attributes = ctypes.create_string_buffer(64)
+    _fast.pthread_mutexattr_init(attributes)
+    _fast.pthread_mutexattr_setpshared(attributes, _PROCESS_SHARED)
+    _fast.pthread_mutexattr_settype(attributes, _ERRORCHECK)
+    code = _fast.pthread_mutexattr_setrobust(attributes, _ROBUST)
+    code = code or _fast.pthread_mutex_init(_reference(segment, number), attributes)
+    _fast.pthread_mutexattr_destroy(attributes)
+    if code:
+        raise OSError(code, f"no robust mutex on this system: {os.strerror(code)}")
+
+
+def _reference(segment: Segment, number: int) -> Any:
+    """What ctypes passes fastest: a reference made once."""
+    at = layout.MUTEX_AT + number * layout.MUTEX_STRIDE
+    return ctypes.byref(segment.reference(at, layout.MUTEX_STRIDE))
+
+
+class Mutex:
+    """The lock of one segment, as this process uses it.
+
+    ref: what to pass to `trylock` and `unlock`. A hot path calls these itself:
+
+        try:
+            if code := trylock(mutex.ref):
+                mutex.take_slowly(code)
+            ...
+        finally:
+            unlock(mutex.ref)
+    """
+
+    def __init__(self, segment: Segment, timeout: float, repair: Callable[[], None], progress: Callable[[], int]) -> None:
+        """timeout: seconds that `take` waits at most. repair: called with the lock held. progress: any number that
+        changes when the holder gets on with its work."""
+        self._segment = segment
+        self._repair = repair
+        self._progress = progress
+        self._stuck_at: int | None = None
+        self.timeout = timeout
+        self._number = segment.words[layout.W_MUTEX]
+        self.ref = _reference(segment, self._number)
+
+    def take(self) -> None:
+        """Lock, or raise LockTimeout."""
+        if code := trylock(self.ref):
+            self.take_slowly(code)
+
+    def __enter__(self) -> None:
+        try:
+            self.take()
+        except BaseException:
+            unlock(self.ref)  # a signal's exception may have come after the lock was had
+            raise
+
+    def __exit__(self, *_: object) -> None:
+        unlock(self.ref)
+
+    def is_mine(self) -> bool:
+        """Does the calling thread hold the lock?"""
+        code = _lock_until(self.ref, 0.0)
+        if code == 0:
+            unlock(self.ref)
+        return code == errno.EDEADLK
+
+    def take_slowly(self, code: int) -> None:
+        """Go on after `trylock` returned `code`: wait, repair, replace. Returns with the lock held, or raises."""
+        spins = _SPINS
+        deadline = time.monotonic() + self._patience()
+        while code:
+            if code == errno.EOWNERDEAD:
+                self._repair_or_poison()
+                return
+            if code == errno.ENOTRECOVERABLE:
+                self._replace()
+                return
+            if code == errno.EBUSY and spins:
+                spins -= 1
+                code = trylock(self.ref)
+            elif code == errno.EBUSY:
+                code = _lock_until(self.ref, deadline)
+            elif code == errno.ETIMEDOUT:
+                self._stuck_at = self._progress()
+                raise LockTimeout(
+                    f"{self._segment.name}: lock not had within {self.timeout:g} s: its holder is stopped or very slow"
+                )
+            elif code == errno.EDEADLK:
+                raise LockTimeout(f"{self._segment.name}: this thread holds the lock already (called from a signal handler?)")
+            else:
+                raise SegmentError(f"{path_of(self._segment.name)}: the lock in it is damaged ({os.strerror(code)})")
+
+    def _patience(self) -> float:
+        """How long to wait. Who waited in vain, and sees that nothing has moved since, does not wait that long again:
+        a holder that was stopped must not cost a SIP worker `timeout` for every message."""
+        if self._stuck_at is None:
+            return self.timeout
+        if self._stuck_at == self._progress():
+            return self.timeout / 20
+        self._stuck_at = None
+        return self.timeout
+
+    def _repair_or_poison(self) -> None:
+        try:
+            self._repair()
+        except BaseException:
+            unlock(self.ref)  # not made consistent: from now on ENOTRECOVERABLE
+            raise
+        _consistent(self.ref)
+
+    def _replace(self) -> None:
+        """Put the next mutex in place of one that is beyond repair, once, by whoever comes first."""
+        words = self._segment.words
+        with _exclusive(self._segment, self.timeout):
+            if words[layout.W_MUTEX] == self._number:
+                number = self._number + 1
+                if number >= layout.MUTEX_COUNT:
+                    raise SegmentError(
+                        f"{path_of(self._segment.name)}: its lock was lost {number} times; stop what uses it and start anew"
+                    )
+                initialise(self._segment, number)
+                fresh = _reference(self._segment, number)
+                trylock(fresh)  # nobody else knows it yet
+                try:
+                    self._repair()
+                    words[layout.W_MUTEX] = number
+                finally:
+                    unlock(fresh)
+        self._number = words[layout.W_MUTEX]
+        self.ref = _reference(self._segment, self._number)
+        self.take()
+
+
+@contextmanager
+def _exclusive(segment: Segment, timeout: float) -> Iterator[None]:
+    """Exclusion that does not need the mutex: a lock on a freshly opened file, which ends with the process."""
+    # By /proc, because the name may be gone; opened anew, because a lock on an inherited descriptor is shared.
+    own = os.open(f"/proc/self/fd/{segment.fd}", os.O_RDWR | os.O_CLOEXEC)
+    try:
+        deadline = time.monotonic() + timeout
+        while True:
+            try:
+                fcntl.flock(own, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                break
+            except BlockingIOError:
+                if time.monotonic() > deadline:
+                    raise LockTimeout(f"{segment.name}: another process is repairing the lock") from None
+            time.sleep(0.005)
+        yield
+    finally:
+        os.close(own)

@@ -1,0 +1,451 @@
+"""One queue: a ring, its lock, its limits, and waiting.
+
+Lock contract: `add` and `pop` spell out what `with self._mutex` means, because a context manager costs a third of
+their time. Encode before the lock, log and wake after it. What an exception leaves half done under the lock (a signal
+handler may raise anywhere) is put right by the same `recover` that follows a kill.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from types import TracebackType
+from typing import Any, NamedTuple
+
+from kemi.errors import LockTimeout, MqueueError, NoMemory, SegmentError
+from kemi.owner import Owner, this_process
+from kemi.queue import futex, header, layout
+from kemi.queue.item import Item, encode
+from kemi.queue.keyed import KeyedRing
+from kemi.queue.layout import (
+    MAX_STEP,
+    RECORD,
+    W_HEAD,
+    W_SIGNAL,
+    W_TAIL,
+    W_WATCH,
+    WATCH_CLOSED,
+    WATCH_LIMITS,
+    WATCH_SLEEPER,
+)
+from kemi.queue.memory import InstanceMemory
+from kemi.queue.mutex import Mutex, trylock, unlock
+from kemi.queue.registry import Registry
+from kemi.queue.ring import ADDED, FULL, KEPT, NO_MEMORY, TOO_LARGE, DamagedRing, Ring
+from kemi.queue.segment import Segment, path_of, segment_name
+
+CLOSED = 6  # what became of an add, beside the outcomes of the ring
+
+REASONS = {
+    NO_MEMORY: "no memory: /dev/shm or max_memory is full",
+    TOO_LARGE: "the item is too large",
+    FULL: "maxbytes of the queue is reached",
+    CLOSED: "the queue was closed by its server",
+}
+
+_RECHECK = 1.0  # seconds: who was killed between its add and its signal woke nobody
+_DROPS = 64  # items thrown away by one add at most, when the size limit was lowered
+
+_pack = RECORD.pack
+_now = time.time
+
+
+class Stats(NamedTuple):
+    """What a queue did since it was made, and what it holds."""
+
+    size: int  # items
+    bytes: int  # of all records, with 24 bytes and padding for each
+    memory: int  # bytes of shared memory
+    added: int
+    fetched: int
+    dropped: int  # the oldest, when size was exceeded
+    replaced: int  # by a newer one of the same key (addmode 2)
+    refused: int  # for lack of memory, over maxbytes, or too large
+    recovered: int  # times that a process died in the middle of its work here
+    high_water: int  # most items at a time
+    size_limit: int  # 0 = none
+    byte_limit: int  # 0 = none
+    addmode: int
+    oldest: float | None  # when the oldest item was added, seconds since the epoch
+
+
+class Queue:
+    """A queue in shared memory, as this process uses it. Safe with threads and across fork."""
+
+    def __init__(self, name: str, segment: Segment, registry: Registry | None, lock_timeout: float = 1.0) -> None:
+        self.name = name
+        self.segment = segment
+        self._registry = registry
+        words = self._words = segment.words
+        self.addmode: int = words[layout.W_ADDMODE]
+        kind = KeyedRing if self.addmode else Ring
+        memory = InstanceMemory(segment, registry)
+        self._ring: Ring = kind(segment.bytes, words, segment.halves, memory)
+        self._append = self._ring.append
+        self._pop = self._ring.pop
+        self._signal = segment.reference(W_SIGNAL * 8, 4)
+        self._mutex = Mutex(segment, lock_timeout, self._repair, self._progress)
+
+    # --- life -------------------------------------------------------------------------------------------------------
+
+    @classmethod
+    def create(
+        cls,
+        instance: str,
+        name: str,
+        *,
+        window: int,
+        addmode: int = 0,
+        size_limit: int = 0,
+        byte_limit: int = 0,
+        registry: Registry | None = None,
+        owner: Owner | None = None,
+        lock_timeout: float = 1.0,
+        mode: int = 0o600,
+        uid: int = -1,
+        gid: int = -1,
+        draft: bool = False,
+    ) -> Queue:
+        """Make a queue. Raises FileExistsError when its segment exists, NoMemory when there is no room.
+
+        window: bytes that it may grow to. size_limit, byte_limit: see `set_limits`. draft: to be filled before it
+        gets its name with `publish`.
+        """
+        keyed = addmode != 0
+        window = layout.data_offset(window, keyed) + -(-window // layout.CHUNK) * layout.CHUNK
+        fixed = layout.fixed_bytes(window, keyed)
+        full_name = segment_name(instance, name) + ("~draft" if draft else "")
+        line = registry.open_line(fixed) if registry else 0
+
+        def fill(segment: Segment) -> None:
+            header.write_queue(segment, owner or this_process(), addmode, line)
+            queue = cls(name, segment, registry, lock_timeout)
+            if not queue._ring.format():
+                raise NoMemory(
+                    f"{path_of(full_name)}: no memory for the first {layout.CHUNK} bytes of the queue: make room in "
+                    '/dev/shm, or raise modparam("mqueue", "max_memory", ...)'
+                )
+            queue._store_limits(size_limit, byte_limit)
+
+        try:
+            segment = Segment.create(full_name, fixed, window, fill, mode=mode, uid=uid, gid=gid)
+        except BaseException:
+            if registry:
+                registry.set_line(line, 0)
+            raise
+        return cls(name, segment, registry, lock_timeout)
+
+    @classmethod
+    def attach(cls, instance: str, name: str, registry: Registry | None = None, lock_timeout: float = 1.0) -> Queue:
+        """Use a queue that exists. Raises SegmentMissing, SegmentError."""
+        segment = Segment.attach(segment_name(instance, name), header.checker(layout.MAGIC, "queue"))
+        return cls(name, segment, registry, lock_timeout)
+
+    def adopt(self, owner: Owner) -> int:
+        """Take over from an owner that is dead: repair, and become its owner. Returns the number of items."""
+        words = self._words
+        if self._registry:
+            words[layout.W_SLOT] = self._registry.open_line(self.segment.size())
+        with self._mutex:
+            words[W_WATCH] &= WATCH_LIMITS
+            self._repair()
+            header.set_owner(self.segment, owner)
+        return len(self._ring)
+
+    def publish(self, instance: str) -> None:
+        """Give a draft its name, in place of the queue that has it."""
+        self.segment.rename(segment_name(instance, self.name))
+
+    def records(self) -> Iterator[bytes]:
+        """All records in order, while nobody else uses the queue."""
+        return map(self._ring.record_at, self._ring.scan())
+
+    def append_record(self, record: bytes) -> None:
+        """Append a record as it came from `records`. Raises NoMemory."""
+        with self._mutex:
+            outcome = self._append(record, len(record))
+        if outcome > KEPT:
+            raise NoMemory(f"{path_of(self.segment.name)}: {REASONS[outcome]}")
+
+    def owner(self) -> Owner:
+        """The process that made the queue, or took it over from a dead one."""
+        return header.owner_of(self.segment)
+
+    def set_limits(self, size_limit: int, byte_limit: int) -> None:
+        """size_limit: items, the oldest goes when it is exceeded. byte_limit: bytes of records, an add beyond it is
+        refused. 0 is no limit. Nothing is thrown away before the next add."""
+        with self._mutex:
+            self._store_limits(size_limit, byte_limit)
+
+    def _store_limits(self, size_limit: int, byte_limit: int) -> None:
+        words = self._words
+        words[layout.W_SIZE_LIMIT] = size_limit
+        words[layout.W_BYTE_LIMIT] = byte_limit
+        words[W_WATCH] = words[W_WATCH] & ~WATCH_LIMITS | (WATCH_LIMITS if size_limit or byte_limit else 0)
+
+    def remove(self) -> None:
+        """End the queue for all processes: refuse adds, wake who waits, take its name and its line away."""
+        try:
+            with self._mutex:
+                self._words[W_WATCH] |= WATCH_CLOSED
+                self._raise_signal()
+        finally:
+            self.segment.unlink()
+            if self._registry:
+                self._registry.set_line(self._words[layout.W_SLOT], 0)
+            self._wake_all()
+
+    def close(self) -> None:
+        """Let go of the queue in this process; a later call on it raises. The queue itself stays."""
+        if isinstance(self._mutex, _NoMutex):
+            return
+        with self._mutex:
+            self.segment.close()
+            self._mutex = _NoMutex(self.name)  # type: ignore[assignment]
+
+    def __enter__(self) -> Queue:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        self.close()
+
+    # --- the work ---------------------------------------------------------------------------------------------------
+
+    def add(self, key: str | bytes, value: str | bytes) -> int:
+        """Append an item. Returns ADDED, KEPT (addmode 1: the key is there), or what is in REASONS.
+
+        Raises ItemError for other types, LockTimeout, SegmentError.
+        """
+        try:
+            k = key.encode()  # type: ignore[union-attr]
+            v = value.encode()  # type: ignore[union-attr]
+            flags = 0
+        except (AttributeError, UnicodeEncodeError):
+            k, v, flags = encode(key, value)
+        step = len(k) + len(v) + 31 & -8
+        record = _pack(step, len(k), len(v) | flags, 0, _now()) + k + v if step <= MAX_STEP else b""
+        signal = False
+        try:
+            if code := trylock(self._mutex.ref):
+                self._mutex.take_slowly(code)
+            if self._words[W_WATCH]:
+                outcome, signal = self._add_watched(record, step)
+            else:
+                outcome = self._append(record, step)
+            if outcome > KEPT:
+                self._words[layout.W_REFUSED] += 1
+        except BaseException as error:
+            self._clean_up(error)
+            raise
+        finally:
+            unlock(self._mutex.ref)
+        if signal:
+            futex.wake(self._signal)
+        return outcome
+
+    def _add_watched(self, record: bytes, step: int) -> tuple[int, bool]:
+        """Append where there are limits to keep, or somebody to wake. Returns the outcome, and whether to wake one."""
+        words = self._words
+        watch = words[W_WATCH]
+        if watch & WATCH_CLOSED:
+            return CLOSED, False
+        byte_limit = words[layout.W_BYTE_LIMIT]
+        ring = self._ring
+        outcome = ring.append_within(record, step, byte_limit) if byte_limit else ring.append(record, step)
+        if outcome != ADDED:
+            return outcome, False
+        limit = words[layout.W_SIZE_LIMIT]
+        if limit:
+            excess = min(len(ring) - limit, _DROPS)
+            for _ in range(excess):
+                ring.drop()
+                words[layout.W_DROPPED] += 1
+        if watch < WATCH_SLEEPER:
+            return outcome, False
+        words[W_WATCH] -= WATCH_SLEEPER
+        self._raise_signal()
+        return outcome, True
+
+    def pop(self) -> bytes | None:
+        """Take the oldest item as its record (see `Item`); None if there is none."""
+        words = self._words
+        # Without the lock: HEAD is read before TAIL, which only moves away from it, so equal means empty at the first
+        # look. What was committed by a process killed since is not overlooked: the cursors are the commit.
+        if words[W_HEAD] == words[W_TAIL]:
+            return None
+        try:
+            if code := trylock(self._mutex.ref):
+                self._mutex.take_slowly(code)
+            return self._pop()
+        except BaseException as error:
+            self._clean_up(error)
+            raise
+        finally:
+            unlock(self._mutex.ref)
+
+    def pop_wait(self, timeout: float | None) -> bytes | None:
+        """`pop` that sleeps until there is an item, at most `timeout` seconds (None: for ever)."""
+        record = self.pop()
+        if record is not None or (timeout is not None and timeout <= 0):
+            return record
+        deadline = None if timeout is None else time.monotonic() + timeout
+        words = self._words
+        armed: int | None = None
+        try:
+            while True:
+                with self._mutex:
+                    record = self._pop()
+                    signal = words[W_SIGNAL]
+                    left = _RECHECK if deadline is None else deadline - time.monotonic()
+                    if record is not None or left <= 0:
+                        return record
+                    if words[W_WATCH] & WATCH_CLOSED:
+                        raise SegmentError(f"queue {self.name!r} was closed by its server")
+                    if armed != signal:
+                        words[W_WATCH] += WATCH_SLEEPER
+                        armed = signal
+                futex.wait(self._signal, signal, min(left, _RECHECK))
+        except DamagedRing as error:
+            raise self._damaged(error) from None
+        finally:
+            if armed is not None:
+                self._disarm(armed, passed_on=record is None)
+
+    def _disarm(self, armed: int, passed_on: bool) -> None:
+        """This process does not wait any more."""
+        signal = False
+        with self._mutex:
+            words = self._words
+            if words[W_SIGNAL] == armed:
+                # Nobody was signalled since, so the sleeper counted here is this one.
+                if words[W_WATCH] >= WATCH_SLEEPER:
+                    words[W_WATCH] -= WATCH_SLEEPER
+            elif passed_on and words[W_WATCH] >= WATCH_SLEEPER and words[W_HEAD] != words[W_TAIL]:
+                # The signal may have been for this one, which takes nothing: let another have it.
+                words[W_WATCH] -= WATCH_SLEEPER
+                self._raise_signal()
+                signal = True
+        if signal:
+            futex.wake(self._signal)
+
+    def fetch(self, timeout: float | None = 0.0) -> Item | None:
+        """Take the oldest item; wait for one at most `timeout` seconds (None: for ever). None when there is none."""
+        record = self.pop_wait(timeout)
+        return None if record is None else Item(record)
+
+    def consume(self) -> Iterator[Item]:
+        """Take items for ever, asleep while there are none."""
+        while True:
+            item = self.fetch(None)
+            if item is not None:
+                yield item
+
+    def peek(self, count: int = 1) -> list[Item]:
+        """The oldest `count` items, which stay."""
+        items: list[Item] = []
+        with self._mutex:
+            try:
+                for at in self._ring.scan():
+                    if len(items) >= count:
+                        break
+                    items.append(Item(self._ring.record_at(at)))
+            except DamagedRing as error:
+                raise self._damaged(error) from None
+        return items
+
+    def __len__(self) -> int:
+        """Items in the queue."""
+        words = self._words
+        size = len(self._ring)
+        if not size and words[W_HEAD] != words[W_TAIL]:
+            # Who added was killed before it counted. Taking the lock repairs that.
+            with self._mutex:
+                size = len(self._ring)
+        return size
+
+    def __bool__(self) -> bool:
+        return True  # an empty queue is still a queue
+
+    def stats(self) -> Stats:
+        """Counters and contents at one moment."""
+        words = self._words
+        with self._mutex:
+            size = len(self._ring)
+            oldest = next((Item(self._ring.record_at(at)).added for at in self._ring.scan()), None)
+            added, removed = words[layout.W_ADDED], words[layout.W_REMOVED]
+            dropped, replaced = words[layout.W_DROPPED], words[layout.W_REPLACED]
+            return Stats(
+                size=size,
+                bytes=self._ring.used_bytes(),
+                memory=self._ring.chunks.reserved(),
+                added=added,
+                fetched=removed - dropped - replaced,
+                dropped=dropped,
+                replaced=replaced,
+                refused=words[layout.W_REFUSED],
+                recovered=words[layout.W_RECOVERED],
+                high_water=max(words[layout.W_HIGH], size),
+                size_limit=words[layout.W_SIZE_LIMIT],
+                byte_limit=words[layout.W_BYTE_LIMIT],
+                addmode=self.addmode,
+                oldest=oldest,
+            )
+
+    # --- when something went wrong ----------------------------------------------------------------------------------
+
+    def _repair(self) -> None:
+        """Called with the lock held, when its last holder died with it."""
+        try:
+            self._ring.recover()
+        except DamagedRing as error:
+            raise self._damaged(error) from None
+        # The dead one may have died before it woke somebody.
+        self._raise_signal()
+        self._wake_all()
+
+    def _progress(self) -> int:
+        return int(self._words[layout.W_ADDED] + self._words[layout.W_REMOVED])
+
+    def _clean_up(self, error: BaseException) -> None:
+        """An exception in `add` or `pop`: leave nothing half done under the lock."""
+        if isinstance(error, (MqueueError, LockTimeout)) or not self._mutex.is_mine():
+            return
+        if isinstance(error, DamagedRing):
+            raise self._damaged(error) from None
+        self._ring.recover()
+
+    def _damaged(self, error: DamagedRing) -> SegmentError:
+        return SegmentError(
+            f"{path_of(self.segment.name)} is damaged: {error}; it is left as it is, save it for inspection or remove it"
+        )
+
+    def _raise_signal(self) -> None:
+        self._words[W_SIGNAL] = self._words[W_SIGNAL] + 1 & 0xFFFFFFFF
+
+    def _wake_all(self) -> None:
+        futex.wake(self._signal, (1 << 31) - 1)
+
+    def __repr__(self) -> str:
+        if isinstance(self._mutex, _NoMutex):
+            return f"<Queue {self.name!r} closed>"
+        return f"<Queue {self.name!r} size={len(self._ring)} addmode={self.addmode} pid={self.owner().pid}>"
+
+
+class _NoMutex:
+    """In place of the lock of a queue that was closed in this process."""
+
+    def __init__(self, name: str) -> None:
+        self._name = name
+
+    @property
+    def ref(self) -> Any:
+        raise ValueError(f"queue {self._name!r} is closed in this process")
+
+    def __enter__(self) -> None:
+        self.ref  # noqa: B018
+
+    def __exit__(self, *_: object) -> None:
+        pass
+
+    def is_mine(self) -> bool:
+        return False

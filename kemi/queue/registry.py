@@ -1,0 +1,108 @@
+"""The instance's own segment: which process it belongs to, and how much memory its queues hold together.
+
+One line of the table for each queue, written only under that queue's lock. So two queues that grow in the same moment
+may each see the other's old line; the limit can be passed by one chunk for each of them, not by more.
+"""
+
+from __future__ import annotations
+
+from kemi.errors import ConfigError, InstanceInUse
+from kemi.owner import Owner
+from kemi.queue import header, layout
+from kemi.queue.mutex import Mutex
+from kemi.queue.segment import Segment, path_of, segment_name
+
+_check = header.checker(layout.INSTANCE_MAGIC, "instance")
+
+
+class Registry:
+    """What the queues of one instance share."""
+
+    def __init__(self, segment: Segment, lock_timeout: float) -> None:
+        self.segment = segment
+        self._words = segment.words
+        table = layout.TABLE_AT // 8
+        self._table = segment.words[table : table + layout.TABLE_ENTRIES]
+        # Nothing to repair: each store is complete in itself.
+        self.lock = Mutex(segment, lock_timeout, lambda: None, lambda: 0)
+
+    @classmethod
+    def create(
+        cls, instance: str, owner: Owner, max_memory: int, lock_timeout: float, mode: int, uid: int, gid: int
+    ) -> Registry:
+        """Make the segment of a new instance. Raises FileExistsError when there is one."""
+
+        def fill(segment: Segment) -> None:
+            header.write(segment, layout.INSTANCE_MAGIC, owner)
+            segment.words[layout.W_MAX_MEMORY] = max_memory
+
+        size = layout.INSTANCE_BYTES
+        segment = Segment.create(segment_name(instance), size, size, fill, mode=mode, uid=uid, gid=gid)
+        return cls(segment, lock_timeout)
+
+    @classmethod
+    def attach(cls, instance: str, lock_timeout: float = 1.0) -> Registry:
+        """Map the segment of an instance that exists. Raises SegmentMissing, SegmentError."""
+        return cls(Segment.attach(segment_name(instance), _check), lock_timeout)
+
+    def owner(self) -> Owner:
+        """The process that made the instance, or took it over from a dead one."""
+        return header.owner_of(self.segment)
+
+    def claim(self, owner: Owner, max_memory: int) -> None:
+        """Take over from a dead owner. Raises InstanceInUse when it is not proved dead."""
+        with self.lock:
+            present = self.owner()
+            if not present.is_dead():
+                raise InstanceInUse(
+                    f"instance in use by pid {present.pid} ({path_of(self.segment.name)}): stop that server, or give "
+                    'this one another name with modparam("mqueue", "instance", "...")'
+                )
+            header.set_owner(self.segment, owner)
+            self._words[layout.W_MAX_MEMORY] = max_memory
+            # Each queue that is taken over opens a line anew; what is not taken over does not count.
+            for line in range(layout.TABLE_ENTRIES):
+                self._table[line] = 0
+
+    @property
+    def max_memory(self) -> int:
+        """Bytes that the queues may hold together."""
+        return int(self._words[layout.W_MAX_MEMORY])
+
+    def set_max_memory(self, limit: int) -> None:
+        """Change it. Queues that hold more keep what they have."""
+        self._words[layout.W_MAX_MEMORY] = limit
+
+    def memory(self) -> int:
+        """Bytes that the queues hold together."""
+        return sum(self._table)
+
+    def open_line(self, length: int) -> int:
+        """A line of the table for a queue that holds `length` bytes."""
+        with self.lock:
+            for number, held in enumerate(self._table):
+                if not held:
+                    self._table[number] = length
+                    return number
+        raise ConfigError(f"an instance can have {layout.TABLE_ENTRIES} queues at most")
+
+    def has_room(self) -> bool:
+        """Are all queues together within the limit?"""
+        return self.memory() <= self.max_memory
+
+    def grow(self, line: int, length: int) -> bool:
+        """A queue wants `length` bytes more. False if the limit does not allow it."""
+        # First the own line, then the sum, so that of two queues at the limit one at least sees the other.
+        self._table[line] += length
+        if self.has_room():
+            return True
+        self._table[line] -= length
+        return False
+
+    def shrink(self, line: int, length: int) -> None:
+        """A queue gave `length` bytes back."""
+        self._table[line] -= length
+
+    def set_line(self, line: int, length: int) -> None:
+        """A queue holds `length` bytes; 0 closes its line."""
+        self._table[line] = length

@@ -1,0 +1,249 @@
+"""Named shared memory that grows: create, attach, reserve, release, unlink.
+
+The only module that knows how a segment lives in the system, and the only home of two work-arounds:
+
+- The resource tracker must never start: it would be a child of Kamailio's main process, which then hangs at its stop.
+- A segment grows, and nothing of it may ever be mapped anew or moved while a process holds the lock that lies in it
+  (the kernel walks to that lock when the process is killed). So every process maps a window as large as the segment
+  may ever get, once. Address space costs nothing; memory is reserved with posix_fallocate before it is touched,
+  because a page that the file system cannot give is SIGBUS, not an error.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import errno
+import mmap
+import os
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from multiprocessing import resource_tracker
+from multiprocessing.shared_memory import SharedMemory
+from typing import Any
+from urllib.parse import quote
+
+from kemi.errors import ConfigError, NoMemory, SegmentError, SegmentMissing
+
+SHM_DIR = "/dev/shm"
+PREFIX = "mqk."
+_NAME_MAX = 255
+_LOOKS = 3
+_MAP_FIXED = 0x10
+_MAP_NORESERVE: int = getattr(mmap, "MAP_NORESERVE", 0)
+_MAP_FAILED = ctypes.c_void_p(-1).value
+
+_libc = ctypes.CDLL(None, use_errno=True)
+_libc.mmap.restype = ctypes.c_void_p
+_libc.mmap.argtypes = [ctypes.c_void_p, ctypes.c_size_t] + [ctypes.c_int] * 3 + [ctypes.c_long]
+
+_tracker_lock = threading.Lock()
+
+
+def segment_name(instance: str, queue: str | None = None) -> str:
+    """The name in /dev/shm of a queue, or of the instance itself. Percent-encoded, so that no name leaves the folder."""
+    parts = [instance] if queue is None else [instance, queue]
+    encoded = [_encode(part) for part in parts]
+    name = PREFIX + ".".join(encoded)
+    if len(name) > _NAME_MAX:
+        raise ConfigError(
+            f"name {parts[-1]!r} is too long: its file in {SHM_DIR} would have {len(name)} characters, "
+            f"at most {_NAME_MAX} are possible; take a shorter name"
+        )
+    return name
+
+
+def _encode(part: str) -> str:
+    # Dots divide the parts of a name, and a tilde marks a segment that is being made.
+    return quote(part, safe="", errors="surrogatepass").replace(".", "%2E").replace("~", "%7E")
+
+
+def path_of(name: str) -> str:
+    """The file that holds a segment."""
+    return os.path.join(SHM_DIR, name)
+
+
+@contextmanager
+def _no_tracker(name: str) -> Iterator[None]:
+    """Keep SharedMemory from telling the resource tracker about `name`; other names in other threads still go there."""
+    with _tracker_lock:
+        register = resource_tracker.register
+
+        def register_others(tracked: str, rtype: str) -> None:
+            if tracked.lstrip("/") != name:
+                register(tracked, rtype)
+
+        resource_tracker.register = register_others
+        try:
+            yield
+        finally:
+            resource_tracker.register = register
+
+
+def _reserve(fd: int, offset: int, length: int, name: str) -> None:
+    try:
+        os.posix_fallocate(fd, offset, length)
+    except OSError as error:
+        if error.errno in (errno.ENOSPC, errno.ENOMEM, errno.EDQUOT, errno.EFBIG):
+            raise NoMemory(f"{path_of(name)}: no memory left for {length} bytes: {SHM_DIR} is full") from None
+        raise
+
+
+class Segment:
+    """One segment, mapped for as long as this object lives.
+
+    `bytes`, `words` and `halves` are the same memory as bytes, as 64-bit and as 32-bit numbers. Only what was reserved
+    may be touched.
+    """
+
+    def __init__(self, shared: SharedMemory, window: int) -> None:
+        self._shared = shared
+        self.fd: int = shared._fd  # type: ignore[attr-defined]
+        self.name = shared.name.lstrip("/")
+        self.window = window
+        self.bytes = _map_window(self.fd, window, self.name)
+        view = memoryview(self.bytes)
+        self.words = view.cast("Q")
+        self.halves = view.cast("I")
+
+    @classmethod
+    def create(
+        cls,
+        name: str,
+        reserve: int,
+        window: int,
+        fill: Callable[[Segment], None],
+        *,
+        mode: int = 0o600,
+        uid: int = -1,
+        gid: int = -1,
+    ) -> Segment:
+        """Make a segment that appears under its name whole, or not at all.
+
+        `fill` writes the first `reserve` bytes; only then does the name exist. Raises FileExistsError when it exists
+        already, NoMemory when there is no room.
+        """
+        draft = f"{name[: _NAME_MAX - 24]}~{os.getpid()}"
+        with _no_tracker(draft):
+            try:
+                shared = SharedMemory(draft, create=True, size=reserve)
+            except FileExistsError:
+                # Ours by its pid, and this process makes one at a time: left by an earlier process of this pid.
+                os.unlink(path_of(draft))
+                shared = SharedMemory(draft, create=True, size=reserve)
+        try:
+            fd: int = shared._fd  # type: ignore[attr-defined]
+            _reserve(fd, 0, reserve, name)
+            segment = cls(shared, window)
+            fill(segment)
+            os.fchmod(fd, mode)
+            if uid != -1 or gid != -1:
+                os.fchown(fd, uid, gid)
+            segment.name = name
+            os.link(path_of(draft), path_of(name))
+        finally:
+            os.unlink(path_of(draft))
+        return segment
+
+    @classmethod
+    def attach(cls, name: str, window_of: Callable[[bytes, int, str], int]) -> Segment:
+        """Map a segment that exists.
+
+        `window_of(first bytes, size, name)` says how much to map, or raises SegmentError; it gets what was read, not
+        what was mapped, because a truncated segment must not be touched.
+        """
+        with _no_tracker(name):
+            try:
+                shared = SharedMemory(name)
+            except FileNotFoundError:
+                raise SegmentMissing(f"there is no {path_of(name)}") from None
+            except PermissionError:
+                raise SegmentError(
+                    f"{path_of(name)}: not allowed for user {os.geteuid()}; "
+                    'its server can allow a group with modparam("mqueue", "mode"/"group", ...)'
+                ) from None
+            except (ValueError, OSError) as error:
+                raise SegmentError(f"{path_of(name)}: cannot be opened as shared memory: {error}") from None
+        fd: int = shared._fd  # type: ignore[attr-defined]
+        for attempt in range(_LOOKS):
+            try:
+                window = window_of(os.pread(fd, 4096, 0), os.fstat(fd).st_size, name)
+                break
+            except SegmentError:
+                # Header and length are two looks; between them the segment may have grown or shrunk.
+                if attempt == _LOOKS - 1:
+                    raise
+                time.sleep(0.001)
+        return cls(shared, window)
+
+    def size(self) -> int:
+        """Length of the file, bytes."""
+        return os.fstat(self.fd).st_size
+
+    def reserve(self, offset: int, length: int) -> None:
+        """Make memory at offset usable. Raises NoMemory, and then nothing has changed."""
+        _reserve(self.fd, offset, length, self.name)
+
+    def release(self, offset: int, length: int) -> None:
+        """Give memory back to the system. It reads as zeros when it is reserved again."""
+        self.bytes.madvise(mmap.MADV_REMOVE, offset, length)
+
+    def truncate(self, length: int) -> None:
+        """Make the file shorter; nothing behind `length` may be in use."""
+        os.ftruncate(self.fd, length)
+
+    def reference(self, offset: int, length: int) -> Any:
+        """A C object on these bytes, for a call that wants their address. The mapping lives as long as it does."""
+        return (ctypes.c_char * length).from_buffer(self.bytes, offset)
+
+    def user(self) -> int:
+        """The user that the file belongs to."""
+        return os.fstat(self.fd).st_uid
+
+    def is_current(self) -> bool:
+        """Does the name still lead to this segment? No after an unlink, or when it was made anew."""
+        try:
+            there, ours = os.stat(path_of(self.name)), os.fstat(self.fd)
+        except FileNotFoundError:
+            return False
+        return (there.st_dev, there.st_ino) == (ours.st_dev, ours.st_ino)
+
+    def rename(self, name: str) -> None:
+        """Take another name, in place of the segment that has it."""
+        os.rename(path_of(self.name), path_of(name))
+        self.name = name
+
+    def unlink(self) -> None:
+        """Take the name away. The memory goes when the last process that has it mapped is gone."""
+        if self.is_current():
+            os.unlink(path_of(self.name))
+
+    def close(self) -> None:
+        """Let go of the file. The mapping goes with the last object that refers to it: a thread that still waits for
+        the lock in it must not find it gone."""
+        self.fd = -1
+        self._shared.close()
+
+    def __repr__(self) -> str:
+        return f"<Segment {self.name} window={self.window}>"
+
+
+def _map_window(fd: int, window: int, name: str) -> Any:
+    """Map `window` bytes of the file, also those it does not have yet.
+
+    Python's mmap refuses to map past the end of a file, and slices of it are the fastest way to shared bytes. So: a
+    private mapping that Python owns, and the file mapped over it in the same place.
+    """
+    try:
+        window_map = mmap.mmap(-1, window, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS | _MAP_NORESERVE)
+    except (OSError, ValueError, OverflowError) as error:
+        raise NoMemory(
+            f"{name}: no address space for {window} bytes ({error}); "
+            'lower modparam("mqueue", "max_memory", ...) or raise the limit of address space (ulimit -v)'
+        ) from None
+    address = ctypes.addressof(ctypes.c_char.from_buffer(window_map))
+    protection = mmap.PROT_READ | mmap.PROT_WRITE
+    if _libc.mmap(address, window, protection, mmap.MAP_SHARED | _MAP_FIXED, fd, 0) == _MAP_FAILED:
+        raise OSError(ctypes.get_errno(), os.strerror(ctypes.get_errno()), path_of(name))
+    return window_map

@@ -1,0 +1,77 @@
+"""Kamailio's core, through the C symbols that it exports for its modules.
+
+Everything here is optional: what is missing is None, and who asked says what that switches off.
+"""
+
+from __future__ import annotations
+
+import ctypes
+from typing import Any, Optional
+
+# A symbol that Kamailio exports and that no other program is likely to have.
+_MARK = "find_module_by_name"
+
+# app_python3's export struct by name: in 5.6, and in 6.x.
+_EXPORTS = (b"exports", b"_app_python3_exports")
+# Kamailio's sr_module: path, handle, exports (name first). Its last three functions, and where they are looked for.
+_MODULE_POINTERS = 16
+_EXPORT_POINTERS = 10
+_FUNCTIONS = 3
+
+
+def _library() -> Any:
+    """The program around this interpreter, if it is Kamailio. PyDLL: its functions may call back."""
+    library = ctypes.PyDLL(None)
+    return library if hasattr(library, _MARK) else None
+
+
+def inside_kamailio() -> bool:
+    """Is this interpreter part of a Kamailio?"""
+    return _library() is not None
+
+
+def run_as() -> tuple[int, int]:
+    """User and group that the server will change to after mod_init; -1 for no change."""
+    library = _library()
+    if library is None:
+        return -1, -1
+    ids = []
+    for name in ("uid", "gid"):
+        try:
+            value = ctypes.c_int.in_dll(library, name).value
+        except ValueError:
+            value = 0
+        # 0: none was asked for. It stays what it is then.
+        ids.append(value if value > 0 else -1)
+    return ids[0], ids[1]
+
+
+def destroy_pointer() -> tuple[Optional[Any], str]:
+    """Where the core keeps app_python3's function for its end: a pointer that may be replaced, or None and the reason.
+
+    The same three functions stand in a row in the struct of the module itself and in what the core copied of it; only
+    when they are found exactly once is the third one taken for what it seems to be.
+    """
+    library = _library()
+    if library is None:
+        return None, "this is not Kamailio"
+    find = library.find_module_by_name
+    find.restype = ctypes.c_void_p
+    find.argtypes = [ctypes.c_char_p]
+    module = find(b"app_python3")
+    if not module:
+        return None, "the module app_python3 was not found"
+    copied = (ctypes.c_void_p * _MODULE_POINTERS).from_address(module)
+    symbol = ctypes.CDLL(None).dlsym
+    symbol.restype = ctypes.c_void_p
+    symbol.argtypes = [ctypes.c_void_p, ctypes.c_char_p]
+    own = next((found for found in (symbol(copied[1], name) for name in _EXPORTS) if found), None)
+    if own is None:
+        return None, "the struct of exports of app_python3 was not found"
+    exports = (ctypes.c_void_p * _EXPORT_POINTERS).from_address(own)
+    functions = list(exports)[-_FUNCTIONS:]
+    rows = [at for at in range(2, _MODULE_POINTERS - _FUNCTIONS + 1) if list(copied)[at : at + _FUNCTIONS] == functions]
+    if len(rows) != 1 or not functions[0]:
+        return None, f"the functions of app_python3 were found {len(rows)} times, not once"
+    size = ctypes.sizeof(ctypes.c_void_p)
+    return ctypes.c_void_p.from_address(module + (rows[0] + _FUNCTIONS - 1) * size), ""

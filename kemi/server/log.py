@@ -1,0 +1,38 @@
+"""One way to Kamailio's log. Outside of Kamailio (a test, an interactive Python) lines go to `logging`."""
+
+from __future__ import annotations
+
+import logging
+from typing import Any
+
+_logger = logging.getLogger("mqueue_kemi")
+
+
+def _ksr() -> Any:
+    """The KSR of the server around this interpreter; None where there is none."""
+    try:
+        import KSR
+    except ImportError:
+        return None
+    return KSR
+
+
+def _line(text: str) -> str:
+    # KSR takes C strings: what is no UTF-8, and a NUL, would raise.
+    return "mqueue_kemi: " + text.encode("utf-8", "backslashreplace").decode().replace("\0", "\\0")
+
+
+def error(text: str) -> None:
+    """Something failed that an operator should know."""
+    if (ksr := _ksr()) is not None:
+        ksr.err(_line(text) + "\n")
+    else:
+        _logger.error("%s", _line(text))
+
+
+def notice(text: str) -> None:
+    """Something happened that an operator may want to know."""
+    if (ksr := _ksr()) is not None:
+        ksr.notice(_line(text) + "\n")
+    else:
+        _logger.warning("%s", _line(text))

@@ -1,0 +1,45 @@
+"""Run something when Kamailio ends: in its main process, after the workers are gone, where C modules do the same.
+
+Python's atexit never runs in the server, and what libc runs at exit depends on its version and options. So the
+function that the core calls for app_python3's own end is wrapped.
+"""
+
+from __future__ import annotations
+
+import ctypes
+from collections.abc import Callable
+from typing import Any
+
+from kemi.server import core, log
+
+_Destroy = ctypes.CFUNCTYPE(None)
+
+# What C holds pointers to. Never to be collected.
+_kept: list[Any] = []
+
+
+def at_destroy(action: Callable[[], None]) -> bool:
+    """Have `action` called once at the end. False, with one line in the log, where that is not possible."""
+    pointer, why = core.destroy_pointer()
+    if pointer is None:
+        if core.inside_kamailio():
+            log.notice(
+                f"no hook at the server's stop: {why}; shared memory stays then, and the next start takes it over"
+            )
+        return False
+    if _kept:
+        return True
+    before = _Destroy(pointer.value) if pointer.value else None
+
+    def destroy() -> None:
+        try:
+            action()
+        except BaseException as error:  # noqa: BLE001 - nothing may be raised into C
+            log.error(f"at the server's stop: {error}")
+        if before is not None:
+            before()
+
+    callback = _Destroy(destroy)
+    _kept.extend((callback, before))
+    pointer.value = ctypes.cast(callback, ctypes.c_void_p).value
+    return True

@@ -1,0 +1,11 @@
+"""What this process fetched last from each queue: the item behind $mqk, $mqv and mqk_get, mqv_get.
+
+One slot for each queue, in this process only. A fetch fills it or empties it, mq_pv_free empties it.
+"""
+
+from __future__ import annotations
+
+from typing import Optional
+
+# Queue name → record of the item, or None.
+fetched: dict[str, Optional[bytes]] = {}

@@ -1,0 +1,206 @@
+"""Parameters as plain values: modparam("mqueue", NAME, VALUE) → Settings, "name=...;size=..." → QueueSpec.
+
+Knows no shared memory and no Kamailio. Every refusal is a ConfigError that names the parameter and the text.
+"""
+
+from __future__ import annotations
+
+import grp
+import math
+import os
+import re
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import NamedTuple, Union
+
+from kemi.errors import ConfigError
+
+Value = Union[str, int, float]
+
+MODULES = ("mqueue", "mqueue_kemi")
+DEFAULT_INSTANCE = "kamailio"
+_SUFFIXES = {"": 1, "k": 1 << 10, "m": 1 << 20, "g": 1 << 30, "t": 1 << 40}
+_LARGEST = 1 << 46  # bytes; more than a process can map
+
+
+class QueueSpec(NamedTuple):
+    """One queue as it was defined."""
+
+    name: str
+    size: int = 0  # items, 0 = limitless
+    dbmode: int = 0  # 0 none, 1 read and write, 2 write, 3 read
+    addmode: int = 0  # 0 append, 1 unique key: the oldest stays, 2 unique key: the newest stays
+    maxbytes: int = 0  # bytes, 0 = limitless
+
+
+@dataclass
+class Settings:
+    """All parameters of one instance."""
+
+    queues: dict[str, QueueSpec] = field(default_factory=dict)
+    db_url: str = ""
+    instance: str = DEFAULT_INSTANCE
+    mode: int = 0o600
+    group: int = -1  # gid, -1 = the server's own
+    lock_timeout: float = 1.0  # seconds
+    max_memory: int = 0  # bytes, 0 = half of what /dev/shm holds
+    mqueue_size: int = 0  # for the next mqueue_name
+    mqueue_addmode: int = 0
+
+    def set(self, module: str, name: str, value: Value) -> None:
+        """One modparam line. Raises ConfigError."""
+        if module not in MODULES:
+            raise ConfigError(f'modparam("{module}", ...): the module is "mqueue"')
+        try:
+            parse = _PARAMETERS[name]
+        except (KeyError, TypeError):
+            raise ConfigError(
+                f'modparam("mqueue", "{name}"): no such parameter; there are {", ".join(sorted(_PARAMETERS))}'
+            ) from None
+        parse(self, f'modparam("mqueue", "{name}", {_quoted(value)})', value)
+
+    def _define(self, where: str, spec: QueueSpec) -> None:
+        if spec.name in self.queues:
+            raise ConfigError(f'{where}: mqueue redefined: there is a queue "{spec.name}" already')
+        self.queues[spec.name] = spec
+
+
+def parse_queue(where: str, text: Value) -> QueueSpec:
+    """`name=...;size=...;dbmode=...;addmode=...;maxbytes=...`, as Kamailio's documentation of parameter mqueue has it.
+
+    Attribute names in any case; blanks, quotes around a value, and a `;` at the end are allowed.
+    """
+    found: dict[str, str] = {}
+    if not isinstance(text, str):
+        raise ConfigError(f"{where}: must be text like name=myq;size=20")
+    for part in text.split(";"):
+        attribute, equals, value = (piece.strip() for piece in part.partition("="))
+        if not attribute and not equals:
+            continue
+        attribute = attribute.lower()
+        if attribute not in QueueSpec._fields:
+            raise ConfigError(f'{where}: unknown attribute "{attribute}"; there are {", ".join(QueueSpec._fields)}')
+        if attribute in found:
+            raise ConfigError(f'{where}: attribute "{attribute}" is given twice')
+        found[attribute] = value[1:-1] if len(value) > 1 and value[0] == value[-1] in "\"'" else value
+    if not found.get("name"):
+        raise ConfigError(f"{where}: no name; write name=...;")
+    return QueueSpec(
+        name=found["name"],
+        size=_integer(f"{where}: size", found.get("size", "0"), 0, (1 << 31) - 1),
+        dbmode=_integer(f"{where}: dbmode", found.get("dbmode", "0"), 0, 3),
+        addmode=_integer(f"{where}: addmode", found.get("addmode", "0"), 0, 2),
+        maxbytes=_bytes(f"{where}: maxbytes", found.get("maxbytes", "0")),
+    )
+
+
+def _quoted(value: object) -> str:
+    return f'"{value}"' if isinstance(value, str) else repr(value)
+
+
+def _integer(where: str, value: Value, low: int, high: int) -> int:
+    try:
+        if isinstance(value, (bool, float)) or not re.fullmatch(r"[+-]?[0-9]{1,20}", str(value).strip(), re.ASCII):
+            raise ValueError
+        number = int(value)
+    except ValueError:
+        raise ConfigError(f"{where}: {_quoted(value)} is no whole number") from None
+    if not low <= number <= high:
+        raise ConfigError(f"{where}: {number} is out of range, {low} to {high} are allowed")
+    return number
+
+
+def _bytes(where: str, value: Value) -> int:
+    match = re.fullmatch(r"([0-9]{1,16})\s*([kmgt]?)i?b?", str(value).strip(), re.IGNORECASE | re.ASCII)
+    if not match or isinstance(value, (bool, float)):
+        raise ConfigError(f"{where}: {_quoted(value)} is no number of bytes; write for instance 1000000, 512k or 2G")
+    number = int(match[1]) * _SUFFIXES[match[2].lower()]
+    if number > _LARGEST:
+        raise ConfigError(f"{where}: {number} bytes are more than {_LARGEST}, the most that can be mapped")
+    return number
+
+
+def _text(where: str, value: Value) -> str:
+    if not isinstance(value, str):
+        raise ConfigError(f"{where}: must be text")
+    return value
+
+
+def _set_queue(settings: Settings, where: str, value: Value) -> None:
+    settings._define(where, parse_queue(where, value))
+
+
+def _set_queue_name(settings: Settings, where: str, value: Value) -> None:
+    if not _text(where, value):
+        raise ConfigError(f"{where}: no name")
+    settings._define(where, QueueSpec(str(value), size=settings.mqueue_size, addmode=settings.mqueue_addmode))
+
+
+def _set_instance(settings: Settings, where: str, value: Value) -> None:
+    if not _text(where, value):
+        raise ConfigError(f"{where}: an instance needs a name")
+    settings.instance = str(value)
+
+
+def _set_mode(settings: Settings, where: str, value: Value) -> None:
+    """0660 as Kamailio writes modes: a text of octal digits; a number means itself."""
+    try:
+        mode = int(value, 8) if isinstance(value, str) else _integer(where, value, 0, 0o777)
+    except ValueError:
+        raise ConfigError(f'{where}: write an octal mode like "0660"') from None
+    if mode & 0o600 != 0o600 or mode & ~0o666:
+        raise ConfigError(f'{where}: its owner must be able to read and write, and nobody to execute; like "0660"')
+    settings.mode = mode
+
+
+def _set_group(settings: Settings, where: str, value: Value) -> None:
+    try:
+        settings.group = _integer(where, value, 0, (1 << 32) - 2) if str(value).isdigit() else grp.getgrnam(str(value)).gr_gid
+    except KeyError:
+        raise ConfigError(f"{where}: there is no such group on this host") from None
+
+
+def _set_lock_timeout(settings: Settings, where: str, value: Value) -> None:
+    try:
+        seconds = float(value)
+    except (ValueError, TypeError):
+        seconds = math.nan
+    if not 0 < seconds <= 3600:
+        raise ConfigError(f"{where}: write seconds, more than 0 and at most 3600")
+    settings.lock_timeout = seconds
+
+
+def _set_max_memory(settings: Settings, where: str, value: Value) -> None:
+    settings.max_memory = _bytes(where, value)
+
+
+def _set_db_url(settings: Settings, where: str, value: Value) -> None:
+    settings.db_url = _text(where, value)
+
+
+def _set_mqueue_size(settings: Settings, where: str, value: Value) -> None:
+    settings.mqueue_size = _integer(where, value, 0, (1 << 31) - 1)
+
+
+def _set_mqueue_addmode(settings: Settings, where: str, value: Value) -> None:
+    settings.mqueue_addmode = _integer(where, value, 0, 2)
+
+
+_PARAMETERS: dict[str, Callable[[Settings, str, Value], None]] = {
+    "db_url": _set_db_url,
+    "group": _set_group,
+    "instance": _set_instance,
+    "lock_timeout": _set_lock_timeout,
+    "max_memory": _set_max_memory,
+    "mode": _set_mode,
+    "mqueue": _set_queue,
+    "mqueue_addmode": _set_mqueue_addmode,
+    "mqueue_name": _set_queue_name,
+    "mqueue_size": _set_mqueue_size,
+}
+
+
+def default_max_memory(folder: str) -> int:
+    """Half of what the file system of shared memory holds, bytes."""
+    system = os.statvfs(folder)
+    return system.f_blocks * system.f_frsize // 2

@@ -1,0 +1,234 @@
+"""Kamailio's mqueue for Python routing scripts: queues of key/value items in shared memory.
+
+Names and integer codes only; the work is done in `kemi`. A routing script imports this module and ends with
+
+    def mod_init():
+        return mqueue_kemi.mod_init(Script())
+
+or app_python3 loads this module itself for a native kamailio.cfg (see `mod_init`). A process outside of Kamailio calls
+`attach`. Chapter numbers in the docstrings are those of the mqueue module's documentation.
+"""
+
+from __future__ import annotations
+
+import os
+from typing import Any, Optional
+
+from kemi import app
+from kemi.errors import (
+    ConfigError,
+    InstanceInUse,
+    ItemError,
+    LockTimeout,
+    MqueueError,
+    NoMemory,
+    SegmentError,
+    SegmentMissing,
+    UnknownQueue,
+)
+from kemi.instance import queues as _queues
+from kemi.queue.item import Item
+from kemi.queue.item import key_of as _key_of
+from kemi.queue.item import value_of as _value_of
+from kemi.queue.queue import REASONS as _REASONS
+from kemi.queue.queue import Queue, Stats
+from kemi.queue.registry import Registry as _Registry
+from kemi.queue.ring import KEPT as _KEPT
+from kemi.server import log as _log
+from kemi.server import native as _native
+from kemi.slots import fetched as _fetched
+from kemi.spec import DEFAULT_INSTANCE as _DEFAULT_INSTANCE
+
+__version__ = "0.1.0"
+
+__all__ = [
+    "ConfigError",
+    "InstanceInUse",
+    "Item",
+    "ItemError",
+    "LockTimeout",
+    "MqueueError",
+    "NoMemory",
+    "Queue",
+    "SegmentError",
+    "SegmentMissing",
+    "Stats",
+    "UnknownQueue",
+    "attach",
+    "mod_init",
+    "modparam",
+    "mq_add",
+    "mq_fetch",
+    "mq_pv_free",
+    "mq_size",
+    "mqk_get",
+    "mqk_gete",
+    "mqk_getw",
+    "mqv_get",
+    "mqv_gete",
+    "mqv_getw",
+]
+
+_NULL = "<null>"  # what KEMI's getw functions give for null
+
+
+# --- start ------------------------------------------------------------------------------------------------------------
+
+
+def modparam(module: str, name: str, value: Any) -> int:
+    """Set a parameter of the module (chapter 3), before `mod_init`. Returns 1.
+
+    Raises ConfigError, which names the parameter and the text, so that Kamailio refuses to start.
+    """
+    app.modparam(module, name, value)
+    return 1
+
+
+def mod_init(handler: Any = None) -> Any:
+    """Make the queues and return the handler for app_python3: what a script's own `mod_init` ends with.
+
+    Without a handler it is the one for a native kamailio.cfg, and the queues are defined in the file that
+    MQUEUE_KEMI_CFG names, or in mqueue_kemi.cfg beside this module. Called again at a reload it keeps every item, and
+    takes new limits and new queues. Raises ConfigError, InstanceInUse, SegmentError, NoMemory.
+    """
+    functions = _native.Functions(mq_add, mq_fetch, mq_pv_free, mq_size, mqk_gete, mqv_gete)
+    return app.mod_init(handler, _definitions_file(), functions)
+
+
+def _definitions_file() -> str | None:
+    named = os.environ.get("MQUEUE_KEMI_CFG")
+    if named:
+        return named
+    beside = os.path.join(os.path.dirname(os.path.abspath(__file__)), "mqueue_kemi.cfg")
+    return beside if os.path.exists(beside) else None
+
+
+# --- functions (chapter 4) --------------------------------------------------------------------------------------------
+
+
+def mq_add(queue: str, key: str, value: str) -> int:
+    """4.1: add an item. 1; -1 with one line in the log that says why not.
+
+    When the queue's size is exceeded, the oldest item is removed.
+    """
+    try:
+        outcome = _queues[queue].add(key, value)
+    except Exception as error:
+        return _failed("mq_add", queue, error, -1)
+    if outcome > _KEPT:
+        _log.error(f"mq_add({queue!r}): not added: {_REASONS[outcome]}")
+        return -1
+    return 1
+
+
+def mq_fetch(queue: str, timeout: float = 0.0) -> int:
+    """4.2: take the oldest item, which `mqk_get` and `mqv_get` then give. 1; -2 there is none; -1 it failed.
+
+    timeout: seconds to wait for an item; 0 never waits.
+    """
+    try:
+        source = _queues[queue]
+        _fetched[queue] = None  # what was fetched before is gone, whatever comes
+        record = _fetched[queue] = source.pop_wait(timeout) if timeout else source.pop()
+    except Exception as error:
+        return _failed("mq_fetch", queue, error, -1)
+    return -2 if record is None else 1
+
+
+def mq_pv_free(queue: str) -> int:
+    """4.3: forget what was fetched from the queue in this process. 1."""
+    try:
+        _fetched.pop(queue, None)
+    except Exception as error:
+        return _failed("mq_pv_free", queue, error, 1)
+    return 1
+
+
+def mq_size(queue: str) -> int:
+    """4.4: how many items the queue has; -1 none; -2 there is no such queue."""
+    try:
+        return len(_queues[queue]) or -1
+    except Exception as error:
+        return _failed("mq_size", queue, error, -2)
+
+
+def _failed(function: str, queue: object, error: Exception, code: int) -> int:
+    """Say in one line why a function returns `code`."""
+    if isinstance(queue, str) and queue not in _queues:
+        _log.error(f"{function}({queue!r}): mqueue not found; defined are: {', '.join(sorted(_queues)) or 'none'}")
+    elif not isinstance(queue, str):
+        _log.error(f"{function}: the queue's name must be str, not {type(queue).__name__}")
+    elif isinstance(error, (MqueueError, TypeError, ValueError)):
+        _log.error(f"{function}({queue!r}): {error}")
+    else:
+        _log.error(f"{function}({queue!r}): {type(error).__name__}: {error}")
+    return code
+
+
+# --- variables (chapter 5) --------------------------------------------------------------------------------------------
+
+
+def mqk_get(queue: str) -> Optional[str]:
+    """Key of the item fetched last from the queue in this process: $mqk(queue). None if there is none."""
+    record = _record(queue)
+    return None if record is None else _key_of(record)
+
+
+def mqk_gete(queue: str) -> str:
+    """As `mqk_get`, with "" for none."""
+    record = _record(queue)
+    return "" if record is None else _key_of(record)
+
+
+def mqk_getw(queue: str) -> str:
+    """As `mqk_get`, with "<null>" for none."""
+    record = _record(queue)
+    return _NULL if record is None else _key_of(record)
+
+
+def mqv_get(queue: str) -> Optional[str]:
+    """Value of the item fetched last from the queue in this process: $mqv(queue). None if there is none."""
+    record = _record(queue)
+    return None if record is None else _value_of(record)
+
+
+def mqv_gete(queue: str) -> str:
+    """As `mqv_get`, with "" for none."""
+    record = _record(queue)
+    return "" if record is None else _value_of(record)
+
+
+def mqv_getw(queue: str) -> str:
+    """As `mqv_get`, with "<null>" for none."""
+    record = _record(queue)
+    return _NULL if record is None else _value_of(record)
+
+
+def _record(queue: str) -> Optional[bytes]:
+    """What is in the slot of a queue, with one line in the log if there is no such queue."""
+    try:
+        record = _fetched.get(queue)
+        if record is not None or queue in _queues:
+            return record
+    except TypeError:
+        pass
+    _failed("mqk/mqv", queue, LookupError(), 0)
+    return None
+
+
+# --- outside of Kamailio ----------------------------------------------------------------------------------------------
+
+
+def attach(queue: str, instance: str = _DEFAULT_INSTANCE, lock_timeout: float = 1.0) -> Queue:
+    """A queue of a running Kamailio, for any process on its host that may read its segment.
+
+    Raises UnknownQueue when the instance has no such queue, SegmentError when it cannot be used.
+    """
+    try:
+        registry = _Registry.attach(instance, lock_timeout)
+    except SegmentMissing as error:
+        raise UnknownQueue(f"no instance {instance!r} on this host ({error}); is its server running?") from None
+    try:
+        return Queue.attach(instance, queue, registry, lock_timeout)
+    except SegmentMissing as error:
+        raise UnknownQueue(f"instance {instance!r} has no queue {queue!r} ({error})") from None
