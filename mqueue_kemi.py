@@ -12,7 +12,7 @@ or app_python3 loads this module itself for a native kamailio.cfg (see `mod_init
 from __future__ import annotations
 
 import os
-from typing import Any, Optional
+from typing import Any, TypeVar
 
 from kemi import app
 from kemi.errors import (
@@ -128,9 +128,10 @@ def mq_fetch(queue: str, timeout: float = 0.0) -> int:
     """
     try:
         source = _queues[queue]
-        _fetched[queue] = None  # what was fetched before is gone, whatever comes
         record = _fetched[queue] = source.pop_wait(timeout) if timeout else source.pop()
     except Exception as error:
+        if isinstance(queue, str):
+            _fetched.pop(queue, None)  # what was fetched before is gone, whatever came now
         return _failed("mq_fetch", queue, error, -1)
     return -2 if record is None else 1
 
@@ -168,52 +169,50 @@ def _failed(function: str, queue: object, error: Exception, code: int) -> int:
 # --- variables (chapter 5) --------------------------------------------------------------------------------------------
 
 
-def mqk_get(queue: str) -> Optional[str]:
+def mqk_get(queue: str) -> str | None:
     """Key of the item fetched last from the queue in this process: $mqk(queue). None if there is none."""
-    record = _record(queue)
-    return None if record is None else _key_of(record)
+    record = _fetched.get(queue)
+    return _key_of(record) if record else _nothing(queue, None)
 
 
 def mqk_gete(queue: str) -> str:
     """As `mqk_get`, with "" for none."""
-    record = _record(queue)
-    return "" if record is None else _key_of(record)
+    record = _fetched.get(queue)
+    return _key_of(record) if record else _nothing(queue, "")
 
 
 def mqk_getw(queue: str) -> str:
     """As `mqk_get`, with "<null>" for none."""
-    record = _record(queue)
-    return _NULL if record is None else _key_of(record)
+    record = _fetched.get(queue)
+    return _key_of(record) if record else _nothing(queue, _NULL)
 
 
-def mqv_get(queue: str) -> Optional[str]:
+def mqv_get(queue: str) -> str | None:
     """Value of the item fetched last from the queue in this process: $mqv(queue). None if there is none."""
-    record = _record(queue)
-    return None if record is None else _value_of(record)
+    record = _fetched.get(queue)
+    return _value_of(record) if record else _nothing(queue, None)
 
 
 def mqv_gete(queue: str) -> str:
     """As `mqv_get`, with "" for none."""
-    record = _record(queue)
-    return "" if record is None else _value_of(record)
+    record = _fetched.get(queue)
+    return _value_of(record) if record else _nothing(queue, "")
 
 
 def mqv_getw(queue: str) -> str:
     """As `mqv_get`, with "<null>" for none."""
-    record = _record(queue)
-    return _NULL if record is None else _value_of(record)
+    record = _fetched.get(queue)
+    return _value_of(record) if record else _nothing(queue, _NULL)
 
 
-def _record(queue: str) -> Optional[bytes]:
-    """What is in the slot of a queue, with one line in the log if there is no such queue."""
-    try:
-        record = _fetched.get(queue)
-        if record is not None or queue in _queues:
-            return record
-    except TypeError:
-        pass
-    _failed("mqk/mqv", queue, LookupError(), 0)
-    return None
+_Null = TypeVar("_Null", None, str)
+
+
+def _nothing(queue: object, null: _Null) -> _Null:
+    """Nothing is fetched from the queue; one line in the log if there is no such queue."""
+    if queue not in _queues:
+        _failed("mqk/mqv", queue, LookupError(), 0)
+    return null
 
 
 # --- outside of Kamailio ----------------------------------------------------------------------------------------------

@@ -5,7 +5,7 @@ The state is here, in a module that Kamailio does not execute again at a reload 
 
 from __future__ import annotations
 
-from typing import Any, Optional
+from typing import Any
 
 from kemi import definitions, lifecycle
 from kemi.errors import ConfigError
@@ -14,7 +14,7 @@ from kemi.server import core, log, native, stop
 from kemi.spec import Settings, Value
 
 _collected = Settings()
-_running: Optional[Instance] = None
+_running: Instance | None = None
 
 
 def modparam(module: str, name: str, value: Value) -> None:
@@ -24,7 +24,7 @@ def modparam(module: str, name: str, value: Value) -> None:
 
 def mod_init(handler: Any, definitions_file: str | None, native_functions: native.Functions) -> Any:
     """Start, or take new parameters when started already. Returns the handler for app_python3."""
-    global _collected, _running
+    global _collected, _running  # noqa: PLW0603 - what outlives a reload lives here
     settings, _collected = _collected, Settings()
     if handler is None:
         if definitions_file is None:
@@ -42,7 +42,7 @@ def mod_init(handler: Any, definitions_file: str | None, native_functions: nativ
 
 def _stop() -> None:
     """End what this process started; in a process forked from that one, nothing."""
-    global _running
+    global _running  # noqa: PLW0603
     instance, _running = _running, None
     if instance is not None and instance.is_owner():
         lifecycle.stop(instance)

@@ -1,8 +1,4 @@
-"""The definitions file of a native kamailio.cfg: the documentation's own modparam lines.
-
-    # comments as in kamailio.cfg
-    modparam("mqueue", "mqueue", "name=myq;size=20;")
-"""
+"""The definitions file of a native kamailio.cfg: the documentation's own modparam lines, comments as there."""
 
 from __future__ import annotations
 

@@ -14,7 +14,7 @@ from kemi.owner import Owner, this_process
 from kemi.queue import layout
 from kemi.queue.queue import Queue
 from kemi.queue.registry import Registry
-from kemi.queue.segment import SHM_DIR, Segment, path_of, segment_name
+from kemi.queue.segment import SHM_DIR, Access, Segment, path_of, segment_name
 from kemi.spec import QueueSpec, Settings, default_max_memory
 
 # Name → queue of the instance that this process serves. One object for the life of the process.
@@ -27,13 +27,12 @@ _LINK_REACH = 1 << 35  # what a 32-bit link in units of 8 bytes can name
 class Instance:
     """The queues of one server, in the process that owns them or in one forked from it."""
 
-    def __init__(self, settings: Settings, registry: Registry, owner: Owner, uid: int, gid: int) -> None:
+    def __init__(self, settings: Settings, registry: Registry, owner: Owner, access: Access) -> None:
         self.name = settings.instance
         self.settings = settings
         self.registry = registry
         self.owner = owner
-        self._uid = uid
-        self._gid = gid
+        self._access = access
 
     @classmethod
     def open(cls, settings: Settings, uid: int = -1, gid: int = -1) -> Instance:
@@ -42,15 +41,15 @@ class Instance:
         uid, gid: the user and group that the server will run as, who get the segments; -1 for those of this process.
         """
         owner = this_process()
-        gid = settings.group if settings.group >= 0 else gid
+        access = Access(settings.mode, uid, settings.group if settings.group >= 0 else gid)
         limit = settings.max_memory or default_max_memory(SHM_DIR)
         try:
-            registry = Registry.create(settings.instance, owner, limit, settings.lock_timeout, settings.mode, uid, gid)
+            registry = Registry.create(settings.instance, owner, limit, settings.lock_timeout, access)
         except FileExistsError:
             registry = Registry.attach(settings.instance, settings.lock_timeout)
             _check_user(registry.segment, uid)
             registry.claim(owner, limit)
-        instance = cls(settings, registry, owner, uid, gid)
+        instance = cls(settings, registry, owner, access)
         instance._remove_drafts()
         return instance
 
@@ -90,15 +89,13 @@ class Instance:
             registry=self.registry,
             owner=self.owner,
             lock_timeout=self.settings.lock_timeout,
-            mode=self.settings.mode,
-            uid=self._uid,
-            gid=self._gid,
+            access=self._access,
             draft=draft,
         )
 
     def _take_over(self, spec: QueueSpec) -> tuple[Queue, int]:
         queue = Queue.attach(self.name, spec.name, self.registry, self.settings.lock_timeout)
-        _check_user(queue.segment, self._uid)
+        _check_user(queue.segment, self._access.uid)
         present = queue.owner()
         if present != self.owner and not present.is_dead():
             raise InstanceInUse(

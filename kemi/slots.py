@@ -5,7 +5,5 @@ One slot for each queue, in this process only. A fetch fills it or empties it, m
 
 from __future__ import annotations
 
-from typing import Optional
-
 # Queue name → record of the item, or None.
-fetched: dict[str, Optional[bytes]] = {}
+fetched: dict[str, bytes | None] = {}

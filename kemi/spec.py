@@ -99,12 +99,9 @@ def _quoted(value: object) -> str:
 
 
 def _integer(where: str, value: Value, low: int, high: int) -> int:
-    try:
-        if isinstance(value, (bool, float)) or not re.fullmatch(r"[+-]?[0-9]{1,20}", str(value).strip(), re.ASCII):
-            raise ValueError
-        number = int(value)
-    except ValueError:
-        raise ConfigError(f"{where}: {_quoted(value)} is no whole number") from None
+    if isinstance(value, (bool, float)) or not re.fullmatch(r"[+-]?[0-9]{1,20}", str(value).strip()):
+        raise ConfigError(f"{where}: {_quoted(value)} is no whole number")
+    number = int(value)
     if not low <= number <= high:
         raise ConfigError(f"{where}: {number} is out of range, {low} to {high} are allowed")
     return number
@@ -148,14 +145,16 @@ def _set_mode(settings: Settings, where: str, value: Value) -> None:
         mode = int(value, 8) if isinstance(value, str) else _integer(where, value, 0, 0o777)
     except ValueError:
         raise ConfigError(f'{where}: write an octal mode like "0660"') from None
-    if mode & 0o600 != 0o600 or mode & ~0o666:
+    if not mode & 0o400 or not mode & 0o200 or mode & ~0o666:
         raise ConfigError(f'{where}: its owner must be able to read and write, and nobody to execute; like "0660"')
     settings.mode = mode
 
 
 def _set_group(settings: Settings, where: str, value: Value) -> None:
     try:
-        settings.group = _integer(where, value, 0, (1 << 32) - 2) if str(value).isdigit() else grp.getgrnam(str(value)).gr_gid
+        settings.group = (
+            _integer(where, value, 0, (1 << 32) - 2) if str(value).isdigit() else grp.getgrnam(str(value)).gr_gid
+        )
     except KeyError:
         raise ConfigError(f"{where}: there is no such group on this host") from None
 

@@ -66,7 +66,9 @@ class Chunks:
     def holds(self, offset: int) -> bool:
         """Is this the beginning of a chunk that is in use? Any number may be asked: it may come from damaged memory."""
         number = (offset - self.base) // CHUNK
-        return 0 <= number < self.count and not offset & CHUNK_MASK and self._bytes[self._map + number] == CHUNK_USED
+        if not 0 <= number < self.count or offset & CHUNK_MASK:
+            return False
+        return bool(self._bytes[self._map + number] == CHUNK_USED)
 
     def take(self) -> int:
         """Offset of a chunk that is now in use, its contents undefined; 0 if there is no memory."""
@@ -114,7 +116,7 @@ class Chunks:
 
     def reserved(self) -> int:
         """Bytes of memory that the segment holds."""
-        chunks = self._bytes[self._map : self._map_end]
+        chunks = bytes(self._bytes[self._map : self._map_end])
         return self.base_bytes() + (chunks.count(_FREE) + chunks.count(_USED)) * CHUNK
 
     def base_bytes(self) -> int:

@@ -80,7 +80,7 @@ def _check_extent(words: memoryview, magic: bytes, size: int, refuse: Callable[[
             raise refuse(f"it has {size} of {layout.INSTANCE_BYTES} bytes (truncated?)")
         return window
     keyed = words[layout.W_ADDMODE] != 0
-    if words[layout.W_ADDMODE] > 2 or window % layout.CHUNK or not layout.CHUNK <= window < 1 << 46:
+    if words[layout.W_ADDMODE] not in (0, 1, 2) or window % layout.CHUNK or not layout.CHUNK <= window < 1 << 46:
         raise refuse(f"its addmode is {words[layout.W_ADDMODE]}, its window {window}")
     data = layout.data_offset(window, keyed)
     if words[layout.W_DATA] != data or words[layout.W_BUCKETS_AT] != (directory_offset(window) if keyed else 0):

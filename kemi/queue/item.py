@@ -7,10 +7,15 @@ become the same bytes again. A str with any other lone surrogates, which no byte
 
 from __future__ import annotations
 
+import struct
 from collections.abc import Iterator
 
 from kemi.errors import ItemError
 from kemi.queue.layout import KEY_PASS, LENGTH_MASK, RECORD, RECORD_HEAD, VALUE_PASS
+
+# Parts of layout.RECORD: a script reads keys and values more often than it adds.
+_key_length = struct.Struct("=4xI").unpack_from
+_lengths = struct.Struct("=4xII").unpack_from
 
 
 class Item:
@@ -34,12 +39,12 @@ class Item:
     @property
     def key_bytes(self) -> bytes:
         """The key as it lies in shared memory."""
-        return self._record[RECORD_HEAD : RECORD_HEAD + RECORD.unpack_from(self._record)[1]]
+        return self._record[RECORD_HEAD : RECORD_HEAD + _key_length(self._record)[0]]
 
     @property
     def value_bytes(self) -> bytes:
         """The value as it lies in shared memory."""
-        _, key_length, value_length, _, _ = RECORD.unpack_from(self._record)
+        key_length, value_length = _lengths(self._record)
         start = RECORD_HEAD + key_length
         return self._record[start : start + (value_length & LENGTH_MASK)]
 
@@ -67,22 +72,25 @@ class Item:
 
 def key_of(record: bytes) -> str:
     """The key in a record, as str."""
-    _, length, flags, _, _ = RECORD.unpack_from(record)
-    return _decode(record[RECORD_HEAD : RECORD_HEAD + length], flags & KEY_PASS)
+    end = RECORD_HEAD + _key_length(record)[0]
+    try:
+        return record[RECORD_HEAD:end].decode()
+    except UnicodeDecodeError:
+        return _decode_other(record[RECORD_HEAD:end], _lengths(record)[1] & KEY_PASS)
 
 
 def value_of(record: bytes) -> str:
     """The value in a record, as str."""
-    _, key_length, length, _, _ = RECORD.unpack_from(record)
+    key_length, length = _lengths(record)
     start = RECORD_HEAD + key_length
-    return _decode(record[start : start + (length & LENGTH_MASK)], length & VALUE_PASS)
-
-
-def _decode(data: bytes, passed: int) -> str:
     try:
-        return data.decode()
+        return record[start : start + (length & LENGTH_MASK)].decode()
     except UnicodeDecodeError:
-        return data.decode("utf-8", "surrogatepass" if passed else "surrogateescape")
+        return _decode_other(record[start : start + (length & LENGTH_MASK)], length & VALUE_PASS)
+
+
+def _decode_other(data: bytes, passed: int) -> str:
+    return data.decode("utf-8", "surrogatepass" if passed else "surrogateescape")
 
 
 def encode(key: str | bytes, value: str | bytes) -> tuple[bytes, bytes, int]:

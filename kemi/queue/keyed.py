@@ -52,17 +52,21 @@ class KeyedRing(Ring):
         self._mode: int = words[W_ADDMODE]
 
     def format(self) -> bool:
+        """As `Ring.format`, with an empty index."""
         return super().format() and self._index.format()
 
     def used_bytes(self) -> int:
+        """Bytes of the live records with their heads."""
         return int(self._words[W_LIVE])
 
     # --- append and pop ---------------------------------------------------------------------------------------------
 
     def append(self, record: bytes, step: int) -> int:
+        """As `Ring.append`; KEPT when addmode 1 keeps the record that has the key."""
         return self._append_key(record, step, 0)
 
     def append_within(self, record: bytes, step: int, limit: int) -> int:
+        """As `append`, unless there would be more than `limit` bytes alive."""
         return self._append_key(record, step, limit)
 
     def _append_key(self, record: bytes, step: int, limit: int) -> int:
@@ -80,11 +84,11 @@ class KeyedRing(Ring):
             self._count(at, step, 1)
             # The new one first: a kill in between leaves both, and `recover` knows which of them goes.
             if old:
-                self._index.remove(hashed, old, len(self))
-            self._index.insert(hashed, at, len(self))
-            if old:
+                self._index.move(hashed, old, at)
                 self._words[W_REPLACED] += 1
                 self._bury(old)
+            else:
+                self._index.insert(hashed, at, len(self))
         return outcome
 
     def _started_at(self, tail: int) -> int:
@@ -104,6 +108,7 @@ class KeyedRing(Ring):
             self._words[word] = at
 
     def pop(self) -> bytes | None:
+        """As `Ring.pop`."""
         self._skip_dead()
         head: int = self._words[W_HEAD]
         if head == self._words[W_TAIL]:
@@ -256,6 +261,7 @@ class KeyedRing(Ring):
     # --- recovery ---------------------------------------------------------------------------------------------------
 
     def recover(self) -> None:
+        """As `Ring.recover`; also what is alive where, and the index, from the records."""
         self._walk()
         self._bury_twins()
         super().recover()

@@ -85,9 +85,13 @@ class Mutex:
             unlock(mutex.ref)
     """
 
-    def __init__(self, segment: Segment, timeout: float, repair: Callable[[], None], progress: Callable[[], int]) -> None:
-        """timeout: seconds that `take` waits at most. repair: called with the lock held. progress: any number that
-        changes when the holder gets on with its work."""
+    def __init__(
+        self, segment: Segment, timeout: float, repair: Callable[[], None], progress: Callable[[], int]
+    ) -> None:
+        """Wait `timeout` seconds at most.
+
+        repair: called with the lock held. progress: any number that changes when the holder gets on with its work.
+        """
         self._segment = segment
         self._repair = repair
         self._progress = progress
@@ -140,13 +144,16 @@ class Mutex:
                     f"{self._segment.name}: lock not had within {self.timeout:g} s: its holder is stopped or very slow"
                 )
             elif code == errno.EDEADLK:
-                raise LockTimeout(f"{self._segment.name}: this thread holds the lock already (called from a signal handler?)")
+                raise LockTimeout(f"{self._segment.name}: this thread holds the lock (called in a signal handler?)")
             else:
                 raise SegmentError(f"{path_of(self._segment.name)}: the lock in it is damaged ({os.strerror(code)})")
 
     def _patience(self) -> float:
-        """How long to wait. Who waited in vain, and sees that nothing has moved since, does not wait that long again:
-        a holder that was stopped must not cost a SIP worker `timeout` for every message."""
+        """Seconds to wait.
+
+        Who waited in vain, and sees that nothing has moved since, does not wait that long again: a holder that was
+        stopped must not cost a SIP worker `timeout` for every message.
+        """
         if self._stuck_at is None:
             return self.timeout
         if self._stuck_at == self._progress():
@@ -170,7 +177,7 @@ class Mutex:
                 number = self._number + 1
                 if number >= layout.MUTEX_COUNT:
                     raise SegmentError(
-                        f"{path_of(self._segment.name)}: its lock was lost {number} times; stop what uses it and start anew"
+                        f"{path_of(self._segment.name)}: its lock was lost {number} times; start its server again"
                     )
                 initialise(self._segment, number)
                 fresh = _reference(self._segment, number)

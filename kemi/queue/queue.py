@@ -7,43 +7,42 @@ handler may raise anywhere) is put right by the same `recover` that follows a ki
 
 from __future__ import annotations
 
+import contextlib
+import math
 import time
 from collections.abc import Iterator
-from types import TracebackType
 from typing import Any, NamedTuple
 
 from kemi.errors import LockTimeout, MqueueError, NoMemory, SegmentError
 from kemi.owner import Owner, this_process
-from kemi.queue import futex, header, layout
+from kemi.queue import header, layout
+from kemi.queue.bell import Bell
 from kemi.queue.item import Item, encode
 from kemi.queue.keyed import KeyedRing
 from kemi.queue.layout import (
     MAX_STEP,
     RECORD,
     W_HEAD,
-    W_SIGNAL,
     W_TAIL,
     W_WATCH,
     WATCH_CLOSED,
     WATCH_LIMITS,
-    WATCH_SLEEPER,
 )
 from kemi.queue.memory import InstanceMemory
 from kemi.queue.mutex import Mutex, trylock, unlock
 from kemi.queue.registry import Registry
 from kemi.queue.ring import ADDED, FULL, KEPT, NO_MEMORY, TOO_LARGE, DamagedRing, Ring
-from kemi.queue.segment import Segment, path_of, segment_name
+from kemi.queue.segment import PRIVATE, SHM_DIR, Access, Segment, path_of, segment_name
 
 CLOSED = 6  # what became of an add, beside the outcomes of the ring
 
 REASONS = {
-    NO_MEMORY: "no memory: /dev/shm or max_memory is full",
+    NO_MEMORY: f"no memory: {SHM_DIR} or max_memory is full",
     TOO_LARGE: "the item is too large",
     FULL: "maxbytes of the queue is reached",
     CLOSED: "the queue was closed by its server",
 }
 
-_RECHECK = 1.0  # seconds: who was killed between its add and its signal woke nobody
 _DROPS = 64  # items thrown away by one add at most, when the size limit was lowered
 
 _pack = RECORD.pack
@@ -83,13 +82,13 @@ class Queue:
         self._ring: Ring = kind(segment.bytes, words, segment.halves, memory)
         self._append = self._ring.append
         self._pop = self._ring.pop
-        self._signal = segment.reference(W_SIGNAL * 8, 4)
+        self._bell = Bell(segment)
         self._mutex = Mutex(segment, lock_timeout, self._repair, self._progress)
 
     # --- life -------------------------------------------------------------------------------------------------------
 
     @classmethod
-    def create(
+    def create(  # noqa: PLR0913 - keywords, each of them a property of the queue
         cls,
         instance: str,
         name: str,
@@ -101,9 +100,7 @@ class Queue:
         registry: Registry | None = None,
         owner: Owner | None = None,
         lock_timeout: float = 1.0,
-        mode: int = 0o600,
-        uid: int = -1,
-        gid: int = -1,
+        access: Access = PRIVATE,
         draft: bool = False,
     ) -> Queue:
         """Make a queue. Raises FileExistsError when its segment exists, NoMemory when there is no room.
@@ -123,12 +120,12 @@ class Queue:
             if not queue._ring.format():
                 raise NoMemory(
                     f"{path_of(full_name)}: no memory for the first {layout.CHUNK} bytes of the queue: make room in "
-                    '/dev/shm, or raise modparam("mqueue", "max_memory", ...)'
+                    f'{SHM_DIR}, or raise modparam("mqueue", "max_memory", ...)'
                 )
             queue._store_limits(size_limit, byte_limit)
 
         try:
-            segment = Segment.create(full_name, fixed, window, fill, mode=mode, uid=uid, gid=gid)
+            segment = Segment.create(full_name, fixed, window, fill, access)
         except BaseException:
             if registry:
                 registry.set_line(line, 0)
@@ -172,8 +169,11 @@ class Queue:
         return header.owner_of(self.segment)
 
     def set_limits(self, size_limit: int, byte_limit: int) -> None:
-        """size_limit: items, the oldest goes when it is exceeded. byte_limit: bytes of records, an add beyond it is
-        refused. 0 is no limit. Nothing is thrown away before the next add."""
+        """Change the limits; 0 is none. Nothing is thrown away before the next add.
+
+        size_limit: items, the oldest goes when it is exceeded. byte_limit: bytes of records, an add beyond it is
+        refused.
+        """
         with self._mutex:
             self._store_limits(size_limit, byte_limit)
 
@@ -185,15 +185,12 @@ class Queue:
 
     def remove(self) -> None:
         """End the queue for all processes: refuse adds, wake who waits, take its name and its line away."""
-        try:
-            with self._mutex:
-                self._words[W_WATCH] |= WATCH_CLOSED
-                self._raise_signal()
-        finally:
-            self.segment.unlink()
-            if self._registry:
-                self._registry.set_line(self._words[layout.W_SLOT], 0)
-            self._wake_all()
+        with contextlib.suppress(LockTimeout, SegmentError), self._mutex:  # the name goes in any case
+            self._words[W_WATCH] |= WATCH_CLOSED
+            self._bell.call_all()
+        self.segment.unlink()
+        if self._registry:
+            self._registry.set_line(self._words[layout.W_SLOT], 0)
 
     def close(self) -> None:
         """Let go of the queue in this process; a later call on it raises. The queue itself stays."""
@@ -206,7 +203,7 @@ class Queue:
     def __enter__(self) -> Queue:
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(self, *_: object) -> None:
         self.close()
 
     # --- the work ---------------------------------------------------------------------------------------------------
@@ -224,12 +221,13 @@ class Queue:
             k, v, flags = encode(key, value)
         step = len(k) + len(v) + 31 & -8
         record = _pack(step, len(k), len(v) | flags, 0, _now()) + k + v if step <= MAX_STEP else b""
-        signal = False
+        call = False
+        mutex = self._mutex
         try:
-            if code := trylock(self._mutex.ref):
-                self._mutex.take_slowly(code)
+            if code := trylock(mutex.ref):
+                mutex.take_slowly(code)
             if self._words[W_WATCH]:
-                outcome, signal = self._add_watched(record, step)
+                outcome, call = self._add_watched(record, step)
             else:
                 outcome = self._append(record, step)
             if outcome > KEPT:
@@ -238,16 +236,15 @@ class Queue:
             self._clean_up(error)
             raise
         finally:
-            unlock(self._mutex.ref)
-        if signal:
-            futex.wake(self._signal)
+            unlock(mutex.ref)
+        if call:
+            self._bell.wake_one()
         return outcome
 
     def _add_watched(self, record: bytes, step: int) -> tuple[int, bool]:
         """Append where there are limits to keep, or somebody to wake. Returns the outcome, and whether to wake one."""
         words = self._words
-        watch = words[W_WATCH]
-        if watch & WATCH_CLOSED:
+        if words[W_WATCH] & WATCH_CLOSED:
             return CLOSED, False
         byte_limit = words[layout.W_BYTE_LIMIT]
         ring = self._ring
@@ -260,11 +257,7 @@ class Queue:
             for _ in range(excess):
                 ring.drop()
                 words[layout.W_DROPPED] += 1
-        if watch < WATCH_SLEEPER:
-            return outcome, False
-        words[W_WATCH] -= WATCH_SLEEPER
-        self._raise_signal()
-        return outcome, True
+        return outcome, self._bell.call_one()
 
     def pop(self) -> bytes | None:
         """Take the oldest item as its record (see `Item`); None if there is none."""
@@ -273,60 +266,60 @@ class Queue:
         # look. What was committed by a process killed since is not overlooked: the cursors are the commit.
         if words[W_HEAD] == words[W_TAIL]:
             return None
+        mutex = self._mutex
         try:
-            if code := trylock(self._mutex.ref):
-                self._mutex.take_slowly(code)
+            if code := trylock(mutex.ref):
+                mutex.take_slowly(code)
             return self._pop()
         except BaseException as error:
             self._clean_up(error)
             raise
         finally:
-            unlock(self._mutex.ref)
+            unlock(mutex.ref)
 
     def pop_wait(self, timeout: float | None) -> bytes | None:
         """`pop` that sleeps until there is an item, at most `timeout` seconds (None: for ever)."""
         record = self.pop()
         if record is not None or (timeout is not None and timeout <= 0):
             return record
-        deadline = None if timeout is None else time.monotonic() + timeout
-        words = self._words
-        armed: int | None = None
+        deadline = math.inf if timeout is None else time.monotonic() + timeout
+        remembered: int | None = None  # while this process is counted as a sleeper
         try:
             while True:
-                with self._mutex:
-                    record = self._pop()
-                    signal = words[W_SIGNAL]
-                    left = _RECHECK if deadline is None else deadline - time.monotonic()
-                    if record is not None or left <= 0:
-                        return record
-                    if words[W_WATCH] & WATCH_CLOSED:
-                        raise SegmentError(f"queue {self.name!r} was closed by its server")
-                    if armed != signal:
-                        words[W_WATCH] += WATCH_SLEEPER
-                        armed = signal
-                futex.wait(self._signal, signal, min(left, _RECHECK))
-        except DamagedRing as error:
-            raise self._damaged(error) from None
+                left = deadline - time.monotonic()
+                record, signal = self._pop_or_count_in(remembered, left > 0)
+                if record is not None or left <= 0:
+                    return record
+                remembered = signal
+                self._bell.sleep(signal, left)
         finally:
-            if armed is not None:
-                self._disarm(armed, passed_on=record is None)
+            if remembered is not None:
+                self._count_out(remembered, took_item=record is not None)
 
-    def _disarm(self, armed: int, passed_on: bool) -> None:
-        """This process does not wait any more."""
-        signal = False
+    def _pop_or_count_in(self, remembered: int | None, goes_to_sleep: bool) -> tuple[bytes | None, int]:
+        """Take an item, or in the same moment be counted as a sleeper. Returns the item and the signal."""
+        mutex = self._mutex
+        try:
+            mutex.take()
+            record = self._pop()
+            signal = self._bell.signal()
+            if record is None and goes_to_sleep:
+                if self._words[W_WATCH] & WATCH_CLOSED:
+                    raise SegmentError(f"queue {self.name!r} was closed by its server")
+                if signal != remembered:
+                    self._bell.count_in()
+        except BaseException as error:
+            self._clean_up(error)
+            raise
+        finally:
+            unlock(mutex.ref)
+        return record, signal
+
+    def _count_out(self, remembered: int, took_item: bool) -> None:
         with self._mutex:
-            words = self._words
-            if words[W_SIGNAL] == armed:
-                # Nobody was signalled since, so the sleeper counted here is this one.
-                if words[W_WATCH] >= WATCH_SLEEPER:
-                    words[W_WATCH] -= WATCH_SLEEPER
-            elif passed_on and words[W_WATCH] >= WATCH_SLEEPER and words[W_HEAD] != words[W_TAIL]:
-                # The signal may have been for this one, which takes nothing: let another have it.
-                words[W_WATCH] -= WATCH_SLEEPER
-                self._raise_signal()
-                signal = True
-        if signal:
-            futex.wake(self._signal)
+            pass_on = self._bell.count_out(remembered, took_item)
+        if pass_on:
+            self._bell.wake_one()
 
     def fetch(self, timeout: float | None = 0.0) -> Item | None:
         """Take the oldest item; wait for one at most `timeout` seconds (None: for ever). None when there is none."""
@@ -399,31 +392,23 @@ class Queue:
             self._ring.recover()
         except DamagedRing as error:
             raise self._damaged(error) from None
-        # The dead one may have died before it woke somebody.
-        self._raise_signal()
-        self._wake_all()
+        self._bell.call_all()  # the dead one may have died before it woke somebody
 
     def _progress(self) -> int:
         return int(self._words[layout.W_ADDED] + self._words[layout.W_REMOVED])
 
     def _clean_up(self, error: BaseException) -> None:
         """An exception in `add` or `pop`: leave nothing half done under the lock."""
-        if isinstance(error, (MqueueError, LockTimeout)) or not self._mutex.is_mine():
-            return
         if isinstance(error, DamagedRing):
             raise self._damaged(error) from None
-        self._ring.recover()
+        if not isinstance(error, MqueueError) and self._mutex.is_mine():
+            self._repair()
 
     def _damaged(self, error: DamagedRing) -> SegmentError:
         return SegmentError(
-            f"{path_of(self.segment.name)} is damaged: {error}; it is left as it is, save it for inspection or remove it"
+            f"{path_of(self.segment.name)} is damaged: {error}; "
+            "it is left as it is, save it for inspection or remove it"
         )
-
-    def _raise_signal(self) -> None:
-        self._words[W_SIGNAL] = self._words[W_SIGNAL] + 1 & 0xFFFFFFFF
-
-    def _wake_all(self) -> None:
-        futex.wake(self._signal, (1 << 31) - 1)
 
     def __repr__(self) -> str:
         if isinstance(self._mutex, _NoMutex):

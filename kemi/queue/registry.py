@@ -10,7 +10,7 @@ from kemi.errors import ConfigError, InstanceInUse
 from kemi.owner import Owner
 from kemi.queue import header, layout
 from kemi.queue.mutex import Mutex
-from kemi.queue.segment import Segment, path_of, segment_name
+from kemi.queue.segment import PRIVATE, Access, Segment, path_of, segment_name
 
 _check = header.checker(layout.INSTANCE_MAGIC, "instance")
 
@@ -28,7 +28,7 @@ class Registry:
 
     @classmethod
     def create(
-        cls, instance: str, owner: Owner, max_memory: int, lock_timeout: float, mode: int, uid: int, gid: int
+        cls, instance: str, owner: Owner, max_memory: int, lock_timeout: float = 1.0, access: Access = PRIVATE
     ) -> Registry:
         """Make the segment of a new instance. Raises FileExistsError when there is one."""
 
@@ -37,7 +37,7 @@ class Registry:
             segment.words[layout.W_MAX_MEMORY] = max_memory
 
         size = layout.INSTANCE_BYTES
-        segment = Segment.create(segment_name(instance), size, size, fill, mode=mode, uid=uid, gid=gid)
+        segment = Segment.create(segment_name(instance), size, size, fill, access)
         return cls(segment, lock_timeout)
 
     @classmethod

@@ -37,7 +37,6 @@ from kemi.queue.layout import (
     W_HIGH,
     W_RECOVERED,
     W_REMOVED,
-    W_SPARE,
     W_TAIL,
 )
 
@@ -173,14 +172,15 @@ class Ring:
         tail = words[W_TAIL]
         if head == tail:
             return None
-        end = head + self._halves[head >> 2]
-        if end > head | CHUNK_MASK or end < head + RECORD_HEAD:
+        step = self._halves[head >> 2]
+        end = head + step
+        if end > head | CHUNK_MASK or step < RECORD_HEAD:
             return self._pop_across()
         record: bytes = self._bytes[head:end]
         words[W_HEAD] = end  # commit
         removed = words[W_REMOVED]
         count = words[W_ADDED] - removed
-        if count > words[W_HIGH]:
+        if count > words[W_HIGH]:  # noqa: PLR1730 - max() costs a call
             words[W_HIGH] = count  # the most there ever was is always there just before a pop
         words[W_REMOVED] = removed + 1
         if end == tail and end > self._far:
@@ -194,7 +194,8 @@ class Ring:
     def _pop_across(self) -> bytes | None:
         """Pop where there is more to do than to move HEAD: dead records, the end of a chunk."""
         words = self._words
-        while words[W_HEAD] != words[W_TAIL]:
+        record = None
+        while record is None and words[W_HEAD] != words[W_TAIL]:
             head = words[W_HEAD]
             step = self._halves[head >> 2]
             if step & DEAD:
@@ -206,9 +207,6 @@ class Ring:
             self._leave(head, step)
             words[W_HIGH] = max(count, words[W_HIGH])
             words[W_REMOVED] += 1
-            break
-        else:
-            record = None
         if words[W_HEAD] == words[W_TAIL] and words[W_HEAD] > self._far:
             self._return_to_front()
         return record
@@ -246,7 +244,7 @@ class Ring:
         passed: list[int] = []
         room = (at | CHUNK_MASK) + 1 - at
         chunk = at & ~CHUNK_MASK
-        if length < 8 or length & 7:
+        if not length or length & 7:
             raise DamagedRing(f"a record at {at} has the impossible length {length}")
         while length >= room:
             passed.append(chunk)

@@ -21,12 +21,12 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from multiprocessing import resource_tracker
 from multiprocessing.shared_memory import SharedMemory
-from typing import Any
+from typing import Any, NamedTuple
 from urllib.parse import quote
 
 from kemi.errors import ConfigError, NoMemory, SegmentError, SegmentMissing
 
-SHM_DIR = "/dev/shm"
+SHM_DIR = "/dev/shm"  # noqa: S108 - that is where Linux keeps shared memory
 PREFIX = "mqk."
 _NAME_MAX = 255
 _LOOKS = 3
@@ -36,13 +36,20 @@ _MAP_FAILED = ctypes.c_void_p(-1).value
 
 _libc = ctypes.CDLL(None, use_errno=True)
 _libc.mmap.restype = ctypes.c_void_p
-_libc.mmap.argtypes = [ctypes.c_void_p, ctypes.c_size_t] + [ctypes.c_int] * 3 + [ctypes.c_long]
+_libc.mmap.argtypes = [
+    ctypes.c_void_p,
+    ctypes.c_size_t,
+    ctypes.c_int,
+    ctypes.c_int,
+    ctypes.c_int,
+    ctypes.c_long,
+]
 
 _tracker_lock = threading.Lock()
 
 
 def segment_name(instance: str, queue: str | None = None) -> str:
-    """The name in /dev/shm of a queue, or of the instance itself. Percent-encoded, so that no name leaves the folder."""
+    """Name in /dev/shm of a queue, or of the instance itself; percent-encoded, so that no name leaves the folder."""
     parts = [instance] if queue is None else [instance, queue]
     encoded = [_encode(part) for part in parts]
     name = PREFIX + ".".join(encoded)
@@ -70,11 +77,11 @@ def _no_tracker(name: str) -> Iterator[None]:
     with _tracker_lock:
         register = resource_tracker.register
 
-        def register_others(tracked: str, rtype: str) -> None:
-            if tracked.lstrip("/") != name:
+        def register_others(tracked: Any, rtype: str) -> None:
+            if tracked != f"/{name}":
                 register(tracked, rtype)
 
-        resource_tracker.register = register_others
+        resource_tracker.register = register_others  # type: ignore[assignment]
         try:
             yield
         finally:
@@ -88,6 +95,17 @@ def _reserve(fd: int, offset: int, length: int, name: str) -> None:
         if error.errno in (errno.ENOSPC, errno.ENOMEM, errno.EDQUOT, errno.EFBIG):
             raise NoMemory(f"{path_of(name)}: no memory left for {length} bytes: {SHM_DIR} is full") from None
         raise
+
+
+class Access(NamedTuple):
+    """Who may use a segment. -1 for the user or group of this process."""
+
+    mode: int = 0o600
+    uid: int = -1
+    gid: int = -1
+
+
+PRIVATE = Access()
 
 
 class Segment:
@@ -114,10 +132,7 @@ class Segment:
         reserve: int,
         window: int,
         fill: Callable[[Segment], None],
-        *,
-        mode: int = 0o600,
-        uid: int = -1,
-        gid: int = -1,
+        access: Access = PRIVATE,
     ) -> Segment:
         """Make a segment that appears under its name whole, or not at all.
 
@@ -137,9 +152,8 @@ class Segment:
             _reserve(fd, 0, reserve, name)
             segment = cls(shared, window)
             fill(segment)
-            os.fchmod(fd, mode)
-            if uid != -1 or gid != -1:
-                os.fchown(fd, uid, gid)
+            os.fchown(fd, access.uid, access.gid)
+            os.fchmod(fd, access.mode)
             segment.name = name
             os.link(path_of(draft), path_of(name))
         finally:
@@ -166,16 +180,15 @@ class Segment:
             except (ValueError, OSError) as error:
                 raise SegmentError(f"{path_of(name)}: cannot be opened as shared memory: {error}") from None
         fd: int = shared._fd  # type: ignore[attr-defined]
-        for attempt in range(_LOOKS):
+        for look in range(1, _LOOKS + 1):
             try:
-                window = window_of(os.pread(fd, 4096, 0), os.fstat(fd).st_size, name)
-                break
+                return cls(shared, window_of(os.pread(fd, 4096, 0), os.fstat(fd).st_size, name))
             except SegmentError:
                 # Header and length are two looks; between them the segment may have grown or shrunk.
-                if attempt == _LOOKS - 1:
+                if look == _LOOKS:
                     raise
                 time.sleep(0.001)
-        return cls(shared, window)
+        raise AssertionError("unreachable")
 
     def size(self) -> int:
         """Length of the file, bytes."""
@@ -220,8 +233,11 @@ class Segment:
             os.unlink(path_of(self.name))
 
     def close(self) -> None:
-        """Let go of the file. The mapping goes with the last object that refers to it: a thread that still waits for
-        the lock in it must not find it gone."""
+        """Let go of the file.
+
+        The mapping goes with the last object that refers to it: a thread that waits for the lock in it must not find
+        it gone.
+        """
         self.fd = -1
         self._shared.close()
 

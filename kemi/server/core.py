@@ -6,7 +6,7 @@ Everything here is optional: what is missing is None, and who asked says what th
 from __future__ import annotations
 
 import ctypes
-from typing import Any, Optional
+from typing import Any
 
 # A symbol that Kamailio exports and that no other program is likely to have.
 _MARK = "find_module_by_name"
@@ -46,7 +46,7 @@ def run_as() -> tuple[int, int]:
     return ids[0], ids[1]
 
 
-def destroy_pointer() -> tuple[Optional[Any], str]:
+def destroy_pointer() -> tuple[Any | None, str]:
     """Where the core keeps app_python3's function for its end: a pointer that may be replaced, or None and the reason.
 
     The same three functions stand in a row in the struct of the module itself and in what the core copied of it; only

@@ -43,7 +43,7 @@ class Handler:
     def __init__(self, functions: Functions) -> None:
         self._functions = functions
 
-    def child_init(self, rank: int) -> int:
+    def child_init(self, _rank: int) -> int:
         """Nothing is to be done for a process: it inherits the queues."""
         return 0
 
@@ -71,7 +71,7 @@ class Handler:
     def mq_size(self, _message: object, queue: str) -> int:
         """Documentation 4.4, mq_size(queue): n, -1 empty, -2 unknown; $vn(mq_size_QUEUE) gets n, 0, or null."""
         code = int(self._functions.size(queue))
-        if code == -2:
+        if code < -1:
             _pv().unset(f"$vn(mq_size_{queue})")
         else:
             _pv().seti(f"$vn(mq_size_{queue})", max(code, 0))
