@@ -42,7 +42,7 @@ def mod_init(handler: Any, definitions_file: str | None, native_functions: nativ
 
 def _stop() -> None:
     """End what this process started; in a process forked from that one, nothing."""
-    global _running  # noqa: PLW0603
+    global _running
     instance, _running = _running, None
     if instance is not None and instance.is_owner():
         lifecycle.stop(instance)

@@ -20,6 +20,7 @@ Value = Union[str, int, float]
 MODULES = ("mqueue", "mqueue_kemi")
 DEFAULT_INSTANCE = "kamailio"
 _SUFFIXES = {"": 1, "k": 1 << 10, "m": 1 << 20, "g": 1 << 30, "t": 1 << 40}
+_LONGEST_WAIT = 3600  # seconds
 _LARGEST = 1 << 46  # bytes; more than a process can map
 
 
@@ -59,7 +60,8 @@ class Settings:
             ) from None
         parse(self, f'modparam("mqueue", "{name}", {_quoted(value)})', value)
 
-    def _define(self, where: str, spec: QueueSpec) -> None:
+    def define(self, where: str, spec: QueueSpec) -> None:
+        """One queue more. Raises ConfigError when there is one of that name."""
         if spec.name in self.queues:
             raise ConfigError(f'{where}: mqueue redefined: there is a queue "{spec.name}" already')
         self.queues[spec.name] = spec
@@ -124,13 +126,13 @@ def _text(where: str, value: Value) -> str:
 
 
 def _set_queue(settings: Settings, where: str, value: Value) -> None:
-    settings._define(where, parse_queue(where, value))
+    settings.define(where, parse_queue(where, value))
 
 
 def _set_queue_name(settings: Settings, where: str, value: Value) -> None:
     if not _text(where, value):
         raise ConfigError(f"{where}: no name")
-    settings._define(where, QueueSpec(str(value), size=settings.mqueue_size, addmode=settings.mqueue_addmode))
+    settings.define(where, QueueSpec(str(value), size=settings.mqueue_size, addmode=settings.mqueue_addmode))
 
 
 def _set_instance(settings: Settings, where: str, value: Value) -> None:
@@ -164,8 +166,8 @@ def _set_lock_timeout(settings: Settings, where: str, value: Value) -> None:
         seconds = float(value)
     except (ValueError, TypeError):
         seconds = math.nan
-    if not 0 < seconds <= 3600:
-        raise ConfigError(f"{where}: write seconds, more than 0 and at most 3600")
+    if not 0 < seconds <= _LONGEST_WAIT:
+        raise ConfigError(f"{where}: write seconds, more than 0 and at most {_LONGEST_WAIT}")
     settings.lock_timeout = seconds
 
 

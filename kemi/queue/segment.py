@@ -88,6 +88,12 @@ def _no_tracker(name: str) -> Iterator[None]:
             resource_tracker.register = register
 
 
+def _descriptor(shared: SharedMemory) -> int:
+    # SharedMemory keeps its file open, and has no public name for it.
+    fd: int = shared._fd  # type: ignore[attr-defined]  # noqa: SLF001
+    return fd
+
+
 def _reserve(fd: int, offset: int, length: int, name: str) -> None:
     try:
         os.posix_fallocate(fd, offset, length)
@@ -117,7 +123,7 @@ class Segment:
 
     def __init__(self, shared: SharedMemory, window: int) -> None:
         self._shared = shared
-        self.fd: int = shared._fd  # type: ignore[attr-defined]
+        self.fd = _descriptor(shared)
         self.name = shared.name.lstrip("/")
         self.window = window
         self.bytes = _map_window(self.fd, window, self.name)
@@ -148,7 +154,7 @@ class Segment:
                 os.unlink(path_of(draft))
                 shared = SharedMemory(draft, create=True, size=reserve)
         try:
-            fd: int = shared._fd  # type: ignore[attr-defined]
+            fd = _descriptor(shared)
             _reserve(fd, 0, reserve, name)
             segment = cls(shared, window)
             fill(segment)
@@ -179,7 +185,7 @@ class Segment:
                 ) from None
             except (ValueError, OSError) as error:
                 raise SegmentError(f"{path_of(name)}: cannot be opened as shared memory: {error}") from None
-        fd: int = shared._fd  # type: ignore[attr-defined]
+        fd = _descriptor(shared)
         for look in range(1, _LOOKS + 1):
             try:
                 return cls(shared, window_of(os.pread(fd, 4096, 0), os.fstat(fd).st_size, name))
