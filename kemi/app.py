@@ -19,7 +19,12 @@ _running: Instance | None = None
 
 def modparam(module: str, name: str, value: Value) -> None:
     """One parameter, for the next `mod_init`. Raises ConfigError."""
-    _collected.set(module, name, value)
+    global _collected
+    try:
+        _collected.set(module, name, value)
+    except ConfigError:
+        _collected = Settings()  # a script that is mended and loaded again begins anew
+        raise
 
 
 def mod_init(handler: Any, definitions_file: str | None, native_functions: native.Functions) -> Any:

@@ -8,7 +8,6 @@ them; here it is simply gone.
 from __future__ import annotations
 
 import ctypes
-import os
 import platform
 import time
 from typing import Any
@@ -59,7 +58,4 @@ def wake(word: Any, count: int = 1) -> int:
     """Wake up to `count` sleepers; returns how many were woken."""
     if _NUMBER is None:
         return 0
-    woken: int = _syscall(_NUMBER, ctypes.addressof(word), _WAKE, count, None)
-    if woken < 0:
-        raise OSError(ctypes.get_errno(), os.strerror(ctypes.get_errno()))
-    return woken
+    return int(_syscall(_NUMBER, ctypes.addressof(word), _WAKE, count, None))

@@ -94,6 +94,17 @@ def _descriptor(shared: SharedMemory) -> int:
     return fd
 
 
+def _give(fd: int, access: Access, name: str) -> None:
+    try:
+        os.fchown(fd, access.uid, access.gid)
+    except PermissionError:
+        raise ConfigError(
+            f"{path_of(name)}: user {os.geteuid()} may not give it to user {access.uid}, group {access.gid} "
+            "(-1: its own); start as root, or choose a group of this user"
+        ) from None
+    os.fchmod(fd, access.mode)
+
+
 def _reserve(fd: int, offset: int, length: int, name: str) -> None:
     try:
         os.posix_fallocate(fd, offset, length)
@@ -101,6 +112,13 @@ def _reserve(fd: int, offset: int, length: int, name: str) -> None:
         if error.errno in (errno.ENOSPC, errno.ENOMEM, errno.EDQUOT, errno.EFBIG):
             raise NoMemory(f"{path_of(name)}: no memory left for {length} bytes: {SHM_DIR} is full") from None
         raise
+
+
+class _Shared(SharedMemory):
+    """SharedMemory that never takes a name away: the original does so when it cannot map what it has opened."""
+
+    def unlink(self) -> None:
+        """Leave that to `Segment.unlink`."""
 
 
 class Access(NamedTuple):
@@ -148,18 +166,17 @@ class Segment:
         draft = f"{name[: _NAME_MAX - 24]}~{os.getpid()}"
         with _no_tracker(draft):
             try:
-                shared = SharedMemory(draft, create=True, size=reserve)
+                shared = _Shared(draft, create=True, size=reserve)
             except FileExistsError:
                 # Ours by its pid, and this process makes one at a time: left by an earlier process of this pid.
                 os.unlink(path_of(draft))
-                shared = SharedMemory(draft, create=True, size=reserve)
+                shared = _Shared(draft, create=True, size=reserve)
         try:
             fd = _descriptor(shared)
             _reserve(fd, 0, reserve, name)
             segment = cls(shared, window)
             fill(segment)
-            os.fchown(fd, access.uid, access.gid)
-            os.fchmod(fd, access.mode)
+            _give(fd, access, name)
             segment.name = name
             os.link(path_of(draft), path_of(name))
         finally:
@@ -175,7 +192,7 @@ class Segment:
         """
         with _no_tracker(name):
             try:
-                shared = SharedMemory(name)
+                shared = _Shared(name)
             except FileNotFoundError:
                 raise SegmentMissing(f"there is no {path_of(name)}") from None
             except PermissionError:

@@ -14,7 +14,7 @@ _MARK = "find_module_by_name"
 # app_python3's export struct by name: in 5.6, and in 6.x.
 _EXPORTS = (b"exports", b"_app_python3_exports")
 # Kamailio's sr_module: path, handle, exports (name first). Its last three functions, and where they are looked for.
-_MODULE_POINTERS = 16
+_MODULE_POINTERS = 12
 _EXPORT_POINTERS = 10
 _FUNCTIONS = 3
 
