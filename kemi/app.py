@@ -29,7 +29,7 @@ def modparam(module: str, name: str, value: Value) -> None:
 
 def mod_init(handler: Any, definitions_file: str | None, native_functions: native.Functions) -> Any:
     """Start, or take new parameters when started already. Returns the handler for app_python3."""
-    global _collected, _running  # noqa: PLW0603 - what outlives a reload lives here
+    global _collected, _running
     settings, _collected = _collected, Settings()
     if handler is None:
         if definitions_file is None:
