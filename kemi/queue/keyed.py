@@ -137,9 +137,12 @@ class KeyedRing(Ring):
     def _count(self, at: int, step: int, sign: int) -> list[int]:
         """Count a record in (sign 1) or out (-1) of `live`; returns the chunks in which it has bytes."""
         self._words[W_LIVE] += sign * step
-        touched = []
         chunk = at & ~CHUNK_MASK
         room = (at | CHUNK_MASK) + 1 - at
+        if step <= room:
+            self._words[(chunk >> 3) + CHUNK_LIVE] += sign * step
+            return [chunk]
+        touched = []
         while True:
             part = min(step, room)
             self._words[(chunk >> 3) + CHUNK_LIVE] += sign * part
@@ -158,7 +161,8 @@ class KeyedRing(Ring):
         self._mark_dead(at, step)
         self._words[W_REMOVED] += 1
         for chunk in self._count(at, step, -1):
-            if self.chunks.holds(chunk):  # a merge may have taken it already
+            # A merge for one chunk may have taken the next one already.
+            if self.chunks.holds(chunk) and self._live(chunk) <= _MERGE_AT:
                 self._tidy(chunk)
 
     def _mark_dead(self, at: int, step: int) -> None:
