@@ -1,0 +1,57 @@
+"""What every test gets: the long forms behind --stress, and a clean /dev/shm after each test."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+from hypothesis import settings
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+SHM = Path("/dev/shm")
+
+settings.register_profile("default", deadline=None)
+settings.register_profile("ci", deadline=None, derandomize=True)
+settings.register_profile("stress", deadline=None, max_examples=2000, stateful_step_count=200)
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--stress", action="store_true", help="run the long forms too")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Choose how long random programs run: the same ones on every CI run, new ones elsewhere."""
+    name = "stress" if config.getoption("stress") else "ci" if os.environ.get("CI") else "default"
+    settings.load_profile(name)
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Leave the long forms out unless they are asked for."""
+    if config.getoption("stress"):
+        return
+    long = [item for item in items if item.get_closest_marker("stress")]
+    config.hook.pytest_deselected(items=long)
+    items[:] = [item for item in items if item not in long]
+
+
+@pytest.fixture
+def stress(request: pytest.FixtureRequest) -> bool:
+    """Whether the long form was asked for."""
+    return bool(request.config.getoption("stress"))
+
+
+def segments() -> set[str]:
+    """The names of all queue segments on this host."""
+    return {path.name for path in SHM.glob("mqk.*")}
+
+
+@pytest.fixture(autouse=True)
+def _no_segment_is_left() -> Iterator[None]:
+    """Fail a test that leaves a segment behind, or removes another one's."""
+    before = segments()
+    yield
+    assert segments() == before

@@ -1,0 +1,95 @@
+"""Every store of a queue as a moment at which something may strike: a kill, a stop, an exception.
+
+In the process that calls `watch`, everything through which a queue writes is wrapped: the bytes, words and half words of
+its ring, chunks, index and header, its line in the instance's table, and what it asks of the system. Bytes longer
+than one word are two moments more: one half of them may be there and the other not. The end of the lock is a moment
+too, so that also what comes after the last store is struck.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+from typing import TYPE_CHECKING, Any, Callable
+
+from kemi.queue import queue as queue_module
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from mqueue_kemi import Queue
+
+_WORD = 8
+
+
+class Moments:
+    """Counts moments. At number `at` it calls `strike`, once; 0 is never."""
+
+    def __init__(self, at: int = 0, strike: Callable[[], object] = lambda: None) -> None:
+        self.count = 0
+        self._at = at
+        self._strike = strike
+
+    def pass_one(self) -> None:
+        self.count += 1
+        if self.count == self._at:
+            self._strike()
+
+    def around(self, function: Callable[..., Any]) -> Callable[..., Any]:
+        """Make a function that passes a moment before it does its work."""
+
+        def struck(*arguments: object) -> object:
+            self.pass_one()
+            return function(*arguments)
+
+        return struck
+
+
+class Watched:
+    """A buffer whose stores are moments. It is read as it is."""
+
+    def __init__(self, inner: Any, moments: Moments) -> None:  # noqa: ANN401 a mapping or a view of it
+        self._inner = inner
+        self._moments = moments
+
+    def __getitem__(self, where: Any) -> Any:  # noqa: ANN401 an index or a slice
+        return self._inner[where]
+
+    def __setitem__(self, where: Any, data: Any) -> None:  # noqa: ANN401 an index or a slice
+        self._moments.pass_one()
+        if isinstance(where, slice) and len(data) > _WORD:
+            half = len(data) // 2
+            self._inner[where.start : where.start + half] = data[:half]
+            self._moments.pass_one()
+        self._inner[where] = data
+
+    def __iter__(self) -> Iterator[Any]:
+        return iter(self._inner)
+
+    def __getattr__(self, name: str) -> Any:  # noqa: ANN401 find, rfind and whatever else is read
+        return getattr(self._inner, name)
+
+
+def watch(queue: Queue, moments: Moments) -> None:
+    """Let everything that this queue writes in this process pass `moments`. For the rest of the process's life."""
+    ring: Any = queue._ring
+    for part in (ring, ring.chunks, getattr(ring, "_index", None), queue):
+        for name in ("_bytes", "_words", "_halves"):
+            if hasattr(part, name):
+                setattr(part, name, Watched(getattr(part, name), moments))
+    registry: Any = queue._registry
+    registry._table = Watched(registry._table, moments)
+    segment: Any = queue.segment
+    for name in ("reserve", "release", "truncate"):
+        setattr(segment, name, moments.around(getattr(segment, name)))
+    queue_module.unlock = moments.around(queue_module.unlock)
+
+
+def die() -> None:
+    """End this process as `kill -9` does."""
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+def stop() -> None:
+    """Stop this process until SIGCONT."""
+    os.kill(os.getpid(), signal.SIGSTOP)

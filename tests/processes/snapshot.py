@@ -1,0 +1,35 @@
+"""A queue's memory, kept and put back, so that one operation can be done again and again from the same state."""
+
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING, Any
+
+from kemi.queue.layout import CHUNK, W_SLOT, W_WINDOW, fixed_bytes
+
+if TYPE_CHECKING:
+    from mqueue_kemi import Queue
+
+
+class Snapshot:
+    """What a queue's segment holds at this moment, nobody working on it, and its line in the instance's table."""
+
+    def __init__(self, queue: Queue) -> None:
+        self._fd = queue.segment.fd
+        self._data = os.pread(self._fd, os.fstat(self._fd).st_size, 0)
+        self._table: Any = queue._registry._table if queue._registry else None
+        self._line = queue.segment.words[W_SLOT]
+        self._held = self._table[self._line]
+        chunks = queue._ring.chunks
+        reserved = [number for number in range(chunks.count) if queue.segment.bytes[chunks._map + number]]
+        first = fixed_bytes(queue.segment.words[W_WINDOW], queue.addmode != 0)
+        self._parts = [(0, first), *((chunks.offset(number), CHUNK) for number in reserved)]
+
+    def restore(self) -> None:
+        """Put it back, and nothing else."""
+        os.ftruncate(self._fd, 0)
+        os.ftruncate(self._fd, len(self._data))
+        for offset, length in self._parts:
+            os.posix_fallocate(self._fd, offset, length)
+            os.pwrite(self._fd, self._data[offset : offset + length], offset)
+        self._table[self._line] = self._held

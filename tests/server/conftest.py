@@ -1,0 +1,57 @@
+"""The servers of a test, their logs when it fails, and a check that no process of theirs is left."""
+
+from __future__ import annotations
+
+from contextlib import ExitStack
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+
+from tests.server.harness import Servers
+from tests.server.process import MARK, adopt_orphans
+
+if TYPE_CHECKING:
+    from collections.abc import Generator, Iterator
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _reaper() -> None:
+    adopt_orphans()
+
+
+def marked_processes() -> list[str]:
+    """Return every process on this host that descends from a tested server."""
+    found = []
+    for path in Path("/proc").glob("[0-9]*/environ"):
+        try:
+            if MARK.encode() in path.read_bytes():
+                found.append(path.parent.name)
+        except OSError:  # ended meanwhile
+            continue
+    return found
+
+
+@pytest.fixture(autouse=True)
+def _no_process_is_left(_no_segment_is_left: None) -> Iterator[None]:
+    """Fail a test after which a process of a server still runs."""
+    yield
+    assert marked_processes() == []
+
+
+@pytest.fixture
+def servers(_no_process_is_left: None) -> Iterator[Servers]:
+    """Return the place where a test starts its servers."""
+    with ExitStack() as stack:
+        yield Servers(stack)
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    """Show the servers' logs with a failure, before the fixture removes them."""
+    report = yield
+    servers = getattr(item, "funcargs", {}).get("servers")
+    if report.failed and servers is not None:
+        for server in servers.all:
+            report.sections.append((f"log of {server.instance}", server.process.log()))
+    return report

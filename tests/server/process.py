@@ -1,0 +1,138 @@
+"""A server program that a test starts, finds again with all its descendants, and is sure to end.
+
+Each start carries a mark of its own in the environment. Whoever descends from it carries the mark too: a worker,
+a daemon that left its session, a helper that some library started. So they are found without a name being
+guessed, and nothing else is ever signalled.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import itertools
+import os
+import signal
+import subprocess
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Callable, NoReturn
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+SYSTEM_PATH = "/usr/sbin:/usr/bin:/sbin:/bin"
+MARK = "MQUEUE_TEST_SERVER"
+PR_SET_CHILD_SUBREAPER = 36
+_serial = itertools.count(1)
+
+
+class ServerError(Exception):
+    """The server did not do what the test waits for; the message ends with its log."""
+
+
+def adopt_orphans() -> None:
+    """Make this process the parent of whom a daemon leaves behind, so that it can wait for them."""
+    if ctypes.CDLL(None, use_errno=True).prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0) != 0:
+        raise OSError(ctypes.get_errno(), "prctl(PR_SET_CHILD_SUBREAPER)")
+
+
+def wait_until(condition: Callable[[], object], what: str, timeout: float = 15.0) -> float:
+    """Return the seconds until the condition held; a TimeoutError names what did not come."""
+    start = time.monotonic()
+    while not condition():
+        if time.monotonic() - start > timeout:
+            msg = f"{what}: not within {timeout} s"
+            raise TimeoutError(msg)
+        time.sleep(0.01)
+    return time.monotonic() - start
+
+
+class ServerProcess:
+    """One start of a program, with its log and all its descendants."""
+
+    def __init__(self, argv: Sequence[str], log: Path, env: dict[str, str] | None = None) -> None:
+        self.argv = list(argv)
+        self.log_path = log
+        self.mark = f"{MARK}={os.getpid()}-{next(_serial)}".encode()
+        name, _, value = self.mark.decode().partition("=")
+        # Neither the test's Python variables nor its PATH (a virtual environment) reach the embedded Python.
+        self.env = {"PATH": SYSTEM_PATH, "LANG": "C.UTF-8", "PYTHONDONTWRITEBYTECODE": "1"}
+        self.env.update(env or {})
+        self.env[name] = value
+        self.seen: set[int] = set()
+        self.child: subprocess.Popen[bytes] | None = None
+
+    def spawn(self) -> subprocess.Popen[bytes]:
+        """Start the program in a session of its own."""
+        with self.log_path.open("ab") as log:
+            self.child = subprocess.Popen(
+                self.argv,
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                env=self.env,
+                start_new_session=True,
+            )
+        return self.child
+
+    def pids(self) -> list[int]:
+        """Return every living process that carries the mark, ended ones reaped."""
+        self._reap()
+        found = {int(path.parent.name) for path in Path("/proc").glob("[0-9]*/environ") if self._marked(path)}
+        if self.child is not None and self.child.returncode is None:
+            found.add(self.child.pid)  # for a moment, a process that begins a program shows no environment
+        self.seen |= found
+        return sorted(found)
+
+    def programs(self) -> set[str]:
+        """Return the executables of the living processes."""
+        return {os.path.basename(os.readlink(f"/proc/{pid}/exe")) for pid in self.pids()}
+
+    def log(self) -> str:
+        return self.log_path.read_text("utf-8", "replace") if self.log_path.exists() else ""
+
+    def log_lines(self, *words: str) -> list[str]:
+        """Return the log's lines that hold all these words."""
+        return [line for line in self.log().splitlines() if all(word in line for word in words)]
+
+    def wait_gone(self, timeout: float = 15.0) -> float:
+        """Return the seconds until no process is left."""
+        try:
+            return wait_until(lambda: not self.pids(), "all processes end", timeout)
+        except TimeoutError as error:
+            self.fail(f"{error}; left: {self.describe()}")
+        finally:
+            self._reap()
+
+    def kill(self) -> None:
+        """End whatever is left, at once; nothing is said if there is nothing."""
+        for pid in self.pids():
+            os.kill(pid, signal.SIGKILL)
+        self.wait_gone()
+
+    def describe(self) -> list[str]:
+        """Return pid and command line of the living processes."""
+        return [
+            f"{pid} " + Path(f"/proc/{pid}/cmdline").read_bytes().replace(b"\0", b" ").decode("utf-8", "replace")
+            for pid in self.pids()
+        ]
+
+    def fail(self, why: str) -> NoReturn:
+        msg = f"{why}\n--- log ---\n{self.log()}"
+        raise ServerError(msg)
+
+    def _marked(self, environ: Path) -> bool:
+        try:
+            return self.mark in environ.read_bytes().split(b"\0")
+        except OSError:  # ended meanwhile
+            return False
+
+    def _reap(self) -> None:
+        if self.child is not None:
+            self.child.poll()
+        # Only processes of this start, and never the one that Popen waits for.
+        for pid in self.seen - {self.child.pid if self.child else 0}:
+            try:
+                if os.waitpid(pid, os.WNOHANG)[0] == pid:
+                    self.seen.discard(pid)
+            except ChildProcessError:  # its own parent waits for it
+                continue
