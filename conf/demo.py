@@ -18,7 +18,7 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from conf.demo_report import Report, Sender, bar_line, consumed_items, read_sender
+from conf.demo_report import Item, Report, Sender, bar_line, consumed_items, read_sender
 from mqueue_kemi import MqueueError, attach
 
 if TYPE_CHECKING:
@@ -42,8 +42,9 @@ SEND_WITHIN = 60
 DRAIN_WITHIN = 15.0
 STOP_WITHIN = 10.0
 
-LOG_TAIL = 25  # lines
+LOG_WITHIN = 5.0
 
+LOG_TAIL = 25  # lines
 
 signals: list[int] = []
 
@@ -52,7 +53,7 @@ class DemoError(Exception):
     """The demo cannot go on; says why."""
 
 
-class Interrupted(Exception):  # noqa: N818 - somebody's wish, not an error
+class Interrupted(Exception):
     """A signal asks the demo to end."""
 
 
@@ -104,17 +105,21 @@ class Server:
                     if client.recv(4096).startswith(b"SIP/2.0 200"):
                         return
                 pause(0.05)
-        msg = f"Kamailio did not answer within {START_WITHIN:.0f} s"
-        raise DemoError(msg)
+        raise DemoError(f"Kamailio did not answer within {START_WITHIN:.0f} s")
 
     def check(self) -> None:
         """Raise DemoError if the server has ended."""
         if self._process.poll() is not None:
-            msg = f"Kamailio ended by itself (exit code {self._process.returncode})"
-            raise DemoError(msg)
+            raise DemoError(f"Kamailio ended by itself (exit code {self._process.returncode})")
 
-    def log(self) -> str:
-        return self._log.read_text(errors="replace")
+    def wait_for_items(self, count: int) -> list[Item]:
+        """Give the items of the log: `count` of them, or as many as come. One is logged after it has left the queue."""
+        deadline = time.monotonic() + LOG_WITHIN
+        while True:
+            items = consumed_items(self._log.read_text(errors="replace"))
+            if len(items) >= count or time.monotonic() > deadline:
+                return items
+            pause(SAMPLE_EVERY)
 
     def stop(self) -> list[str]:
         """End the server and whatever it started; gives what was not as it should be."""
@@ -133,43 +138,33 @@ class Server:
 class Senders:
     """One sipp for each sender. Each has one call at a time, so that the order of its requests is certain."""
 
-    def __init__(self, port: int, folder: Path) -> None:
+    def __init__(self, folder: Path) -> None:
         self._folder = folder
         self._processes: list[subprocess.Popen[bytes]] = []
+
+    def start(self, port: int) -> None:
         for name, method in METHODS.items():
-            command = [
-                "sipp",
-                f"{HOST}:{port}",
-                "-sf",
-                str(CONF / "sipp" / f"{method.lower()}.xml"),
-                "-key",
-                "sender",
-                name,
-            ]
-            command += ["-i", HOST, "-ci", HOST, "-l", "1", "-m", str(REQUESTS), "-r", str(RATE), "-nostdin"]
-            command += [
-                "-timeout",
-                str(SEND_WITHIN),
-                "-timeout_error",
-                "-trace_stat",
-                "-stf",
-                self._statistics(name),
-            ]
-            self._processes.append(start(command, folder / f"{name}.log", dict(os.environ)))
+            scenario = CONF / "sipp" / f"{method.lower()}.xml"
+            command = ["sipp", f"{HOST}:{port}", "-i", HOST, "-ci", HOST, "-nostdin"]
+            command += ["-sf", str(scenario), "-key", "sender", name]
+            command += ["-l", "1", "-m", str(REQUESTS), "-r", str(RATE)]
+            command += ["-timeout", str(SEND_WITHIN), "-timeout_error"]
+            command += ["-trace_stat", "-stf", str(self._statistics(name))]
+            self._processes.append(start(command, self._folder / f"{name}.log", dict(os.environ)))
 
     def done(self) -> bool:
         return all(process.poll() is not None for process in self._processes)
 
     def stop(self) -> None:
         for process in self._processes:
-            kill_group(process)
+            process.kill()
             process.wait()
 
     def results(self) -> list[Sender]:
-        return [read_sender(name, method, Path(self._statistics(name))) for name, method in METHODS.items()]
+        return [read_sender(name, method, self._statistics(name)) for name, method in METHODS.items()]
 
-    def _statistics(self, name: str) -> str:
-        return str(self._folder / f"{name}.csv")
+    def _statistics(self, name: str) -> Path:
+        return self._folder / f"{name}.csv"
 
 
 def free_port() -> int:
@@ -195,7 +190,7 @@ def start(command: Sequence[str], log: Path, environment: dict[str, str]) -> sub
 
 
 def kill_group(process: subprocess.Popen[bytes]) -> bool:
-    """Kill what is left of a process and of those it started; tell whether there was anything."""
+    """Kill what is left of a process and of those that it started; tell whether there was anything."""
     try:
         os.killpg(process.pid, signal.SIGKILL)
     except ProcessLookupError:
@@ -236,13 +231,13 @@ def run(config: Path, folder: Path) -> list[str]:
         print(f"Kamailio runs with {config} on {HOST}:{server.port} (UDP), queue {QUEUE!r} of {INSTANCE!r}.")
         print(f"{len(METHODS)} senders, {REQUESTS} requests each; 2 consumers look every {CONSUME_EVERY} s.\n")
         print("   time  items in the queue")
-        senders = Senders(server.port, folder)
+        senders = Senders(folder)
         try:
+            senders.start(server.port)
             added = watch(server, senders)
         finally:
             senders.stop()
-        pause(SAMPLE_EVERY)  # an item is in the log a moment after it has left the queue
-        report = Report(senders.results(), REQUESTS, added, consumed_items(server.log()))
+        report = Report(senders.results(), REQUESTS, added, server.wait_for_items(added))
         print(f"\n{report.table()}\n")
         problems += report.problems()
     except (DemoError, MqueueError) as error:
@@ -267,6 +262,7 @@ def main(config: Path) -> int:
         shutil.rmtree(folder)
         print("OK: nothing lost, nothing twice, each sender's order kept.")
         return 0
+    sys.stdout.flush()
     log = folder / "kamailio.log"
     lines = [line for line in log.read_text(errors="replace").splitlines() if " INFO: " not in line]
     print(f"The last lines of {log}, without those of level INFO:\n", *lines[-LOG_TAIL:], sep="\n", file=sys.stderr)

@@ -32,18 +32,8 @@ for option; do
     esac
 done
 
-cd -- "$(dirname -- "$0")/.."
+CDPATH='' cd -- "$(dirname -- "$0")/.."
 PATH=$PATH:/usr/local/sbin:/usr/sbin:/sbin # an ordinary user's PATH lacks them, and kamailio is there
-
-as_root() {
-    if [ "$(id -u)" -eq 0 ]; then
-        "$@"
-    elif command -v sudo >/dev/null; then
-        sudo "$@"
-    else
-        fail "$packages must be installed: run this as root, or install sudo"
-    fi
-}
 
 has_python_module() {
     for folder in $(kamailio -h 2>/dev/null | sed -n 's/.*Modules search path (default: \(.*\))$/\1/p' | tr : ' '); do
@@ -57,6 +47,10 @@ missing_packages() {
     has_python_module || echo kamailio-python3-modules
     command -v sipp >/dev/null || echo sip-tester
     command -v python3 >/dev/null || echo python3
+}
+
+as_root() {
+    if [ "$(id -u)" -eq 0 ]; then "$@"; else sudo "$@"; fi
 }
 
 # While packages are installed, nothing may start or restart a service named kamailio.
@@ -83,15 +77,20 @@ settle_service() {
     new_service=''
 }
 
+apt() {
+    as_root env DEBIAN_FRONTEND=noninteractive apt-get -o DPkg::Lock::Timeout=300 -q -y "$@" >>"$log" 2>&1 </dev/null
+}
+
 apt_install() {
     # shellcheck disable=SC2086  # a list of names
-    as_root env DEBIAN_FRONTEND=noninteractive apt-get -o DPkg::Lock::Timeout=300 install -q -y \
-        --no-install-recommends $packages >"$log" 2>&1 </dev/null
+    apt install --no-install-recommends $packages
 }
 
 install_packages() {
     command -v apt-get >/dev/null ||
         fail "this is not a Debian system (no apt-get): please install $packages by its own means, then come back"
+    [ "$(id -u)" -eq 0 ] || command -v sudo >/dev/null ||
+        fail "$packages must be installed: run this as root, or install sudo"
     echo "Installing $packages (a minute or two) ..."
     own_policy='' new_service='' log=$(mktemp)
     trap 'settle_service; rm -f "$log"' EXIT
@@ -102,8 +101,8 @@ install_packages() {
         *) new_service=yes ;;
     esac
     forbid_start
-    # The lists of packages are fetched only where there are none, or where they are out of date.
-    if ! apt_install && ! { as_root apt-get update -q >/dev/null 2>&1 && apt_install; }; then
+    # The lists of packages are fetched only where they are missing or out of date.
+    if ! apt_install && ! { apt update && apt_install; }; then
         tail -n 20 "$log" >&2
         fail "apt-get could not install $packages (see above); once it can, run this again"
     fi

@@ -41,7 +41,7 @@ install_packages() {
     export DEBIAN_FRONTEND=noninteractive
     apt-get update --quiet </dev/null
     # shellcheck disable=SC2086 # a list of words
-    apt-get install --quiet --yes --no-install-recommends $1 </dev/null
+    apt-get -o DPkg::Lock::Timeout=300 install --quiet --yes --no-install-recommends $1 </dev/null
     if [ -n "${masked-}" ]; then
         unmask
         if command -v systemctl >/dev/null; then

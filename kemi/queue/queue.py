@@ -141,9 +141,9 @@ class Queue:
     def adopt(self, owner: Owner) -> int:
         """Take over from an owner that is dead: repair, and become its owner. Returns the number of items."""
         words = self._words
-        if self._registry:
-            words[layout.W_SLOT] = self._registry.open_line(self.segment.size())
         with self._mutex:
+            if self._registry:
+                words[layout.W_SLOT] = self._registry.open_line(self.segment.size())
             words[W_WATCH] &= WATCH_LIMITS
             self._repair()
             header.set_owner(self.segment, owner)

@@ -96,12 +96,13 @@ class Registry:
         self._table[line] += length
         if self.has_room():
             return True
-        self._table[line] -= length
+        self.shrink(line, length)
         return False
 
     def shrink(self, line: int, length: int) -> None:
         """A queue gave `length` bytes back."""
-        self._table[line] -= length
+        # Less than it had: its line was cleared by a new owner, who has not yet counted it anew.
+        self._table[line] = max(0, self._table[line] - length)
 
     def set_line(self, line: int, length: int) -> None:
         """A queue holds `length` bytes; 0 closes its line."""

@@ -85,7 +85,7 @@ class Child:
                 msg = f"process {self.pid} did not end within {timeout} s"
                 raise ChildError(msg)
             time.sleep(pause)
-            pause = min(pause * 2, 0.02)
+            pause = min(pause * 1.2, 0.02)
 
     def killed_by(self, timeout: float = PATIENCE) -> int:
         """Wait for the end, and return the signal that ended it; 0 if it ended by itself."""

@@ -109,10 +109,10 @@ class Server:
         if self.ended():
             self.process.fail("the server ended instead of starting")
 
-    def refused(self) -> str:
+    def refused(self, within: float = 15.0) -> str:
         """Start a server that must not start, and return its log; it has ended by itself, with an error."""
         started = self.process.spawn()
-        self.process.wait_gone()
+        self.process.wait_gone(within)
         if started.returncode == 0:
             self.process.fail("the server ended without an error")
         return self.process.log()
