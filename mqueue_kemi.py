@@ -87,20 +87,12 @@ def modparam(module: str, name: str, value: Any) -> int:
 def mod_init(handler: Any = None) -> Any:
     """Make the queues and return the handler for app_python3: what a script's own `mod_init` ends with.
 
-    Without a handler it is the one for a native kamailio.cfg, and the queues are defined in the file that
-    MQUEUE_KEMI_CFG names, or in mqueue_kemi.cfg beside this module. Called again at a reload it keeps every item, and
-    takes new limits and new queues. Raises ConfigError, InstanceInUse, SegmentError, NoMemory.
+    Without a handler it is the one for a native kamailio.cfg, and the queues are defined in mqueue_kemi.cfg beside
+    kamailio.cfg or beside this module, or in the file that MQUEUE_KEMI_CFG names. Called again at a reload it keeps
+    every item, and takes new limits and new queues. Raises ConfigError, InstanceInUse, SegmentError, NoMemory.
     """
-    functions = _native.Functions(mq_add, mq_fetch, mq_pv_free, mq_size, mqk_gete, mqv_gete)
-    return app.mod_init(handler, _definitions_file(), functions)
-
-
-def _definitions_file() -> str | None:
-    named = os.environ.get("MQUEUE_KEMI_CFG")
-    if named:
-        return named
-    beside = os.path.join(os.path.dirname(os.path.abspath(__file__)), "mqueue_kemi.cfg")
-    return beside if os.path.exists(beside) else None
+    functions = _native.Functions(mq_add, mq_fetch, mq_pv_free, mq_size)
+    return app.mod_init(handler, os.path.dirname(os.path.abspath(__file__)), functions)
 
 
 # --- functions (chapter 4) --------------------------------------------------------------------------------------------

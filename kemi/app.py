@@ -5,6 +5,7 @@ The state is here, in a module that Kamailio does not execute again at a reload 
 
 from __future__ import annotations
 
+import os
 from typing import Any
 
 from kemi import definitions, lifecycle
@@ -27,14 +28,12 @@ def modparam(module: str, name: str, value: Value) -> None:
         raise
 
 
-def mod_init(handler: Any, definitions_file: str | None, native_functions: native.Functions) -> Any:
+def mod_init(handler: Any, module_folder: str, native_functions: native.Functions) -> Any:
     """Start, or take new parameters when started already. Returns the handler for app_python3."""
     global _collected, _running
     settings, _collected = _collected, Settings()
     if handler is None:
-        if definitions_file is None:
-            raise ConfigError("no queues are defined: set MQUEUE_KEMI_CFG to a file of modparam lines")
-        definitions.read(definitions_file, settings)
+        definitions.read(_definitions_file(module_folder), settings)
         handler = native.Handler(native_functions)
     if _running is None:
         uid, gid = core.run_as()
@@ -43,6 +42,21 @@ def mod_init(handler: Any, definitions_file: str | None, native_functions: nativ
     else:
         lifecycle.reload(_running, settings, log.notice)
     return handler
+
+
+def _definitions_file(module_folder: str) -> str:
+    named = os.environ.get("MQUEUE_KEMI_CFG")
+    if named:
+        return named
+    places = [folder for folder in (core.config_folder(), module_folder) if folder]
+    for folder in places:
+        path = os.path.join(folder, "mqueue_kemi.cfg")
+        if os.path.exists(path):
+            return path
+    raise ConfigError(
+        f"no queues are defined: there is no mqueue_kemi.cfg in {' or '.join(places)}; "
+        "MQUEUE_KEMI_CFG may name a file of modparam lines"
+    )
 
 
 def _stop() -> None:

@@ -6,6 +6,7 @@ Everything here is optional: what is missing is None, and who asked says what th
 from __future__ import annotations
 
 import ctypes
+import os
 from typing import Any
 
 # A symbol that Kamailio exports and that no other program is likely to have.
@@ -44,6 +45,18 @@ def run_as() -> tuple[int, int]:
         # 0: none was asked for. It stays what it is then.
         ids.append(value if value > 0 else -1)
     return ids[0], ids[1]
+
+
+def config_folder() -> str | None:
+    """The folder of the kamailio.cfg in use; None where there is none."""
+    library = _library()
+    if library is None:
+        return None
+    try:
+        path = ctypes.c_char_p.in_dll(library, "cfg_file").value
+    except ValueError:
+        return None
+    return os.path.dirname(os.fsdecode(path)) if path else None
 
 
 def destroy_pointer() -> tuple[Any | None, str]:

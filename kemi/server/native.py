@@ -1,13 +1,20 @@
 """The handler for a native kamailio.cfg, whose language gets no new functions: python_exec("mq_add", "myq").
 
-Key and value cross in named variables: $vn(mqk_myq) and $vn(mqv_myq), the size in $vn(mq_size_myq).
+Key and value cross in named variables: $vn(mqk_myq) and $vn(mqv_myq), the size in $vn(mq_size_myq). KSR gives and takes
+text only; bytes that are none cross as hexadecimal digits, which Kamailio itself turns into bytes and back.
 """
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple
 
+from kemi.queue.item import Item
 from kemi.server import log
+from kemi.slots import fetched
+
+# A transformation of Kamailio has a buffer of 64 KiB for its result.
+_LONGEST_HEX = 60_000
+_SCRATCH = "mqueue_kemi_hex"
 
 
 class Functions(NamedTuple):
@@ -17,24 +24,6 @@ class Functions(NamedTuple):
     fetch: Any
     free: Any
     size: Any
-    key: Any
-    value: Any
-
-
-class _Variables(Protocol):
-    """The part of KSR.pv that is used here."""
-
-    def gete(self, name: str) -> str: ...
-    def sets(self, name: str, value: str) -> int: ...
-    def seti(self, name: str, value: int) -> int: ...
-    def unset(self, name: str) -> int: ...
-
-
-def _pv() -> _Variables:
-    import KSR
-
-    variables: _Variables = KSR.pv
-    return variables
 
 
 class Handler:
@@ -49,17 +38,23 @@ class Handler:
 
     def mq_add(self, _message: object, queue: str) -> int:
         """Documentation 4.1, mq_add(queue, key, value), with $vn(mqk_QUEUE) and $vn(mqv_QUEUE). 1, or -1."""
-        variables = _pv()
-        return int(self._functions.add(queue, variables.gete(f"$vn(mqk_{queue})"), variables.gete(f"$vn(mqv_{queue})")))
+        try:
+            key, value = _get(f"mqk_{queue}"), _get(f"mqv_{queue}")
+        except ValueError as error:
+            log.error(f"mq_add({queue!r}): {error}")
+            return -1
+        return int(self._functions.add(queue, key, value))
 
     def mq_fetch(self, _message: object, queue: str) -> int:
         """Documentation 4.2, mq_fetch(queue): fills $vn(mqk_QUEUE) and $vn(mqv_QUEUE). 1, -2 nothing, -1 unknown."""
         code = int(self._functions.fetch(queue))
-        if code > 0:
-            _set(f"$vn(mqk_{queue})", self._functions.key(queue))
-            _set(f"$vn(mqv_{queue})", self._functions.value(queue))
-        else:
+        record = fetched.get(queue)
+        if record is None:
             _unset(queue)
+        else:
+            item = Item(record)
+            _set(f"mqk_{queue}", item.key_bytes)
+            _set(f"mqv_{queue}", item.value_bytes)
         return code
 
     def mq_pv_free(self, _message: object, queue: str) -> int:
@@ -78,15 +73,46 @@ class Handler:
         return code
 
 
+def _pv() -> Any:
+    import KSR
+
+    return KSR.pv
+
+
+def _get(name: str) -> str | bytes:
+    """Read a variable. Raises ValueError when its bytes are no text, and too many for the other way."""
+    try:
+        text: str = _pv().gete(f"$vn({name})")
+    except UnicodeDecodeError:
+        digits = _pv().gete(f"$(vn({name}){{s.encode.hexa}})")
+        if not digits:
+            raise ValueError(f"$vn({name}) holds bytes that are no UTF-8, and more than {_LONGEST_HEX // 2}") from None
+        return bytes.fromhex(digits)
+    return text
+
+
+def _set(name: str, data: bytes) -> None:
+    """Fill a variable."""
+    import KSR
+
+    try:
+        text = data.decode()
+        if "\0" not in text:
+            KSR.pv.sets(f"$vn({name})", text)
+            return
+    except UnicodeDecodeError:
+        pass
+    if 2 * len(data) > _LONGEST_HEX:
+        log.error(
+            f"$vn({name}): {len(data)} bytes that are no text are too many for a variable: it gets \\x.. for them"
+        )
+        KSR.pv.sets(f"$vn({name})", data.decode("utf-8", "backslashreplace").replace("\0", "\\x00"))
+        return
+    KSR.pv.sets(f"$vn({_SCRATCH})", data.hex())
+    KSR.pvx.evalx(f"$vn({name})", f"$(vn({_SCRATCH}){{s.decode.hexa}})")
+
+
 def _unset(queue: str) -> None:
     variables = _pv()
     variables.unset(f"$vn(mqk_{queue})")
     variables.unset(f"$vn(mqv_{queue})")
-
-
-def _set(variable: str, text: str) -> None:
-    """Fill a variable. A pseudo-variable cannot hold what is no UTF-8, or a NUL; only another process adds such."""
-    clean = text.encode("utf-8", "backslashreplace").decode().replace("\0", "\\0")
-    if clean != text:
-        log.error(f"{variable} cannot hold {text[:60]!r}: the bytes that it cannot hold are written as \\x..")
-    _pv().sets(variable, clean)
