@@ -163,38 +163,50 @@ def _failed(function: str, queue: object, error: Exception, code: int) -> int:
 
 def mqk_get(queue: str) -> str | None:
     """Key of the item fetched last from the queue in this process: $mqk(queue). None if there is none."""
-    record = _fetched.get(queue)
-    return _key_of(record) if record else _nothing(queue, None)
+    try:
+        return _key_of(_fetched[queue])  # type: ignore[arg-type]
+    except (KeyError, TypeError):
+        return _nothing(queue, None)
 
 
 def mqk_gete(queue: str) -> str:
     """As `mqk_get`, with "" for none."""
-    record = _fetched.get(queue)
-    return _key_of(record) if record else _nothing(queue, "")
+    try:
+        return _key_of(_fetched[queue])  # type: ignore[arg-type]
+    except (KeyError, TypeError):
+        return _nothing(queue, "")
 
 
 def mqk_getw(queue: str) -> str:
     """As `mqk_get`, with "<null>" for none."""
-    record = _fetched.get(queue)
-    return _key_of(record) if record else _nothing(queue, _NULL)
+    try:
+        return _key_of(_fetched[queue])  # type: ignore[arg-type]
+    except (KeyError, TypeError):
+        return _nothing(queue, _NULL)
 
 
 def mqv_get(queue: str) -> str | None:
     """Value of the item fetched last from the queue in this process: $mqv(queue). None if there is none."""
-    record = _fetched.get(queue)
-    return _value_of(record) if record else _nothing(queue, None)
+    try:
+        return _value_of(_fetched[queue])  # type: ignore[arg-type]
+    except (KeyError, TypeError):
+        return _nothing(queue, None)
 
 
 def mqv_gete(queue: str) -> str:
     """As `mqv_get`, with "" for none."""
-    record = _fetched.get(queue)
-    return _value_of(record) if record else _nothing(queue, "")
+    try:
+        return _value_of(_fetched[queue])  # type: ignore[arg-type]
+    except (KeyError, TypeError):
+        return _nothing(queue, "")
 
 
 def mqv_getw(queue: str) -> str:
     """As `mqv_get`, with "<null>" for none."""
-    record = _fetched.get(queue)
-    return _value_of(record) if record else _nothing(queue, _NULL)
+    try:
+        return _value_of(_fetched[queue])  # type: ignore[arg-type]
+    except (KeyError, TypeError):
+        return _nothing(queue, _NULL)
 
 
 _Null = TypeVar("_Null", None, str)
@@ -202,7 +214,7 @@ _Null = TypeVar("_Null", None, str)
 
 def _nothing(queue: object, null: _Null) -> _Null:
     """Nothing is fetched from the queue; one line in the log if there is no such queue."""
-    if queue not in _queues:
+    if not isinstance(queue, str) or queue not in _queues:
         _failed("mqk/mqv", queue, LookupError(), 0)
     return null
 

@@ -35,6 +35,10 @@ class SegmentMissing(SegmentError):
     """There is no segment of that name."""
 
 
+class DamagedRing(Exception):
+    """The bytes are no ring: what is wrong, and where. Inside only; a queue makes a SegmentError of it."""
+
+
 class NoMemory(MqueueError, MemoryError):
     """Shared memory could not be reserved: /dev/shm is full, or a limit is reached."""
 

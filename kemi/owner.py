@@ -18,18 +18,34 @@ class Owner(NamedTuple):
     start: int  # clock ticks since boot, field 22 of /proc/PID/stat
     namespace: int  # inode of the pid namespace
 
+    def shares_pids(self) -> bool:
+        """Do pids (and the thread ids in a lock) mean the same there and here?"""
+        return self.namespace in (0, _namespace())
+
     def is_dead(self) -> bool:
         """True only if no process on this host can be this one."""
-        if self.namespace != _namespace():
+        if not self.namespace or not self.shares_pids():
             return False  # its pid says nothing here
-        start = _start_time(self.pid)
-        return start is None or start != self.start
+        try:
+            os.kill(self.pid, 0)
+        except ProcessLookupError:
+            return True
+        except OSError:
+            pass  # there is one, of another user
+        try:
+            return _start_time(self.pid) != self.start
+        except OSError:
+            return False  # /proc may be hidden, or all descriptors be in use: that proves nothing
 
 
 def this_process() -> Owner:
     """The owner record of the calling process."""
     pid = os.getpid()
-    return Owner(pid, _start_time(pid) or 0, _namespace())
+    try:
+        start = _start_time(pid)
+    except OSError:
+        start = 0
+    return Owner(pid, start, _namespace())
 
 
 def _namespace() -> int:
@@ -39,14 +55,9 @@ def _namespace() -> int:
         return 0
 
 
-def _start_time(pid: int) -> int | None:
-    """Start time of a process in ticks; None if there is none, or only a zombie of it is left."""
-    try:
-        with open(f"/proc/{pid}/stat", "rb") as stat:
-            # The command's name stands in parentheses and may hold anything, also ")".
-            fields = stat.read().rpartition(b")")[2].split()
-    except OSError:
-        return None
-    if fields[0] in (b"Z", b"X"):
-        return None
-    return int(fields[19])
+def _start_time(pid: int) -> int:
+    """Start time of a process in ticks; -1 when only a zombie of it is left. Raises OSError."""
+    with open(f"/proc/{pid}/stat", "rb") as stat:
+        # The command's name stands in parentheses and may hold anything, also ")".
+        fields = stat.read().rpartition(b")")[2].split()
+    return -1 if fields[0] in (b"Z", b"X") else int(fields[19])

@@ -157,14 +157,14 @@ def _set_group(settings: Settings, where: str, value: Value) -> None:
         settings.group = (
             _integer(where, value, 0, (1 << 32) - 2) if str(value).isdigit() else grp.getgrnam(str(value)).gr_gid
         )
-    except KeyError:
+    except (KeyError, ValueError):  # ValueError: no name could be like that
         raise ConfigError(f"{where}: there is no such group on this host") from None
 
 
 def _set_lock_timeout(settings: Settings, where: str, value: Value) -> None:
     try:
         seconds = float(value)
-    except (ValueError, TypeError):
+    except (ValueError, TypeError, OverflowError):
         seconds = math.nan
     if not 0 < seconds <= _LONGEST_WAIT:
         raise ConfigError(f"{where}: write seconds, more than 0 and at most {_LONGEST_WAIT}")

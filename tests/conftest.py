@@ -45,8 +45,8 @@ def stress(request: pytest.FixtureRequest) -> bool:
 
 
 def segments() -> set[str]:
-    """The names of all queue segments on this host."""
-    return {path.name for path in SHM.glob("mqk.*")}
+    """The names of this run's queue segments: others may run beside it."""
+    return {path.name for path in SHM.glob(f"mqk.*-{os.getpid()}-*")}
 
 
 @pytest.fixture(autouse=True)

@@ -85,18 +85,20 @@ class Chunks:
     def give(self, offset: int) -> None:
         """This chunk is not in use any more."""
         self._bytes[self._map + (offset - self.base) // CHUNK] = CHUNK_FREE
-        spare = self._words[W_SPARE] + 1
-        if spare > SPARES:
+        if self._words[W_SPARE] < SPARES:
+            self._words[W_SPARE] += 1
+        else:
             # The highest goes, so that those which stay are low.
-            at = self._bytes.rfind(_FREE, self._map, self._map_end)
-            self._bytes[at] = CHUNK_ABSENT
-            self._memory.release(self.offset(at - self._map), CHUNK)
-            self._cut()
-            spare -= 1
-        self._words[W_SPARE] = spare
+            self._release(self._bytes.rfind(_FREE, self._map, self._map_end))
 
-    def _cut(self) -> None:
-        """End the segment behind its last chunk."""
+    def give_back(self, offset: int) -> None:
+        """This chunk is not in use any more, and its memory goes back to the system."""
+        self._release(self._map + (offset - self.base) // CHUNK)
+
+    def _release(self, at: int) -> None:
+        """Give the memory of a chunk back, and end the segment behind its last one."""
+        self._bytes[at] = CHUNK_ABSENT
+        self._memory.release(self.offset(at - self._map), CHUNK)
         last = max(self._bytes.rfind(state, self._map, self._map_end) for state in (_FREE, _USED))
         self._memory.truncate(self.offset(last - self._map + 1))
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import secrets
 import time
 from collections.abc import Callable
@@ -21,12 +22,11 @@ def write(segment: Segment, magic: bytes, owner: Owner) -> None:
     mutex.initialise(segment, 0)
 
 
-def write_queue(segment: Segment, owner: Owner, addmode: int, line: int) -> None:
+def write_queue(segment: Segment, owner: Owner, addmode: int) -> None:
     """Fill the header of a new queue, all but its ring."""
     write(segment, layout.MAGIC, owner)
     words = segment.words
     words[layout.W_ADDMODE] = addmode
-    words[layout.W_SLOT] = line
     words[layout.W_DATA] = layout.data_offset(segment.window, addmode != 0)
     if addmode:
         words[layout.W_BUCKETS_AT] = directory_offset(segment.window)
@@ -44,53 +44,84 @@ def set_owner(segment: Segment, owner: Owner) -> None:
         segment.words[layout.W_OWNER + number] = value
 
 
-def checker(magic: bytes, what: str) -> Callable[[bytes, int, str], int]:
-    """A check for `Segment.attach`: is it a segment of this kind, whole, and made by processes like this one?
+def checker(magic: bytes, what: str) -> Callable[[int, str], int]:
+    """Return a check for `Segment.attach`: is it a segment of this kind, whole, and made by processes like this one?
 
-    It sees what was read from the file. Nothing is mapped or touched before it is content.
+    It reads from the file. Nothing is mapped or touched before it is content.
     """
 
-    def window_of(first: bytes, size: int, name: str) -> int:
-        def refuse(why: str) -> SegmentError:
-            return SegmentError(f"{path_of(name)} is no {what} of this version: {why}; it is left as it is")
-
-        if len(first) < layout.PAGE:
-            raise refuse(f"it has {size} bytes, at least {layout.PAGE} are needed (truncated?)")
-        found, version, _, abi = layout.PREFIX.unpack_from(first)
-        if found != magic:
-            raise refuse(f"it begins with {found!r}, not {magic!r} (made by another program?)")
-        if version != layout.VERSION:
-            raise refuse(f"it has format {version}, this is format {layout.VERSION}")
-        made_by = abi.rstrip(b"\0")
-        if made_by != layout.abi():
-            raise refuse(f"it was made on {made_by.decode('ascii', 'replace')}, this is {layout.abi().decode()}")
-        words = memoryview(first)[: layout.HEADER_WORDS * 8].cast("Q")
-        if words[layout.W_MUTEX] >= layout.MUTEX_COUNT:
-            raise refuse(f"it uses lock {words[layout.W_MUTEX]} of {layout.MUTEX_COUNT}")
-        return _check_extent(words, magic, size, refuse)
+    def window_of(fd: int, name: str) -> int:
+        try:
+            words = _common_part(os.pread(fd, layout.PAGE, 0), magic)
+            if magic == layout.INSTANCE_MAGIC:
+                _check_instance(words, os.fstat(fd).st_size)
+            else:
+                _check_queue(words)
+                _check_chunks(fd, words)
+        except _Wrong as why:
+            raise SegmentError(f"{path_of(name)} is no {what} of this version: {why}; it is left as it is") from None
+        return int(words[layout.W_WINDOW])
 
     return window_of
 
 
-def _check_extent(words: memoryview, magic: bytes, size: int, refuse: Callable[[str], SegmentError]) -> int:
-    """Do the offsets of a header agree with one another and with the file's length?"""
+class _Wrong(Exception):
+    """What is wrong with a header."""
+
+
+def _common_part(first: bytes, magic: bytes) -> memoryview:
+    """The words of a header, of which the first page was read."""
+    if len(first) < layout.PAGE:
+        raise _Wrong(f"it has {len(first)} bytes, at least {layout.PAGE} are needed (truncated?)")
+    found, version, _, abi = layout.PREFIX.unpack_from(first)
+    if found != magic:
+        raise _Wrong(f"it begins with {found!r}, not {magic!r} (made by another program?)")
+    if version != layout.VERSION:
+        raise _Wrong(f"it has format {version}, this is format {layout.VERSION}")
+    made_by = abi.rstrip(b"\0")
+    if made_by != layout.abi():
+        raise _Wrong(f"it was made on {made_by.decode('ascii', 'replace')}, this is {layout.abi().decode()}")
+    words = memoryview(first)[: layout.HEADER_WORDS * 8].cast("Q")
+    number = words[layout.W_MUTEX]
+    if number >= layout.MUTEX_COUNT:
+        raise _Wrong(f"it uses lock {number} of {layout.MUTEX_COUNT}")
+    at = layout.MUTEX_AT + number * layout.MUTEX_STRIDE
+    if not mutex.is_one(first[at : at + layout.MUTEX_STRIDE]):
+        raise _Wrong("its lock is none")
+    return words
+
+
+def _check_instance(words: memoryview, size: int) -> None:
+    if not words[layout.W_WINDOW] == layout.INSTANCE_BYTES <= size:
+        raise _Wrong(f"it has {size} of {layout.INSTANCE_BYTES} bytes (truncated?)")
+
+
+def _check_queue(words: memoryview) -> None:
+    """Do the offsets of a queue's header agree with one another?"""
     window: int = words[layout.W_WINDOW]
-    if magic == layout.INSTANCE_MAGIC:
-        if not window == layout.INSTANCE_BYTES <= size:
-            raise refuse(f"it has {size} of {layout.INSTANCE_BYTES} bytes (truncated?)")
-        return window
     keyed = words[layout.W_ADDMODE] != 0
     if words[layout.W_ADDMODE] not in (0, 1, 2) or window % layout.CHUNK or not layout.CHUNK <= window < 1 << 46:
-        raise refuse(f"its addmode is {words[layout.W_ADDMODE]}, its window {window}")
+        raise _Wrong(f"its addmode is {words[layout.W_ADDMODE]}, its window {window}")
     data = layout.data_offset(window, keyed)
     if words[layout.W_DATA] != data or words[layout.W_BUCKETS_AT] != (directory_offset(window) if keyed else 0):
-        raise refuse(f"its chunks begin at {words[layout.W_DATA]}, not at {data}")
-    for name, word in (("head", layout.W_HEAD), ("tail", layout.W_TAIL)):
-        if not data <= words[word] < size:
-            raise refuse(f"its {name} is at {words[word]}, its chunks from {data} to {size} (truncated?)")
+        raise _Wrong(f"its chunks begin at {words[layout.W_DATA]}, not at {data}")
     if words[layout.W_SLOT] >= layout.TABLE_ENTRIES:
-        raise refuse(f"it has line {words[layout.W_SLOT]} of {layout.TABLE_ENTRIES} in its instance's table")
-    return window
+        raise _Wrong(f"it has line {words[layout.W_SLOT]} of {layout.TABLE_ENTRIES} in its instance's table")
+
+
+def _check_chunks(fd: int, words: memoryview) -> None:
+    """Are all chunks there that the map has, and the cursors in chunks that are in use?"""
+    data, window = words[layout.W_DATA], words[layout.W_WINDOW]
+    chunk_map = os.pread(fd, (window - data) // layout.CHUNK, layout.PAGE)
+    size = os.fstat(fd).st_size
+    last = max(chunk_map.rfind(bytes([state])) for state in (layout.CHUNK_FREE, layout.CHUNK_USED))
+    end = data + (last + 1) * layout.CHUNK
+    if end > size:
+        raise _Wrong(f"its last chunk ends at {end}, the file at {size} (truncated?)")
+    for name, word in (("head", layout.W_HEAD), ("tail", layout.W_TAIL)):
+        number = (words[word] - data) // layout.CHUNK
+        if not 0 <= number <= last or chunk_map[number] != layout.CHUNK_USED or words[word] % 8:
+            raise _Wrong(f"its {name} is at {words[word]}, which is in no chunk in use (from {data} to {end})")
 
 
 def directory_offset(window: int) -> int:

@@ -11,18 +11,23 @@ Called with the queue's lock held. Nothing here is committed: after a kill, `reb
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from hashlib import blake2b
 from typing import Any
 
+from kemi.errors import DamagedRing
 from kemi.queue.chunks import Chunks
 from kemi.queue.layout import (
     BUCKETS_PER_CHUNK,
     CHUNK,
+    CHUNK_MASK,
     DIRECTORY_ENTRIES,
     R_LINK,
+    RECORD_HEAD,
+    W_ADDED,
     W_BUCKETS,
     W_BUCKETS_AT,
+    W_REMOVED,
     W_SEED,
 )
 
@@ -65,12 +70,18 @@ class Index:
     def _bucket(self, hashed: int) -> int:
         """Index, in words, of the bucket for a hash."""
         count = self._words[W_BUCKETS]
+        if count < BUCKETS_PER_CHUNK:
+            raise DamagedRing(f"the key index claims {count} buckets")
         size = 1 << count.bit_length() - 1
         number = hashed & (2 * size - 1)
         return self._word(number if number < count else number & (size - 1))
 
     def _word(self, number: int) -> int:
+        if number >= _MAX_BUCKETS:
+            raise DamagedRing(f"the key index claims more than {number} buckets")
         chunk: int = self._words[self._directory + number // BUCKETS_PER_CHUNK]
+        if not self._chunks.holds(chunk):
+            raise DamagedRing(f"the key index has {chunk} for its chunk {number // BUCKETS_PER_CHUNK}")
         return (chunk >> 3) + number % BUCKETS_PER_CHUNK
 
     def _next(self, record: int) -> int:
@@ -79,12 +90,25 @@ class Index:
     def _set_next(self, record: int, following: int) -> None:
         self._halves[(record >> 2) + R_LINK] = following >> 3
 
+    def _chain(self, word: int) -> Iterator[int]:
+        """The records of a bucket. Each is checked before it is read: a link may be damaged, or lead in a circle."""
+        record: int = self._words[word]
+        left = self._words[W_ADDED] - self._words[W_REMOVED] + 1
+        while record:
+            left -= 1
+            in_chunk = record & CHUNK_MASK
+            if left < 0 or in_chunk > CHUNK - RECORD_HEAD or record & 7 or not self._chunks.holds(record - in_chunk):
+                raise DamagedRing(f"the key index leads to {record}, which is no record")
+            following = self._next(record)
+            yield record
+            record = following
+
     def find(self, hashed: int, key: bytes) -> int:
         """Offset of the record with this key; 0 if there is none."""
-        record: int = self._words[self._bucket(hashed)]
-        while record and self._key_at(record) != key:
-            record = self._next(record)
-        return record
+        for record in self._chain(self._bucket(hashed)):
+            if self._key_at(record) == key:
+                return record
+        return 0
 
     def insert(self, hashed: int, record: int, items: int) -> None:
         """A record that is not there yet. `items`: how many the index holds with it."""
@@ -109,17 +133,16 @@ class Index:
     def _replace(self, hashed: int, record: int, other: int) -> None:
         """Let what leads to `record` lead to `other`."""
         word = self._bucket(hashed)
-        at = self._words[word]
-        if at == record:
-            self._words[word] = other
-            return
-        while at:
-            following = self._next(at)
-            if following == record:
-                self._set_next(at, other)
+        before = 0
+        for at in self._chain(word):
+            if at == record:
+                if before:
+                    self._set_next(before, other)
+                else:
+                    self._words[word] = other
                 return
-            at = following
-        raise LookupError(f"the record at {record} is not in the key index")
+            before = at
+        raise DamagedRing(f"the record at {record} is not in the key index")
 
     def _push(self, word: int, record: int) -> None:
         self._set_next(record, self._words[word])
@@ -135,24 +158,20 @@ class Index:
         size = 1 << count.bit_length() - 1
         old, new = self._word(count - size), self._word(count)
         self._words[W_BUCKETS] = count + 1
-        record = self._words[old]
+        records = list(self._chain(old))
         self._words[old] = self._words[new] = 0
-        while record:
-            following = self._next(record)
+        for record in records:
             self._push(self._bucket(self.hash(self._key_at(record))), record)
-            record = following
 
     def _join(self) -> None:
         """One bucket less: put the last one's records where they were before its split."""
         last = self._words[W_BUCKETS] - 1
         size = 1 << last.bit_length() - 1
         source, target = self._word(last), self._word(last - size)
-        record = self._words[source]
+        records = list(self._chain(source))
         self._words[source] = 0
         self._words[W_BUCKETS] = last
-        while record:
-            following = self._next(record)
+        for record in records:
             self._push(target, record)
-            record = following
         if not last % BUCKETS_PER_CHUNK:
             self._chunks.give(self._words[self._directory + last // BUCKETS_PER_CHUNK])

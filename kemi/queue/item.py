@@ -7,6 +7,7 @@ become the same bytes again. A str with any other lone surrogates, which no byte
 
 from __future__ import annotations
 
+import contextlib
 import struct
 from collections.abc import Iterator
 
@@ -90,7 +91,10 @@ def value_of(record: bytes) -> str:
 
 
 def _decode_other(data: bytes, passed: int) -> str:
-    return data.decode("utf-8", "surrogatepass" if passed else "surrogateescape")
+    if passed:
+        with contextlib.suppress(UnicodeDecodeError):  # only in damaged memory
+            return data.decode("utf-8", "surrogatepass")
+    return data.decode("utf-8", "surrogateescape")
 
 
 def encode(key: str | bytes, value: str | bytes) -> tuple[bytes, bytes, int]:

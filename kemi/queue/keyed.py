@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from kemi.errors import NoMemory
+from kemi.errors import DamagedRing, NoMemory
 from kemi.queue.chunks import Memory
 from kemi.queue.index import Index
 from kemi.queue.layout import (
@@ -113,8 +113,10 @@ class KeyedRing(Ring):
         head: int = self._words[W_HEAD]
         if head == self._words[W_TAIL]:
             return None
+        step = self._halves[head >> 2]
+        self._check_record(head, step)
         self._index.remove(self._index.hash(self._key_at(head)), head, len(self) - 1)
-        self._count(head, self._halves[head >> 2], -1)
+        self._count(head, step, -1)
         return super().pop()
 
     def _skip_dead(self) -> None:
@@ -136,21 +138,27 @@ class KeyedRing(Ring):
 
     def _count(self, at: int, step: int, sign: int) -> list[int]:
         """Count a record in (sign 1) or out (-1) of `live`; returns the chunks in which it has bytes."""
-        self._words[W_LIVE] += sign * step
+        self._change(W_LIVE, sign * step)
         chunk = at & ~CHUNK_MASK
         room = (at | CHUNK_MASK) + 1 - at
         if step <= room:
-            self._words[(chunk >> 3) + CHUNK_LIVE] += sign * step
+            self._change((chunk >> 3) + CHUNK_LIVE, sign * step)
             return [chunk]
         touched = []
         while True:
             part = min(step, room)
-            self._words[(chunk >> 3) + CHUNK_LIVE] += sign * part
+            self._change((chunk >> 3) + CHUNK_LIVE, sign * part)
             touched.append(chunk)
             step -= part
             if not step:
                 return touched
             chunk, room = self.next_chunk(chunk), CHUNK_ROOM
+
+    def _change(self, word: int, difference: int) -> None:
+        value = self._words[word] + difference
+        if value < 0:
+            raise DamagedRing("more of it died than was alive")
+        self._words[word] = value
 
     def _live(self, chunk: int) -> int:
         return int(self._words[(chunk >> 3) + CHUNK_LIVE])
@@ -158,6 +166,7 @@ class KeyedRing(Ring):
     def _bury(self, at: int) -> None:
         """Take a record out of the middle; the index does not know it any more."""
         step = self._halves[at >> 2]
+        self._check_record(at, step)
         self._mark_dead(at, step)
         self._words[W_REMOVED] += 1
         for chunk in self._count(at, step, -1):
@@ -282,6 +291,9 @@ class KeyedRing(Ring):
         items = 0
         while at != tail:
             step = self._halves[at >> 2]
+            if step & DEAD and step & STEP_MASK > (at | CHUNK_MASK) + 1 - at:
+                self._mark_dead(at, step & STEP_MASK)  # it died, and was not yet divided
+                step = self._halves[at >> 2]
             self._note_first(at)
             if not step & DEAD:
                 items += 1

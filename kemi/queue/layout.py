@@ -121,7 +121,8 @@ DIRECTORY_ENTRIES = 1024
 W_MAX_MEMORY = 17  # bytes that its queues may hold together
 TABLE_AT = PAGE
 TABLE_ENTRIES = 4096
-INSTANCE_BYTES = TABLE_AT + TABLE_ENTRIES * 8
+HOLDERS_AT = TABLE_AT + TABLE_ENTRIES * 8  # which queue a line is for, by its W_CREATED
+INSTANCE_BYTES = HOLDERS_AT + TABLE_ENTRIES * 8
 
 
 def abi() -> bytes:

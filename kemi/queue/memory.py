@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from kemi.errors import NoMemory
-from kemi.queue.layout import W_SLOT
+from kemi.queue.layout import W_CREATED, W_SLOT
 from kemi.queue.registry import Registry
 from kemi.queue.segment import Segment
 
@@ -15,28 +15,38 @@ class InstanceMemory:
         self._segment = segment
         self._registry = registry
 
-    @property
-    def _line(self) -> int:
-        # Read anew: the line changes when a queue is taken over.
-        return int(self._segment.words[W_SLOT])
+    def open(self, length: int) -> None:
+        """Open a line for a queue that holds `length` bytes: a new one, or one that is taken over."""
+        if self._registry:
+            words = self._segment.words
+            words[W_SLOT] = self._registry.open_line(length, words[W_CREATED])
+
+    def _account(self) -> tuple[Registry, int] | None:
+        """Where this queue's memory is counted; None where it is not, or not any more."""
+        words = self._segment.words
+        line: int = words[W_SLOT]
+        if self._registry and self._registry.holder(line) == words[W_CREATED]:
+            return self._registry, line
+        return None
 
     def reserve(self, offset: int, length: int) -> bool:
         """Make memory at offset usable; False if a limit or the system does not allow it."""
-        if self._registry and not self._registry.grow(self._line, length):
+        account = self._account()
+        if account and not account[0].grow(account[1], length):
             return False
         try:
             self._segment.reserve(offset, length)
         except NoMemory:
-            if self._registry:
-                self._registry.shrink(self._line, length)
+            if account:
+                account[0].shrink(account[1], length)
             return False
         return True
 
     def release(self, offset: int, length: int) -> None:
         """Give memory back to the system."""
         self._segment.release(offset, length)
-        if self._registry:
-            self._registry.shrink(self._line, length)
+        if account := self._account():
+            account[0].shrink(account[1], length)
 
     def truncate(self, length: int) -> None:
         """Make the file shorter, if it is longer."""
@@ -44,6 +54,6 @@ class InstanceMemory:
             self._segment.truncate(length)
 
     def account(self, length: int) -> None:
-        """After a repair: the queue holds `length` bytes."""
-        if self._registry:
-            self._registry.set_line(self._line, length)
+        """After a repair: the queue holds `length` bytes. 0 closes its line."""
+        if account := self._account():
+            account[0].set_line(account[1], length)

@@ -6,9 +6,13 @@ holder was killed, the next `take` calls `repair` before it returns.
 `trylock` and `unlock` are plain C calls that keep the GIL (PyDLL): uncontended, that is half the price. Only the wait
 for a lock that another process holds lets other threads run.
 
-If repair fails, the lock is given back unrepaired. The kernel's rule then makes that mutex unusable for all
-(ENOTRECOVERABLE), and everybody comes to `_replace`: repair is tried again, and only when it succeeds does the next
-mutex of the header become the one in use. So nobody ever works on what could not be repaired.
+If repair fails, the lock is given back unrepaired. By POSIX that mutex is lost for all (ENOTRECOVERABLE), and they all
+come to `_replace`: repair is tried again, and only when it succeeds does the next mutex of the header become the one in
+use. So nobody ever works on what could not be repaired.
+
+A lost mutex is never touched again by who knows that it is lost: glibc's trylock of it says so, but leaves it taken,
+and an unlock would then take it out of a list in which it is not. Instead of a reference to it there is `_NOWHERE`,
+which trylock and unlock both refuse.
 """
 
 from __future__ import annotations
@@ -17,18 +21,20 @@ import ctypes
 import errno
 import fcntl
 import os
+import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
 from kemi.errors import LockTimeout, SegmentError
-from kemi.queue import layout
+from kemi.queue import futex, layout
 from kemi.queue.segment import Segment, path_of
 
 _PROCESS_SHARED = 1
 _ROBUST = 1
 _ERRORCHECK = 2  # so that a second lock by its holder is an error, not a wait for itself
+_ALL = (1 << 31) - 1
 _SPINS = 40  # tries before sleeping: a holder is done within a microsecond, a sleep costs fifty
 
 _fast = ctypes.PyDLL(None)
@@ -53,17 +59,37 @@ def _lock_until(reference: Any, deadline: float) -> int:
     return int(_slow.pthread_mutex_timedlock(reference, ctypes.byref(_TimeSpec(int(wall), int(wall % 1 * 1e9)))))
 
 
+# What is no mutex of any kind: trylock and unlock give EINVAL and change nothing.
+_NOWHERE = ctypes.byref(ctypes.create_string_buffer(b"\xff" * layout.MUTEX_STRIDE, layout.MUTEX_STRIDE))
+# The kernel's part of a robust mutex is a word with its holder's thread id; where it lies is up to the C library.
+_HOLDER_AT = 0 if b"glibc" in layout.abi() else 4
+# What kind of mutex it is, which never changes: after four numbers in glibc, first in others.
+_KIND = slice(16, 20) if b"glibc" in layout.abi() else slice(0, 4)
+_HOLDER_MASK = 0x3FFFFFFF
+
+
 def initialise(segment: Segment, number: int) -> None:
     """Make mutex `number` of a segment's header."""
+    _make(_reference(segment, number))
+
+
+def _make(reference: Any) -> None:
     attributes = ctypes.create_string_buffer(64)
     _fast.pthread_mutexattr_init(attributes)
     _fast.pthread_mutexattr_setpshared(attributes, _PROCESS_SHARED)
     _fast.pthread_mutexattr_settype(attributes, _ERRORCHECK)
     code = _fast.pthread_mutexattr_setrobust(attributes, _ROBUST)
-    code = code or _fast.pthread_mutex_init(_reference(segment, number), attributes)
+    code = code or _fast.pthread_mutex_init(reference, attributes)
     _fast.pthread_mutexattr_destroy(attributes)
     if code:
         raise OSError(code, f"no robust mutex on this system: {os.strerror(code)}")
+
+
+def is_one(data: bytes) -> bool:
+    """Are these the bytes of a mutex such as `initialise` makes? The C library aborts the process for some others."""
+    own = ctypes.create_string_buffer(layout.MUTEX_STRIDE)
+    _make(ctypes.byref(own))
+    return data[_KIND] == own.raw[_KIND]
 
 
 def _reference(segment: Segment, number: int) -> Any:
@@ -97,13 +123,21 @@ class Mutex:
         self._progress = progress
         self._stuck_at: int | None = None
         self.timeout = timeout
-        self._number = segment.words[layout.W_MUTEX]
-        self.ref = _reference(segment, self._number)
+        self.ref: Any = _NOWHERE
+        self._use_current()
+
+    def _use_current(self) -> None:
+        """Turn to the mutex that is in use."""
+        self._number: int = self._segment.words[layout.W_MUTEX]
+        at = layout.MUTEX_AT + self._number * layout.MUTEX_STRIDE
+        self._holder = ctypes.c_uint32.from_buffer(self._segment.bytes, at + _HOLDER_AT)
+        self.ref = _reference(self._segment, self._number)
 
     def take(self) -> None:
         """Lock, or raise LockTimeout."""
         if code := trylock(self.ref):
             self.take_slowly(code)
+        self._stuck_at = None
 
     def __enter__(self) -> None:
         try:
@@ -117,10 +151,7 @@ class Mutex:
 
     def is_mine(self) -> bool:
         """Does the calling thread hold the lock?"""
-        code = _lock_until(self.ref, 0.0)
-        if code == 0:
-            unlock(self.ref)
-        return code == errno.EDEADLK
+        return self._holder.value & _HOLDER_MASK == threading.get_native_id()
 
     def take_slowly(self, code: int) -> None:
         """Go on after `trylock` returned `code`: wait, repair, replace. Returns with the lock held, or raises."""
@@ -130,7 +161,8 @@ class Mutex:
             if code == errno.EOWNERDEAD:
                 self._repair_or_poison()
                 return
-            if code == errno.ENOTRECOVERABLE:
+            if code == errno.ENOTRECOVERABLE or self.ref is _NOWHERE:
+                self._let_go()
                 self._replace()
                 return
             if code == errno.EBUSY and spins:
@@ -147,6 +179,13 @@ class Mutex:
                 raise LockTimeout(f"{self._segment.name}: this thread holds the lock (called in a signal handler?)")
             else:
                 raise SegmentError(f"{path_of(self._segment.name)}: the lock in it is damaged ({os.strerror(code)})")
+
+    def _let_go(self) -> None:
+        """Leave a lost mutex as it should be: free, so that others are told at once that it is lost."""
+        self.ref = _NOWHERE
+        if self.is_mine():
+            self._holder.value = 0
+            futex.wake(self._holder, _ALL)
 
     def _patience(self) -> float:
         """Seconds to wait.
@@ -166,6 +205,7 @@ class Mutex:
             self._repair()
         except BaseException:
             unlock(self.ref)  # not made consistent: from now on ENOTRECOVERABLE
+            self.ref = _NOWHERE
             raise
         _consistent(self.ref)
 
@@ -187,8 +227,7 @@ class Mutex:
                     words[layout.W_MUTEX] = number
                 finally:
                     unlock(fresh)
-        self._number = words[layout.W_MUTEX]
-        self.ref = _reference(self._segment, self._number)
+        self._use_current()
         self.take()
 
 

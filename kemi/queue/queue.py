@@ -9,11 +9,12 @@ from __future__ import annotations
 
 import contextlib
 import math
+import struct
 import time
 from collections.abc import Iterator
 from typing import Any, NamedTuple
 
-from kemi.errors import LockTimeout, MqueueError, NoMemory, SegmentError
+from kemi.errors import DamagedRing, LockTimeout, MqueueError, NoMemory, SegmentError
 from kemi.owner import Owner, this_process
 from kemi.queue import header, layout
 from kemi.queue.bell import Bell
@@ -31,8 +32,8 @@ from kemi.queue.layout import (
 from kemi.queue.memory import InstanceMemory
 from kemi.queue.mutex import Mutex, trylock, unlock
 from kemi.queue.registry import Registry
-from kemi.queue.ring import ADDED, FULL, KEPT, NO_MEMORY, TOO_LARGE, DamagedRing, Ring
-from kemi.queue.segment import PRIVATE, SHM_DIR, Access, Segment, path_of, segment_name
+from kemi.queue.ring import ADDED, FULL, KEPT, NO_MEMORY, TOO_LARGE, Ring
+from kemi.queue.segment import PRIVATE, SHM_DIR, Access, Segment, draft_name, path_of, segment_name
 
 CLOSED = 6  # what became of an add, beside the outcomes of the ring
 
@@ -44,6 +45,9 @@ REASONS = {
 }
 
 _DROPS = 64  # items thrown away by one add at most, when the size limit was lowered
+
+# What comes of bytes that are no ring, wherever it is noticed first.
+_DAMAGE = (DamagedRing, IndexError, ValueError, struct.error)
 
 _pack = RECORD.pack
 _now = time.time
@@ -74,12 +78,12 @@ class Queue:
     def __init__(self, name: str, segment: Segment, registry: Registry | None, lock_timeout: float = 1.0) -> None:
         self.name = name
         self.segment = segment
-        self._registry = registry
+        self.closed = False  # in this process
         words = self._words = segment.words
         self.addmode: int = words[layout.W_ADDMODE]
         kind = KeyedRing if self.addmode else Ring
-        memory = InstanceMemory(segment, registry)
-        self._ring: Ring = kind(segment.bytes, words, segment.halves, memory)
+        self._memory = InstanceMemory(segment, registry)
+        self._ring: Ring = kind(segment.bytes, words, segment.halves, self._memory)
         self._append = self._ring.append
         self._pop = self._ring.pop
         self._bell = Bell(segment)
@@ -111,12 +115,15 @@ class Queue:
         keyed = addmode != 0
         window = layout.data_offset(window, keyed) + -(-window // layout.CHUNK) * layout.CHUNK
         fixed = layout.fixed_bytes(window, keyed)
-        full_name = segment_name(instance, name) + ("~draft" if draft else "")
-        line = registry.open_line(fixed) if registry else 0
+        full_name = segment_name(instance, name)
+        if draft:
+            full_name = draft_name(full_name) + "~new"
 
         def fill(segment: Segment) -> None:
-            header.write_queue(segment, owner or this_process(), addmode, line)
+            header.write_queue(segment, owner or this_process(), addmode)
             queue = cls(name, segment, registry, lock_timeout)
+            queue._memory.open(fixed)
+            undo.callback(queue._memory.account, 0)
             if not queue._ring.format():
                 raise NoMemory(
                     f"{path_of(full_name)}: no memory for the first {layout.CHUNK} bytes of the queue: make room in "
@@ -124,26 +131,27 @@ class Queue:
                 )
             queue._store_limits(size_limit, byte_limit)
 
-        try:
+        with contextlib.ExitStack() as undo:
             segment = Segment.create(full_name, fixed, window, fill, access)
-        except BaseException:
-            if registry:
-                registry.set_line(line, 0)
-            raise
+            undo.pop_all()
         return cls(name, segment, registry, lock_timeout)
 
     @classmethod
     def attach(cls, instance: str, name: str, registry: Registry | None = None, lock_timeout: float = 1.0) -> Queue:
         """Use a queue that exists. Raises SegmentMissing, SegmentError."""
         segment = Segment.attach(segment_name(instance, name), header.checker(layout.MAGIC, "queue"))
+        if not header.owner_of(segment).shares_pids():
+            raise SegmentError(
+                f"{path_of(segment.name)} was made in another pid namespace, where the lock's thread ids mean other "
+                "threads; run both in one (for containers: --pid)"
+            )
         return cls(name, segment, registry, lock_timeout)
 
     def adopt(self, owner: Owner) -> int:
         """Take over from an owner that is dead: repair, and become its owner. Returns the number of items."""
         words = self._words
         with self._mutex:
-            if self._registry:
-                words[layout.W_SLOT] = self._registry.open_line(self.segment.size())
+            self._memory.open(self.segment.size())
             words[W_WATCH] &= WATCH_LIMITS
             self._repair()
             header.set_owner(self.segment, owner)
@@ -189,16 +197,17 @@ class Queue:
             self._words[W_WATCH] |= WATCH_CLOSED
             self._bell.call_all()
         self.segment.unlink()
-        if self._registry:
-            self._registry.set_line(self._words[layout.W_SLOT], 0)
+        self._memory.account(0)
 
     def close(self) -> None:
         """Let go of the queue in this process; a later call on it raises. The queue itself stays."""
-        if isinstance(self._mutex, _NoMutex):
+        if self.closed:
             return
         with self._mutex:
+            self.closed = True
             self.segment.close()
-            self._mutex = _NoMutex(self.name)  # type: ignore[assignment]
+            closed: Any = _Closed(self.name)
+            self._mutex = self._ring = self._words = self._append = self._pop = closed
 
     def __enter__(self) -> Queue:
         return self
@@ -220,7 +229,9 @@ class Queue:
         except (AttributeError, UnicodeEncodeError):
             k, v, flags = encode(key, value)
         step = len(k) + len(v) + 31 & -8
-        record = _pack(step, len(k), len(v) | flags, 0, _now()) + k + v if step <= MAX_STEP else b""
+        if step > MAX_STEP:
+            return self._refuse(TOO_LARGE)
+        record = _pack(step, len(k), len(v) | flags, 0, _now()) + k + v
         call = False
         mutex = self._mutex
         try:
@@ -239,6 +250,11 @@ class Queue:
             unlock(mutex.ref)
         if call:
             self._bell.wake_one()
+        return outcome
+
+    def _refuse(self, outcome: int) -> int:
+        with self._mutex:
+            self._words[layout.W_REFUSED] += 1
         return outcome
 
     def _add_watched(self, record: bytes, step: int) -> tuple[int, bool]:
@@ -336,14 +352,11 @@ class Queue:
     def peek(self, count: int = 1) -> list[Item]:
         """The oldest `count` items, which stay."""
         items: list[Item] = []
-        with self._mutex:
-            try:
-                for at in self._ring.scan():
-                    if len(items) >= count:
-                        break
-                    items.append(Item(self._ring.record_at(at)))
-            except DamagedRing as error:
-                raise self._damaged(error) from None
+        with self._locked():
+            for at in self._ring.scan():
+                if len(items) >= count:
+                    break
+                items.append(Item(self._ring.record_at(at)))
         return items
 
     def __len__(self) -> int:
@@ -362,7 +375,7 @@ class Queue:
     def stats(self) -> Stats:
         """Counters and contents at one moment."""
         words = self._words
-        with self._mutex:
+        with self._locked():
             size = len(self._ring)
             oldest = next((Item(self._ring.record_at(at)).added for at in self._ring.scan()), None)
             added, removed = words[layout.W_ADDED], words[layout.W_REMOVED]
@@ -390,7 +403,7 @@ class Queue:
         """Called with the lock held, when its last holder died with it."""
         try:
             self._ring.recover()
-        except DamagedRing as error:
+        except _DAMAGE as error:
             raise self._damaged(error) from None
         self._bell.call_all()  # the dead one may have died before it woke somebody
 
@@ -399,38 +412,50 @@ class Queue:
 
     def _clean_up(self, error: BaseException) -> None:
         """An exception in `add` or `pop`: leave nothing half done under the lock."""
-        if isinstance(error, DamagedRing):
+        if isinstance(error, MqueueError) or not self._mutex.is_mine():
+            return
+        if isinstance(error, _DAMAGE):
             raise self._damaged(error) from None
-        if not isinstance(error, MqueueError) and self._mutex.is_mine():
-            self._repair()
+        self._repair()
 
-    def _damaged(self, error: DamagedRing) -> SegmentError:
+    @contextlib.contextmanager
+    def _locked(self) -> Iterator[None]:
+        """The lock, for what only looks."""
+        with self._mutex:
+            try:
+                yield
+            except _DAMAGE as error:
+                raise self._damaged(error) from None
+
+    def _damaged(self, error: Exception) -> SegmentError:
         return SegmentError(
             f"{path_of(self.segment.name)} is damaged: {error}; "
             "it is left as it is, save it for inspection or remove it"
         )
 
     def __repr__(self) -> str:
-        if isinstance(self._mutex, _NoMutex):
+        if self.closed:
             return f"<Queue {self.name!r} closed>"
         return f"<Queue {self.name!r} size={len(self._ring)} addmode={self.addmode} pid={self.owner().pid}>"
 
 
-class _NoMutex:
-    """In place of the lock of a queue that was closed in this process."""
+class _Closed:
+    """In place of all that a queue which was closed in this process would use."""
 
     def __init__(self, name: str) -> None:
         self._name = name
 
-    @property
-    def ref(self) -> Any:
+    def is_mine(self) -> bool:
+        """Nobody holds the lock of a closed queue."""
+        return False
+
+    def _refuse(self, *_: object) -> Any:
         raise ValueError(f"queue {self._name!r} is closed in this process")
 
-    def __enter__(self) -> None:
-        self.ref  # noqa: B018
+    def __getattr__(self, _: str) -> Any:
+        return self._refuse()
+
+    __enter__ = __getitem__ = __len__ = __call__ = _refuse
 
     def __exit__(self, *_: object) -> None:
         pass
-
-    def is_mine(self) -> bool:
-        return False

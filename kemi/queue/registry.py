@@ -23,6 +23,8 @@ class Registry:
         self._words = segment.words
         table = layout.TABLE_AT // 8
         self._table = segment.words[table : table + layout.TABLE_ENTRIES]
+        holders = layout.HOLDERS_AT // 8
+        self._holders = segment.words[holders : holders + layout.TABLE_ENTRIES]
         # Nothing to repair: each store is complete in itself.
         self.lock = Mutex(segment, lock_timeout, lambda: None, lambda: 0)
 
@@ -77,14 +79,19 @@ class Registry:
         """Bytes that the queues hold together."""
         return sum(self._table)
 
-    def open_line(self, length: int) -> int:
-        """A line of the table for a queue that holds `length` bytes."""
+    def open_line(self, length: int, holder: int = 0) -> int:
+        """A line of the table for a queue (known by its time of creation) that holds `length` bytes."""
         with self.lock:
             for number, held in enumerate(self._table):
                 if not held:
+                    self._holders[number] = holder
                     self._table[number] = length
                     return number
         raise ConfigError(f"an instance can have {layout.TABLE_ENTRIES} queues at most")
+
+    def holder(self, line: int) -> int:
+        """Which queue the line is for. A queue that was closed may still be drained, when another has its line."""
+        return int(self._holders[line])
 
     def has_room(self) -> bool:
         """Are all queues together within the limit?"""

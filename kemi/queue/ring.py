@@ -16,6 +16,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any, NamedTuple
 
+from kemi.errors import DamagedRing
 from kemi.queue.chunks import SPARES, Chunks, Memory
 from kemi.queue.layout import (
     CHUNK,
@@ -46,10 +47,6 @@ KEPT = 2  # the key is there already, and its oldest item stays (addmode 1)
 NO_MEMORY = 3
 TOO_LARGE = 4
 FULL = 5  # the queue's own limit in bytes
-
-
-class DamagedRing(Exception):
-    """The bytes are no ring. The text says what is wrong and where."""
 
 
 class Walk(NamedTuple):
@@ -88,7 +85,7 @@ class Ring:
     def __len__(self) -> int:
         """Items. May be asked without the lock: REMOVED is read first, so it is never too small."""
         removed = self._words[W_REMOVED]
-        return int(self._words[W_ADDED] - removed)
+        return max(0, int(self._words[W_ADDED] - removed))
 
     def used_bytes(self) -> int:
         """Bytes between the cursors: all records with their heads."""
@@ -214,6 +211,8 @@ class Ring:
     def _leave(self, head: int, step: int) -> None:
         """Move HEAD behind the record there, and give back the chunks that it leaves."""
         end, passed = self.follow(head, step)
+        if end & ~CHUNK_MASK in passed:
+            raise DamagedRing(f"the chunks after {head} go in a circle")
         self._words[W_HEAD] = end  # commit
         if passed:
             self._words[W_CHUNKS] -= len(passed)
@@ -235,7 +234,7 @@ class Ring:
         self._link(here & ~CHUNK_MASK, chunk)
         words[W_TAIL] = chunk + CHUNK_HEAD
         words[W_HEAD] = chunk + CHUNK_HEAD
-        self.chunks.give(here & ~CHUNK_MASK)
+        self.chunks.give_back(here & ~CHUNK_MASK)
 
     # --- reading ----------------------------------------------------------------------------------------------------
 
@@ -282,15 +281,21 @@ class Ring:
     def scan(self) -> Iterator[int]:
         """Offsets of the records from the oldest on; read them with `record_at`."""
         at, tail = self._words[W_HEAD], self._words[W_TAIL]
+        chunks = 1
         while at != tail:
             step = self._halves[at >> 2]
             if not step & DEAD:
                 yield at
-            at, _ = self.follow(at, step & STEP_MASK)
+            at, passed = self.follow(at, step & STEP_MASK)
+            chunks += len(passed)
+            if chunks > self.chunks.count:
+                raise DamagedRing(f"the chunks before {at} go in a circle")
 
     def record_at(self, at: int) -> bytes:
         """The whole record at `at`."""
-        return self.read(at, self._halves[at >> 2])
+        step = self._halves[at >> 2]
+        self._check_record(at, step)
+        return self.read(at, step)
 
     # --- recovery ---------------------------------------------------------------------------------------------------
 

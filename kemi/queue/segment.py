@@ -66,6 +66,11 @@ def _encode(part: str) -> str:
     return quote(part, safe="", errors="surrogatepass").replace(".", "%2E").replace("~", "%7E")
 
 
+def draft_name(name: str) -> str:
+    """The name of a segment that is being made, for one process at a time."""
+    return f"{name[: _NAME_MAX - 50].rstrip('%')}~{os.getpid()}"
+
+
 def path_of(name: str) -> str:
     """The file that holds a segment."""
     return os.path.join(SHM_DIR, name)
@@ -163,7 +168,7 @@ class Segment:
         `fill` writes the first `reserve` bytes; only then does the name exist. Raises FileExistsError when it exists
         already, NoMemory when there is no room.
         """
-        draft = f"{name[: _NAME_MAX - 24]}~{os.getpid()}"
+        draft = draft_name(name)
         with _no_tracker(draft):
             try:
                 shared = _Shared(draft, create=True, size=reserve)
@@ -177,18 +182,18 @@ class Segment:
             segment = cls(shared, window)
             fill(segment)
             _give(fd, access, name)
-            segment.name = name
             os.link(path_of(draft), path_of(name))
+            segment.name = name
         finally:
             os.unlink(path_of(draft))
         return segment
 
     @classmethod
-    def attach(cls, name: str, window_of: Callable[[bytes, int, str], int]) -> Segment:
+    def attach(cls, name: str, window_of: Callable[[int, str], int]) -> Segment:
         """Map a segment that exists.
 
-        `window_of(first bytes, size, name)` says how much to map, or raises SegmentError; it gets what was read, not
-        what was mapped, because a truncated segment must not be touched.
+        `window_of(descriptor, name)` says how much to map, or raises SegmentError; it reads the file, because what is
+        not there must not be touched.
         """
         with _no_tracker(name):
             try:
@@ -205,9 +210,9 @@ class Segment:
         fd = _descriptor(shared)
         for look in range(1, _LOOKS + 1):
             try:
-                return cls(shared, window_of(os.pread(fd, 4096, 0), os.fstat(fd).st_size, name))
+                return cls(shared, window_of(fd, name))
             except SegmentError:
-                # Header and length are two looks; between them the segment may have grown or shrunk.
+                # It takes several looks; between them the segment may have grown or shrunk.
                 if look == _LOOKS:
                     raise
                 time.sleep(0.001)

@@ -122,9 +122,7 @@ PLAIN = {
     "item for one that sleeps": Case(then(some, sleeper), add("new")),
     "size exceeded": Case(some, add("new"), size=3),
     "size exceeded by a lowered limit": Case(then(some, lambda q: q.set_limits(2, 0)), add("new"), size=2),
-    "size exceeded, the oldest crosses": Case(
-        then(room_left(200), adds(("c", 1000)), pops(4)), add("new"), size=1
-    ),
+    "size exceeded, the oldest crosses": Case(then(room_left(200), adds(("c", 1000)), pops(4)), add("new"), size=1),
     "size exceeded, the oldest is giant": Case(then(lambda q: q.add("giant", GIANT), some), add("new"), size=4),
     "maxbytes exceeded": Case(some, add("new", 200), maxbytes=200),
     "fetch": Case(some, pop),

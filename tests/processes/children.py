@@ -51,22 +51,36 @@ class Child:
             _run(action, end)
         os.close(end)
         self.status: int | None = None
+        self._text = b""
 
-    def result(self, timeout: float = PATIENCE) -> Any:  # noqa: ANN401 whatever it returned
+    def result(self, timeout: float = PATIENCE) -> Any:
         """Wait for the end, and return what the action returned; ChildError if it raised or was killed."""
-        text = b""
         deadline = time.monotonic() + timeout
-        while select.select([self._pipe], [], [], max(0.0, deadline - time.monotonic()))[0]:
-            part = os.read(self._pipe, 1 << 16)
-            if not part:
-                break
-            text += part
-        status = self.wait(max(0.1, deadline - time.monotonic()))
-        answer = json.loads(text) if text else {}
+        self._read(deadline)
+        status = self.wait(max(1.0, deadline - time.monotonic()))
+        answer = json.loads(self._text) if self._text else {}
         if "returned" not in answer:
             msg = f"process {self.pid} ended with status {status}: {answer.get('raised', 'no answer')}"
             raise ChildError(msg)
         return answer["returned"]
+
+    def _read(self, deadline: float) -> None:
+        """Read the answer until its end, or until the deadline."""
+        poll = select.poll()
+        if self._pipe >= 0:
+            poll.register(self._pipe, select.POLLIN)
+            while poll.poll(max(0.0, deadline - time.monotonic()) * 1000):
+                part = os.read(self._pipe, 1 << 16)
+                if not part:
+                    break
+                self._text += part
+
+    def _close(self) -> None:
+        """Let go of the pipe. What was sent is kept."""
+        if self._pipe >= 0:
+            self._read(0.0)
+            os.close(self._pipe)
+            self._pipe = -1
 
     def wait(self, timeout: float = PATIENCE, options: int = 0) -> int:
         """Return the wait status when it has ended (or stopped, with WUNTRACED); ChildError if it does neither."""
@@ -80,6 +94,7 @@ class Child:
                 return status
             if pid:
                 self.status = status
+                self._close()
                 return status
             if time.monotonic() > deadline:
                 msg = f"process {self.pid} did not end within {timeout} s"
@@ -98,19 +113,18 @@ class Child:
             os.kill(self.pid, number)
 
     def end(self) -> None:
-        """Kill it if it still runs, and let go of it."""
+        """Kill it if it still runs."""
         if self.status is None:
             self.send(signal.SIGKILL)
             self.wait()
-        if self._pipe >= 0:
-            os.close(self._pipe)
-            self._pipe = -1
 
 
 class Program:
     """An unrelated Python process, which runs `python -m MODULE ARGUMENT...` and prints JSON."""
 
-    def __init__(self, module: str, *arguments: object, wrapper: Sequence[str] = (), options: Sequence[str] = ()) -> None:
+    def __init__(
+        self, module: str, *arguments: object, wrapper: Sequence[str] = (), options: Sequence[str] = ()
+    ) -> None:
         argv = [*wrapper, sys.executable, *options, "-m", module, *map(str, arguments)]
         self.process = subprocess.Popen(argv, stdout=subprocess.PIPE, stderr=subprocess.PIPE, cwd=CHECKOUT)
 
@@ -119,7 +133,7 @@ class Program:
         out, err = self.process.communicate(timeout=timeout)
         return self.process.returncode, out.decode(), err.decode()
 
-    def result(self, timeout: float = PATIENCE) -> Any:  # noqa: ANN401 whatever it printed
+    def result(self, timeout: float = PATIENCE) -> Any:
         """Wait for the end, and return what it printed; ChildError if it failed."""
         code, out, err = self.output(timeout)
         if code:

@@ -1,18 +1,19 @@
 """Every store of a queue as a moment at which something may strike: a kill, a stop, an exception.
 
-In the process that calls `watch`, everything through which a queue writes is wrapped: the bytes, words and half words of
-its ring, chunks, index and header, its line in the instance's table, and what it asks of the system. Bytes longer
-than one word are two moments more: one half of them may be there and the other not. The end of the lock is a moment
-too, so that also what comes after the last store is struck.
+In the process that calls `watch`, everything through which a queue writes is wrapped: the bytes, words and half words
+of its ring, chunks, index and header, its line in the instance's table, and what it asks of the system. Bytes longer
+than one word are one moment more: one half of them may be there and the other not. The end of the lock is a moment too,
+so that also what comes after the last store is struck.
 """
 
 from __future__ import annotations
 
 import os
 import signal
+import sys
 from typing import TYPE_CHECKING, Any, Callable
 
-from kemi.queue import queue as queue_module
+from tests.processes.serve import registry_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -48,14 +49,14 @@ class Moments:
 class Watched:
     """A buffer whose stores are moments. It is read as it is."""
 
-    def __init__(self, inner: Any, moments: Moments) -> None:  # noqa: ANN401 a mapping or a view of it
+    def __init__(self, inner: Any, moments: Moments) -> None:
         self._inner = inner
         self._moments = moments
 
-    def __getitem__(self, where: Any) -> Any:  # noqa: ANN401 an index or a slice
+    def __getitem__(self, where: Any) -> Any:
         return self._inner[where]
 
-    def __setitem__(self, where: Any, data: Any) -> None:  # noqa: ANN401 an index or a slice
+    def __setitem__(self, where: Any, data: Any) -> None:
         self._moments.pass_one()
         if isinstance(where, slice) and len(data) > _WORD:
             half = len(data) // 2
@@ -66,7 +67,7 @@ class Watched:
     def __iter__(self) -> Iterator[Any]:
         return iter(self._inner)
 
-    def __getattr__(self, name: str) -> Any:  # noqa: ANN401 find, rfind and whatever else is read
+    def __getattr__(self, name: str) -> Any:
         return getattr(self._inner, name)
 
 
@@ -77,12 +78,13 @@ def watch(queue: Queue, moments: Moments) -> None:
         for name in ("_bytes", "_words", "_halves"):
             if hasattr(part, name):
                 setattr(part, name, Watched(getattr(part, name), moments))
-    registry: Any = queue._registry
+    registry = registry_of(queue)
     registry._table = Watched(registry._table, moments)
     segment: Any = queue.segment
     for name in ("reserve", "release", "truncate"):
         setattr(segment, name, moments.around(getattr(segment, name)))
-    queue_module.unlock = moments.around(queue_module.unlock)
+    module: Any = sys.modules[type(queue).__module__]
+    module.unlock = moments.around(module.unlock)
 
 
 def die() -> None:

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import itertools
 import os
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import mqueue_kemi
 from kemi import app
 from kemi.instance import queues
-from kemi.queue.layout import WATCH_SLEEPER, W_WATCH
+from kemi.queue.layout import W_WATCH, WATCH_SLEEPER
 
 if TYPE_CHECKING:
     from mqueue_kemi import Queue
@@ -49,6 +49,12 @@ def items(queue: Queue) -> list[tuple[str, str]]:
 def sleepers(queue: Queue) -> int:
     """Return how many processes the queue believes to wait."""
     return int(queue.segment.words[W_WATCH]) // WATCH_SLEEPER
+
+
+def registry_of(queue: Queue) -> Any:
+    """Return the instance's table of memory, as this queue uses it."""
+    memory: Any = queue._ring.chunks._memory
+    return memory._registry
 
 
 def file_sizes(queue: Queue) -> tuple[int, int]:

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import os
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from kemi.queue.layout import CHUNK, W_SLOT, W_WINDOW, fixed_bytes
+from tests.processes.serve import registry_of
 
 if TYPE_CHECKING:
     from mqueue_kemi import Queue
@@ -17,7 +18,7 @@ class Snapshot:
     def __init__(self, queue: Queue) -> None:
         self._fd = queue.segment.fd
         self._data = os.pread(self._fd, os.fstat(self._fd).st_size, 0)
-        self._table: Any = queue._registry._table if queue._registry else None
+        self._table = registry_of(queue)._table
         self._line = queue.segment.words[W_SLOT]
         self._held = self._table[self._line]
         chunks = queue._ring.chunks

@@ -14,7 +14,7 @@ from kemi.queue.layout import (
     W_SPARE,
 )
 from kemi.queue.ring import ADDED, KEPT
-from tests.processes.serve import file_sizes, items
+from tests.processes.serve import file_sizes, items, registry_of
 
 if TYPE_CHECKING:
     from mqueue_kemi import Queue
@@ -69,7 +69,7 @@ def faults(queue: Queue) -> list[str]:
         "chunk map, free": (states.count(CHUNK_FREE), words[W_SPARE]),
         "memory of the file": (memory, stats.memory),
         "length of the file": (length, ring.chunks.offset(last + 1)),
-        "line of the instance": (queue._registry.memory() if queue._registry else memory, memory),
+        "line of the instance": (registry_of(queue).memory(), memory),
     }
     if queue.addmode:
         records = list(ring.scan())

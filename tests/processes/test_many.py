@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from tests.processes.serve import Serve
 
 EACH = 3  # producers, and consumers
-COUNT = 15_000  # items of a producer
+COUNT = 8000  # items of a producer
 LONG = 20
 
 Waiter = Callable[[], Any]

@@ -1,4 +1,4 @@
-"""An unrelated process that knows a queue by its names only: `python -m tests.processes.worker ROLE INSTANCE QUEUE ...`."""
+"""An unrelated process that knows a queue by its names: `python -m tests.processes.worker ROLE INSTANCE QUEUE ...`."""
 
 from __future__ import annotations
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from contextlib import ExitStack
+import contextlib
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -20,15 +20,13 @@ def _reaper() -> None:
     adopt_orphans()
 
 
-def marked_processes() -> list[str]:
-    """Return every process on this host that descends from a tested server."""
+def descendants() -> list[str]:
+    """Return the pids of all processes that descend from a server of this test run."""
     found = []
     for path in Path("/proc").glob("[0-9]*/environ"):
-        try:
-            if MARK.encode() in path.read_bytes():
+        with contextlib.suppress(OSError):  # ended meanwhile
+            if MARK in path.read_bytes():
                 found.append(path.parent.name)
-        except OSError:  # ended meanwhile
-            continue
     return found
 
 
@@ -36,13 +34,13 @@ def marked_processes() -> list[str]:
 def _no_process_is_left(_no_segment_is_left: None) -> Iterator[None]:
     """Fail a test after which a process of a server still runs."""
     yield
-    assert marked_processes() == []
+    assert descendants() == []
 
 
 @pytest.fixture
 def servers(_no_process_is_left: None) -> Iterator[Servers]:
     """Return the place where a test starts its servers."""
-    with ExitStack() as stack:
+    with contextlib.ExitStack() as stack:
         yield Servers(stack)
 
 

@@ -7,6 +7,7 @@ guessed, and nothing else is ever signalled.
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import itertools
 import os
@@ -20,7 +21,8 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
 SYSTEM_PATH = "/usr/sbin:/usr/bin:/sbin:/bin"
-MARK = "MQUEUE_TEST_SERVER"
+# In the environment of every process that this test run starts; a serial number follows.
+MARK = b"MQUEUE_TEST_SERVER=%d-" % os.getpid()
 PR_SET_CHILD_SUBREAPER = 36
 _serial = itertools.count(1)
 
@@ -52,7 +54,7 @@ class ServerProcess:
     def __init__(self, argv: Sequence[str], log: Path, env: dict[str, str] | None = None) -> None:
         self.argv = list(argv)
         self.log_path = log
-        self.mark = f"{MARK}={os.getpid()}-{next(_serial)}".encode()
+        self.mark = MARK + b"%d" % next(_serial)
         name, _, value = self.mark.decode().partition("=")
         # Neither the test's Python variables nor its PATH (a virtual environment) reach the embedded Python.
         self.env = {"PATH": SYSTEM_PATH, "LANG": "C.UTF-8", "PYTHONDONTWRITEBYTECODE": "1"}
@@ -85,7 +87,11 @@ class ServerProcess:
 
     def programs(self) -> set[str]:
         """Return the executables of the living processes."""
-        return {os.path.basename(os.readlink(f"/proc/{pid}/exe")) for pid in self.pids()}
+        found = set()
+        for pid in self.pids():
+            with contextlib.suppress(OSError):  # ended meanwhile
+                found.add(Path(f"/proc/{pid}/exe").resolve(strict=True).name)
+        return found
 
     def log(self) -> str:
         return self.log_path.read_text("utf-8", "replace") if self.log_path.exists() else ""
@@ -105,16 +111,25 @@ class ServerProcess:
 
     def kill(self) -> None:
         """End whatever is left, at once; nothing is said if there is nothing."""
-        for pid in self.pids():
-            os.kill(pid, signal.SIGKILL)
-        self.wait_gone()
+        wait_until(self._kill_all, "killed processes end")
+        self._reap()
+
+    def _kill_all(self) -> bool:
+        """Kill who is there; True when nobody is."""
+        pids = self.pids()
+        for pid in pids:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+        return not pids
 
     def describe(self) -> list[str]:
         """Return pid and command line of the living processes."""
-        return [
-            f"{pid} " + Path(f"/proc/{pid}/cmdline").read_bytes().replace(b"\0", b" ").decode("utf-8", "replace")
-            for pid in self.pids()
-        ]
+        found = []
+        for pid in self.pids():
+            with contextlib.suppress(OSError):  # ended meanwhile
+                command = Path(f"/proc/{pid}/cmdline").read_bytes().replace(b"\0", b" ")
+                found.append(f"{pid} {command.decode('utf-8', 'replace')}")
+        return found
 
     def fail(self, why: str) -> NoReturn:
         msg = f"{why}\n--- log ---\n{self.log()}"

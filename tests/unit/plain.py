@@ -14,7 +14,7 @@ from kemi.queue.ring import ADDED, Ring
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-POISON = b"\xdd"
+POISON = b"\xdd" * CHUNK
 SEED = (0x0123456789ABCDEF, 0xFEDCBA9876543210)
 
 Pair = tuple[bytes, bytes]
@@ -76,7 +76,7 @@ class PlainMemory:
         def release() -> None:
             self.chunks.discard(offset)
             self.accounted -= length
-            self._buffer[offset : offset + length] = POISON * length
+            self._buffer[offset : offset + length] = POISON
 
         self.stores.happen(release)
 
@@ -84,8 +84,9 @@ class PlainMemory:
         """Forget all behind `length`."""
 
         def truncate() -> None:
-            self.chunks = {offset for offset in self.chunks if offset < length}
-            self._buffer[length:] = POISON * (len(self._buffer) - length)
+            for offset in [offset for offset in self.chunks if offset >= length]:
+                self.chunks.remove(offset)
+                self._buffer[offset : offset + CHUNK] = POISON
 
         self.stores.happen(truncate)
 
@@ -270,17 +271,19 @@ class Plain:
                 key = pair(ring.record_at(at))[0]
                 assert table.find(table.hash(key), key) == at
                 there.add(at)
+        size: int = vars(index)["BUCKETS_PER_CHUNK"]  # which a test may have made few
+        directory = self.words[layout.W_BUCKETS_AT] >> 3
+        chunks = self.words[directory : directory - (-self.words[layout.W_BUCKETS] // size)].tolist()
+        buckets = [at for chunk in chunks for at in self.words[chunk >> 3 : (chunk >> 3) + size].tolist() if at]
         chained = []
-        count = self.words[layout.W_BUCKETS]
-        for bucket in range(count):
-            at = self.words[table._word(bucket)]
+        for bucket in buckets:
+            at = bucket
             while at:
                 chained.append(at)
                 assert len(chained) <= len(there), "a circle, or a record too many, in the index"
                 at = table._next(at)
         assert set(chained) == there
-        directory = self.words[layout.W_BUCKETS_AT] >> 3
-        return {self.words[directory + number] for number in range(-(-count // index.BUCKETS_PER_CHUNK))}
+        return set(chunks)
 
 
 def record(key: bytes, value: bytes = b"") -> bytes:

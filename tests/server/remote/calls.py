@@ -31,7 +31,7 @@ CALLS = {
     "mqv_gete": 1,
     "mqv_getw": 1,
 }
-KEYS = ("a", "b", "c", "A", "ab", "1", "01", " a", "\u00e9", "e\u0301")
+KEYS = ("", "a", "b", "c", "A", "ab", "1", "01", " a", "\u00e9", "e\u0301")
 
 Step = tuple[str, tuple[str, ...]]
 
@@ -44,5 +44,5 @@ def steps(seed: int) -> Iterator[Step]:
         name = rng.choices(names, weights)[0]
         arguments: tuple[str, ...] = (rng.choice(QUEUES),)
         if name == "mq_add":
-            arguments += (rng.choice(KEYS), "v" * rng.randrange(40) + str(rng.random()))
+            arguments += (rng.choice(KEYS), rng.choice(("", "v" * rng.randrange(40) + str(rng.random()))))
         yield name, arguments

@@ -1,0 +1,96 @@
+"""A queue grows to a million items and gives its memory back. (How long an add takes, the bench says.)"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pytest
+
+from kemi.queue.ring import ADDED
+from tests.processes.serve import file_sizes
+
+if TYPE_CHECKING:
+    from mqueue_kemi import Queue
+    from tests.processes.children import Children
+    from tests.processes.serve import Serve
+
+MIB = 1 << 20
+MILLION = 1_000_000
+VALUE = "v" * 100
+KEY = "{:08d}"
+PAYLOAD = len(VALUE) + len(KEY.format(0))
+OVERHEAD = 32  # bytes an item may need beside its key and value
+
+
+def fill(queue: Queue, count: int) -> int:
+    """Add so many items; returns how many were taken in."""
+    return sum(queue.add(KEY.format(number), VALUE) == ADDED for number in range(count))
+
+
+def drain(queue: Queue, count: int) -> bool:
+    """Take so many items; returns whether they came in the order in which they were added."""
+    return all((item := queue.fetch()) is not None and item.key == KEY.format(number) for number in range(count))
+
+
+def test_a_million_items(serve: Serve, children: Children) -> None:
+    """One process fills, another one empties: 32 bytes an item at most, and less than 2 MiB afterwards."""
+    queue = serve("name=q")
+    assert children.fork(lambda: fill(queue, MILLION)).result() == MILLION
+    assert len(queue) == MILLION
+    length, memory = file_sizes(queue)
+    assert memory <= MILLION * (PAYLOAD + OVERHEAD)
+    assert length <= MILLION * (PAYLOAD + OVERHEAD) + 2 * MIB
+    assert queue.stats().memory == memory
+    assert children.fork(lambda: drain(queue, MILLION)).result()
+    assert queue.fetch() is None
+    assert max(file_sizes(queue)) < 2 * MIB
+    assert queue.stats().memory == file_sizes(queue)[1]
+
+
+@pytest.mark.parametrize("addmode", [1, 2])
+def test_many_keys(serve: Serve, children: Children, addmode: int) -> None:
+    """A queue with a key index gives back its memory and that of the index."""
+    queue = serve(f"name=q;addmode={addmode}")
+    count = 70_000  # more than two chunks of the key index hold
+    assert children.fork(lambda: fill(queue, count)).result() == count
+    assert file_sizes(queue)[1] <= count * (PAYLOAD + OVERHEAD + 16)
+    assert children.fork(lambda: drain(queue, count)).result()
+    assert max(file_sizes(queue)) < 2 * MIB
+
+
+def test_a_burst_in_a_queue_that_is_never_empty(serve: Serve) -> None:
+    """Memory goes back as the burst is drained, and the file's length when a little more has passed through."""
+    queue = serve("name=q")
+    fill(queue, 60_000)
+    assert drain(queue, 59_990)
+    assert file_sizes(queue)[1] < 2 * MIB
+    for _ in range(8000):
+        queue.add("k", VALUE)
+        queue.pop()
+    assert len(queue) == 10
+    assert max(file_sizes(queue)) < 2 * MIB
+
+
+def test_keys_replaced_without_end(serve: Serve) -> None:
+    """With addmode 2 a queue whose few keys are replaced all the time stays small, though its oldest item stays."""
+    queue = serve("name=q;addmode=2")
+    queue.add("oldest", VALUE)
+    for number in range(60_000):
+        queue.add(KEY.format(number % 50), VALUE)
+    assert len(queue) == 51
+    assert max(file_sizes(queue)) < 3 * MIB
+    assert queue.peek()[0].key == "oldest"
+
+
+def test_giant_items_come_and_go(serve: Serve) -> None:
+    """16 MiB at a time, whole, and nothing of it stays."""
+    queue = serve("name=q")
+    for number in range(4):
+        value = bytes([number]) * (16 * MIB)
+        assert queue.add("giant", value) == ADDED
+        assert queue.add("small", "") == ADDED
+        item = queue.fetch()
+        assert item is not None
+        assert item.value_bytes == value
+        assert queue.fetch() is not None
+    assert max(file_sizes(queue)) < 2 * MIB

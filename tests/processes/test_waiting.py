@@ -1,0 +1,248 @@
+"""Waiting for an item: an add wakes one that waits, whoever of the others is killed, stopped, or gives up."""
+
+from __future__ import annotations
+
+import os
+import signal
+import statistics
+import threading
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from kemi.errors import LockTimeout
+from kemi.queue import bell
+from kemi.queue.ring import ADDED
+from tests.processes.moments import die
+from tests.processes.serve import sleepers
+
+if TYPE_CHECKING:
+    from mqueue_kemi import Queue
+    from tests.processes.children import Child, Children
+    from tests.processes.serve import Serve
+
+# Who was killed after it was woken took the signal with it; the others look by themselves after this time.
+BOUND = bell.RECHECK + 1.0
+
+
+def fetch_timed(queue: Queue, timeout: float) -> tuple[str | None, float]:
+    """Wait for one item; return its key, and when it came."""
+    item = queue.fetch(timeout)
+    return (None if item is None else item.key), time.monotonic()
+
+
+def asleep(child: Child) -> bool:
+    """Say whether a process sleeps in a futex, as one does that waits for an item."""
+    return Path(f"/proc/{child.pid}/wchan").read_text("ascii").startswith("futex")
+
+
+def until(condition: Any, what: str, timeout: float = 10.0) -> None:
+    """Wait for something that must come."""
+    deadline = time.monotonic() + timeout
+    while not condition():
+        assert time.monotonic() < deadline, what
+        time.sleep(0.002)
+
+
+def waiting(queue: Queue, children: Children, count: int, timeout: float = 20.0) -> list[Child]:
+    """Start processes that wait for one item each, and return when all of them sleep."""
+    before = sleepers(queue)
+    started = [children.fork(lambda: fetch_timed(queue, timeout)) for _ in range(count)]
+    until(lambda: sleepers(queue) >= before + count and all(map(asleep, started)), "all wait")
+    return started
+
+
+def test_each_add_wakes_one(serve: Serve, children: Children) -> None:
+    """Three wait, three items come: each wakes one at once, and nobody is counted as waiting afterwards."""
+    queue = serve("name=q")
+    started = waiting(queue, children, 3)
+    begin = time.monotonic()
+    for number in range(3):
+        assert queue.add(str(number), "") == ADDED
+    results = [child.result() for child in started]
+    assert sorted(key for key, _ in results) == ["0", "1", "2"]
+    assert max(when for _, when in results) - begin < BOUND
+    assert sleepers(queue) == 0
+
+
+def test_a_waiter_does_not_poll(serve: Serve, children: Children) -> None:
+    """A process that waits is woken for its own looks only, about one a second."""
+    queue = serve("name=q")
+    (child,) = waiting(queue, children, 1)
+    switches = _voluntary_switches(child.pid)
+    time.sleep(2.5)
+    assert _voluntary_switches(child.pid) - switches <= 6
+    queue.add("k", "")
+    assert child.result()[0] == "k"
+
+
+def _voluntary_switches(pid: int) -> int:
+    lines = Path(f"/proc/{pid}/status").read_text("ascii").splitlines()
+    return int(next(line for line in lines if line.startswith("voluntary_ctxt_switches")).split()[1])
+
+
+def test_killed_asleep(serve: Serve, children: Children, stress: bool) -> None:
+    """Half of those that wait are killed in their sleep: every item still wakes one of the others, in time."""
+    queue = serve("name=q")
+    delays: list[float] = []
+    for turn in range(200 if stress else 15):
+        started = waiting(queue, children, 4)
+        for child in started[turn % 2 :: 2]:
+            child.send(signal.SIGKILL)
+            child.wait()
+        begin = time.monotonic()
+        queue.add("a", "")
+        queue.add("b", "")
+        results = [child.result() for child in started[1 - turn % 2 :: 2]]
+        assert sorted(key for key, _ in results) == ["a", "b"]
+        delays.append(max(when for _, when in results) - begin)
+    assert max(delays) < BOUND
+    assert statistics.median(delays) < 0.25, "they were not woken, they looked by themselves"
+
+
+def test_killed_when_just_woken(serve: Serve, children: Children, stress: bool) -> None:
+    """One dies between its waking and its taking: the item is another's within the time of a look."""
+    queue = serve("name=q")
+    slow = 0
+
+    def die_awake() -> None:
+        bell_of_queue: Any = queue._bell
+        sleep = bell_of_queue.sleep
+
+        def sleep_and_die(*arguments: Any) -> None:
+            sleep(*arguments)
+            die()
+
+        bell_of_queue.sleep = sleep_and_die
+        queue.fetch(20.0)
+
+    for _ in range(20 if stress else 3):
+        victim = children.fork(die_awake)
+        until(lambda: sleepers(queue) == 1 and asleep(victim), "the first waits")  # noqa: B023 it runs at once
+        (other,) = waiting(queue, children, 1)
+        begin = time.monotonic()
+        queue.add("k", "")
+        key, when = other.result()
+        assert key == "k"
+        assert when - begin < BOUND
+        slow += when - begin > 0.1
+        assert victim.killed_by() == signal.SIGKILL
+        while sleepers(queue):
+            queue.add("k", "")
+            queue.pop()
+    assert slow, "the signal never went to the one that died of it"
+
+
+def test_the_count_of_sleepers_heals(serve: Serve, children: Children) -> None:
+    """Killed sleepers are counted until adds have made up for them, and not longer."""
+    queue = serve("name=q")
+    for child in waiting(queue, children, 5):
+        child.send(signal.SIGKILL)
+        child.wait()
+    assert sleepers(queue) == 5
+    for _ in range(5):
+        queue.add("k", "")
+    assert sleepers(queue) == 0
+    assert len(queue) == 5
+
+
+def test_the_count_of_sleepers_stays_small(serve: Serve, children: Children, monkeypatch: pytest.MonkeyPatch) -> None:
+    """However long some wait while one item after the other comes, their count stays about as high as they are many."""
+    monkeypatch.setattr(bell, "RECHECK", 0.02)
+    queue = serve("name=q")
+    waiters = 4
+
+    def consume() -> int:
+        taken = 0
+        while (item := queue.fetch(20.0)) is not None and item.key != "end":
+            taken += 1
+        return taken
+
+    consumers = [children.fork(consume) for _ in range(waiters)]
+    until(lambda: sleepers(queue) >= waiters, "all wait")
+    most = 0
+    for _ in range(40):
+        queue.add("k", "")
+        time.sleep(0.05)  # long enough for every sleeper to look by itself
+        most = max(most, sleepers(queue))
+    for _ in consumers:
+        queue.add("end", "")
+    assert sum(child.result() for child in consumers) == 40
+    assert most <= 3 * waiters
+
+
+def test_a_timeout_leaves_no_sleeper(serve: Serve, children: Children) -> None:
+    """Who waited in vain is not counted any more, and a later item is not lost on it."""
+    queue = serve("name=q")
+    started = [children.fork(lambda: fetch_timed(queue, 0.2)) for _ in range(4)]
+    assert [child.result()[0] for child in started] == [None] * 4
+    assert sleepers(queue) == 0
+    queue.add("k", "")
+    assert queue.fetch() is not None
+
+
+def test_timeouts_beside_adds_lose_no_wake(serve: Serve, children: Children, stress: bool) -> None:
+    """Short waits end all the time beside a long one: an item that only the long one can take reaches it in time."""
+    queue = serve("name=q")
+    stop = threading.Event()
+
+    def give_up() -> None:
+        while not stop.is_set():
+            item = queue.fetch(0.001)
+            if item is not None:
+                queue.add(item.key, "")  # not for this one
+
+    threads = [threading.Thread(target=give_up) for _ in range(2)]
+    child = children.fork(lambda: [fetch_timed(queue, 20.0) for _ in range(60 if stress else 8)])
+    for thread in threads:
+        thread.start()
+    try:
+        for number in range(60 if stress else 8):
+            queue.add(str(number), "")
+            until(lambda: not len(queue), "the item is taken", 20.0)
+            time.sleep(0.01)
+        results = child.result()
+    finally:
+        stop.set()
+        for thread in threads:
+            thread.join()
+    assert len([key for key, _ in results if key is not None]) == len(results)
+
+
+def test_an_item_taken_is_not_lost_to_a_lock_not_had(
+    serve: Serve, children: Children, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The item is in hand; then another process stops with the lock. The fetch gives the item, and no error."""
+    queue = serve("name=q", lock_timeout="0.3")
+    count_out = queue._count_out
+    holders: list[Child] = []
+
+    def hold() -> None:
+        queue._mutex.take()
+        os.kill(os.getpid(), signal.SIGSTOP)
+        os._exit(0)
+
+    def count_out_late(*arguments: Any, **named: Any) -> None:
+        holders.append(children.fork(hold))
+        holders[0].wait(options=os.WUNTRACED)
+        count_out(*arguments, **named)
+
+    monkeypatch.setattr(queue, "_count_out", count_out_late)
+
+    def add_later() -> int:
+        time.sleep(0.2)
+        return queue.add("k", "v")
+
+    adder = children.fork(add_later)
+    try:
+        item = queue.fetch(10.0)
+    except LockTimeout:
+        item = None
+    finally:
+        for holder in holders:
+            holder.end()
+    assert adder.result() == ADDED
+    assert item is not None, "the item was taken from the queue, and is lost"
+    assert item.key == "k"

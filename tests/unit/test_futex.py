@@ -1,0 +1,160 @@
+"""Sleeping until a word changes, and the bell of a queue."""
+
+from __future__ import annotations
+
+import ctypes
+import mmap
+import os
+import struct
+import time
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from kemi.queue import bell as bells
+from kemi.queue import futex
+from kemi.queue.bell import Bell
+from kemi.queue.layout import W_HEAD, W_SIGNAL, W_TAIL, W_WATCH, WATCH_CLOSED, WATCH_LIMITS, WATCH_SLEEPER
+from kemi.queue.segment import Segment
+from tests.unit.children import fork, kill
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from pytest_mock import MockerFixture
+
+
+@pytest.fixture
+def word() -> Any:
+    """Return a word that forked processes share."""
+    return ctypes.c_uint32.from_buffer(mmap.mmap(-1, 4096))
+
+
+def elapsed(work: Callable[[], object]) -> float:
+    """Return the seconds that some work takes."""
+    start = time.monotonic()
+    work()
+    return time.monotonic() - start
+
+
+def sleeper(word: Any, seconds: float = 30.0) -> int:
+    """Fork a process that waits on the word while it is 0; give its pid when it sleeps."""
+    pid = fork(lambda: futex.wait(word, 0, seconds))
+    while True:
+        with open(f"/proc/{pid}/wchan") as wchan, open(f"/proc/{pid}/syscall") as call:
+            if "futex" in wchan.read() or call.read().startswith(f"{futex._NUMBER} "):
+                return pid
+        time.sleep(0.001)
+
+
+def test_a_word_that_is_another_already(word: Any) -> None:
+    """It does not sleep."""
+    word.value = 1
+    assert elapsed(lambda: futex.wait(word, 0, 10)) < 1
+
+
+@pytest.mark.parametrize("seconds", [0.0, 0.05])
+def test_a_timeout(word: Any, seconds: float) -> None:
+    """It sleeps as long as asked, when nothing comes."""
+    assert seconds <= elapsed(lambda: futex.wait(word, 0, seconds)) < seconds + 1
+
+
+def test_waking(word: Any) -> None:
+    """One call wakes as many as it says, and says how many."""
+    pids = [sleeper(word) for _ in range(3)]
+    try:
+        assert futex.wake(word) == 1
+        assert futex.wake(word, 10) == 2
+        assert futex.wake(word, 10) == 0
+        assert [os.waitpid(pid, 0)[1] for pid in pids] == [0, 0, 0]
+    finally:
+        for pid in pids:
+            kill(pid)
+
+
+def test_a_sleeper_that_is_killed(word: Any) -> None:
+    """It is simply gone."""
+    pid = sleeper(word)
+    kill(pid)
+    assert futex.wake(word) == 0
+
+
+def test_an_unknown_architecture(word: Any, mocker: MockerFixture) -> None:
+    """Where the system call's number is not known, it looks again after a moment."""
+    mocker.patch.object(futex, "_NUMBER", None)
+    assert elapsed(lambda: futex.wait(word, 0, 10)) < 1
+    assert elapsed(lambda: futex.wait(word, 0, 0.0)) < 1
+    assert futex.wake(word) == 0
+
+
+# --- the bell ---------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def segment(instance: str) -> Segment:
+    """Return a page of shared memory."""
+    return Segment.create(f"mqk.{instance}", 4096, 4096, lambda _: None)
+
+
+@pytest.fixture
+def bell(segment: Segment) -> Bell:
+    """Return a bell that nobody waits for."""
+    return Bell(segment)
+
+
+def test_a_bell_without_sleepers(segment: Segment, bell: Bell) -> None:
+    """An add has nothing to do, whatever else is watched."""
+    segment.words[W_WATCH] = WATCH_LIMITS | WATCH_CLOSED
+    assert not bell.call_one()
+    assert (segment.words[W_WATCH], segment.words[W_SIGNAL]) == (WATCH_LIMITS | WATCH_CLOSED, 0)
+
+
+def test_each_call_is_for_one_sleeper(segment: Segment, bell: Bell) -> None:
+    """It counts one down and changes the signal; the other bits stay."""
+    segment.words[W_WATCH] = WATCH_LIMITS
+    bell.count_in()
+    bell.count_in()
+    assert segment.words[W_WATCH] == WATCH_LIMITS + 2 * WATCH_SLEEPER
+    assert [bell.call_one(), bell.call_one(), bell.call_one()] == [True, True, False]
+    assert (segment.words[W_WATCH], bell.signal()) == (WATCH_LIMITS, 2)
+
+
+def test_the_signal_goes_round(segment: Segment, bell: Bell) -> None:
+    """It is a word of 32 bits, as the system call wants it."""
+    segment.words[W_SIGNAL] = 0xFFFFFFFF
+    bell.call_all()
+    assert bell.signal() == 0
+
+
+def test_a_sleeper_without_a_signal_counts_itself_out(segment: Segment, bell: Bell) -> None:
+    """Once, and never below nothing."""
+    bell.count_in()
+    for _ in range(2):
+        assert not bell.count_out(bell.signal(), took_item=False)
+        assert segment.words[W_WATCH] == 0
+
+
+@pytest.mark.parametrize(("took_item", "items", "passed_on"), [(True, 1, False), (False, 0, False), (False, 1, True)])
+def test_a_signal_that_is_not_needed_is_passed_on(
+    segment: Segment, bell: Bell, took_item: bool, items: int, passed_on: bool
+) -> None:
+    """Who was called and takes nothing, while there is something, calls another sleeper."""
+    remembered = bell.signal()
+    bell.count_in()
+    bell.count_in()
+    bell.call_one()
+    segment.words[W_HEAD], segment.words[W_TAIL] = 0, 32 * items
+    assert bell.count_out(remembered, took_item=took_item) is passed_on
+    assert segment.words[W_WATCH] == (0 if passed_on else WATCH_SLEEPER)
+
+
+def test_a_sleep_ends_by_itself(bell: Bell, mocker: MockerFixture) -> None:
+    """Who should have been woken by a process that was killed looks again soon."""
+    mocker.patch.object(bells, "RECHECK", 0.05)
+    assert elapsed(lambda: bell.sleep(bell.signal(), 60.0)) < 5
+
+
+def test_the_word_is_the_low_half(segment: Segment, bell: Bell) -> None:
+    """What a sleeper waits on is the half of the word that changes."""
+    segment.words[W_SIGNAL] = 1
+    assert bytes(bell._word) == struct.pack("=I", 1)

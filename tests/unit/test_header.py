@@ -1,0 +1,161 @@
+"""What is no whole segment of this version is refused, with its name and what is wrong, and left as it is."""
+
+from __future__ import annotations
+
+import os
+import re
+import struct
+from typing import TYPE_CHECKING
+
+import pytest
+
+from kemi.errors import SegmentError
+from kemi.owner import this_process
+from kemi.queue import layout
+from kemi.queue.layout import CHUNK
+from kemi.queue.queue import Queue
+from kemi.queue.registry import Registry
+from tests.conftest import SHM
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+
+def refused(path: Path, instance: str, queue: str | None) -> str:
+    """Return why a segment is refused; its bytes stay."""
+    before, status = path.read_bytes(), path.stat()
+    with pytest.raises(SegmentError) as caught:
+        Queue.attach(instance, queue) if queue else Registry.attach(instance)
+    assert path.read_bytes() == before
+    assert path.stat().st_mtime_ns == status.st_mtime_ns
+    message = str(caught.value)
+    assert message.startswith(f"{path} is no {'queue' if queue else 'instance'} of this version: ")
+    assert message.endswith("; it is left as it is")
+    return message
+
+
+def number(value: int) -> bytes:
+    """Return a 64-bit number as it lies in a header."""
+    return struct.pack("=Q", value)
+
+
+COMMON = [
+    (0, b"\x7fELF\0\0\0\0", "it begins with b'\\x7fELF"),
+    (0, bytes(8), "made by another program?"),
+    (8, struct.pack("=I", 2), "it has format 2, this is format 1"),
+    (8, struct.pack("=I", 0), "it has format 0"),
+    (16, b"sparc-32b-glibc".ljust(32, b"\0"), "it was made on sparc-32b-glibc, this is"),
+    (16, b"\xff" * 32, "it was made on"),
+    (layout.W_MUTEX * 8, number(16), "it uses lock 16 of 16"),
+    (layout.W_MUTEX * 8, number(1 << 63), "it uses lock"),
+]
+QUEUE = [
+    (layout.W_WINDOW * 8, number(0), "its window 0"),
+    (layout.W_WINDOW * 8, number(CHUNK + 1), "its window"),
+    (layout.W_WINDOW * 8, number(1 << 46), "its window"),
+    (layout.W_WINDOW * 8, number(1 << 63), "its window"),
+    (layout.W_DATA * 8, number(0), "its chunks begin at 0, not at 262144"),
+    (layout.W_BUCKETS_AT * 8, number(8192), "its chunks begin at"),
+    (layout.W_ADDMODE * 8, number(3), "its addmode is 3"),
+    (layout.W_ADDMODE * 8, number(1), "its chunks begin at"),
+    (layout.W_HEAD * 8, number(0), "its head is at 0"),
+    (layout.W_HEAD * 8, number(1 << 40), "its head is at"),
+    (layout.W_TAIL * 8, number(4096), "its tail is at 4096"),
+    (layout.W_TAIL * 8, number((1 << 64) - 8), "its tail is at"),
+    (layout.W_SLOT * 8, number(4096), "it has line 4096 of 4096"),
+]
+
+
+@pytest.mark.parametrize(("at", "data", "why"), COMMON + QUEUE)
+def test_a_damaged_queue(instance: str, at: int, data: bytes, why: str) -> None:
+    """Each word of the header that leads somewhere is checked."""
+    queue = Queue.create(instance, "q", window=1 << 20)
+    queue.segment.bytes[at : at + len(data)] = data
+    assert why in refused(SHM / f"mqk.{instance}.q", instance, "q")
+
+
+@pytest.mark.parametrize(("at", "data", "why"), COMMON)
+def test_a_damaged_instance(instance: str, at: int, data: bytes, why: str) -> None:
+    """The same for the instance's own segment."""
+    registry = Registry.create(instance, this_process(), 1 << 20)
+    registry.segment.bytes[at : at + len(data)] = data
+    assert why in refused(SHM / f"mqk.{instance}", instance, None)
+
+
+@pytest.mark.parametrize("size", [1, 8, 511, 4095, 4096, 8191, 8192, CHUNK, CHUNK + 31])
+def test_a_truncated_queue(instance: str, size: int) -> None:
+    """A file that ends too early is refused, wherever it ends."""
+    Queue.create(instance, "q", window=1 << 20)
+    os.truncate(SHM / f"mqk.{instance}.q", size)
+    assert re.search(rf"\b{size}\b.*truncated\?", refused(SHM / f"mqk.{instance}.q", instance, "q"))
+
+
+@pytest.mark.parametrize("size", [CHUNK + 4096, 2 * CHUNK - 4096, 2 * CHUNK - 1, 3 * CHUNK - 4096])
+def test_a_queue_without_the_end_of_its_last_chunk(instance: str, size: int) -> None:
+    """A chunk in use that is not there as a whole is refused: its end would be SIGBUS."""
+    queue = Queue.create(instance, "q", window=1 << 20)
+    for key in "ab":
+        queue.add(key, "x" * (CHUNK - 4096))
+    os.truncate(SHM / f"mqk.{instance}.q", size)
+    assert "truncated" in refused(SHM / f"mqk.{instance}.q", instance, "q")
+
+
+def test_a_queue_without_a_chunk_in_the_middle_of_its_stream(instance: str) -> None:
+    """Chunks do not lie in the order of the stream: those of head and tail may be there, and another one not."""
+    queue = Queue.create(instance, "q", window=4 << 20)
+    for key in "abc":
+        queue.add(key, "x" * (CHUNK - 4096))
+    queue.pop()
+    queue.pop()
+    queue.add("d", "x" * (CHUNK - 4096))
+    size = queue.segment.size()
+    assert max(queue.segment.words[word] for word in (layout.W_HEAD, layout.W_TAIL)) < size - CHUNK
+    os.truncate(SHM / f"mqk.{instance}.q", size - CHUNK)
+    assert "truncated" in refused(SHM / f"mqk.{instance}.q", instance, "q")
+
+
+@pytest.mark.parametrize("size", [1, 4095, 4096, layout.INSTANCE_BYTES - 1])
+def test_a_truncated_instance(instance: str, size: int) -> None:
+    """The same for the instance's own segment."""
+    Registry.create(instance, this_process(), 1 << 20)
+    os.truncate(SHM / f"mqk.{instance}", size)
+    assert re.search(rf"{size}.*truncated\?", refused(SHM / f"mqk.{instance}", instance, None))
+
+
+@pytest.mark.parametrize("data", [b"hello", b"\0" * 8192, b"\xff" * 8192, b"mqkemi-q", b"mqkemi-q" + bytes(8192)])
+def test_a_foreign_file(instance: str, data: bytes) -> None:
+    """Whatever another program put there is refused and stays."""
+    for queue, path in (("q", SHM / f"mqk.{instance}.q"), (None, SHM / f"mqk.{instance}")):
+        path.write_bytes(data)
+        refused(path, instance, queue)
+
+
+def test_a_queue_is_no_instance(instance: str) -> None:
+    """Nor the other way round."""
+    Registry.create(instance, this_process(), 1 << 20)
+    Queue.create(instance, "q", window=1 << 20)
+    one, other = SHM / f"mqk.{instance}", SHM / f"mqk.{instance}.q"
+    held = one.read_bytes()
+    one.write_bytes(other.read_bytes())
+    other.write_bytes(held)
+    refused(one, instance, None)
+    refused(other, instance, "q")
+
+
+def test_the_abi_says_what_must_agree() -> None:
+    """Architecture, word size, byte order and C library, in 32 bytes at most."""
+    assert re.fullmatch(rb"[\w.]+-(32|64)[lb]-\w+", layout.abi())
+    assert len(layout.abi()) <= 32
+
+
+def test_an_unknown_c_library() -> None:
+    """Where the C library does not say what it is, it is called libc."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(os, "confstr", lambda _: None)
+        assert layout.abi().endswith(b"-libc")
+
+        def unknown(_: str) -> str:
+            raise ValueError
+
+        patch.setattr(os, "confstr", unknown)
+        assert layout.abi().endswith(b"-libc")

@@ -1,0 +1,161 @@
+"""The byte format, spelled out: whoever changes it must raise VERSION and write the new bytes here."""
+
+from __future__ import annotations
+
+import struct
+import sys
+from hashlib import sha256
+from typing import TYPE_CHECKING
+
+import pytest
+
+from kemi.owner import Owner
+from kemi.queue import layout
+from kemi.queue.queue import Queue
+from kemi.queue.registry import Registry
+from tests.conftest import SHM
+from tests.unit.plain import Plain, put
+
+if TYPE_CHECKING:
+    from pytest_mock import MockerFixture
+
+pytestmark = pytest.mark.skipif(sys.byteorder != "little", reason="the bytes below are little-endian")
+
+OWNER = Owner(4711, 123456, 4026531836)
+ABI = b"x86_64-64l-glibc"
+LOCKS = slice(1024, 1024 + 16 * 64)  # what lies in a mutex is the C library's affair
+KIB256 = 262144
+
+# VERSION → the digest of both queues' bytes. A digest is never changed: a new format is a new version.
+GOLDEN = {1: "d8f1542b75bbbaad9c198f8ed0bb1cc6cf0640caccc8bd1d85e6886dae3afa37"}
+
+
+def words(*numbers: int) -> bytes:
+    """Return 64-bit numbers as they lie in memory."""
+    return struct.pack(f"<{len(numbers)}Q", *numbers)
+
+
+def placed(length: int, parts: dict[int, bytes]) -> bytes:
+    """Return zeros with some parts at their offsets."""
+    data = bytearray(length)
+    for at, part in parts.items():
+        data[at : at + len(part)] = part
+    return bytes(data)
+
+
+PREFIX = b"mqkemi-q" + struct.pack("<II", 1, 0) + ABI.ljust(32, b"\0") + words(1700000000000000000)
+SEED = (0x0123456789ABCDEF, 0xFEDCBA9876543210)
+CREATED_1_5 = b"\0\0\0\0\0\0\xf8\x3f"
+CREATED_2_5 = b"\0\0\0\0\0\0\x04\x40"
+CREATED_3_5 = b"\0\0\0\0\0\0\x0c\x40"
+
+# addmode 0, no limits: ("a", "1"), fetched; ("key", b"\xff\0"); ("", "\ud800").
+PLAIN = placed(
+    KIB256 * 2,
+    {
+        0: PREFIX,
+        56: words(5 * KIB256, KIB256, 0, 0, 0, 0, 0),  # window, data, directory, addmode, slot, seed
+        112: words(4711, 123456, 4026531836, 0, 0),  # owner, limits
+        256: words(KIB256 + 64, KIB256 + 128, 3, 1, 0, 0, 1, 0, 0, 0),  # head ... buckets
+        384: words(3, 0, 0, 0, 0),  # high, dropped, replaced, refused, recovered
+        4096: b"\x02",
+        KIB256: words(0, 0, 0, 0),
+        KIB256 + 32: struct.pack("<IIII", 32, 1, 1, 0) + CREATED_1_5 + b"a1",
+        KIB256 + 64: struct.pack("<IIII", 32, 3, 2, 0) + CREATED_2_5 + b"key\xff\0",
+        KIB256 + 96: struct.pack("<IIII", 32, 0, 1 << 31 | 3, 0) + CREATED_3_5 + b"\xed\xa0\x80",
+    },
+)
+
+# addmode 2, 7 items and 4096 bytes at most: ("a", "1"), replaced; ("key", b"\xff\0"); ("a", "\ud800").
+KEYED = placed(
+    KIB256 * 3,
+    {
+        0: PREFIX,
+        56: words(5 * KIB256, KIB256, 8192, 2, 0, *SEED),
+        112: words(4711, 123456, 4026531836, 7, 4096),
+        256: words(KIB256 + 32, KIB256 + 128, 3, 1, 1, 0, 1, 0, 64, 32768),
+        384: words(0, 0, 1, 0, 0),
+        4096: b"\x02\x02",
+        8192: words(2 * KIB256),
+        KIB256: words(0, 0, 64, KIB256 + 32),
+        KIB256 + 32: struct.pack("<IIII", 1 << 31 | 32, 1, 1, 0) + CREATED_1_5 + b"a1",
+        KIB256 + 64: struct.pack("<IIII", 32, 3, 2, 0) + CREATED_2_5 + b"key\xff\0",
+        KIB256 + 96: struct.pack("<IIII", 32, 1, 1 << 31 | 3, 0) + CREATED_3_5 + b"a\xed\xa0\x80",
+        2 * KIB256 + 8 * 4387: words(KIB256 + 96),  # the bucket of "a"
+        2 * KIB256 + 8 * 4463: words(KIB256 + 64),  # the bucket of "key"
+    },
+)
+
+INSTANCE = placed(
+    4096 + 2 * 4096 * 8,
+    {
+        0: b"mqkemi-i" + PREFIX[8:],
+        56: words(4096 + 2 * 4096 * 8),
+        112: words(4711, 123456, 4026531836, 1 << 30),  # owner, max_memory
+        4096: words(0, 81920),  # bytes of each queue
+        4096 + 4096 * 8: words(5, 6),  # when it was made
+    },
+)
+
+
+@pytest.fixture(autouse=True)
+def _same_every_time(mocker: MockerFixture) -> None:
+    mocker.patch.object(layout, "abi", return_value=ABI)
+    mocker.patch("time.time_ns", return_value=1700000000000000000)
+    mocker.patch("kemi.queue.queue._now", side_effect=[1.5, 2.5, 3.5])
+    mocker.patch("secrets.randbits", side_effect=SEED)
+
+
+def file_of(name: str) -> bytes:
+    """Return the bytes of a segment, without its locks."""
+    data = bytearray((SHM / name).read_bytes())
+    data[LOCKS] = bytes(LOCKS.stop - LOCKS.start)
+    return bytes(data)
+
+
+def differences(found: bytes, expected: bytes) -> dict[int, tuple[str, str]]:
+    """Return what differs, in units of 8 bytes."""
+    assert len(found) == len(expected)
+    parts = {at: (found[at : at + 8], expected[at : at + 8]) for at in range(0, len(found), 8)}
+    return {at: (one.hex(" "), other.hex(" ")) for at, (one, other) in parts.items() if one != other}
+
+
+def test_a_plain_queue(instance: str) -> None:
+    """Header, chunk map, chunk and records of addmode 0."""
+    queue = Queue.create(instance, "q", window=4 * KIB256, owner=OWNER)
+    for key, value in (("a", "1"), (b"key", b"\xff\0"), ("", "\ud800")):
+        queue.add(key, value)
+    queue.pop()
+    assert differences(file_of(f"mqk.{instance}.q"), PLAIN) == {}
+
+
+def test_a_keyed_queue(instance: str) -> None:
+    """The same with directory, buckets, links and a dead record, of addmode 2."""
+    queue = Queue.create(instance, "q", window=4 * KIB256, addmode=2, size_limit=7, byte_limit=4096, owner=OWNER)
+    for key, value in (("a", "1"), (b"key", b"\xff\0"), ("a", "\ud800")):
+        queue.add(key, value)
+    assert differences(file_of(f"mqk.{instance}.q"), KEYED) == {}
+
+
+def test_an_instance(instance: str) -> None:
+    """The instance's own segment, with the memory of one queue in line 1."""
+    registry = Registry.create(instance, OWNER, 1 << 30)
+    registry.open_line(4096, 5)
+    registry.open_line(81920, 6)
+    registry.set_line(0, 0)
+    assert differences(file_of(f"mqk.{instance}"), INSTANCE) == {}
+
+
+def test_the_version_belongs_to_the_bytes() -> None:
+    """Bytes that change without a new version, or a new version without new bytes here, fail."""
+    assert sha256(PLAIN + KEYED + INSTANCE).hexdigest() == GOLDEN[layout.VERSION]
+    assert struct.unpack_from("<I", PLAIN, 8) == (layout.VERSION,)
+
+
+@pytest.mark.parametrize("payload", range(9))
+def test_an_item_costs_little(payload: int) -> None:
+    """A record has 24 bytes beside its payload, and padding to 8."""
+    plain = Plain()
+    tail = plain.words[layout.W_TAIL]
+    put(plain.ring(), b"", bytes(payload))
+    assert plain.words[layout.W_TAIL] - tail == payload + 24 + -payload % 8

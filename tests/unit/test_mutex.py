@@ -1,0 +1,420 @@
+"""The lock between processes: waiting, dying with it, repairing, replacing."""
+
+from __future__ import annotations
+
+import ctypes
+import errno
+import os
+import signal
+import threading
+import time
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+import pytest
+
+from kemi.errors import LockTimeout, SegmentError
+from kemi.owner import this_process
+from kemi.queue import header, layout, mutex
+from kemi.queue.mutex import Mutex, trylock, unlock
+from kemi.queue.segment import Segment, path_of
+from tests.unit.children import child, fork, in_child, kill, killed_after
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from pytest_mock import MockerFixture
+
+TIMEOUT = 0.2
+SLACK = 0.15  # seconds that a busy machine may take
+_kept: list[Segment] = []
+PROGRESS, REPAIRS, ALLOWED = 60, 61, 62  # free words of the header, for the tests
+
+
+class Repair:
+    """A repair that is counted in the segment, and that fails as long as it is not allowed."""
+
+    def __init__(self, segment: Segment) -> None:
+        self.words = segment.words
+        self.error: BaseException = SegmentError("cannot be repaired")
+        self.words[ALLOWED] = 1
+
+    def __call__(self) -> None:
+        """Repair."""
+        if not self.words[ALLOWED]:
+            raise self.error
+        self.words[REPAIRS] += 1
+
+
+@pytest.fixture
+def segment(instance: str) -> Segment:
+    """Return a page with a lock in it."""
+    return Segment.create(
+        f"mqk.{instance}", 4096, 4096, lambda segment: header.write(segment, layout.MAGIC, this_process())
+    )
+
+
+@pytest.fixture
+def repair(segment: Segment) -> Repair:
+    """Return how the lock's owner repairs."""
+    return Repair(segment)
+
+
+@pytest.fixture
+def lock(segment: Segment, repair: Repair) -> Iterator[Mutex]:
+    """Give the lock."""
+    lock = locked_by(segment, repair)
+    yield lock
+    # A lock that a test left held must not vanish with its memory: the C library walks to it later.
+    _kept.append(segment)
+
+
+def locked_by(segment: Segment, repair: Repair) -> Mutex:
+    """Return the lock as another process has it."""
+    return Mutex(segment, TIMEOUT, repair, lambda: int(segment.words[PROGRESS]))
+
+
+@contextmanager
+def takes(least: float, most: float) -> Iterator[None]:
+    """Check how long a block takes, seconds."""
+    start = time.monotonic()
+    yield
+    assert least <= time.monotonic() - start <= most + SLACK
+
+
+# --- waiting ----------------------------------------------------------------------------------------------------------
+
+
+def test_one_at_a_time(lock: Mutex) -> None:
+    """Who has it keeps it from another process, until it is unlocked."""
+    with lock:
+        assert lock.is_mine()
+        with child(lambda: trylock(lock.ref) == errno.EBUSY or os._exit(1)):
+            pass
+    with child(lambda: trylock(lock.ref) == 0 or os._exit(1)):
+        assert trylock(lock.ref) == errno.EBUSY
+
+
+def test_another_thread_is_kept_out_too(lock: Mutex) -> None:
+    """Threads of one process are told apart."""
+    errors = []
+
+    def take() -> None:
+        try:
+            lock.take()
+        except LockTimeout as error:
+            errors.append(str(error))
+
+    with lock:
+        thread = threading.Thread(target=take)
+        thread.start()
+        thread.join()
+    assert "not had within 0.2 s" in errors[0]
+
+
+def test_it_is_had_when_it_is_free(lock: Mutex, segment: Segment) -> None:
+    """Who waits gets it as soon as the holder is done."""
+
+    def hold_a_while() -> None:
+        with lock:
+            segment.words[PROGRESS] = 1
+            time.sleep(TIMEOUT / 4)
+
+    pid = fork(hold_a_while)
+    while not segment.words[PROGRESS]:
+        time.sleep(0.001)
+    with takes(0, TIMEOUT / 2), lock:
+        assert lock.is_mine()
+    assert os.waitpid(pid, 0)[1] == 0
+
+
+@pytest.mark.parametrize("clocklock", [True, False], ids=["monotonic", "older C library"])
+def test_a_stopped_holder_costs_the_timeout_once(
+    lock: Mutex, segment: Segment, mocker: MockerFixture, clocklock: bool
+) -> None:
+    """The first wait is lock_timeout, further ones a twentieth, until something has moved."""
+    if not clocklock:
+        mocker.patch.object(mutex, "_clocklock", None)
+    with child(lock.take) as pid:
+        os.kill(pid, signal.SIGSTOP)
+        with takes(TIMEOUT, TIMEOUT), pytest.raises(LockTimeout, match=f"{segment.name}: lock not had within 0.2 s"):
+            lock.take()
+        for _ in range(3):
+            with takes(0, TIMEOUT / 20), pytest.raises(LockTimeout):
+                lock.take()
+        segment.words[PROGRESS] += 1
+        with takes(TIMEOUT, TIMEOUT), pytest.raises(LockTimeout):
+            lock.take()
+
+
+def test_a_timeout_is_forgotten_when_the_lock_is_had(lock: Mutex) -> None:
+    """After a good lock the next wait is as patient as the first, although nothing else moved."""
+    with child(lock.take), pytest.raises(LockTimeout):
+        lock.take()
+    with lock:
+        pass
+    with child(lock.take), takes(TIMEOUT, TIMEOUT), pytest.raises(LockTimeout):
+        lock.take()
+
+
+def test_locking_twice(lock: Mutex, segment: Segment) -> None:
+    """The same thread is told at once that it holds the lock; it holds it still."""
+    with lock:
+        with takes(0, 0), pytest.raises(LockTimeout, match=f"{segment.name}: this thread holds the lock"):
+            lock.take()
+        assert lock.is_mine()
+    assert not lock.is_mine()
+
+
+def test_unlocking_what_is_not_held(lock: Mutex) -> None:
+    """It does nothing, whoever has the lock."""
+    unlock(lock.ref)
+    with lock:
+        pass
+    with child(lock.take):
+        unlock(lock.ref)
+        assert trylock(lock.ref) == errno.EBUSY
+
+
+def test_whose_it_is(lock: Mutex) -> None:
+    """`is_mine` says no for a free lock and for another's, and changes neither."""
+    assert not lock.is_mine()
+    with child(lock.take):
+        assert not lock.is_mine()
+        assert trylock(lock.ref) == errno.EBUSY
+
+
+@in_child
+def test_whose_it_is_after_a_death(lock: Mutex, segment: Segment) -> None:
+    """A dead holder's lock is not this one's, and asking for it does not take it, nor keep it from being repaired."""
+    killed_after(lock.take)
+    assert not lock.is_mine()
+    with child(lambda: trylock(lock.ref) == errno.EOWNERDEAD or os._exit(1)):
+        pass
+    with lock:
+        pass
+    assert segment.words[REPAIRS] == 1
+    assert segment.words[layout.W_MUTEX] == 0
+
+
+def test_an_exception_while_it_is_taken(lock: Mutex, mocker: MockerFixture) -> None:
+    """A signal handler's exception just after the lock was had leaves it free."""
+
+    def interrupted(_: object) -> int:
+        trylock(lock.ref)
+        raise KeyboardInterrupt
+
+    mocker.patch.object(mutex, "trylock", interrupted)
+    with pytest.raises(KeyboardInterrupt), lock:
+        pass
+    assert not lock.is_mine()
+
+
+# --- death and repair -------------------------------------------------------------------------------------------------
+
+
+@in_child
+def test_a_dead_holder_is_repaired_once(lock: Mutex, segment: Segment) -> None:
+    """The next one repairs, with the lock held; after that all is as before."""
+    killed_after(lock.take)
+    with lock:
+        assert segment.words[REPAIRS] == 1
+        assert lock.is_mine()
+    with lock:
+        assert segment.words[REPAIRS] == 1
+    assert segment.words[layout.W_MUTEX] == 0
+
+
+@in_child
+def test_a_holder_that_dies_while_others_wait(lock: Mutex, segment: Segment) -> None:
+    """Who waits is woken by the death and repairs."""
+    with child(lock.take) as pid:
+        timer = threading.Timer(0.05, kill, (pid,))
+        timer.start()
+        with takes(0, TIMEOUT), lock:
+            assert segment.words[REPAIRS] == 1
+        timer.join()
+
+
+@in_child
+def test_a_repair_that_fails_again_and_again(lock: Mutex, repair: Repair) -> None:
+    """Who takes and unlocks as a hot path does gets the same error each time, and no crash."""
+
+    def take_and_unlock() -> None:
+        try:
+            if code := trylock(lock.ref):
+                lock.take_slowly(code)
+        finally:
+            unlock(lock.ref)
+
+    repair.words[ALLOWED] = 0
+    killed_after(lock.take)
+    for _ in range(4):
+        with pytest.raises(SegmentError, match="cannot be repaired"):
+            take_and_unlock()
+    repair.words[ALLOWED] = 1
+    with lock, child(lambda: trylock(lock.ref) == errno.EBUSY or os._exit(1)):
+        assert lock.is_mine()
+
+
+@pytest.mark.parametrize("error", [SegmentError("cannot be repaired"), KeyboardInterrupt(), MemoryError()])
+@in_child
+def test_a_repair_that_fails(lock: Mutex, segment: Segment, repair: Repair, error: BaseException) -> None:
+    """The lock is for nobody until a repair succeeds; then the next mutex is in use, for those who had it open too."""
+    other = locked_by(segment, repair)
+    repair.error, repair.words[ALLOWED] = error, 0
+    killed_after(lock.take)
+    for one in (lock, other, lock):
+        with takes(0, 0), pytest.raises(type(error)):
+            one.take()
+        assert not one.is_mine()
+    assert segment.words[layout.W_MUTEX] == 0
+    repair.words[ALLOWED] = 1
+    with lock:
+        assert lock.is_mine()
+        with pytest.raises(LockTimeout):
+            other.take()
+    assert (segment.words[layout.W_MUTEX], segment.words[REPAIRS]) == (1, 1)
+    with other, child(lambda: trylock(lock.ref) == errno.EBUSY or os._exit(1)):
+        assert other.is_mine()
+    assert segment.words[REPAIRS] == 1
+    fresh = locked_by(segment, repair)
+    with fresh:
+        assert trylock(lock.ref) in (errno.EBUSY, errno.EDEADLK)
+
+
+@in_child
+def test_a_death_in_the_repair(lock: Mutex, segment: Segment, repair: Repair) -> None:
+    """Who is killed while it repairs leaves it to the next one."""
+    killed_after(lock.take)
+
+    def die() -> None:
+        repair.words[REPAIRS] += 100
+        os.kill(os.getpid(), signal.SIGKILL)
+
+    os.waitpid(fork(Mutex(segment, TIMEOUT, die, int).take), 0)
+    with lock:
+        assert segment.words[REPAIRS] == 101
+
+
+@in_child
+def test_a_death_in_the_replacement(lock: Mutex, segment: Segment, repair: Repair) -> None:
+    """Who is killed while it puts the next mutex in place leaves it to the next one."""
+    killed_after(lock.take)
+    repair.words[ALLOWED] = 0
+    with pytest.raises(SegmentError):
+        lock.take()
+
+    def die() -> None:
+        os.kill(os.getpid(), signal.SIGKILL)
+
+    os.waitpid(fork(Mutex(segment, TIMEOUT, die, int).take), 0)
+    repair.words[ALLOWED] = 1
+    with lock:
+        assert (segment.words[layout.W_MUTEX], segment.words[REPAIRS]) == (1, 1)
+
+
+@in_child
+def test_a_death_on_the_way_to_the_replacement(lock: Mutex, segment: Segment, repair: Repair) -> None:
+    """Who is killed as soon as it knows that the lock is lost does not keep the others out."""
+    killed_after(lock.take)
+    repair.words[ALLOWED] = 0
+    with pytest.raises(SegmentError):
+        locked_by(segment, repair).take()
+    killed_after(lambda: trylock(lock.ref) == errno.ENOTRECOVERABLE or os._exit(1))
+    repair.words[ALLOWED] = 1
+    for one in (lock, locked_by(segment, repair)):
+        with one:
+            assert (segment.words[layout.W_MUTEX], segment.words[REPAIRS]) == (1, 1)
+
+
+@in_child
+def test_many_come_to_a_broken_lock(lock: Mutex, segment: Segment, repair: Repair) -> None:
+    """Of processes that find it unusable at the same time one replaces it, and all get it in turn."""
+    killed_after(lock.take)
+    repair.words[ALLOWED] = 0
+    with pytest.raises(SegmentError):
+        lock.take()
+    repair.words[ALLOWED] = 1
+    lock.timeout = 5.0
+
+    def count() -> None:
+        for _ in range(20):
+            with lock:
+                before = segment.words[PROGRESS]
+                time.sleep(0.0005)
+                segment.words[PROGRESS] = before + 1
+
+    pids = [fork(count) for _ in range(8)]
+    assert [os.waitpid(pid, 0)[1] for pid in pids] == [0] * 8
+    assert [segment.words[word] for word in (PROGRESS, REPAIRS, layout.W_MUTEX)] == [160, 1, 1]
+
+
+@in_child
+def test_a_replacement_that_takes_long(lock: Mutex, segment: Segment, repair: Repair) -> None:
+    """Who waits for another's replacement waits lock_timeout at most."""
+    killed_after(lock.take)
+    repair.words[ALLOWED] = 0
+    with pytest.raises(SegmentError):
+        lock.take()
+    started, tell = os.pipe()
+
+    def hang() -> None:
+        os.write(tell, b".")
+        signal.pause()
+
+    pid = fork(Mutex(segment, TIMEOUT, hang, int).take)
+    os.read(started, 1)
+    os.close(started)
+    os.close(tell)
+    try:
+        with takes(TIMEOUT, TIMEOUT), pytest.raises(LockTimeout, match="another process is repairing the lock"):
+            lock.take()
+    finally:
+        kill(pid)
+
+
+@in_child
+def test_a_lock_that_is_lost_too_often(lock: Mutex, segment: Segment, repair: Repair) -> None:
+    """When all mutexes are used up, the error says what to do."""
+    for number in range(1, layout.MUTEX_COUNT):
+        killed_after(lock.take)
+        repair.words[ALLOWED] = 0
+        with pytest.raises(SegmentError, match="cannot be repaired"):
+            lock.take()
+        repair.words[ALLOWED] = 1
+        with lock:
+            assert segment.words[layout.W_MUTEX] == number
+    killed_after(lock.take)
+    repair.words[ALLOWED] = 0
+    with pytest.raises(SegmentError, match="cannot be repaired"):
+        lock.take()
+    repair.words[ALLOWED] = 1
+    with pytest.raises(SegmentError, match=f"{path_of(segment.name)}: its lock was lost 16 times; start its server"):
+        lock.take()
+
+
+@in_child
+def test_a_damaged_lock(lock: Mutex, segment: Segment) -> None:
+    """Bytes that are no mutex are a clear error with the file's name."""
+    segment.bytes[layout.MUTEX_AT : layout.MUTEX_AT + 40] = b"\x7f" * 40
+    with pytest.raises((SegmentError, LockTimeout), match=segment.name):
+        lock.take()
+
+
+def test_a_system_without_robust_locks(segment: Segment, mocker: MockerFixture) -> None:
+    """It is said when the lock is made, not when it is needed."""
+    library = mocker.patch.object(mutex, "_fast")
+    library.pthread_mutexattr_setrobust.return_value = errno.ENOTSUP
+    with pytest.raises(OSError, match="no robust mutex on this system"):
+        mutex.initialise(segment, 1)
+
+
+def test_a_mutex_has_room() -> None:
+    """The C library's mutex fits in its place in the header, on this machine."""
+    attributes, room = ctypes.create_string_buffer(64), ctypes.create_string_buffer(b"\xee" * 128, 128)
+    mutex._fast.pthread_mutexattr_init(attributes)
+    mutex._fast.pthread_mutex_init(room, attributes)
+    assert room.raw[layout.MUTEX_STRIDE :] == b"\xee" * 64
+    assert layout.MUTEX_AT >= layout.HEADER_WORDS * 8
+    assert layout.MUTEX_AT + layout.MUTEX_COUNT * layout.MUTEX_STRIDE <= layout.PAGE

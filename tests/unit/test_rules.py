@@ -1,0 +1,90 @@
+"""Rules of the source code that no linter knows, or that must hold where no linter runs."""
+
+from __future__ import annotations
+
+import ast
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+CHECKOUT = Path(__file__).parents[2]
+SOURCES = [*sorted((CHECKOUT / "kemi").rglob("*.py")), CHECKOUT / "mqueue_kemi.py"]
+
+
+def module_of(path: Path) -> str:
+    """Return the name under which a file is imported."""
+    parts = path.relative_to(CHECKOUT).with_suffix("").parts
+    return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
+
+
+MODULES = {module_of(path): ast.parse(path.read_bytes()) for path in SOURCES}
+
+
+def imports(name: str, *, everywhere: bool) -> set[str]:
+    """Return the modules that a module imports: when it is imported itself, or everywhere in it."""
+    found: set[str] = set()
+    for node in ast.walk(MODULES[name]) if everywhere else MODULES[name].body:
+        if isinstance(node, ast.Import):
+            found.update(alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            assert not node.level
+            for alias in node.names:
+                whole = f"{node.module}.{alias.name}"
+                found.add(whole if whole in MODULES else str(node.module))
+    return found
+
+
+def texts(name: str) -> set[str]:
+    """Return the texts in a module, by which a thing can be had as well as by its name."""
+    nodes = ast.walk(MODULES[name])
+    return {node.value for node in nodes if isinstance(node, ast.Constant) and isinstance(node.value, str)}
+
+
+@pytest.mark.parametrize("name", MODULES)
+def test_pack_into_is_banned(name: str) -> None:
+    """It writes zeros first, which another process reads and a kill leaves behind."""
+    nodes = list(ast.walk(MODULES[name]))
+    assert "pack_into" not in {node.attr for node in nodes if isinstance(node, ast.Attribute)}
+    assert "pack_into" not in {alias.name for node in nodes if isinstance(node, ast.ImportFrom) for alias in node.names}
+    assert "pack_into" not in texts(name)
+
+
+@pytest.mark.parametrize("name", [name for name in MODULES if name.startswith("kemi.queue")])
+def test_the_queue_knows_no_kamailio(name: str) -> None:
+    """It imports its own modules, the errors, and who owns a segment."""
+    own = {module for module in imports(name, everywhere=True) if module.partition(".")[0] in ("kemi", "KSR")}
+    assert {module for module in own if not module.startswith("kemi.queue")} <= {"kemi.errors", "kemi.owner"}
+
+
+@pytest.mark.parametrize("name", [name for name in MODULES if not name.startswith("kemi.server")])
+def test_only_the_server_knows_ksr(name: str) -> None:
+    """Nothing else imports KSR, in whatever way."""
+    assert not {module for module in imports(name, everywhere=True) if module.partition(".")[0] == "KSR"}
+    assert "KSR" not in texts(name)
+
+
+def test_no_circle() -> None:
+    """Modules can be put in an order in which each imports only those before it."""
+    left = {name: imports(name, everywhere=True) & MODULES.keys() for name in MODULES}
+    while free := [name for name, needs in left.items() if not needs & left.keys()]:
+        for name in free:
+            del left[name]
+    assert not left
+
+
+@pytest.mark.parametrize("name", MODULES)
+def test_each_module_is_imported_alone(name: str) -> None:
+    """In a fresh Python, with warnings as errors, from any folder, with the standard library alone."""
+    code = f"import sys; sys.path.insert(0, {str(CHECKOUT)!r}); import {name}; assert 'KSR' not in sys.modules"
+    subprocess.run([sys.executable, "-I", "-S", "-bb", "-W", "error", "-c", code], check=True, timeout=60, cwd="/")
+
+
+def test_the_standard_library_is_enough() -> None:
+    """No module imports anything else."""
+    known: frozenset[str] = getattr(sys, "stdlib_module_names", frozenset())
+    if not known:
+        pytest.skip("this Python has no list of its standard library")
+    outside = {module.partition(".")[0] for name in MODULES for module in imports(name, everywhere=True)}
+    assert outside - known <= {"kemi", "KSR", "mqueue_kemi"}

@@ -1,0 +1,405 @@
+"""Named shared memory: names, creation, attaching, growing, and the resource tracker that never starts."""
+
+from __future__ import annotations
+
+import errno
+import mmap
+import os
+import stat
+from multiprocessing import resource_tracker
+from typing import TYPE_CHECKING
+from urllib.parse import unquote
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from kemi.errors import ConfigError, NoMemory, SegmentError, SegmentMissing
+from kemi.queue.layout import CHUNK
+from kemi.queue.segment import PRIVATE, Access, Segment, _no_tracker, path_of, segment_name
+from tests.conftest import SHM
+from tests.unit.children import child, python
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from pytest_mock import MockerFixture
+
+SIZE = 8192
+
+
+def fill(segment: Segment) -> None:
+    """Write something into a new segment."""
+    segment.bytes[:4] = b"mine"
+
+
+def create(name: str, access: Access = PRIVATE) -> Segment:
+    """Make a segment of two pages that may grow to four chunks."""
+    return Segment.create(name, SIZE, 4 * CHUNK, fill, access)
+
+
+def attach(name: str) -> Segment:
+    """Attach whatever there is."""
+    return Segment.attach(name, lambda _descriptor, _name: 4 * CHUNK)
+
+
+@pytest.fixture
+def name(instance: str) -> str:
+    """Return a name that no other test has."""
+    return segment_name(instance, "q")
+
+
+@pytest.fixture
+def path(name: str) -> Path:
+    """Return the file of that name."""
+    return SHM / name
+
+
+# --- names ------------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("instance", "queue", "name"),
+    [
+        ("kamailio", None, "mqk.kamailio"),
+        ("kamailio", "myq", "mqk.kamailio.myq"),
+        ("kamailio", "", "mqk.kamailio."),
+        ("a.b", "c", "mqk.a%2Eb.c"),
+        ("a", "b.c", "mqk.a.b%2Ec"),
+        ("..", "../../etc/passwd", "mqk.%2E%2E.%2E%2E%2F%2E%2E%2Fetc%2Fpasswd"),
+        ("a~b", "~1", "mqk.a%7Eb.%7E1"),
+        ("a b", "%2E", "mqk.a%20b.%252E"),
+        ("é", "\0\n*", "mqk.%C3%A9.%00%0A%2A"),
+        ("\udcff", "\ud800", "mqk.%ED%B3%BF.%ED%A0%80"),
+    ],
+)
+def test_a_name(instance: str, queue: str | None, name: str) -> None:
+    """Dots, slashes, tildes and all that is no ASCII letter or digit are percent-encoded."""
+    assert segment_name(instance, queue) == name
+
+
+@pytest.mark.parametrize(("queue", "fits"), [("q" * 249, True), ("q" * 250, False), ("é" * 42, False)])
+def test_a_name_that_is_too_long(queue: str, fits: bool) -> None:
+    """A file's name has 255 characters at most; the error shows the queue's name."""
+    if fits:
+        assert len(segment_name("a", queue)) == 255
+        return
+    with pytest.raises(ConfigError, match=f"{queue}.*at most 255"):
+        segment_name("a", queue)
+
+
+TEXT = st.text(st.characters(codec=None), max_size=9)
+
+
+@given(TEXT, st.none() | TEXT)
+def test_any_name(instance: str, queue: str | None) -> None:
+    """The parts can be read back from the file's name, so no two queues share one, and none leaves the folder."""
+    name = segment_name(instance, queue)
+    assert name.isascii()
+    assert not set(name) & set("/~\0")
+    parts = [unquote(part, errors="surrogatepass") for part in name.split(".")]
+    assert parts == ["mqk", instance, *([] if queue is None else [queue])]
+
+
+# --- create -----------------------------------------------------------------------------------------------------------
+
+
+def test_a_segment_appears_whole(name: str, path: Path) -> None:
+    """While it is filled there is no file of its name; then it has all its bytes, and no draft is left."""
+
+    def fill_and_look(segment: Segment) -> None:
+        segment.bytes[SIZE - 4 : SIZE] = b"last"
+        assert not path.exists()
+        assert [draft.name for draft in SHM.glob(f"{name}*")] == [f"{name}~{os.getpid()}"]
+
+    segment = Segment.create(name, SIZE, 4 * CHUNK, fill_and_look)
+    assert segment.name == name
+    assert path.read_bytes() == bytes(SIZE - 4) + b"last"
+    assert list(SHM.glob(f"{name}*")) == [path]
+    assert repr(segment) == f"<Segment {name} window={4 * CHUNK}>"
+
+
+@pytest.mark.parametrize("error", [KeyboardInterrupt, NoMemory, OSError])
+def test_a_segment_that_cannot_be_filled(name: str, error: type[BaseException]) -> None:
+    """Nothing is left of it, and the next one can be made."""
+
+    def fail(_: Segment) -> None:
+        raise error
+
+    with pytest.raises(error):
+        Segment.create(name, SIZE, 4 * CHUNK, fail)
+    assert not list(SHM.glob(f"{name}*"))
+    create(name)
+
+
+def test_a_name_that_is_taken(name: str, path: Path) -> None:
+    """Who was first stays, as it was."""
+    path.write_bytes(b"foreign")
+    with pytest.raises(FileExistsError):
+        create(name)
+    assert path.read_bytes() == b"foreign"
+    assert list(SHM.glob(f"{name}*")) == [path]
+
+
+def test_a_draft_of_a_dead_process(name: str, path: Path) -> None:
+    """One that an earlier process of the same pid left is made anew."""
+    (SHM / f"{name}~{os.getpid()}").write_bytes(b"old" * 10000)
+    create(name)
+    assert path.read_bytes() == b"mine" + bytes(SIZE - 4)
+    assert list(SHM.glob(f"{name}*")) == [path]
+
+
+@pytest.mark.parametrize("length", [231, 245, 255])
+def test_the_longest_names(instance: str, length: int) -> None:
+    """A name that is just short enough can be made and found, although a draft's name is longer."""
+    name = segment_name(instance, "q").ljust(length, "q")
+    create(name)
+    assert attach(name).bytes[:4] == b"mine"
+    assert [path.name for path in SHM.glob(f"mqk.{instance}*")] == [name]
+
+
+@pytest.mark.parametrize("mode", [0o600, 0o640, 0o660, 0o666])
+def test_who_may_use_it(name: str, path: Path, mode: int) -> None:
+    """Mode, user and group are as asked for, whatever the umask, from the moment when there is a name."""
+    before = os.umask(0o077)
+    try:
+        create(name, Access(mode, os.getuid(), os.getgid()))
+    finally:
+        os.umask(before)
+    found = path.stat()
+    assert (stat.S_IMODE(found.st_mode), found.st_uid, found.st_gid) == (mode, os.getuid(), os.getgid())
+
+
+def test_it_is_given_to_the_servers_user(name: str, mocker: MockerFixture) -> None:
+    """User and group are asked of the system before the segment has its name."""
+    chown = mocker.patch("os.fchown", side_effect=lambda *_: SHM.joinpath(name).exists() and pytest.fail("too late"))
+    create(name, Access(0o660, 4711, 4712))
+    chown.assert_called_once_with(mocker.ANY, 4711, 4712)
+
+
+def test_it_cannot_be_given_away(name: str, mocker: MockerFixture) -> None:
+    """Who may not do that is told so, and nothing is left."""
+    mocker.patch("os.fchown", side_effect=PermissionError)
+    with pytest.raises(ConfigError, match=f"{path_of(name)}.*may not give it to user 4711"):
+        create(name, Access(uid=4711))
+    assert not list(SHM.glob(f"{name}*"))
+
+
+@pytest.mark.parametrize("code", [errno.ENOSPC, errno.ENOMEM, errno.EDQUOT, errno.EFBIG])
+def test_no_room(name: str, mocker: MockerFixture, code: int) -> None:
+    """A full file system is NoMemory with the file's name, and nothing is left; then there is room, and it works."""
+    mocker.patch("os.posix_fallocate", side_effect=OSError(code, os.strerror(code)))
+    with pytest.raises(NoMemory, match=f"{path_of(name)}: no memory left for {SIZE} bytes"):
+        create(name)
+    assert not list(SHM.glob(f"{name}*"))
+    mocker.stopall()
+    create(name)
+
+
+def test_no_address_space(name: str, mocker: MockerFixture) -> None:
+    """Where a window cannot be mapped, the error says which parameter to lower, and nothing is left."""
+    real = mmap.mmap
+
+    def refuse(fd: int, *arguments: int, **options: int) -> mmap.mmap:
+        if fd == -1:
+            raise OSError(errno.ENOMEM, "Cannot allocate memory")
+        return real(fd, *arguments, **options)
+
+    mocker.patch("mmap.mmap", refuse)
+    with pytest.raises(NoMemory, match=r"no address space .*max_memory"):
+        create(name)
+    assert not list(SHM.glob(f"{name}*"))
+
+
+# --- attach -----------------------------------------------------------------------------------------------------------
+
+
+def test_two_views_of_the_same_memory(name: str) -> None:
+    """What one stores as bytes or as a number, the other sees as both."""
+    one, other = create(name), attach(name)
+    one.words[1] = 0x1122334455667788
+    assert other.halves[2:4].tolist() == [0x55667788, 0x11223344]
+    other.bytes[8:10] = b"\xff\xff"
+    assert one.words[1] == 0x112233445566FFFF
+
+
+def test_there_is_none(name: str) -> None:
+    """The error names the file."""
+    with pytest.raises(SegmentMissing, match=path_of(name)):
+        attach(name)
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can become another user")
+def test_who_may_not(name: str) -> None:
+    """Another user is refused, and told how a server can allow a group."""
+    create(name)
+
+    def as_nobody() -> None:
+        os.setgroups([])
+        os.setgid(65534)
+        os.setuid(65534)
+        with pytest.raises(SegmentError, match=r'not allowed for user 65534.*"mode"/"group"'):
+            attach(name)
+
+    with child(as_nobody):
+        pass
+
+
+@pytest.mark.parametrize("kind", ["empty", "directory", "link", "dangling", "pipe", "huge"])
+def test_what_is_no_shared_memory(name: str, path: Path, kind: str) -> None:
+    """It is a clear error that names the file, which stays."""
+    if kind == "directory":
+        path.mkdir()
+    elif kind in ("link", "dangling"):
+        path.symlink_to("/etc/passwd" if kind == "link" else "/nonexistent")
+    elif kind == "pipe":
+        os.mkfifo(path)
+    else:
+        path.touch()
+        os.truncate(path, 1 << 62 if kind == "huge" else 0)
+    before = path.lstat()
+    try:
+        with pytest.raises(SegmentError, match=path_of(name)):
+            attach(name)
+        assert path.lstat() == before
+    finally:
+        path.rmdir() if kind == "directory" else path.unlink()
+
+
+def test_what_is_there_is_looked_at_before_it_is_mapped(name: str, path: Path) -> None:
+    """The check gets the open file; its refusal is looked at again, in case of a change meanwhile, and then final."""
+    path.write_bytes(b"x" * 5000)
+    looks: list[tuple[bytes, str]] = []
+
+    def refuse(descriptor: int, found: str) -> int:
+        looks.append((os.pread(descriptor, 9999, 0), found))
+        raise SegmentError("refused")
+
+    with pytest.raises(SegmentError, match="refused"):
+        Segment.attach(name, refuse)
+    assert set(looks) == {(b"x" * 5000, name)}
+    assert 1 < len(looks) < 10
+
+
+# --- grow and shrink --------------------------------------------------------------------------------------------------
+
+
+def test_memory_comes_and_goes(name: str, path: Path) -> None:
+    """What is reserved takes memory, what is released or cut off takes none, and reads as zeros when it is back."""
+    segment = create(name)
+    base = path.stat().st_blocks
+    segment.reserve(CHUNK, 2 * CHUNK)
+    assert (segment.size(), (path.stat().st_blocks - base) * 512) == (3 * CHUNK, 2 * CHUNK)
+    segment.bytes[CHUNK : CHUNK + 4] = segment.bytes[2 * CHUNK : 2 * CHUNK + 4] = b"full"
+    segment.release(CHUNK, CHUNK)
+    assert (segment.size(), (path.stat().st_blocks - base) * 512) == (3 * CHUNK, CHUNK)
+    segment.truncate(SIZE)
+    assert (segment.size(), path.stat().st_blocks) == (SIZE, base)
+    segment.reserve(CHUNK, 2 * CHUNK)
+    assert segment.bytes[CHUNK : 3 * CHUNK] == bytes(2 * CHUNK)
+
+
+def test_no_room_to_grow(name: str, path: Path, mocker: MockerFixture) -> None:
+    """It is NoMemory, the length is as it was, and it can grow later."""
+    segment = create(name)
+    mocker.patch("os.posix_fallocate", side_effect=OSError(errno.ENOSPC, "full"))
+    with pytest.raises(NoMemory):
+        segment.reserve(CHUNK, CHUNK)
+    assert path.stat().st_size == SIZE
+    mocker.stopall()
+    segment.reserve(CHUNK, CHUNK)
+
+
+# --- names come and go ------------------------------------------------------------------------------------------------
+
+
+def test_unlink_takes_only_its_own_name(name: str, path: Path) -> None:
+    """When another segment has the name by now, that one stays."""
+    old = create(name)
+    assert old.is_current()
+    path.unlink()
+    assert not old.is_current()
+    create(name)
+    assert not old.is_current()
+    old.unlink()
+    assert path.exists()
+    attach(name).unlink()
+    assert not path.exists()
+
+
+def test_rename_replaces(name: str, path: Path) -> None:
+    """A segment takes a name over from another one, which stays usable for those who have it."""
+    old, new = create(name), create(f"{name}~draft")
+    new.bytes[:4] = b"next"
+    new.rename(name)
+    assert new.is_current()
+    assert not old.is_current()
+    assert path.read_bytes()[:4] == b"next"
+    assert old.bytes[:4] == b"mine"
+
+
+def test_close_lets_go_of_the_file(name: str) -> None:
+    """No descriptor stays open; the memory can still be read by who has it."""
+    before = len(os.listdir("/proc/self/fd"))
+    segment = create(name)
+    segment.close()
+    assert len(os.listdir("/proc/self/fd")) == before
+    assert segment.bytes[:4] == b"mine"
+
+
+# --- the resource tracker ---------------------------------------------------------------------------------------------
+
+USE = """
+import sys
+from multiprocessing import resource_tracker
+from kemi.errors import SegmentError
+from kemi.queue.queue import Queue
+from kemi.queue.segment import path_of, segment_name
+instance = sys.argv[1]
+queue = Queue.create(instance, "q", window=1 << 20)
+queue.add("k", "v")
+other = Queue.attach(instance, "q")
+assert other.fetch().key == "k"
+other.close()
+for size in (0, 100, 1 << 62):
+    open(path_of(segment_name(instance, "foreign")), "wb").truncate(size)
+    try:
+        Queue.attach(instance, "foreign")
+    except SegmentError:
+        pass
+try:
+    Queue.create(instance, "q", window=1 << 20)
+except FileExistsError:
+    pass
+queue.remove()
+queue.close()
+del queue, other
+assert resource_tracker._resource_tracker._pid is None
+"""
+OTHERS = """
+from multiprocessing.shared_memory import SharedMemory
+theirs = SharedMemory(create=True, size=100)
+assert resource_tracker._resource_tracker._pid is not None
+theirs.close()
+theirs.unlink()
+"""
+
+
+def test_the_tracker_never_starts(instance: str) -> None:
+    """Not by making, attaching, failing to attach, or closing a queue."""
+    assert python(USE, instance) == ""
+
+
+def test_other_shared_memory_is_still_tracked(instance: str) -> None:
+    """A script's own SharedMemory goes to the tracker, after queues were used."""
+    assert python(USE + OTHERS, instance) == ""
+
+
+def test_others_are_tracked_at_the_same_time(mocker: MockerFixture) -> None:
+    """Another thread's SharedMemory is registered also in that moment; and everything is as before afterwards."""
+    register = mocker.patch.object(resource_tracker, "register")
+    with _no_tracker("ours"):
+        resource_tracker.register("/ours", "shared_memory")
+        resource_tracker.register("/theirs", "shared_memory")
+    register.assert_called_once_with("/theirs", "shared_memory")
+    assert resource_tracker.register is register
