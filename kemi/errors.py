@@ -45,3 +45,7 @@ class NoMemory(MqueueError, MemoryError):
 
 class LockTimeout(MqueueError, TimeoutError):
     """The queue's lock could not be had within lock_timeout."""
+
+
+class Reentered(LockTimeout):
+    """The calling thread holds the queue's lock: this call came from a signal handler in the middle of another."""

@@ -6,10 +6,11 @@ with `mqueue_kemi`.
 
 from __future__ import annotations
 
+import contextlib
 import glob
 import os
 
-from kemi.errors import InstanceInUse, SegmentError
+from kemi.errors import InstanceInUse, SegmentError, SegmentMissing
 from kemi.owner import Owner, this_process
 from kemi.queue import layout
 from kemi.queue.queue import Queue
@@ -43,15 +44,26 @@ class Instance:
         owner = this_process()
         access = Access(settings.mode, uid, settings.group if settings.group >= 0 else gid)
         limit = settings.max_memory or default_max_memory(SHM_DIR)
-        try:
-            registry = Registry.create(settings.instance, owner, limit, settings.lock_timeout, access)
-        except FileExistsError:
-            registry = Registry.attach(settings.instance, settings.lock_timeout)
-            _check_user(registry.segment, uid)
-            registry.claim(owner, limit)
+        registry = cls._open_registry(settings, owner, limit, access)
         instance = cls(settings, registry, owner, access)
         instance._remove_drafts()
         return instance
+
+    @staticmethod
+    def _open_registry(settings: Settings, owner: Owner, limit: int, access: Access) -> Registry:
+        while True:
+            try:
+                return Registry.create(settings.instance, owner, limit, settings.lock_timeout, access)
+            except FileExistsError:
+                pass
+            try:
+                registry = Registry.attach(settings.instance, settings.lock_timeout)
+            except SegmentMissing:
+                continue  # its server has ended meanwhile
+            _check_user(registry.segment, access.uid)
+            registry.claim(owner, limit)
+            if registry.segment.is_current():
+                return registry
 
     def is_owner(self) -> bool:
         """Is this the process that made the instance, not one forked from it?"""
@@ -73,8 +85,15 @@ class Instance:
         try:
             queue = self._create(spec)
         except FileExistsError:
-            queue = Queue.attach(self.name, spec.name, self.registry, self.settings.lock_timeout)
+            queue = self._attach(spec)
+            if queue.owner() != self.owner:
+                queue, _ = self._take_over(spec)
         queues[spec.name] = queue
+        return queue
+
+    def _attach(self, spec: QueueSpec) -> Queue:
+        queue = Queue.attach(self.name, spec.name, self.registry, self.settings.lock_timeout)
+        _check_user(queue.segment, self._access.uid)
         return queue
 
     def _create(self, spec: QueueSpec, draft: bool = False) -> Queue:
@@ -94,8 +113,7 @@ class Instance:
         )
 
     def _take_over(self, spec: QueueSpec) -> tuple[Queue, int]:
-        queue = Queue.attach(self.name, spec.name, self.registry, self.settings.lock_timeout)
-        _check_user(queue.segment, self._access.uid)
+        queue = self._attach(spec)
         present = queue.owner()
         if present != self.owner and not present.is_dead():
             raise InstanceInUse(
@@ -112,9 +130,10 @@ class Instance:
         """The same items in a queue of another addmode, which then takes the old one's name in one step."""
         new = self._create(spec._replace(size=0, maxbytes=0), draft=True)
         try:
-            for record in old.records():
-                new.append_record(record)
-            new.publish(self.name)
+            with old.moving() as records:
+                for record in records:
+                    new.append_record(record)
+                new.publish(self.name)
         except BaseException:
             new.remove()
             raise
@@ -132,11 +151,12 @@ class Instance:
         return sorted(path for path in _files(self.name, ".*") if path not in defined)
 
     def close(self) -> None:
-        """End the instance: take all its names away."""
-        for queue in list(queues.values()):
-            queue.remove()
-        queues.clear()
-        self.registry.segment.unlink()
+        """End the instance: take all its names away, also when one of them resists."""
+        with contextlib.ExitStack() as each:
+            each.callback(self.registry.segment.unlink)
+            for queue in queues.values():
+                each.callback(queue.remove)
+            queues.clear()
 
     def undo(self) -> None:
         """A start that failed: take away what holds nothing, leave what holds items."""

@@ -6,7 +6,7 @@
   was counted is either asleep, and one is woken, or on the way there, and does not fall asleep.
 - The count may be too high (a sleeper was killed, or two were awake for one signal): an add wakes in vain then, and
   the count is right again. It is never too low: only a sleeper that sees no signal since it counted itself may take
-  that back.
+  that back. It ends at MOST, so that it cannot run away; of more sleepers than that, some may sleep until RECHECK.
 - Who is killed between its add and its wake-up wakes nobody, so every sleep ends after RECHECK at the latest.
 """
 
@@ -17,6 +17,8 @@ from kemi.queue.layout import W_HEAD, W_SIGNAL, W_TAIL, W_WATCH, WATCH_SLEEPER
 from kemi.queue.segment import Segment
 
 RECHECK = 1.0  # seconds
+MOST = 64  # sleepers that are counted
+_SIGNAL = W_SIGNAL * 2  # as a 32-bit word, which is what a futex is
 _ALL = (1 << 31) - 1
 
 
@@ -25,15 +27,17 @@ class Bell:
 
     def __init__(self, segment: Segment) -> None:
         self._words = segment.words
+        self._halves = segment.halves
         self._word = segment.reference(W_SIGNAL * 8, 4)
 
     def signal(self) -> int:
         """What to remember before a sleep (locked)."""
-        return int(self._words[W_SIGNAL])
+        return int(self._halves[_SIGNAL])
 
     def count_in(self) -> None:
         """Count this process as a sleeper (locked)."""
-        self._words[W_WATCH] += WATCH_SLEEPER
+        if self._words[W_WATCH] < MOST * WATCH_SLEEPER:
+            self._words[W_WATCH] += WATCH_SLEEPER
 
     def call_one(self) -> bool:
         """If somebody sleeps, prepare to wake one (locked). True: call `wake_one` after the lock."""
@@ -58,11 +62,11 @@ class Bell:
 
     def count_out(self, remembered: int, took_item: bool) -> bool:
         """Sleep no more (locked). True: the signal was for this process, call `wake_one` for another after the lock."""
-        if self._words[W_SIGNAL] == remembered:
+        if self._halves[_SIGNAL] == remembered:
             if self._words[W_WATCH] >= WATCH_SLEEPER:
                 self._words[W_WATCH] -= WATCH_SLEEPER
             return False
         return not took_item and self._words[W_HEAD] != self._words[W_TAIL] and self.call_one()
 
     def _change_signal(self) -> None:
-        self._words[W_SIGNAL] = self._words[W_SIGNAL] + 1 & 0xFFFFFFFF
+        self._halves[_SIGNAL] = self._halves[_SIGNAL] + 1 & 0xFFFFFFFF

@@ -84,7 +84,11 @@ class Chunks:
 
     def give(self, offset: int) -> None:
         """This chunk is not in use any more."""
-        self._bytes[self._map + (offset - self.base) // CHUNK] = CHUNK_FREE
+        at = self._map + (offset - self.base) // CHUNK
+        if 0 <= self._bytes.find(_ABSENT, self._map, self._map_end) < at:
+            self._release(at)  # there is a lower one to take next time, so that the segment gets shorter
+            return
+        self._bytes[at] = CHUNK_FREE
         if self._words[W_SPARE] < SPARES:
             self._words[W_SPARE] += 1
         else:

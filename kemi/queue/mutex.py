@@ -25,9 +25,9 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, NoReturn
 
-from kemi.errors import LockTimeout, SegmentError
+from kemi.errors import LockTimeout, Reentered, SegmentError
 from kemi.queue import futex, layout
 from kemi.queue.segment import Segment, path_of
 
@@ -103,12 +103,16 @@ class Mutex:
 
     ref: what to pass to `trylock` and `unlock`. A hot path calls these itself:
 
+        ref = mutex.ref
         try:
-            if code := trylock(mutex.ref):
-                mutex.take_slowly(code)
+            if code := trylock(ref):
+                ref = mutex.take_slowly(code)
             ...
+        except BaseException as error:
+            ref = mutex.ref_after(error)
+            raise
         finally:
-            unlock(mutex.ref)
+            unlock(ref)
     """
 
     def __init__(
@@ -128,10 +132,14 @@ class Mutex:
 
     def _use_current(self) -> None:
         """Turn to the mutex that is in use."""
-        self._number: int = self._segment.words[layout.W_MUTEX]
-        at = layout.MUTEX_AT + self._number * layout.MUTEX_STRIDE
-        self._holder = ctypes.c_uint32.from_buffer(self._segment.bytes, at + _HOLDER_AT)
-        self.ref = _reference(self._segment, self._number)
+        number = self._segment.words[layout.W_MUTEX]
+        self._holder = self._holder_of(number)
+        self.ref = _reference(self._segment, number)
+
+    def _holder_of(self, number: int) -> Any:
+        """The thread id of the holder of mutex `number`."""
+        at = layout.MUTEX_AT + number * layout.MUTEX_STRIDE
+        return ctypes.c_uint32.from_buffer(self._segment.bytes, at + _HOLDER_AT)
 
     def take(self) -> None:
         """Lock, or raise LockTimeout."""
@@ -142,8 +150,8 @@ class Mutex:
     def __enter__(self) -> None:
         try:
             self.take()
-        except BaseException:
-            unlock(self.ref)  # a signal's exception may have come after the lock was had
+        except BaseException as error:
+            unlock(self.ref_after(error))  # a signal's exception may have come after the lock was had
             raise
 
     def __exit__(self, *_: object) -> None:
@@ -151,41 +159,67 @@ class Mutex:
 
     def is_mine(self) -> bool:
         """Does the calling thread hold the lock?"""
-        return self._holder.value & _HOLDER_MASK == threading.get_native_id()
+        holder: int = self._holder.value
+        return holder & _HOLDER_MASK == threading.get_native_id()
 
-    def take_slowly(self, code: int) -> None:
-        """Go on after `trylock` returned `code`: wait, repair, replace. Returns with the lock held, or raises."""
+    def ref_after(self, error: BaseException) -> Any:
+        """What to unlock after an exception: nothing when it is the lock of the call that was interrupted."""
+        return _NOWHERE if isinstance(error, Reentered) else self.ref
+
+    def try_for_end(self) -> bool:
+        """Take the lock for the queue's end, without a repair; False if it is not to be had."""
+        code = trylock(self.ref)
+        if code == errno.EBUSY:
+            code = _lock_until(self.ref, time.monotonic() + self.timeout)
+        if code == errno.EOWNERDEAD:
+            unlock(self.ref)  # who goes on using what is left repairs it
+            self.ref = _NOWHERE
+        elif code == errno.ENOTRECOVERABLE:
+            self._let_go()
+        return code == 0
+
+    def take_slowly(self, code: int) -> Any:
+        """Go on after `trylock` returned `code`: wait, repair, replace.
+
+        Returns with the lock held, what to unlock; or raises.
+        """
         spins = _SPINS
         deadline = time.monotonic() + self._patience()
         while code:
             if code == errno.EOWNERDEAD:
                 self._repair_or_poison()
-                return
+                break
             if code == errno.ENOTRECOVERABLE or self.ref is _NOWHERE:
-                self._let_go()
-                self._replace()
-                return
+                code = self._replace(deadline)
+                continue
             if code == errno.EBUSY and spins:
                 spins -= 1
                 code = trylock(self.ref)
             elif code == errno.EBUSY:
                 code = _lock_until(self.ref, deadline)
-            elif code == errno.ETIMEDOUT:
-                self._stuck_at = self._progress()
-                raise LockTimeout(
-                    f"{self._segment.name}: lock not had within {self.timeout:g} s: its holder is stopped or very slow"
-                )
-            elif code == errno.EDEADLK:
-                raise LockTimeout(f"{self._segment.name}: this thread holds the lock (called in a signal handler?)")
+            elif code == errno.ETIMEDOUT and (code := trylock(self.ref)) != errno.EBUSY:
+                pass  # to be had after all: who was to be woken for it was killed
             else:
-                raise SegmentError(f"{path_of(self._segment.name)}: the lock in it is damaged ({os.strerror(code)})")
+                self._give_up(code)
+        return self.ref
+
+    def _give_up(self, code: int) -> NoReturn:
+        name = self._segment.name
+        if code == errno.EBUSY:
+            self._stuck_at = self._progress()
+            raise LockTimeout(f"{name}: lock not had within {self.timeout:g} s: its holder is stopped or very slow")
+        if code == errno.EDEADLK:
+            raise Reentered(f"{name}: this thread holds the lock (called in a signal handler?)")
+        raise SegmentError(f"{path_of(name)}: the lock in it is damaged ({os.strerror(code)})")
 
     def _let_go(self) -> None:
-        """Leave a lost mutex as it should be: free, so that others are told at once that it is lost."""
-        self.ref = _NOWHERE
-        if self.is_mine():
-            self._holder.value = 0
-            futex.wake(self._holder, _ALL)
+        """Leave what trylock took of lost mutexes: free, so that others are told at once that they are lost."""
+        me = threading.get_native_id()
+        for number in range(self._segment.words[layout.W_MUTEX] + 1):
+            holder = self._holder_of(number)
+            if holder.value & _HOLDER_MASK == me:
+                holder.value = 0
+                futex.wake(holder, _ALL)
 
     def _patience(self) -> float:
         """Seconds to wait.
@@ -209,35 +243,45 @@ class Mutex:
             raise
         _consistent(self.ref)
 
-    def _replace(self) -> None:
-        """Put the next mutex in place of one that is beyond repair, once, by whoever comes first."""
+    def _replace(self, deadline: float) -> int:
+        """Put the next mutex in place of one that is beyond repair, once, by whoever comes first.
+
+        Returns what trylock says of the one that is in use then.
+        """
         words = self._segment.words
-        with _exclusive(self._segment, self.timeout):
-            if words[layout.W_MUTEX] == self._number:
-                number = self._number + 1
-                if number >= layout.MUTEX_COUNT:
-                    raise SegmentError(
-                        f"{path_of(self._segment.name)}: its lock was lost {number} times; start its server again"
-                    )
-                initialise(self._segment, number)
-                fresh = _reference(self._segment, number)
-                trylock(fresh)  # nobody else knows it yet
-                try:
-                    self._repair()
-                    words[layout.W_MUTEX] = number
-                finally:
-                    unlock(fresh)
-        self._use_current()
-        self.take()
+        self._let_go()
+        with _exclusive(self._segment, deadline):
+            # Another thread or process may have been here before.
+            self._use_current()
+            code = trylock(self.ref)
+            if code != errno.ENOTRECOVERABLE:
+                return code
+            self._let_go()
+            self.ref = _NOWHERE
+            number = words[layout.W_MUTEX] + 1
+            if number >= layout.MUTEX_COUNT:
+                raise SegmentError(
+                    f"{path_of(self._segment.name)}: its lock was lost {number} times; start its server again"
+                )
+            initialise(self._segment, number)
+            fresh = _reference(self._segment, number)
+            trylock(fresh)  # nobody else knows it yet
+            try:
+                self._repair()
+            except BaseException:
+                unlock(fresh)
+                raise
+            words[layout.W_MUTEX] = number
+            self._use_current()
+            return 0
 
 
 @contextmanager
-def _exclusive(segment: Segment, timeout: float) -> Iterator[None]:
+def _exclusive(segment: Segment, deadline: float) -> Iterator[None]:
     """Exclusion that does not need the mutex: a lock on a freshly opened file, which ends with the process."""
     # By /proc, because the name may be gone; opened anew, because a lock on an inherited descriptor is shared.
     own = os.open(f"/proc/self/fd/{segment.fd}", os.O_RDWR | os.O_CLOEXEC)
     try:
-        deadline = time.monotonic() + timeout
         while True:
             try:
                 fcntl.flock(own, fcntl.LOCK_EX | fcntl.LOCK_NB)

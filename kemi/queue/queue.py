@@ -14,7 +14,7 @@ import time
 from collections.abc import Iterator
 from typing import Any, NamedTuple
 
-from kemi.errors import DamagedRing, LockTimeout, MqueueError, NoMemory, SegmentError
+from kemi.errors import DamagedRing, LockTimeout, NoMemory, Reentered, SegmentError
 from kemi.owner import Owner, this_process
 from kemi.queue import header, layout
 from kemi.queue.bell import Bell
@@ -161,10 +161,6 @@ class Queue:
         """Give a draft its name, in place of the queue that has it."""
         self.segment.rename(segment_name(instance, self.name))
 
-    def records(self) -> Iterator[bytes]:
-        """All records in order, while nobody else uses the queue."""
-        return map(self._ring.record_at, self._ring.scan())
-
     def append_record(self, record: bytes) -> None:
         """Append a record as it came from `records`. Raises NoMemory."""
         with self._mutex:
@@ -193,11 +189,29 @@ class Queue:
 
     def remove(self) -> None:
         """End the queue for all processes: refuse adds, wake who waits, take its name and its line away."""
-        with contextlib.suppress(LockTimeout, SegmentError), self._mutex:  # the name goes in any case
+        mutex = self._mutex
+        held = mutex.try_for_end()  # the name goes in any case, and nothing is repaired that ends
+        try:
             self._words[W_WATCH] |= WATCH_CLOSED
             self._bell.call_all()
-        self.segment.unlink()
-        self._memory.account(0)
+        finally:
+            if held:
+                unlock(mutex.ref)
+            self.segment.unlink()
+            self._memory.account(0)
+
+    @contextlib.contextmanager
+    def moving(self) -> Iterator[Iterator[bytes]]:
+        """All records in order, for a queue that takes this one's place; nobody else adds or takes meanwhile.
+
+        Afterwards this queue is empty and closed; after an exception it is as before.
+        """
+        words = self._words
+        with self._locked():
+            yield map(self._ring.record_at, self._ring.scan())
+            words[W_WATCH] |= WATCH_CLOSED
+            words[W_HEAD] = words[W_TAIL]
+            self._ring.recover()
 
     def close(self) -> None:
         """Let go of the queue in this process; a later call on it raises. The queue itself stays."""
@@ -234,9 +248,10 @@ class Queue:
         record = _pack(step, len(k), len(v) | flags, 0, _now()) + k + v
         call = False
         mutex = self._mutex
+        ref = mutex.ref
         try:
-            if code := trylock(mutex.ref):
-                mutex.take_slowly(code)
+            if code := trylock(ref):
+                ref = mutex.take_slowly(code)
             if self._words[W_WATCH]:
                 outcome, call = self._add_watched(record, step)
             else:
@@ -244,10 +259,10 @@ class Queue:
             if outcome > KEPT:
                 self._words[layout.W_REFUSED] += 1
         except BaseException as error:
-            self._clean_up(error)
+            ref = self._clean_up(mutex, error)
             raise
         finally:
-            unlock(mutex.ref)
+            unlock(ref)
         if call:
             self._bell.wake_one()
         return outcome
@@ -283,58 +298,70 @@ class Queue:
         if words[W_HEAD] == words[W_TAIL]:
             return None
         mutex = self._mutex
+        ref = mutex.ref
         try:
-            if code := trylock(mutex.ref):
-                mutex.take_slowly(code)
+            if code := trylock(ref):
+                ref = mutex.take_slowly(code)
             return self._pop()
         except BaseException as error:
-            self._clean_up(error)
+            ref = self._clean_up(mutex, error)
             raise
         finally:
-            unlock(mutex.ref)
+            unlock(ref)
 
     def pop_wait(self, timeout: float | None) -> bytes | None:
         """`pop` that sleeps until there is an item, at most `timeout` seconds (None: for ever)."""
         record = self.pop()
         if record is not None or (timeout is not None and timeout <= 0):
             return record
+        if timeout is not None and math.isnan(timeout):
+            raise ValueError("timeout must be a number of seconds, or None")
         deadline = math.inf if timeout is None else time.monotonic() + timeout
         remembered: int | None = None  # while this process is counted as a sleeper
         try:
             while True:
                 left = deadline - time.monotonic()
-                record, signal = self._pop_or_count_in(remembered, left > 0)
-                if record is not None or left <= 0:
+                record, remembered = self._pop_or_count_in(remembered, left > 0)
+                if remembered is None:
                     return record
-                remembered = signal
-                self._bell.sleep(signal, left)
+                self._bell.sleep(remembered, left)
         finally:
-            if remembered is not None:
-                self._count_out(remembered, took_item=record is not None)
+            if remembered is not None:  # an exception ends the sleep
+                with contextlib.suppress(LockTimeout):
+                    self._count_out(remembered)
 
-    def _pop_or_count_in(self, remembered: int | None, goes_to_sleep: bool) -> tuple[bytes | None, int]:
-        """Take an item, or in the same moment be counted as a sleeper. Returns the item and the signal."""
+    def _pop_or_count_in(self, remembered: int | None, goes_to_sleep: bool) -> tuple[bytes | None, int | None]:
+        """Take an item, or in the same moment be counted as a sleeper.
+
+        Returns the item, and the signal to sleep on; None for the signal when this process is counted no more.
+        """
         mutex = self._mutex
+        ref = mutex.ref
         try:
-            mutex.take()
+            if code := trylock(ref):
+                ref = mutex.take_slowly(code)
             record = self._pop()
-            signal = self._bell.signal()
             if record is None and goes_to_sleep:
                 if self._words[W_WATCH] & WATCH_CLOSED:
                     raise SegmentError(f"queue {self.name!r} was closed by its server")
+                signal = self._bell.signal()
                 if signal != remembered:
                     self._bell.count_in()
+                return None, signal
+            call = remembered is not None and self._bell.count_out(remembered, took_item=record is not None)
         except BaseException as error:
-            self._clean_up(error)
+            ref = self._clean_up(mutex, error)
             raise
         finally:
-            unlock(mutex.ref)
-        return record, signal
+            unlock(ref)
+        if call:
+            self._bell.wake_one()
+        return record, None
 
-    def _count_out(self, remembered: int, took_item: bool) -> None:
+    def _count_out(self, remembered: int) -> None:
         with self._mutex:
-            pass_on = self._bell.count_out(remembered, took_item)
-        if pass_on:
+            call = self._bell.count_out(remembered, took_item=False)
+        if call:
             self._bell.wake_one()
 
     def fetch(self, timeout: float | None = 0.0) -> Item | None:
@@ -410,13 +437,17 @@ class Queue:
     def _progress(self) -> int:
         return int(self._words[layout.W_ADDED] + self._words[layout.W_REMOVED])
 
-    def _clean_up(self, error: BaseException) -> None:
-        """An exception in `add` or `pop`: leave nothing half done under the lock."""
-        if isinstance(error, MqueueError) or not self._mutex.is_mine():
-            return
-        if isinstance(error, _DAMAGE):
-            raise self._damaged(error) from None
-        self._repair()
+    def _clean_up(self, mutex: Mutex, error: BaseException) -> Any:
+        """An exception under the lock: leave nothing half done. Returns what to unlock."""
+        if not isinstance(error, Reentered) and not self.closed and mutex.is_mine():
+            try:
+                self._repair()
+                if _comes_from_memory(error):
+                    raise self._damaged(error)
+            except BaseException:
+                unlock(mutex.ref)
+                raise
+        return mutex.ref_after(error)
 
     @contextlib.contextmanager
     def _locked(self) -> Iterator[None]:
@@ -427,7 +458,7 @@ class Queue:
             except _DAMAGE as error:
                 raise self._damaged(error) from None
 
-    def _damaged(self, error: Exception) -> SegmentError:
+    def _damaged(self, error: BaseException) -> SegmentError:
         return SegmentError(
             f"{path_of(self.segment.name)} is damaged: {error}; "
             "it is left as it is, save it for inspection or remove it"
@@ -439,15 +470,19 @@ class Queue:
         return f"<Queue {self.name!r} size={len(self._ring)} addmode={self.addmode} pid={self.owner().pid}>"
 
 
+def _comes_from_memory(error: BaseException) -> bool:
+    """Was this raised by what lies in the segment, and not by a signal handler of the application?"""
+    trace = error.__traceback__
+    while trace and trace.tb_next:
+        trace = trace.tb_next
+    return isinstance(error, _DAMAGE) and bool(trace and trace.tb_frame.f_globals["__name__"].startswith("kemi."))
+
+
 class _Closed:
     """In place of all that a queue which was closed in this process would use."""
 
     def __init__(self, name: str) -> None:
         self._name = name
-
-    def is_mine(self) -> bool:
-        """Nobody holds the lock of a closed queue."""
-        return False
 
     def _refuse(self, *_: object) -> Any:
         raise ValueError(f"queue {self._name!r} is closed in this process")

@@ -64,7 +64,7 @@ class Registry:
             self._words[layout.W_MAX_MEMORY] = max_memory
             # Each queue that is taken over opens a line anew; what is not taken over does not count.
             for line in range(layout.TABLE_ENTRIES):
-                self._table[line] = 0
+                self._table[line] = self._holders[line] = 0
 
     @property
     def max_memory(self) -> int:

@@ -15,10 +15,8 @@ import ctypes
 import errno
 import mmap
 import os
-import threading
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from multiprocessing import resource_tracker
 from multiprocessing.shared_memory import SharedMemory
 from typing import Any, NamedTuple
@@ -44,8 +42,6 @@ _libc.mmap.argtypes = [
     ctypes.c_int,
     ctypes.c_long,
 ]
-
-_tracker_lock = threading.Lock()
 
 
 def segment_name(instance: str, queue: str | None = None) -> str:
@@ -76,21 +72,21 @@ def path_of(name: str) -> str:
     return os.path.join(SHM_DIR, name)
 
 
-@contextmanager
-def _no_tracker(name: str) -> Iterator[None]:
-    """Keep SharedMemory from telling the resource tracker about `name`; other names in other threads still go there."""
-    with _tracker_lock:
-        register = resource_tracker.register
+def _track_others_only() -> None:
+    """Keep SharedMemory from telling the resource tracker about our segments; all others still go there.
 
-        def register_others(tracked: Any, rtype: str) -> None:
-            if tracked != f"/{name}":
-                register(tracked, rtype)
+    For good, not around a call: other threads make segments of their own meanwhile, and a fork would inherit a lock.
+    """
+    register = resource_tracker.register
 
-        resource_tracker.register = register_others  # type: ignore[assignment]
-        try:
-            yield
-        finally:
-            resource_tracker.register = register
+    def register_others(tracked: Any, rtype: str) -> None:
+        if not str(tracked).startswith("/" + PREFIX):
+            register(tracked, rtype)
+
+    resource_tracker.register = register_others  # type: ignore[assignment]
+
+
+_track_others_only()
 
 
 def _descriptor(shared: SharedMemory) -> int:
@@ -169,13 +165,12 @@ class Segment:
         already, NoMemory when there is no room.
         """
         draft = draft_name(name)
-        with _no_tracker(draft):
-            try:
-                shared = _Shared(draft, create=True, size=reserve)
-            except FileExistsError:
-                # Ours by its pid, and this process makes one at a time: left by an earlier process of this pid.
-                os.unlink(path_of(draft))
-                shared = _Shared(draft, create=True, size=reserve)
+        try:
+            shared = _Shared(draft, create=True, size=reserve)
+        except FileExistsError:
+            # Ours by its pid, and this process makes one at a time: left by an earlier process of this pid.
+            os.unlink(path_of(draft))
+            shared = _Shared(draft, create=True, size=reserve)
         try:
             fd = _descriptor(shared)
             _reserve(fd, 0, reserve, name)
@@ -195,18 +190,17 @@ class Segment:
         `window_of(descriptor, name)` says how much to map, or raises SegmentError; it reads the file, because what is
         not there must not be touched.
         """
-        with _no_tracker(name):
-            try:
-                shared = _Shared(name)
-            except FileNotFoundError:
-                raise SegmentMissing(f"there is no {path_of(name)}") from None
-            except PermissionError:
-                raise SegmentError(
-                    f"{path_of(name)}: not allowed for user {os.geteuid()}; "
-                    'its server can allow a group with modparam("mqueue", "mode"/"group", ...)'
-                ) from None
-            except (ValueError, OSError) as error:
-                raise SegmentError(f"{path_of(name)}: cannot be opened as shared memory: {error}") from None
+        try:
+            shared = _Shared(name)
+        except FileNotFoundError:
+            raise SegmentMissing(f"there is no {path_of(name)}") from None
+        except PermissionError:
+            raise SegmentError(
+                f"{path_of(name)}: not allowed for user {os.geteuid()}; "
+                'its server can allow a group with modparam("mqueue", "mode"/"group", ...)'
+            ) from None
+        except (ValueError, OSError) as error:
+            raise SegmentError(f"{path_of(name)}: cannot be opened as shared memory: {error}") from None
         fd = _descriptor(shared)
         for look in range(1, _LOOKS + 1):
             try:

@@ -82,7 +82,7 @@ def _pv() -> Any:
 def _get(name: str) -> str | bytes:
     """Read a variable. Raises ValueError when its bytes are no text, and too many for the other way."""
     try:
-        text: str = _pv().gete(f"$vn({name})")
+        text = str(_pv().gete(f"$vn({name})"))  # it may be a number
     except UnicodeDecodeError:
         digits = _pv().gete(f"$(vn({name}){{s.encode.hexa}})")
         if not digits:
