@@ -62,10 +62,14 @@ def _lock_until(reference: Any, deadline: float) -> int:
 # What is no mutex of any kind: trylock and unlock give EINVAL and change nothing.
 _NOWHERE = ctypes.byref(ctypes.create_string_buffer(b"\xff" * layout.MUTEX_STRIDE, layout.MUTEX_STRIDE))
 # The kernel's part of a robust mutex is a word with its holder's thread id; where it lies is up to the C library.
-_HOLDER_AT = 0 if b"glibc" in layout.abi() else 4
+_GLIBC = b"glibc" in layout.abi()
+_HOLDER_AT = 0 if _GLIBC else 4
 # What kind of mutex it is, which never changes: after four numbers in glibc, first in others.
-_KIND = slice(16, 20) if b"glibc" in layout.abi() else slice(0, 4)
+_KIND = slice(16, 20) if _GLIBC else slice(0, 4)
+# What glibc writes for an owner into a lost mutex, and where.
+_GLIBC_OWNER_AT, _GLIBC_NOTRECOVERABLE = 8, 0x7FFFFFFE
 _HOLDER_MASK = 0x3FFFFFFF
+_OWNER_DIED = 0x40000000
 
 
 def initialise(segment: Segment, number: int) -> None:
@@ -138,8 +142,12 @@ class Mutex:
 
     def _holder_of(self, number: int) -> Any:
         """The thread id of the holder of mutex `number`."""
-        at = layout.MUTEX_AT + number * layout.MUTEX_STRIDE
-        return ctypes.c_uint32.from_buffer(self._segment.bytes, at + _HOLDER_AT)
+        return self._number_in(number, _HOLDER_AT)
+
+    def _number_in(self, number: int, at: int) -> Any:
+        """A 32-bit number within mutex `number`."""
+        start = layout.MUTEX_AT + number * layout.MUTEX_STRIDE
+        return ctypes.c_uint32.from_buffer(self._segment.bytes, start + at)
 
     def take(self) -> None:
         """Lock, or raise LockTimeout."""
@@ -197,8 +205,11 @@ class Mutex:
                 code = trylock(self.ref)
             elif code == errno.EBUSY:
                 code = _lock_until(self.ref, deadline)
-            elif code == errno.ETIMEDOUT and (code := trylock(self.ref)) != errno.EBUSY:
-                pass  # to be had after all: who was to be woken for it was killed
+            elif code == errno.ETIMEDOUT:
+                self._free_orphan()
+                code = trylock(self.ref)  # or who was to be woken for it was killed
+                if code == errno.EBUSY:
+                    self._give_up(code)
             else:
                 self._give_up(code)
         return self.ref
@@ -214,12 +225,30 @@ class Mutex:
 
     def _let_go(self) -> None:
         """Leave what trylock took of lost mutexes: free, so that others are told at once that they are lost."""
+        if not _GLIBC:
+            return
         me = threading.get_native_id()
         for number in range(self._segment.words[layout.W_MUTEX] + 1):
             holder = self._holder_of(number)
-            if holder.value & _HOLDER_MASK == me:
+            # Not one that this thread holds rightly, in a call that was interrupted.
+            owner = self._number_in(number, _GLIBC_OWNER_AT)
+            if owner.value == _GLIBC_NOTRECOVERABLE and holder.value & _HOLDER_MASK == me:
                 holder.value = 0
                 futex.wake(holder, _ALL)
+
+    def _free_orphan(self) -> None:
+        """Free a mutex whose holder is gone without the kernel's mark of death.
+
+        That is who was killed after trylock took a lost mutex, and before `_let_go`.
+        """
+        held = self._holder.value
+        if not held or held & _OWNER_DIED or _lives(held & _HOLDER_MASK):
+            return
+        with _exclusive(self._segment, time.monotonic() + self.timeout):
+            # While it has this value nobody can take it, and only here is it freed.
+            if self._holder.value == held:
+                self._holder.value = 0
+                futex.wake(self._holder, _ALL)
 
     def _patience(self) -> float:
         """Seconds to wait.
@@ -274,6 +303,16 @@ class Mutex:
             words[layout.W_MUTEX] = number
             self._use_current()
             return 0
+
+
+def _lives(thread: int) -> bool:
+    try:
+        os.kill(thread, 0)
+    except ProcessLookupError:
+        return False
+    except OSError:
+        pass
+    return True
 
 
 @contextmanager

@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 
 from kemi.errors import ConfigError, NoMemory, SegmentError, SegmentMissing
 from kemi.queue.layout import CHUNK
-from kemi.queue.segment import PRIVATE, Access, Segment, _no_tracker, path_of, segment_name
+from kemi.queue.segment import PRIVATE, Access, Segment, path_of, segment_name
 from tests.conftest import SHM
 from tests.unit.children import child, python
 
@@ -395,11 +395,10 @@ def test_other_shared_memory_is_still_tracked(instance: str) -> None:
     assert python(USE + OTHERS, instance) == ""
 
 
-def test_others_are_tracked_at_the_same_time(mocker: MockerFixture) -> None:
-    """Another thread's SharedMemory is registered also in that moment; and everything is as before afterwards."""
-    register = mocker.patch.object(resource_tracker, "register")
-    with _no_tracker("ours"):
-        resource_tracker.register("/ours", "shared_memory")
-        resource_tracker.register("/theirs", "shared_memory")
-    register.assert_called_once_with("/theirs", "shared_memory")
-    assert resource_tracker.register is register
+def test_only_our_names_are_kept_from_the_tracker(mocker: MockerFixture) -> None:
+    """Another library's SharedMemory is registered as always."""
+    send = mocker.patch.object(resource_tracker._resource_tracker, "_send")
+    mocker.patch.object(resource_tracker._resource_tracker, "ensure_running")
+    resource_tracker.register("/mqk.ours", "shared_memory")
+    resource_tracker.register("/theirs", "shared_memory")
+    assert [call.args[1] for call in send.call_args_list] == ["/theirs"]
