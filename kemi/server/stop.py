@@ -20,6 +20,8 @@ _kept: list[Any] = []
 
 def at_destroy(action: Callable[[], None]) -> bool:
     """Have `action` called once at the end. False, with one line in the log, where that is not possible."""
+    if _kept:
+        return True
     pointer, why = core.destroy_pointer()
     if pointer is None:
         if core.inside_kamailio():
@@ -27,8 +29,6 @@ def at_destroy(action: Callable[[], None]) -> bool:
                 f"no hook at the server's stop: {why}; shared memory stays then, and the next start takes it over"
             )
         return False
-    if _kept:
-        return True
     before = _Destroy(pointer.value) if pointer.value else None
 
     def destroy() -> None:

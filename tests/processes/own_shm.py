@@ -28,7 +28,9 @@ def _call(what: str, code: int) -> None:
 def enter(size: int) -> None:
     """Give this process, and those that it starts, a /dev/shm of so many bytes. There is no way back."""
     _call("unshare", _libc.unshare(_CLONE_NEWNS))
-    _call("mount", _libc.mount(b"none", b"/", None, _MS_REC | _MS_PRIVATE, None))
+    # What is mounted here must not be seen outside. In a chroot "/" may be no mount of its own; then /dev/shm is one.
+    outside = [_libc.mount(b"none", place, None, _MS_REC | _MS_PRIVATE, None) for place in (b"/", SHM_DIR.encode())]
+    _call("mount", all(outside))
     _call("mount", _libc.mount(b"tmpfs", SHM_DIR.encode(), b"tmpfs", 0, f"size={size}".encode()))
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 from itertools import count
-from typing import Any
 
 import hypothesis.strategies as st
 from hypothesis import settings
@@ -161,5 +160,6 @@ class Model(RuleBasedStateMachine):
 
 def test_a_queue_is_a_list(stress: bool) -> None:
     """Any program of calls has the same results as with a plain list."""
-    profile: dict[str, Any] = {} if stress else {"max_examples": 30, "stateful_step_count": 30}
-    run_state_machine_as_test(Model, settings=settings(settings(), deadline=None, **profile))
+    examples, steps = (500, 100) if stress else (30, 30)
+    profile = settings(settings(), max_examples=examples, stateful_step_count=steps)
+    run_state_machine_as_test(Model, settings=profile)
