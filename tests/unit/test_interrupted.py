@@ -1,0 +1,111 @@
+"""A call that is broken off or nested by a signal handler, and memory that is repaired on the way."""
+
+from __future__ import annotations
+
+import errno
+import os
+from typing import TYPE_CHECKING
+
+import pytest
+
+from kemi.errors import LockTimeout, Reentered, SegmentError
+from kemi.owner import this_process
+from kemi.queue import layout
+from kemi.queue.mutex import Mutex, trylock
+from kemi.queue.queue import CLOSED, Queue
+from kemi.queue.registry import Registry
+from kemi.queue.ring import ADDED
+from tests.unit.children import child
+
+if TYPE_CHECKING:
+    from pytest_mock import MockerFixture
+
+WINDOW = 16 << 20
+
+
+def keys(queue: Queue) -> list[str]:
+    """Return the keys of all items."""
+    return [item.key for item in queue.peek(1000)]
+
+
+def test_a_nested_add_leaves_the_lock_to_the_outer_one(instance: str, mocker: MockerFixture) -> None:
+    """A handler that uses the queue in the middle of an add is refused, and the add still has the lock afterwards."""
+    queue = Queue.create(instance, "q", window=WINDOW)
+    append = queue._append
+
+    def interrupted(record: bytes, step: int) -> int:
+        with pytest.raises(Reentered):
+            queue.add("inner", "v")
+        with child(lambda: trylock(queue._mutex.ref) == errno.EBUSY or os._exit(1)):
+            return append(record, step)
+
+    mocker.patch.object(queue, "_append", interrupted)
+    assert queue.add("outer", "v") == ADDED
+    assert not queue._mutex.is_mine()
+    assert keys(queue) == ["outer"]
+
+
+@pytest.mark.parametrize("error", [ValueError, KeyboardInterrupt, LockTimeout])
+def test_a_handlers_exception_is_its_own(instance: str, mocker: MockerFixture, error: type[BaseException]) -> None:
+    """Whatever a handler raises comes out as it is, and what it broke off is put right."""
+    queue = Queue.create(instance, "q", window=WINDOW, addmode=2)
+    queue.add("k", "old")
+    mocker.patch.object(queue._ring, "_bury", side_effect=error("from the application"))
+    with pytest.raises(error, match="from the application"):
+        queue.add("k", "new")
+    assert [(item.key, item.value) for item in queue.peek(9)] == [("k", "new")]
+    assert queue.stats().recovered == 1
+    assert len(queue) == 1
+
+
+def test_a_broken_index_is_built_anew(instance: str) -> None:
+    """The records are sound, so one call fails with the reason, and no item is stuck."""
+    queue = Queue.create(instance, "q", window=WINDOW, addmode=1)
+    for key in "abc":
+        queue.add(key, "v")
+    words = queue.segment.words
+    buckets = words[words[layout.W_BUCKETS_AT] >> 3]
+    queue.segment.bytes[buckets : buckets + layout.CHUNK] = bytes(layout.CHUNK)
+    with pytest.raises(SegmentError, match="not in the key index"):
+        queue.pop()
+    assert [item.key for item in iter(queue.fetch, None)] == ["a", "b", "c"]
+
+
+def test_an_item_is_not_lost_on_the_way_out_of_a_sleep(instance: str, mocker: MockerFixture) -> None:
+    """Who slept and takes an item needs the lock no second time."""
+    queue = Queue.create(instance, "q", window=WINDOW)
+    mocker.patch.object(queue._bell, "sleep", side_effect=lambda *_: queue.add("k", "v"))
+    mocker.patch.object(Mutex, "__enter__", side_effect=LockTimeout("somebody is stopped"))
+    item = queue.fetch(5)
+    assert item is not None
+    assert item.key == "k"
+
+
+def test_what_was_moved_is_not_taken_twice(instance: str) -> None:
+    """A queue that another one replaces is empty and closed for who still has it open."""
+    queue = Queue.create(instance, "q", window=WINDOW)
+    consumer = Queue.attach(instance, "q")
+    queue.add("k", "v")
+    with queue.moving() as records:
+        assert len(list(records)) == 1
+    assert consumer.pop() is None
+    assert consumer.add("k", "v") == CLOSED
+
+
+def test_a_move_that_fails_changes_nothing(instance: str) -> None:
+    """After an exception the queue is as it was."""
+    queue = Queue.create(instance, "q", window=WINDOW)
+    queue.add("k", "v")
+    with pytest.raises(MemoryError), queue.moving():
+        raise MemoryError
+    assert keys(queue) == ["k"]
+    assert queue.add("l", "v") == ADDED
+
+
+def test_a_failed_create_holds_no_memory(instance: str) -> None:
+    """A queue that exists already costs the instance nothing when it is made again."""
+    registry = Registry.create(instance, this_process(), 1 << 30)
+    queue = Queue.create(instance, "q", window=WINDOW, registry=registry)
+    with pytest.raises(FileExistsError):
+        Queue.create(instance, "q", window=WINDOW, registry=registry)
+    assert registry.memory() == queue.stats().memory
