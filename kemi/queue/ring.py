@@ -13,6 +13,7 @@ A stream of records through a chain of chunks (see `layout`). The rules:
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterator
 from typing import Any, NamedTuple
 
@@ -85,7 +86,7 @@ class Ring:
     def __len__(self) -> int:
         """Items. May be asked without the lock: REMOVED is read first, so it is never too small."""
         removed = self._words[W_REMOVED]
-        return max(0, int(self._words[W_ADDED] - removed))
+        return min(max(0, int(self._words[W_ADDED] - removed)), sys.maxsize)  # also when damaged, it is a length
 
     def used_bytes(self) -> int:
         """Bytes between the cursors: all records with their heads."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import gc
 import os
@@ -515,6 +516,19 @@ def test_a_repair_without_memory(make: Callable[..., Queue], mocker: MockerFixtu
     assert queue.add("last", "") == ADDED
     assert [key for key, _ in contents(queue)][:10] == [str(number) for number in range(10)]
     sound(queue)
+
+
+@pytest.mark.parametrize("word", [layout.W_ADDED, layout.W_REMOVED])
+@pytest.mark.parametrize("value", [0, 1 << 63, (1 << 64) - 1])
+def test_damaged_counters(make: Callable[..., Queue], word: int, value: int) -> None:
+    """Counters that cannot be right are a size that can, or a clear error."""
+    queue = make()
+    queue.add("a", "")
+    queue.segment.words[word] = value
+    calls: list[Callable[[], object]] = [queue.__len__, queue.stats, queue.__repr__, lambda: queue.add("b", "")]
+    for call in [*calls, queue.fetch, *calls]:
+        with contextlib.suppress(SegmentError):
+            call()
 
 
 # --- exceptions in the middle -----------------------------------------------------------------------------------------
