@@ -16,6 +16,7 @@ from typing import Any, Callable
 import KSR  # noqa: TID251 it runs inside the server
 
 import mqueue_kemi
+from kemi.queue import mutex
 
 OURS, THEIRS = "ours", "C module"
 KEY, VALUE = "key12345", "v" * 100
@@ -39,6 +40,16 @@ def about() -> dict[str, str]:
         "python": f"{platform.python_implementation()} {sys.version.split()[0]}, {sys.executable or 'embedded'}",
         "kamailio": str(KSR.pv.get("$version(full)") or KSR.pv.get("$version(num)")),
     }
+
+
+def yardsticks(instance: str, count: int) -> dict[str, float]:
+    """Time what no queue can do without, so that figures of different machines can be compared: nanoseconds."""
+    with mqueue_kemi.attach("q", instance) as queue:
+        names: dict[str, Any] = {"nothing": lambda: None, "ref": queue._mutex.ref, **vars(mutex)}
+        texts = {"a Python call that does nothing": "nothing()", "lock and unlock": "trylock(ref); unlock(ref)"}
+        return {
+            what: min(timeit.repeat(text, globals=names, number=count)) / count * 1e9 for what, text in texts.items()
+        }
 
 
 def _timers(calls: dict[str, str]) -> dict[str, dict[str, timeit.Timer]]:

@@ -91,6 +91,7 @@ def measure(quick: bool) -> Results:
         stack.callback(children.end)
         server = servers.start(Measured())
         results["server"] = server.measure("about()")
+        results["yardsticks"] = server.measure(f"yardsticks({server.instance!r}, {count * 5})")
         results["calls"] = server.measure(f"calls({rounds}, {count})")
         results["addmode 2"] = server.measure(f"unique_keys({max(3, rounds // 3)}, {count // 4}, {depths!r})")
         results["waking"] = waking(server, children, 200 if quick else 1000)
@@ -111,12 +112,14 @@ def row(*cells: object) -> str:
 
 def call_table(title: str, calls: dict[str, dict[str, list[float]]]) -> list[str]:
     """Medians of the rounds, and the median of each round's own ratio."""
-    lines = [title, row("nanoseconds a call, median of the rounds", OURS, THEIRS, "ratio", "(quartiles)")]
+    titles = (OURS, THEIRS, "ratio", "(quartiles)", "best ours", "best C")
+    lines = [title, row("nanoseconds a call, median of the rounds", *titles)]
     for call, sides in calls.items():
         ratios = [ours / theirs for ours, theirs in zip(sides[OURS], sides[THEIRS])]
         low, middle, high = statistics.quantiles(ratios, n=4)
         medians = [f"{statistics.median(sides[side]):.0f}" for side in (OURS, THEIRS)]
-        lines.append(row(call, *medians, f"{middle:.2f}", f"{low:.2f}-{high:.2f}"))
+        best = [f"{min(sides[side]):.0f}" for side in (OURS, THEIRS)]
+        lines.append(row(call, *medians, f"{middle:.2f}", f"{low:.2f}-{high:.2f}", *best))
     nothing, full = (statistics.median(calls[call][OURS]) for call in ("fetch of nothing", "fetch"))
     return [*lines, row("fetch of nothing, as part of a fetch (ours)", f"{nothing / full:.2f}"), ""]
 
@@ -148,6 +151,7 @@ def report(results: Results) -> str:
     about = {**results["server"], **results["machine"], "seconds": f"{results['seconds']:.0f}"}
     lines = [row(name, "") + value for name, value in about.items()]
     lines += ["", f"{results['rounds']} rounds of {results['calls a round']} calls, values of 100 bytes", ""]
+    lines += [row(f"{name}, nanoseconds", f"{value:.0f}") for name, value in results["yardsticks"].items()] + [""]
     lines += call_table("Kamailio's own allocator", results["calls"])
     lines += call_table("The C module with another allocator (kamailio -x fm)", results["calls, other allocator"])
     lines += depth_table(results["addmode 2"])

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import statistics
+import sys
 import threading
 import time
 from pathlib import Path
@@ -13,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from kemi.errors import LockTimeout
-from kemi.queue import bell
+from kemi.queue import bell, mutex
 from kemi.queue.ring import ADDED
 from tests.processes.moments import die
 from tests.processes.serve import sleepers
@@ -211,38 +212,68 @@ def test_timeouts_beside_adds_lose_no_wake(serve: Serve, children: Children, str
     assert len([key for key, _ in results if key is not None]) == len(results)
 
 
-def test_an_item_taken_is_not_lost_to_a_lock_not_had(
-    serve: Serve, children: Children, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """The item is in hand; then another process stops with the lock. The fetch gives the item, and no error."""
-    queue = serve("name=q", lock_timeout="0.3")
-    count_out = queue._count_out
-    holders: list[Child] = []
+class Thief:
+    """Lets another process take the lock, and stop, when this one has released it for the time `turn`."""
 
-    def hold() -> None:
-        queue._mutex.take()
+    def __init__(self, queue: Queue, children: Children, turn: int) -> None:
+        self._queue = queue
+        self._children = children
+        self._left = turn
+        self._unlock = mutex.unlock
+        self._holder: Child | None = None
+
+    def unlock(self, *arguments: Any) -> Any:
+        """Stand in for `mutex.unlock`."""
+        result = self._unlock(*arguments)
+        self._left -= 1
+        if not self._left:
+            self._holder = self._children.fork(self._hold)
+            assert os.WIFSTOPPED(self._holder.wait(options=os.WUNTRACED))
+        return result
+
+    def _hold(self) -> None:
+        self._queue._mutex.take()
         os.kill(os.getpid(), signal.SIGSTOP)
         os._exit(0)
 
-    def count_out_late(*arguments: Any, **named: Any) -> None:
-        holders.append(children.fork(hold))
-        holders[0].wait(options=os.WUNTRACED)
-        count_out(*arguments, **named)
+    def let_go(self) -> None:
+        if self._holder is not None:
+            self._holder.send(signal.SIGCONT)
+            self._holder.wait()
 
-    monkeypatch.setattr(queue, "_count_out", count_out_late)
 
-    def add_later() -> int:
+def keys_fetched(queue: Queue, timeout: float) -> list[str]:
+    """Fetch once; return the key, or nothing if nothing came or the lock was not to be had."""
+    try:
+        item = queue.fetch(timeout)
+    except LockTimeout:
+        return []
+    return [] if item is None else [item.key]
+
+
+@pytest.mark.parametrize("turn", range(1, 7))
+def test_an_item_taken_is_not_lost_to_a_lock_not_had(
+    serve: Serve, children: Children, monkeypatch: pytest.MonkeyPatch, turn: int
+) -> None:
+    """Another process stops with the lock as soon as the waiting one lets go of it for that time.
+
+    The item is the result of the fetch, or it is still in the queue.
+    """
+    queue = serve("name=q", lock_timeout="0.3")
+
+    def add_later() -> bool:
         time.sleep(0.2)
-        return queue.add("k", "v")
+        try:
+            return queue.add("k", "v") == ADDED
+        except LockTimeout:
+            return False
 
     adder = children.fork(add_later)
-    try:
-        item = queue.fetch(10.0)
-    except LockTimeout:
-        item = None
-    finally:
-        for holder in holders:
-            holder.end()
-    assert adder.result() == ADDED
-    assert item is not None, "the item was taken from the queue, and is lost"
-    assert item.key == "k"
+    thief = Thief(queue, children, turn)
+    with monkeypatch.context() as stolen:
+        for module in (mutex, sys.modules[type(queue).__module__]):
+            stolen.setattr(module, "unlock", thief.unlock)
+        keys = keys_fetched(queue, 0.6)
+    thief.let_go()
+    added = adder.result()
+    assert keys + keys_fetched(queue, 0) == ["k"] * added
