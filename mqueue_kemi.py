@@ -35,7 +35,7 @@ from kemi.queue.queue import Queue, Stats
 from kemi.queue.registry import Registry as _Registry
 from kemi.queue.ring import KEPT as _KEPT
 from kemi.server import log as _log
-from kemi.server import native as _native
+from kemi.server.ksr import Functions as _Functions
 from kemi.slots import fetched as _fetched
 from kemi.spec import DEFAULT_INSTANCE as _DEFAULT_INSTANCE
 
@@ -91,8 +91,7 @@ def mod_init(handler: Any = None) -> Any:
     kamailio.cfg or beside this module, or in the file that MQUEUE_KEMI_CFG names. Called again at a reload it keeps
     every item, and takes new limits and new queues. Raises ConfigError, InstanceInUse, SegmentError, NoMemory.
     """
-    functions = _native.Functions(mq_add, mq_fetch, mq_pv_free, mq_size)
-    return app.mod_init(handler, os.path.dirname(os.path.abspath(__file__)), functions)
+    return app.mod_init(handler, os.path.dirname(os.path.abspath(__file__)), _FUNCTIONS)
 
 
 # --- functions (chapter 4) --------------------------------------------------------------------------------------------
@@ -217,6 +216,9 @@ def _nothing(queue: object, null: _Null) -> _Null:
     if not isinstance(queue, str) or queue not in _queues:
         _failed("mqk/mqv", queue, LookupError(), 0)
     return null
+
+
+_FUNCTIONS = _Functions(mq_add, mq_fetch, mq_pv_free, mq_size, mqk_get, mqk_gete, mqk_getw, mqv_get, mqv_gete, mqv_getw)
 
 
 # --- outside of Kamailio ----------------------------------------------------------------------------------------------

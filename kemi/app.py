@@ -11,7 +11,8 @@ from typing import Any
 from kemi import definitions, lifecycle
 from kemi.errors import ConfigError
 from kemi.instance import Instance
-from kemi.server import core, log, native, stop
+from kemi.server import core, log, native, standin
+from kemi.server.ksr import Functions
 from kemi.spec import Settings, Value
 
 _collected = Settings()
@@ -28,17 +29,17 @@ def modparam(module: str, name: str, value: Value) -> None:
         raise
 
 
-def mod_init(handler: Any, module_folder: str, native_functions: native.Functions) -> Any:
+def mod_init(handler: Any, module_folder: str, functions: Functions) -> Any:
     """Start, or take new parameters when started already. Returns the handler for app_python3."""
     global _collected, _running
     settings, _collected = _collected, Settings()
     if handler is None:
         definitions.read(_definitions_file(module_folder), settings)
-        handler = native.Handler(native_functions)
+        handler = native.Handler(functions)
     if _running is None:
         uid, gid = core.run_as()
         _running = lifecycle.start(settings, uid, gid, log.notice)
-        stop.at_destroy(_stop)
+        standin.take_place(functions, _stop, settings.core)
     else:
         lifecycle.reload(_running, settings, log.notice)
     return handler

@@ -44,6 +44,7 @@ class Settings:
     mode: int = 0o600
     group: int = -1  # gid, -1 = the server's own
     lock_timeout: float = 1.0  # seconds
+    core: bool = True  # may the server's C symbols be used?
     max_memory: int = 0  # bytes, 0 = half of what /dev/shm holds
     mqueue_size: int = 0  # for the next mqueue_name
     mqueue_addmode: int = 0
@@ -187,7 +188,12 @@ def _set_mqueue_addmode(settings: Settings, where: str, value: Value) -> None:
     settings.mqueue_addmode = _integer(where, value, 0, 2)
 
 
+def _set_core(settings: Settings, where: str, value: Value) -> None:
+    settings.core = bool(_integer(where, value, 0, 1))
+
+
 _PARAMETERS: dict[str, Callable[[Settings, str, Value], None]] = {
+    "core": _set_core,
     "db_url": _set_db_url,
     "group": _set_group,
     "instance": _set_instance,

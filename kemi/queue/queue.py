@@ -11,7 +11,7 @@ import contextlib
 import math
 import struct
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
 
 from kemi.errors import DamagedRing, LockTimeout, NoMemory, Reentered, SegmentError
@@ -309,6 +309,14 @@ class Queue:
         finally:
             unlock(ref)
 
+    def pop_if(self, accept: Callable[[bytes], bool]) -> bytes | None:
+        """`pop`, if `accept` wants the oldest item, which stays otherwise. It is called under the lock: be short."""
+        with self._changing():
+            oldest = next(self._ring.scan(), None)
+            if oldest is None or not accept(self._ring.record_at(oldest)):
+                return None
+            return self._pop()
+
     def pop_wait(self, timeout: float | None) -> bytes | None:
         """`pop` that sleeps until there is an item, at most `timeout` seconds (None: for ever)."""
         record = self.pop()
@@ -448,6 +456,21 @@ class Queue:
                 unlock(mutex.ref)
                 raise
         return mutex.ref_after(error)
+
+    @contextlib.contextmanager
+    def _changing(self) -> Iterator[None]:
+        """The lock, for what moves cursors and is called too seldom to spell it out as `pop` does."""
+        mutex = self._mutex
+        ref = mutex.ref
+        try:
+            if code := trylock(ref):
+                ref = mutex.take_slowly(code)
+            yield
+        except BaseException as error:
+            ref = self._clean_up(mutex, error)
+            raise
+        finally:
+            unlock(ref)
 
     @contextlib.contextmanager
     def _locked(self) -> Iterator[None]:

@@ -1,16 +1,23 @@
 """Kamailio's core, through the C symbols that it exports for its modules.
 
-Everything here is optional: what is missing is None, and who asked says what that switches off.
+Nothing here is needed for the queues. What depends on the layout of C structs asks `trusted` first, and takes
+Unavailable for an answer: it switches off one feature, and its text says what was missing.
 """
 
 from __future__ import annotations
 
 import ctypes
 import os
+import re
+import sys
 from typing import Any
 
 # A symbol that Kamailio exports and that no other program is likely to have.
 _MARK = "find_module_by_name"
+
+# Versions whose structs are as described in this package: read in their sources, or run.
+_OLDEST, _NEWEST = (5, 6), (6, 2)
+_POINTER_BYTES = 8
 
 # app_python3's export struct by name: in 5.6, and in 6.x.
 _EXPORTS = (b"exports", b"_app_python3_exports")
@@ -24,6 +31,44 @@ def _library() -> Any:
     """The program around this interpreter, if it is Kamailio. PyDLL: its functions may call back."""
     library = ctypes.PyDLL(None)
     return library if hasattr(library, _MARK) else None
+
+
+class Unavailable(Exception):
+    """A part of the server that cannot be used; the text says what is missing."""
+
+
+def trusted() -> Any:
+    """The server's symbols, when its structs are known. Raises Unavailable."""
+    library = _library()
+    if library is None:
+        raise Unavailable("this is not Kamailio")
+    if ctypes.sizeof(ctypes.c_void_p) != _POINTER_BYTES or sys.byteorder != "little":
+        raise Unavailable("the server's C structs are known for 64-bit little-endian machines only")
+    try:
+        array = ctypes.c_char.in_dll(library, "ver_version")  # not a pointer
+    except ValueError:
+        raise Unavailable("the server does not export its version (ver_version)") from None
+    text = ctypes.string_at(ctypes.addressof(array)).decode("ascii", "replace")
+    version = re.match(r"(\d+)\.(\d+)", text)
+    if not version or not _OLDEST <= (int(version[1]), int(version[2])) <= _NEWEST:
+        known = " to ".join(".".join(map(str, bound)) for bound in (_OLDEST, _NEWEST))
+        raise Unavailable(f"the C structs of Kamailio {text} are not known, only those of {known}")
+    return library
+
+
+def function(library: Any, name: str, result: Any, *arguments: Any) -> Any:
+    """A function of the server. Raises Unavailable when it exports none of that name."""
+    try:
+        found = getattr(library, name)
+    except AttributeError:
+        raise Unavailable(f"the server does not export {name}") from None
+    found.restype, found.argtypes = result, arguments
+    return found
+
+
+def module_is_loaded(name: str) -> bool:
+    """Is the C module of that name loaded? Raises Unavailable."""
+    return bool(function(trusted(), _MARK, ctypes.c_void_p, ctypes.c_char_p)(name.encode()))
 
 
 def inside_kamailio() -> bool:
@@ -59,32 +104,26 @@ def config_folder() -> str | None:
     return os.path.dirname(os.fsdecode(path)) if path else None
 
 
-def destroy_pointer() -> tuple[Any | None, str]:
-    """Where the core keeps app_python3's function for its end: a pointer that may be replaced, or None and the reason.
+def destroy_pointer() -> Any:
+    """Where the core keeps app_python3's function for its end: a pointer that may be replaced. Raises Unavailable.
 
     The same three functions stand in a row in the struct of the module itself and in what the core copied of it; only
     when they are found exactly once is the third one taken for what it seems to be.
     """
-    library = _library()
-    if library is None:
-        return None, "this is not Kamailio"
-    find = library.find_module_by_name
-    find.restype = ctypes.c_void_p
-    find.argtypes = [ctypes.c_char_p]
-    module = find(b"app_python3")
+    module = function(trusted(), _MARK, ctypes.c_void_p, ctypes.c_char_p)(b"app_python3")
     if not module:
-        return None, "the module app_python3 was not found"
+        raise Unavailable("the module app_python3 was not found")
     copied = (ctypes.c_void_p * _MODULE_POINTERS).from_address(module)
     symbol = ctypes.CDLL(None).dlsym
     symbol.restype = ctypes.c_void_p
     symbol.argtypes = [ctypes.c_void_p, ctypes.c_char_p]
     own = next((found for found in (symbol(copied[1], name) for name in _EXPORTS) if found), None)
     if own is None:
-        return None, "the struct of exports of app_python3 was not found"
+        raise Unavailable("the struct of exports of app_python3 was not found")
     exports = (ctypes.c_void_p * _EXPORT_POINTERS).from_address(own)
     functions = list(exports)[-_FUNCTIONS:]
     rows = [at for at in range(2, _MODULE_POINTERS - _FUNCTIONS + 1) if list(copied)[at : at + _FUNCTIONS] == functions]
     if len(rows) != 1 or not functions[0]:
-        return None, f"the functions of app_python3 were found {len(rows)} times, not once"
+        raise Unavailable(f"the functions of app_python3 were found {len(rows)} times, not once")
     size = ctypes.sizeof(ctypes.c_void_p)
-    return ctypes.c_void_p.from_address(module + (rows[0] + _FUNCTIONS - 1) * size), ""
+    return ctypes.c_void_p.from_address(module + (rows[0] + _FUNCTIONS - 1) * size)

@@ -6,24 +6,16 @@ text only; bytes that are none cross as hexadecimal digits, which Kamailio itsel
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from typing import Any
 
 from kemi.queue.item import Item
 from kemi.server import log
+from kemi.server.ksr import Functions
 from kemi.slots import fetched
 
 # A transformation of Kamailio has a buffer of 64 KiB for its result.
 _LONGEST_HEX = 60_000
 _SCRATCH = "mqueue_kemi_hex"
-
-
-class Functions(NamedTuple):
-    """The functions of `mqueue_kemi` that the handler calls."""
-
-    add: Any
-    fetch: Any
-    free: Any
-    size: Any
 
 
 class Handler:
@@ -43,11 +35,11 @@ class Handler:
         except ValueError as error:
             log.error(f"mq_add({queue!r}): {error}")
             return -1
-        return int(self._functions.add(queue, key, value))
+        return int(self._functions.mq_add(queue, key, value))
 
     def mq_fetch(self, _message: object, queue: str) -> int:
         """Documentation 4.2, mq_fetch(queue): fills $vn(mqk_QUEUE) and $vn(mqv_QUEUE). 1, -2 nothing, -1 unknown."""
-        code = int(self._functions.fetch(queue))
+        code = int(self._functions.mq_fetch(queue))
         record = fetched.get(queue)
         if record is None:
             _unset(queue)
@@ -59,13 +51,13 @@ class Handler:
 
     def mq_pv_free(self, _message: object, queue: str) -> int:
         """Documentation 4.3, mq_pv_free(queue): the variables are null then. 1."""
-        code = int(self._functions.free(queue))
+        code = int(self._functions.mq_pv_free(queue))
         _unset(queue)
         return code
 
     def mq_size(self, _message: object, queue: str) -> int:
         """Documentation 4.4, mq_size(queue): n, -1 empty, -2 unknown; $vn(mq_size_QUEUE) gets n, 0, or null."""
-        code = int(self._functions.size(queue))
+        code = int(self._functions.mq_size(queue))
         if code < -1:
             _pv().unset(f"$vn(mq_size_{queue})")
         else:

@@ -18,17 +18,11 @@ _Destroy = ctypes.CFUNCTYPE(None)
 _kept: list[Any] = []
 
 
-def at_destroy(action: Callable[[], None]) -> bool:
-    """Have `action` called once at the end. False, with one line in the log, where that is not possible."""
+def at_destroy(action: Callable[[], None]) -> None:
+    """Have `action` called once at the end. Raises Unavailable where that is not possible."""
     if _kept:
-        return True
-    pointer, why = core.destroy_pointer()
-    if pointer is None:
-        if core.inside_kamailio():
-            log.notice(
-                f"no hook at the server's stop: {why}; shared memory stays then, and the next start takes it over"
-            )
-        return False
+        return
+    pointer = core.destroy_pointer()
     before = _Destroy(pointer.value) if pointer.value else None
 
     def destroy() -> None:
@@ -42,4 +36,3 @@ def at_destroy(action: Callable[[], None]) -> bool:
     callback = _Destroy(destroy)
     _kept.extend((callback, before))
     pointer.value = ctypes.cast(callback, ctypes.c_void_p).value
-    return True

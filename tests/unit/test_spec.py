@@ -224,7 +224,7 @@ def test_another_module(module: Any, name: str) -> None:
 @pytest.mark.parametrize("name", ["colour", "", "MQUEUE", None, 5, []])
 def test_an_unknown_parameter(name: Any) -> None:
     """It is refused, with a list of those that there are."""
-    with pytest.raises(ConfigError, match="no such parameter; there are db_url, group, instance"):
+    with pytest.raises(ConfigError, match="no such parameter; there are core, db_url, group, instance"):
         Settings().set("mqueue", name, "x")
 
 

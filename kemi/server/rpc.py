@@ -1,0 +1,175 @@
+"""The RPC commands mqueue.*, registered with Kamailio's core: documentation 6.1 to 6.3, and three more.
+
+Nothing is lost by a command: an item is taken only when its answer is complete.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import time
+from typing import Any, Callable, NamedTuple
+
+from kemi.errors import MqueueError
+from kemi.instance import queues
+from kemi.queue.item import Item
+from kemi.queue.queue import REASONS, Queue
+from kemi.server import core, log
+from kemi.server.call import Call, Fault, RpcApi
+from kemi.server.structs import RET_ARRAY, Int, RpcExport, RpcFunction, Text
+
+_MOST_PEEKED = 100
+
+# What C holds pointers to. Never to be collected.
+_kept: list[Any] = []
+
+
+class _Codes(NamedTuple):
+    """What a command answers about the name of a queue."""
+
+    missing: int
+    unknown: int
+
+
+_SIZE_CODES = _Codes(400, 404)
+_FETCH_CODES = _Codes(500, 500)  # as the C module has them
+
+
+def _queue(call: Call, codes: _Codes = _SIZE_CODES) -> Queue:
+    name = call.text()
+    if name is None:
+        raise Fault(codes.missing, "No queue name")
+    if not name:
+        raise Fault(codes.missing, "Invalid queue name")
+    queue = queues.get(name)
+    if queue is None:
+        raise Fault(codes.unknown, "No such queue")
+    return queue
+
+
+def _get_size(call: Call) -> None:
+    queue = _queue(call)
+    call.struct(name=queue.name, size=len(queue))
+
+
+def _get_sizes(call: Call) -> None:
+    for queue in reversed(queues.values()):
+        call.struct(name=queue.name, size=len(queue))
+
+
+def _fetch(call: Call) -> None:
+    queue = _queue(call, _FETCH_CODES)
+    faults: list[Fault] = []
+
+    def answer(record: bytes) -> bool:
+        item = Item(record)
+        try:
+            call.struct(key=item.key_bytes, val=item.value_bytes)
+        except Fault as fault:
+            faults.append(fault)
+        return not faults
+
+    if queue.pop_if(answer) is None:
+        raise faults[0] if faults else Fault(404, "Empty queue")
+
+
+def _add(call: Call) -> None:
+    queue = _queue(call)
+    key, value = call.text(), call.text()
+    if key is None or value is None:
+        raise Fault(400, "No key or value, or it is no text (kamcmd: s:123)")
+    reason = REASONS.get(queue.add(key, value))
+    if reason:
+        raise Fault(500, f"Not added: {reason}")
+    call.struct(name=queue.name, size=len(queue))
+
+
+def _peek(call: Call) -> None:
+    queue = _queue(call)
+    count = call.number(1)
+    if not 1 <= count <= _MOST_PEEKED:
+        raise Fault(400, f"The count must be 1 to {_MOST_PEEKED}")
+    now = time.time()
+    for item in queue.peek(count):
+        call.struct(key=item.key_bytes, val=item.value_bytes, age=_age(item.added, now))
+
+
+def _stats(call: Call) -> None:
+    name = call.text()
+    if name is not None and name not in queues:
+        raise Fault(404, "No such queue")
+    now = time.time()
+    for queue in [queues[name]] if name is not None else reversed(queues.values()):
+        stats = queue.stats()
+        counts = {field: number for field, number in stats._asdict().items() if field != "oldest"}
+        call.struct(name=queue.name, **counts, oldest_age=0 if stats.oldest is None else _age(stats.oldest, now))
+
+
+def _age(added: float, now: float) -> int:
+    return max(0, int(now - added))
+
+
+class _Command(NamedTuple):
+    name: str
+    answer: Callable[[Call], None]
+    flags: int
+    help: str
+
+
+_COMMANDS = (
+    _Command("mqueue.get_size", _get_size, 0, "Get size of mqueue."),
+    _Command("mqueue.get_sizes", _get_sizes, RET_ARRAY, "Get sizes of all mqueues."),
+    _Command("mqueue.fetch", _fetch, 0, "Fetch an element from the queue."),
+    _Command("mqueue.add", _add, 0, "Add an item to a queue. Parameters: name, key, value."),
+    _Command(
+        "mqueue.peek",
+        _peek,
+        RET_ARRAY,
+        f"Show the oldest items of a queue, which stay. Parameters: name, count (1 to {_MOST_PEEKED}, default 1).",
+    ),
+    _Command(
+        "mqueue.stats",
+        _stats,
+        RET_ARRAY,
+        "Counters, bytes and the age of the oldest item in seconds. Parameters: name (default: all queues).",
+    ),
+)
+
+
+def register() -> None:
+    """Register the commands, once in the life of the server. Raises Unavailable."""
+    if _kept:
+        return
+    library = core.trusted()
+    register_array = core.function(library, "rpc_register_array", Int, ctypes.POINTER(RpcExport))
+    api = RpcApi(library)
+    exports = (RpcExport * (len(_COMMANDS) + 1))(*(_export(command, api) for command in _COMMANDS))
+    _kept.extend((api, exports))
+    refused = register_array(exports)
+    if refused:
+        count = "all" if refused < 0 else refused
+        raise core.Unavailable(f"the core refused {count} of the commands mqueue.* (others of that name are there)")
+
+
+def _export(command: _Command, api: RpcApi) -> RpcExport:
+    def answer(rpc: int, context: int) -> None:
+        try:
+            _answer(command, Call(api, rpc, context))
+        except BaseException as error:  # noqa: BLE001 - nothing may be raised into C
+            log.error(f"{command.name}: {type(error).__name__}: {error}")
+
+    function, doc = RpcFunction(answer), (Text * 2)(command.help.encode(), None)
+    _kept.extend((function, doc))
+    return RpcExport(command.name.encode(), function, doc, command.flags)
+
+
+def _answer(command: _Command, call: Call) -> None:
+    try:
+        command.answer(call)
+    except Fault as fault:
+        call.fault(fault.code, str(fault))
+    except MqueueError as error:
+        log.error(f"{command.name}: {error}")
+        call.fault(500, str(error))
+    except BaseException:
+        call.fault(500, "Internal error; see the log")
+        raise
