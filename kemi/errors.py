@@ -39,6 +39,14 @@ class DamagedRing(Exception):
     """The bytes are no ring: what is wrong, and where. Inside only; a queue makes a SegmentError of it."""
 
 
+class StoreError(MqueueError, RuntimeError):
+    """A database did not do what was asked; its transaction is undone. The text names database, table, reason and cure."""
+
+
+class CommitUnknown(StoreError):
+    """The connection broke in the middle of a commit: whether the transaction is done or undone cannot be known."""
+
+
 class NoMemory(MqueueError, MemoryError):
     """Shared memory could not be reserved: /dev/shm is full, or a limit is reached."""
 

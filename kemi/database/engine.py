@@ -1,0 +1,157 @@
+"""SQLAlchemy's engine for a DbUrl: which driver, which limits of time, what one transaction sees.
+
+SQLAlchemy (1.4 and 2.x) and the drivers are imported when a database is opened, never before. No connection is kept
+between two transactions: Kamailio forks, and a connection must not be shared by two processes.
+"""
+
+from __future__ import annotations
+
+import importlib
+import os
+from typing import Any
+
+from kemi.database.url import MYSQL, POSTGRES, SQLITE, DbUrl
+from kemi.errors import ConfigError
+
+CONNECT_TIMEOUT = 10  # seconds until a host that does not answer is given up
+LOCK_TIMEOUT = 10  # seconds that another process's transaction is waited for
+STATEMENT_TIMEOUT = 30  # seconds for one statement; none is for more than some thousand rows
+_FILE_MODE = 0o660  # less the umask: items are nobody else's business
+# Where a server on this host listens: Debian's default, and others' defaults.
+_MYSQL_SOCKETS = ("/run/mysqld/mysqld.sock", "/var/lib/mysql/mysql.sock", "/tmp/mysql.sock")  # noqa: S108
+
+
+def make_engine(url: DbUrl) -> Any:
+    """Make the engine; nothing is connected yet. Raises ConfigError, which names the package that is missing."""
+    sa = _module("sqlalchemy", "python3-sqlalchemy", "sqlalchemy")
+    pool = importlib.import_module("sqlalchemy.pool").NullPool
+    driver, options = _MAKERS[url.kind](url)
+    target = sa.engine.URL.create(
+        driver,
+        username=url.user or None,
+        password=url.password or None,
+        host=None if url.kind == SQLITE else url.host or None,
+        port=url.port or None,
+        database=url.database,
+    )
+    engine = sa.create_engine(target, poolclass=pool, hide_parameters=True, **options)
+    if url.kind == SQLITE:
+        sa.event.listen(engine, "connect", _sqlite_connected)
+        sa.event.listen(engine, "begin", _sqlite_begin)
+    return engine
+
+
+def make_file(path: str, owner: tuple[int, int] | None) -> None:
+    """Make an sqlite file that only its owner (and what the umask leaves to the group) may read. Raises OSError."""
+    try:
+        file = os.open(path, os.O_CREAT | os.O_EXCL | os.O_RDWR | os.O_CLOEXEC, _FILE_MODE)
+    except FileExistsError:
+        return
+    try:
+        if owner is not None:
+            os.fchown(file, *owner)
+    finally:
+        os.close(file)
+
+
+def limit_waiting(connection: Any, kind: str) -> None:
+    """See that no statement of a transaction waits without end; the other drivers have it from the connection."""
+    if kind == POSTGRES:
+        connection.exec_driver_sql(f"SET LOCAL lock_timeout = '{LOCK_TIMEOUT}s'")
+        connection.exec_driver_sql(f"SET LOCAL statement_timeout = '{STATEMENT_TIMEOUT}s'")
+
+
+def longest_statement(connection: Any, kind: str) -> int:
+    """The bytes of a statement that the server takes."""
+    if kind == MYSQL:
+        return int(connection.exec_driver_sql("SELECT @@max_allowed_packet").scalar())
+    return 1 << 40
+
+
+def _module(name: str, package: str, pip: str) -> Any:
+    try:
+        return importlib.import_module(name)
+    except ImportError as error:
+        raise ConfigError(
+            f"db_url: Python's {name} is missing ({error}); install Debian's package {package}, or with pip: {pip}"
+        ) from None
+
+
+def _sqlite(url: DbUrl) -> tuple[str, dict[str, Any]]:
+    _module("sqlite3", "libpython3-stdlib", "a Python with sqlite3")
+    folder = os.path.dirname(url.database)
+    if not os.path.isdir(folder):
+        raise ConfigError(f"db_url {url}: there is no folder {folder}; make it, writable for the server's user")
+    if os.path.isdir(url.database):
+        raise ConfigError(f"db_url {url}: that is a folder; name a file in it")
+    return "sqlite", {"connect_args": {"timeout": LOCK_TIMEOUT}}
+
+
+def _mysql(url: DbUrl) -> tuple[str, dict[str, Any]]:
+    _module("pymysql", "python3-pymysql", "PyMySQL")
+    arguments: dict[str, Any] = {
+        "charset": "utf8mb4",
+        "binary_prefix": True,  # bytes are bytes, whatever the connection's character set
+        "connect_timeout": CONNECT_TIMEOUT,
+        "read_timeout": STATEMENT_TIMEOUT,
+        "write_timeout": STATEMENT_TIMEOUT,
+        # Strict: what a column cannot hold is an error, not a shorter item.
+        "init_command": "SET SESSION sql_mode = CONCAT(@@sql_mode, ',STRICT_ALL_TABLES'),"
+        f" innodb_lock_wait_timeout = {LOCK_TIMEOUT}, lock_wait_timeout = {LOCK_TIMEOUT}",
+    }
+    # As MySQL's own clients do: localhost is the socket. A port asks for TCP.
+    if url.host in ("", "localhost") and not url.port:
+        sockets = [path for path in _MYSQL_SOCKETS if os.path.exists(path)]
+        arguments.update({"unix_socket": path for path in sockets[:1]})
+    return "mysql+pymysql", {"connect_args": arguments, "isolation_level": "REPEATABLE READ"}
+
+
+def _postgres(_url: DbUrl) -> tuple[str, dict[str, Any]]:
+    arguments: dict[str, Any] = {
+        "application_name": "mqueue_kemi",
+        "client_encoding": "utf8",
+        "connect_timeout": CONNECT_TIMEOUT,
+        # A host that dies in the middle is noticed.
+        "keepalives_idle": 10,
+        "keepalives_interval": 5,
+        "keepalives_count": 4,
+        "tcp_user_timeout": STATEMENT_TIMEOUT * 1000,
+    }
+    options = {"connect_args": arguments, "isolation_level": "REPEATABLE READ"}
+    if not _version(importlib.import_module("sqlalchemy").__version__) < (2,) and _has("psycopg"):
+        # Statements prepared in one session would be found by another one behind a pooler.
+        arguments["prepare_threshold"] = None
+        return "postgresql+psycopg", options
+    _module("psycopg2", "python3-psycopg2", "psycopg2-binary")
+    # One round trip for many rows, not one for each.
+    return "postgresql+psycopg2", {**options, "executemany_mode": "values_plus_batch"}
+
+
+_MAKERS = {SQLITE: _sqlite, MYSQL: _mysql, POSTGRES: _postgres}
+
+
+def _has(module: str) -> bool:
+    try:
+        importlib.import_module(module)
+    except ImportError:
+        return False
+    return True
+
+
+def _version(text: str) -> tuple[int, ...]:
+    return tuple(int(part) for part in text.split(".")[:2] if part.isdigit())
+
+
+def _sqlite_connected(connection: Any, _record: object) -> None:
+    connection.isolation_level = None  # transactions begin where _sqlite_begin says, not where the driver guesses
+    connection.text_factory = _any_text
+
+
+def _sqlite_begin(connection: Any) -> None:
+    """Take the write lock at once: two servers never load the same rows."""
+    connection.exec_driver_sql("BEGIN IMMEDIATE")
+
+
+def _any_text(value: bytes) -> str:
+    """The C module writes as text whatever bytes it has."""
+    return value.decode("utf-8", "surrogateescape")

@@ -1,0 +1,38 @@
+"""The statements on the table of a queue, made once a transaction; they differ only where a database counts bytes."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from kemi.database.url import SQLITE
+
+# The ids that there can be, in a signed 64-bit column.
+LOWEST, HIGHEST = 1 - (1 << 63), (1 << 63) - 1
+
+
+class Statements:
+    """Each takes its parameters by the names after the colon."""
+
+    def __init__(self, table: Any, kind: str) -> None:
+        import sqlalchemy as sa
+
+        number = table.c.id
+        first, last, limit = (sa.bindparam(name, type_=sa.BigInteger) for name in ("first", "last", "limit"))
+        between = sa.and_(number >= first, number <= last)
+        size = sum(sa.func.coalesce(_length(sa, column, kind), 0) for column in (table.c.key, table.c.val))
+        ids = sa.select(number).where(between).order_by(number).limit(limit).subquery()
+        sizes = sa.select(number, size.label("size")).where(between).order_by(number).limit(limit).subquery()
+
+        self.insert = table.insert()
+        self.delete = table.delete().where(between)  # :first :last
+        self.greatest = sa.select(sa.func.max(number))
+        # The greatest of the ids of so many rows.
+        self.end = sa.select(sa.func.max(ids.c.id))  # :first :last :limit
+        # The same, with the bytes and the number of these rows.
+        self.extent = sa.select(sa.func.max(sizes.c.id), sa.func.sum(sizes.c.size), sa.func.count(sizes.c.id))
+        self.rows = sa.select(number, table.c.key, table.c.val).where(between).order_by(number).limit(limit)
+
+
+def _length(sa: Any, column: Any, kind: str) -> Any:
+    """The bytes of a column; sqlite counts characters unless it is told that they are bytes."""
+    return sa.func.length(sa.cast(column, sa.LargeBinary)) if kind == SQLITE else sa.func.octet_length(column)
