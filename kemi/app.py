@@ -37,12 +37,15 @@ def mod_init(handler: Any, module_folder: str, functions: Functions) -> Any:
         definitions.read(_definitions_file(module_folder), settings)
         handler = native.Handler(functions)
     if _running is None:
-        uid, gid = core.run_as()
-        _running = lifecycle.start(settings, uid, gid, log.notice)
+        _running = lifecycle.start(settings, _surroundings())
         standin.take_place(functions, _stop, settings.core)
     else:
-        lifecycle.reload(_running, settings, log.notice)
+        lifecycle.reload(_running, settings, _surroundings())
     return handler
+
+
+def _surroundings() -> lifecycle.Surroundings:
+    return lifecycle.Surroundings(log.notice, log.error, core.working, *core.run_as())
 
 
 def _definitions_file(module_folder: str) -> str:
@@ -65,7 +68,7 @@ def _stop() -> None:
     global _running
     instance, _running = _running, None
     if instance is not None and instance.is_owner():
-        lifecycle.stop(instance)
+        lifecycle.stop(instance, core.ended_by_itself(), _surroundings())
 
 
 def stop_now() -> None:

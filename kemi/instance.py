@@ -9,19 +9,21 @@ from __future__ import annotations
 import contextlib
 import glob
 import os
+from collections.abc import Collection
 
 from kemi.errors import InstanceInUse, SegmentError, SegmentMissing
 from kemi.owner import Owner, this_process
-from kemi.queue import layout
+from kemi.queue import keeping, layout
 from kemi.queue.queue import Queue
 from kemi.queue.registry import Registry
-from kemi.queue.segment import SHM_DIR, Access, Segment, path_of, segment_name
+from kemi.queue.segment import SHM_DIR, Access, Segment, path_of, queue_in, segment_name
 from kemi.spec import QueueSpec, Settings, default_max_memory
 
 # Name → queue of the instance that this process serves. One object for the life of the process.
 queues: dict[str, Queue] = {}
 
 _ADDRESS_SPACE = 1 << 45  # bytes of windows together; a process has 47 bits
+_LOADED = "~loaded"  # ends the name of a draft that is complete
 _LINK_REACH = 1 << 35  # what a 32-bit link in units of 8 bytes can name
 
 
@@ -71,14 +73,14 @@ class Instance:
 
     # --- queues -----------------------------------------------------------------------------------------------------
 
-    def define(self, spec: QueueSpec) -> tuple[Queue, int]:
-        """Make a queue, or take over what a dead server left of it. Returns it, and how many items it held."""
+    def define(self, spec: QueueSpec) -> Queue:
+        """Make a queue, or take over what a dead server left of it."""
         try:
-            queue, items = self._create(spec), 0
+            queue = self._create(spec)
         except FileExistsError:
-            queue, items = self._take_over(spec)
-        queues[spec.name] = queue
-        return queue, items
+            queue = self._take_over(spec)
+        self.take(queue)
+        return queue
 
     def join(self, spec: QueueSpec) -> Queue:
         """Reload: use a queue that another process of this server may have made, or make it."""
@@ -87,9 +89,15 @@ class Instance:
         except FileExistsError:
             queue = self._attach(spec)
             if queue.owner() != self.owner:
-                queue, _ = self._take_over(spec)
-        queues[spec.name] = queue
+                queue = self._take_over(spec)
+        self.configure(queue, spec)
+        self.take(queue)
         return queue
+
+    def configure(self, queue: Queue, spec: QueueSpec) -> None:
+        """Give a queue what its definition says and can be changed."""
+        queue.set_limits(spec.size, spec.maxbytes)
+        keeping.set_policy(queue.segment.words, spec.dbmode, spec.recover)
 
     def _attach(self, spec: QueueSpec) -> Queue:
         queue = Queue.attach(self.name, spec.name, self.registry, self.settings.lock_timeout)
@@ -112,7 +120,28 @@ class Instance:
             draft=draft,
         )
 
-    def _take_over(self, spec: QueueSpec) -> tuple[Queue, int]:
+    # --- queues that are to take another one's place ------------------------------------------------------------------
+
+    def draft(self, spec: QueueSpec) -> Queue:
+        """An empty queue without a name and without limits, to be filled."""
+        return self._create(spec._replace(size=0, maxbytes=0), draft=True)
+
+    def keep_draft(self, draft: Queue) -> None:
+        """From here on the draft outlives this process: the next start decides about it."""
+        draft.segment.rename(segment_name(self.name, draft.name) + _LOADED)
+
+    def loaded_draft(self, spec: QueueSpec) -> Queue | None:
+        """What `keep_draft` kept in a server that was killed before it was published."""
+        try:
+            return Queue.attach(self.name, spec.name, self.registry, self.settings.lock_timeout, _LOADED)
+        except SegmentMissing:
+            return None
+
+    def take(self, queue: Queue) -> None:
+        """From here on this is the queue of its name."""
+        queues[queue.name] = queue
+
+    def _take_over(self, spec: QueueSpec) -> Queue:
         queue = self._attach(spec)
         present = queue.owner()
         if present != self.owner and not present.is_dead():
@@ -120,19 +149,17 @@ class Instance:
                 f"queue {spec.name!r} in use by pid {present.pid} ({path_of(segment_name(self.name, spec.name))}): "
                 'stop that server, or take another modparam("mqueue", "instance", "...")'
             )
-        items = queue.adopt(self.owner)
-        if queue.addmode != spec.addmode:
-            queue = self._convert(queue, spec)
-        queue.set_limits(spec.size, spec.maxbytes)
-        return queue, items
+        queue.adopt(self.owner)
+        return queue if queue.addmode == spec.addmode else self._convert(queue, spec)
 
     def _convert(self, old: Queue, spec: QueueSpec) -> Queue:
         """The same items in a queue of another addmode, which then takes the old one's name in one step."""
-        new = self._create(spec._replace(size=0, maxbytes=0), draft=True)
+        new = self.draft(spec)
         try:
             with old.moving() as records:
                 for record in records:
                     new.append_record(record)
+                keeping.set_crossing(new.segment.words, keeping.crossing(old.segment.words))
                 new.publish(self.name)
         except BaseException:
             new.remove()
@@ -143,28 +170,35 @@ class Instance:
     def _remove_drafts(self) -> None:
         """Segments that a process was making when it was killed. Only the owner of an instance makes any."""
         for path in [*_files(self.name, "~*"), *_files(self.name, ".*~*")]:
-            os.unlink(path)
+            if not path.endswith(_LOADED):
+                os.unlink(path)
 
     def left_over(self) -> list[str]:
         """Files of queues of this instance that are not defined any more."""
         defined = {path_of(segment_name(self.name, name)) for name in queues}
-        return sorted(path for path in _files(self.name, ".*") if path not in defined)
+        return sorted(path for path in _files(self.name, ".*") if path.replace(_LOADED, "") not in defined)
 
-    def close(self) -> None:
-        """End the instance: take all its names away, also when one of them resists."""
-        with contextlib.ExitStack() as each:
-            each.callback(self.registry.segment.unlink)
+    # --- the end ------------------------------------------------------------------------------------------------------
+
+    def all_queues(self) -> list[Queue]:
+        """The queues of this server, also those that another process of it made at a reload."""
+        for path in self.left_over():
+            name = queue_in(path, self.name)
+            with contextlib.suppress(SegmentError):
+                queue = Queue.attach(self.name, name, self.registry, self.settings.lock_timeout)
+                if queue.owner() == self.owner:
+                    self.take(queue)
+        return list(queues.values())
+
+    def close(self, kept: Collection[Queue] = ()) -> None:
+        """End the instance: take all its names away but those of queues that are kept."""
+        with contextlib.ExitStack() as each:  # also when one of them resists
+            if not kept:
+                each.callback(self.registry.segment.unlink)
             for queue in queues.values():
-                each.callback(queue.remove)
+                if queue not in kept:
+                    each.callback(queue.remove)
             queues.clear()
-
-    def undo(self) -> None:
-        """A start that failed: take away what holds nothing, leave what holds items."""
-        for queue in list(queues.values()):
-            if not len(queue):
-                queue.remove()
-        queues.clear()
-        self.registry.segment.unlink()
 
 
 def _check_user(segment: Segment, uid: int) -> None:

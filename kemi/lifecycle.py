@@ -2,51 +2,206 @@
 
 from __future__ import annotations
 
-from typing import Callable
+import time
+from collections.abc import Callable
+from typing import NamedTuple
 
+from kemi.crossing import Crossings
+from kemi.errors import ConfigError, StoreError
 from kemi.instance import Instance, queues
-from kemi.queue.segment import SHM_DIR
-from kemi.spec import Settings, default_max_memory
+from kemi.queue import keeping
+from kemi.queue.keeping import NONE, UNSAVED, Crossing
+from kemi.queue.queue import Queue
+from kemi.queue.segment import SHM_DIR, path_of
+from kemi.spec import QueueSpec, Settings, default_max_memory
+from kemi.store import Store
 
-Say = Callable[[str], None]
+_PATIENCE = 3  # seconds for a database that does not answer; other queues do not wait for it again
 
 
-def start(settings: Settings, uid: int, gid: int, say: Say) -> Instance:
-    """Make every queue that is defined, with what a server that died left in it.
+class Surroundings(NamedTuple):
+    """What the server around the queues offers."""
 
-    Either all are there afterwards or an exception says why not, and nothing is left behind but what holds items.
+    say: Callable[[str], None]  # a line for the log
+    warn: Callable[[str], None]  # a line that an operator should see
+    working: Callable[[], None]  # called now and then, so that nobody takes a long work for a process that hangs
+    uid: int = -1  # user and group that the server will run as, -1 for those of this process
+    gid: int = -1
+
+
+# --- start ------------------------------------------------------------------------------------------------------------
+
+
+def start(settings: Settings, around: Surroundings) -> Instance:
+    """Make every queue that is defined, with what a server that died left in it, and the rows of its table.
+
+    Either all are there afterwards or an exception says why not. Nothing is left behind then but what holds items.
     """
-    instance = Instance.open(settings, uid, gid)
+    crosses = any(spec.dbmode for spec in settings.queues.values())
+    store = _open_store(settings, around) if crosses else None
+    instance = Instance.open(settings, around.uid, around.gid)
     try:
+        crossings = Crossings(instance, store, around.say, around.working) if store else None
         for spec in settings.queues.values():
-            _, items = instance.define(spec)
-            if items:
-                say(f"queue {spec.name!r}: {items} items taken over from a server that died")
+            _start_queue(instance, spec, crossings, around)
     except BaseException:
-        instance.undo()
+        _leave_what_was_loaded(instance)
         raise
+    finally:
+        if store:
+            store.close()
     for path in instance.left_over():
-        say(f"{path} was left by a server that died and is not defined any more; it is left as it is")
+        around.say(f"{path} was left by a server that died and is not defined any more; it is left as it is")
     return instance
 
 
-def reload(instance: Instance, settings: Settings, say: Say) -> None:
+def _open_store(settings: Settings, around: Surroundings) -> Store:
+    if not settings.db_url:
+        names = ", ".join(f'"{spec.name}"' for spec in settings.queues.values() if spec.dbmode)
+        raise ConfigError(f'queue {names}: dbmode needs a database: modparam("mqueue", "db_url", "...")')
+    owner = (around.uid, around.gid) if around.uid >= 0 else None
+    return Store.open(settings.db_url, owner)
+
+
+def _start_queue(instance: Instance, spec: QueueSpec, crossings: Crossings | None, around: Surroundings) -> None:
+    queue = _settle(spec, instance.define(spec), crossings, around)
+    items = len(queue)
+    if items and not _is_recovered(spec, queue):
+        queue.clear()
+        around.warn(f"queue {spec.name!r}: {items} items of the last server are thrown away, as recover=0 says")
+    elif items:
+        around.say(f"queue {spec.name!r}: {items} items of the last server taken over")
+    keeping.set_crossing(queue.segment.words, Crossing(NONE))
+    if crossings and spec.reads_database():
+        queue, rows = crossings.load(spec, queue)
+        if rows:
+            around.say(f"queue {spec.name!r}: {rows} rows loaded from its table")
+    instance.configure(queue, spec)
+
+
+def _settle(spec: QueueSpec, queue: Queue, crossings: Crossings | None, around: Surroundings) -> Queue:
+    """Find out where the items are, when the last server was killed on their way to the table or from it."""
+    if crossings and spec.dbmode:
+        return crossings.settle(spec, queue)
+    if keeping.crossing(queue.segment.words).kind == keeping.SAVING and len(queue):
+        around.warn(
+            f"queue {spec.name!r}: the last server died while it saved; without dbmode it cannot be found out whether "
+            "its items are in the table too"
+        )
+    return queue
+
+
+def _is_recovered(spec: QueueSpec, queue: Queue) -> bool:
+    """What should have been saved is never thrown away."""
+    return spec.recover > 0 or keeping.crossing(queue.segment.words).kind != NONE
+
+
+def _leave_what_was_loaded(instance: Instance) -> None:
+    """The start failed. What is in the queues stays there for the next one, whatever it says."""
+    kept = [queue for queue in queues.values() if len(queue)]
+    for queue in kept:
+        _mark_unsaved(queue)
+    instance.close(kept)
+    instance.registry.segment.unlink()  # this process may live on, and try again
+
+
+def _mark_unsaved(queue: Queue) -> None:
+    """Its items are not to be thrown away by the next start."""
+    if keeping.crossing(queue.segment.words).kind == NONE:
+        keeping.set_crossing(queue.segment.words, Crossing(UNSAVED))
+
+
+# --- reload -----------------------------------------------------------------------------------------------------------
+
+
+def reload(instance: Instance, settings: Settings, around: Surroundings) -> None:
     """Take new parameters in a process of a running server. Every process comes here by itself; all items stay."""
-    for name in ("instance", "mode", "group", "lock_timeout"):
+    for name in ("instance", "mode", "group", "lock_timeout", "db_url", "core"):
         if getattr(settings, name) != getattr(instance.settings, name):
-            say(f"{name}: a change takes effect when the server is started again")
+            around.say(f"{name}: a change takes effect when the server is started again")
     instance.registry.set_max_memory(settings.max_memory or default_max_memory(SHM_DIR))
     for spec in settings.queues.values():
         queue = queues.get(spec.name) or instance.join(spec)
-        queue.set_limits(spec.size, spec.maxbytes)
+        instance.configure(queue, spec)
         if queue.addmode != spec.addmode:
-            say(f"queue {spec.name!r}: addmode stays {queue.addmode} until the server is started again")
+            around.say(f"queue {spec.name!r}: addmode stays {queue.addmode} until the server is started again")
     for name in queues.keys() - settings.queues.keys():
-        say(f"queue {name!r} is not defined any more; it stays, with its items, until the server is started again")
+        around.say(
+            f"queue {name!r} is not defined any more; it stays, with its items, until the server is started again"
+        )
     settings.instance = instance.name
+    settings.db_url = instance.settings.db_url
     instance.settings = settings
 
 
-def stop(instance: Instance) -> None:
-    """The server ends: nothing of it stays in shared memory."""
-    instance.close()
+# --- stop -------------------------------------------------------------------------------------------------------------
+
+
+def stop(instance: Instance, crashed: bool, around: Surroundings) -> None:
+    """The server ends. Items go to their tables; what cannot or may not go stays in shared memory.
+
+    crashed: it ends because a process of it died, or because it could not start.
+    """
+    ending = _Ending(instance, crashed, around)
+    everything = instance.all_queues()
+    for queue in everything:
+        if keeping.policy(queue.segment.words).writes_database():
+            _mark_unsaved(queue)  # so it is, if this process is killed before its turn
+    try:
+        instance.close([queue for queue in everything if ending.stays(queue)])
+    finally:
+        ending.close()
+
+
+class _Ending:
+    """Decides for each queue."""
+
+    def __init__(self, instance: Instance, crashed: bool, around: Surroundings) -> None:
+        self._instance = instance
+        self._crashed = crashed
+        self._around = around
+        self._store: Store | None = None
+        self._given_up = ""  # the database, when it let us wait for nothing
+
+    def close(self) -> None:
+        if self._store:
+            self._store.close()
+
+    def stays(self, queue: Queue) -> bool:
+        """Save what is to be saved. Is there anything left that the next start, or a person, wants?"""
+        begin = time.monotonic()
+        try:
+            return self._decide(queue)
+        except Exception as error:  # noqa: BLE001 - the other queues end as well
+            if isinstance(error, StoreError) and time.monotonic() - begin > _PATIENCE:
+                self._given_up = str(error)
+            _mark_unsaved(queue)
+            self._around.warn(f"queue {queue.name!r}: {error}; {self._where(queue)}")
+            return True
+
+    def _decide(self, queue: Queue) -> bool:
+        if not len(queue):
+            return False
+        policy = keeping.policy(queue.segment.words)
+        if policy.writes_database():
+            saved = self._crossings().save(queue)
+            self._around.say(f"queue {queue.name!r}: {saved} items saved to its table")
+            return False
+        if policy.outlives(self._crashed):
+            self._around.say(f"queue {queue.name!r}: {self._where(queue)}")
+            return True
+        return False
+
+    def _crossings(self) -> Crossings:
+        self._around.working()
+        if self._given_up:
+            raise StoreError(f"not tried again: {self._given_up}")
+        if self._store is None:
+            self._store = _open_store(self._instance.settings, self._around)
+        return Crossings(self._instance, self._store, self._around.say, self._around.working)
+
+    def _where(self, queue: Queue) -> str:
+        return (
+            f"its {len(queue)} items stay in {path_of(queue.segment.name)}, and the next start takes them over "
+            f"(python3 -m mqueue_kemi drain --instance {self._instance.name} {queue.name} gets them out)"
+        )

@@ -32,6 +32,11 @@ class QueueSpec(NamedTuple):
     dbmode: int = 0  # 0 none, 1 read and write, 2 write, 3 read
     addmode: int = 0  # 0 append, 1 unique key: the oldest stays, 2 unique key: the newest stays
     maxbytes: int = 0  # bytes, 0 = limitless
+    recover: int = 1  # what a server left in memory is taken over: 0 never, 1 after a crash, 2 after every stop
+
+    def reads_database(self) -> bool:
+        """Are rows loaded at the start?"""
+        return self.dbmode in (1, 3)
 
 
 @dataclass
@@ -69,7 +74,7 @@ class Settings:
 
 
 def parse_queue(where: str, text: Value) -> QueueSpec:
-    """`name=...;size=...;dbmode=...;addmode=...;maxbytes=...`, as Kamailio's documentation of parameter mqueue has it.
+    """`name=...;size=...;dbmode=...` and so on, as Kamailio's documentation of parameter mqueue has it.
 
     Attribute names in any case; blanks, quotes around a value, and a `;` at the end are allowed.
     """
@@ -94,6 +99,7 @@ def parse_queue(where: str, text: Value) -> QueueSpec:
         dbmode=_integer(f"{where}: dbmode", found.get("dbmode", "0"), 0, 3),
         addmode=_integer(f"{where}: addmode", found.get("addmode", "0"), 0, 2),
         maxbytes=_bytes(f"{where}: maxbytes", found.get("maxbytes", "0")),
+        recover=_integer(f"{where}: recover", found.get("recover", "1"), 0, 2),
     )
 
 

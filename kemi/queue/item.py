@@ -71,6 +71,12 @@ class Item:
         return f"Item(key={self.key!r}, value={self.value!r}, added={self.added!r})"
 
 
+def record_of(key: bytes, value: bytes, added: float) -> bytes:
+    """A record, ready to be appended, of bytes as they lay in shared memory before."""
+    step = RECORD_HEAD + len(key) + len(value) + 7 & -8
+    return RECORD.pack(step, len(key), len(value), 0, added) + key + value
+
+
 def key_of(record: bytes) -> str:
     """The key in a record, as str."""
     end = RECORD_HEAD + _key_length(record)[0]

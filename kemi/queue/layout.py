@@ -57,6 +57,12 @@ W_OWNER = 14  # three words: pid, start, namespace
 # Limits, changed under the lock.
 W_SIZE_LIMIT = 17  # items, 0 = none
 W_BYTE_LIMIT = 18  # bytes, 0 = none
+# What becomes of the items when the server ends (see `keeping`).
+W_DBMODE = 24
+W_RECOVER = 25
+W_CROSSING = 26  # 0, or how far the way between the queue and its table went
+W_FIRST_ROW = 27  # a signed id
+W_LAST_ROW = 28
 # Under the lock, by every add and fetch.
 W_HEAD = 32
 W_TAIL = 33

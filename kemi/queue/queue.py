@@ -137,9 +137,11 @@ class Queue:
         return cls(name, segment, registry, lock_timeout)
 
     @classmethod
-    def attach(cls, instance: str, name: str, registry: Registry | None = None, lock_timeout: float = 1.0) -> Queue:
-        """Use a queue that exists. Raises SegmentMissing, SegmentError."""
-        segment = Segment.attach(segment_name(instance, name), header.checker(layout.MAGIC, "queue"))
+    def attach(
+        cls, instance: str, name: str, registry: Registry | None = None, lock_timeout: float = 1.0, suffix: str = ""
+    ) -> Queue:
+        """Use a queue that exists. Raises SegmentMissing, SegmentError. suffix: ends the name of a draft."""
+        segment = Segment.attach(segment_name(instance, name) + suffix, header.checker(layout.MAGIC, "queue"))
         if not header.owner_of(segment).shares_pids():
             raise SegmentError(
                 f"{path_of(segment.name)} was made in another pid namespace, where the lock's thread ids mean other "
@@ -162,9 +164,9 @@ class Queue:
         self.segment.rename(segment_name(instance, self.name))
 
     def append_record(self, record: bytes) -> None:
-        """Append a record as it came from `records`. Raises NoMemory."""
+        """Append a record as it came from `moving`, or from `record_of`. Raises NoMemory."""
         with self._mutex:
-            outcome = self._append(record, len(record))
+            outcome = self._append(record, len(record) + 7 & -8)
         if outcome > KEPT:
             raise NoMemory(f"{path_of(self.segment.name)}: {REASONS[outcome]}")
 
@@ -212,6 +214,14 @@ class Queue:
             words[W_WATCH] |= WATCH_CLOSED
             words[W_HEAD] = words[W_TAIL]
             self._ring.recover()
+
+    def clear(self) -> None:
+        """Take all items away; they do not count as fetched."""
+        words = self._words
+        with self._changing():
+            words[layout.W_DROPPED] += len(self._ring)
+            words[W_HEAD] = words[W_TAIL]
+            self._repair()
 
     def close(self) -> None:
         """Let go of the queue in this process; a later call on it raises. The queue itself stays."""

@@ -20,7 +20,7 @@ from collections.abc import Callable
 from multiprocessing import resource_tracker
 from multiprocessing.shared_memory import SharedMemory
 from typing import Any, NamedTuple
-from urllib.parse import quote
+from urllib.parse import quote, unquote
 
 from kemi.errors import ConfigError, NoMemory, SegmentError, SegmentMissing
 
@@ -55,6 +55,11 @@ def segment_name(instance: str, queue: str | None = None) -> str:
             f"at most {_NAME_MAX} are possible; take a shorter name"
         )
     return name
+
+
+def queue_in(path: str, instance: str) -> str:
+    """Name of the queue of an instance whose segment has that file."""
+    return unquote(os.path.basename(path)[len(segment_name(instance)) + 1 :], errors="surrogatepass")
 
 
 def _encode(part: str) -> str:

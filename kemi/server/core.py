@@ -9,6 +9,7 @@ from __future__ import annotations
 import ctypes
 import os
 import re
+import signal
 import sys
 from typing import Any
 
@@ -18,6 +19,8 @@ _MARK = "find_module_by_name"
 # Versions whose structs are as described in this package: read in their sources, or run.
 _OLDEST, _NEWEST = (5, 6), (6, 2)
 _POINTER_BYTES = 8
+
+_STOP_PATIENCE = 120  # seconds; more than a database is waited for
 
 # app_python3's export struct by name: in 5.6, and in 6.x.
 _EXPORTS = (b"exports", b"_app_python3_exports")
@@ -102,6 +105,24 @@ def config_folder() -> str | None:
     except ValueError:
         return None
     return os.path.dirname(os.fsdecode(path)) if path else None
+
+
+def ended_by_itself() -> bool:
+    """At the server's end: was it not asked to end? A process of it died then, or its start failed."""
+    library = _library()
+    if library is None:
+        return False
+    try:
+        number = ctypes.c_int.in_dll(library, "sig_flag").value
+    except ValueError:
+        return False
+    return number not in (signal.SIGTERM, signal.SIGINT)
+
+
+def working() -> None:
+    """At the server's end: put off the alarm by which the main process aborts when it seems to hang."""
+    if _library() is not None and signal.alarm(0):
+        signal.alarm(_STOP_PATIENCE)
 
 
 def destroy_pointer() -> Any:

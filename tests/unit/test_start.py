@@ -242,7 +242,7 @@ def test_a_crash_loses_nothing(crashed: Callable[..., None], start: Callable[...
     crashed("name=a", "name=b;size=3")
     start("name=a;size=2", "name=b")
     assert (mq_size("a"), mq_size("b")) == (4, 3)
-    assert "queue 'a': 4 items taken over from a server that died" in notices(server)
+    assert "queue 'a': 4 items of the last server taken over" in notices(server)
     assert mq_add("a", "new", "") == 1
     assert mq_size("a") == 2
     assert queues["a"].owner().pid == os.getpid()
