@@ -6,8 +6,8 @@ import os
 import sys
 
 from kemi import host
+from kemi.cli import signals
 from kemi.cli.call import DONE, MISSING, USAGE, Call, Failure
-from kemi.cli.signals import interruptible
 from kemi.queue.view import QueueView
 
 _STDIN = 0
@@ -34,10 +34,6 @@ def _ask(what: str) -> None:
         raise Failure(USAGE, f"this would {what}; say --yes to do it")
     sys.stderr.write(f"{what[0].upper()}{what[1:]}? [y/N] ")
     sys.stderr.flush()
-    if _answer().strip().lower() not in (b"y", b"yes"):
+    signals.wait([_STDIN])
+    if os.read(_STDIN, 100).strip().lower() not in (b"y", b"yes"):
         raise Failure(USAGE, "left as it is")
-
-
-@interruptible
-def _answer() -> bytes:
-    return os.read(_STDIN, 100)

@@ -76,8 +76,8 @@ def _length(fd: int) -> int:
     return status.st_size if stat.S_ISREG(status.st_mode) else 0
 
 
-@signals.interruptible
 def _read(fd: int) -> bytes:
+    signals.wait([fd])
     return os.read(fd, _READ)
 
 

@@ -2,7 +2,8 @@ r"""Items as lines: for people (key, tab, value) and as JSON, which loses nothin
 
 {"key": "...", "value": "...", "added": 1754000000.25}, in ASCII. Bytes that are not UTF-8 stand in Base64 under
 "key_base64" or "value_base64" in place of "key" or "value", so that every JSON reader can take the line. The rare text
-with lone surrogates that no bytes stand for is written with JSON's own \uD800 escapes.
+with lone surrogates that no bytes stand for is there as "key_surrogatepass": its bytes by Python's surrogatepass, in
+Base64, because two surrogates in JSON would become one character.
 """
 
 from __future__ import annotations
@@ -14,7 +15,8 @@ from base64 import b64decode, b64encode
 from kemi.cli.output import printable
 from kemi.queue.item import Item
 
-KNOWN = ("key", "key_base64", "value", "value_base64", "added")
+_FORMS = ("", "_base64", "_surrogatepass")
+KNOWN = (*(part + form for part in ("key", "value") for form in _FORMS), "added")
 
 
 class BadLine(ValueError):
@@ -40,8 +42,8 @@ def _field(name: str, text: str, data: bytes) -> dict[str, object]:
     try:
         data.decode()
     except UnicodeDecodeError:
-        if text == data.decode("utf-8", "surrogateescape"):
-            return {f"{name}_base64": b64encode(data).decode()}
+        form = "_base64" if text == data.decode("utf-8", "surrogateescape") else "_surrogatepass"
+        return {name + form: b64encode(data).decode()}
     return {name: text}
 
 
@@ -62,15 +64,16 @@ def parse(line: bytes) -> tuple[str | bytes, str | bytes]:
 
 
 def _part(found: dict[str, object], name: str) -> str | bytes:
-    encoded = f"{name}_base64"
-    if (name in found) == (encoded in found):
-        raise BadLine(f'exactly one of "{name}" and "{encoded}" must be there')
-    value = found.get(name, found.get(encoded))
+    given = [name + form for form in _FORMS if name + form in found]
+    if len(given) != 1:
+        raise BadLine(f'exactly one of "{name}" and "{name}_base64" must be there')
+    value = found[given[0]]
     if not isinstance(value, str):
-        raise BadLine(f'"{name if name in found else encoded}" must be text')
-    if name in found:
+        raise BadLine(f'"{given[0]}" must be text')
+    if given[0] == name:
         return value
     try:
-        return b64decode(value, validate=True)
+        data = b64decode(value, validate=True)
+        return data.decode("utf-8", "surrogatepass") if given[0].endswith("pass") else data
     except (binascii.Error, ValueError) as error:
-        raise BadLine(f'"{encoded}" is no Base64: {error}') from None
+        raise BadLine(f'"{given[0]}" is no Base64: {error}') from None

@@ -66,7 +66,7 @@ def consume(call: Call) -> int:
                     break
             except execute.CommandFailed as error:
                 _heed_failure(call, error)
-                signals.pause(pause)
+                signals.wait(seconds=pause)
                 pause = min(pause * 2, _LONGEST_PAUSE)
                 continue
             taken += 1

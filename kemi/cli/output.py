@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import os
 import re
+import select
+import stat
 from collections.abc import Sequence
 
-from kemi.cli.signals import interruptible
+from kemi.cli.signals import wait_until_writable
 
 _SHOWN_AS = {"\\": "\\\\", "\t": "\\t", "\n": "\\n", "\r": "\\r"}
+_NEVER_BLOCKS = select.PIPE_BUF  # bytes that a pipe takes at once when it takes any
 _BYTE_UNITS = ("", "K", "M", "G", "T")
 _BASIC_PLANE = 0xFFFF  # the last character of four digits
 _KIBI, _FEW = 1024, 10
@@ -22,17 +25,23 @@ class Output:
     def __init__(self, fd: int = 1) -> None:
         self.fd = fd
         self.written = 0  # bytes
+        # Others may not take more for a long time, when who reads them does not.
+        self._is_file = stat.S_ISREG(os.fstat(fd).st_mode)
 
     def is_terminal(self) -> bool:
         """Does a person look?"""
         return os.isatty(self.fd)
 
-    @interruptible
     def write(self, data: bytes) -> None:
-        """Write all of it. Raises OSError; a pipe that nobody reads any more is BrokenPipeError."""
+        """Write all of it. Raises OSError; a pipe that nobody reads any more is BrokenPipeError.
+
+        A signal raises only while nothing is being written, so that `written` is exact.
+        """
         rest = memoryview(data)
         while rest:
-            count = os.write(self.fd, rest)
+            if not self._is_file:
+                wait_until_writable(self.fd)
+            count = os.write(self.fd, rest if self._is_file else rest[:_NEVER_BLOCKS])
             self.written += count
             rest = rest[count:]
 

@@ -9,8 +9,6 @@ from typing import Any
 from kemi.cli import metrics, signals
 from kemi.cli.call import NO_PACKAGE, UNUSABLE, Call, Failure
 
-_SLICE = 1.0  # seconds; a signal that came just before a sleep is heeded after it
-
 
 def serve_metrics(call: Call) -> int:
     """`serve-metrics --listen HOST:PORT`."""
@@ -45,5 +43,4 @@ def serve_metrics(call: Call) -> int:
         raise Failure(UNUSABLE, f"cannot listen on {host}:{port}: {error.strerror or error}") from None
     sys.stderr.write(f"mqueue-kemi: http://{host}:{port}/metrics has instance {call.instance!r}; Ctrl-C ends\n")
     while True:
-        signals.check()
-        signals.pause(_SLICE)
+        signals.wait()

@@ -1,8 +1,9 @@
 """Ctrl-C and SIGTERM without losing an item.
 
 A signal that raises anywhere may come between the moment an item leaves the queue and the moment it is written. So it
-is only noted, and heeded by `check` between two items; it raises at once only where this process sleeps, reads or
-writes, and where nothing is held, or what is held is put back.
+is only noted, and heeded by `check` between two items, and wherever this process would wait: for input, for output, for
+time (`wait`), and in the sleep of a fetch, which has no item yet. The first three cannot miss it, since its number also
+comes through a pipe; a signal just before the sleep of a fetch is heeded at its end, so such sleeps are short.
 """
 
 from __future__ import annotations
@@ -10,19 +11,17 @@ from __future__ import annotations
 import os
 import select
 import signal
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from types import CodeType, FrameType, FunctionType
-from typing import Any, Callable, TypeVar, cast
+from types import FrameType
 
 from kemi.queue import futex
 
-Function = TypeVar("Function", bound=Callable[..., Any])
-
 HEEDED = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
-_raises_in: set[CodeType] = {futex.wait.__code__}  # the sleep of a fetch, before it has an item
+_ASLEEP = futex.wait.__code__
 _noted: list[int] = []
+_pipe: list[int] = []  # its reading end, while signals are noted
 
 
 class Interrupted(BaseException):
@@ -33,15 +32,9 @@ class Interrupted(BaseException):
         self.number = number
 
 
-def interruptible(function: Function) -> Function:
-    """Mark a function as one in which a signal may raise at any moment. It calls no Python function of ours."""
-    _raises_in.add(cast(FunctionType, function).__code__)
-    return function
-
-
 def _note(number: int, frame: FrameType | None) -> None:
     _noted.append(number)
-    if frame is not None and frame.f_code in _raises_in:
+    if frame is not None and frame.f_code is _ASLEEP:
         raise Interrupted(number)
 
 
@@ -55,6 +48,10 @@ def check() -> None:
 def noted() -> Iterator[None]:
     """Note signals for the time of one command."""
     _noted.clear()
+    reader, writer = os.pipe()
+    os.set_blocking(writer, False)
+    _pipe[:] = [reader]
+    wakeup = signal.set_wakeup_fd(writer, warn_on_full_buffer=False)
     before = {}
     for number in HEEDED:
         if signal.getsignal(number) != signal.SIG_IGN:  # nohup, or a job in the background of a plain shell
@@ -64,12 +61,26 @@ def noted() -> Iterator[None]:
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
+        signal.set_wakeup_fd(wakeup)
+        _pipe.clear()
+        os.close(reader)
+        os.close(writer)
 
 
-@interruptible
-def pause(seconds: float, watched: int | None = None) -> bool:
-    """Sleep, at most until there is something to read from the descriptor `watched`; True if there is."""
-    return bool(select.select([] if watched is None else [watched], [], [], seconds)[0])
+def wait(reading: Sequence[int] = (), writing: Sequence[int] = (), seconds: float | None = None) -> bool:
+    """Sleep until one of the descriptors is ready: True, or until the time is over: False. Raises Interrupted."""
+    ready = select.select([*reading, *_pipe], writing, [], seconds)
+    if _pipe and _pipe[0] in ready[0]:
+        number = os.read(_pipe[0], 1)[0]
+        if number in HEEDED:
+            raise Interrupted(number)
+    return any(ready)
+
+
+def wait_until_writable(fd: int) -> None:
+    """Sleep until something can be written; a signal is heeded only if there is a need to sleep."""
+    if not select.select([], [fd], [], 0)[1]:
+        wait(writing=[fd])
 
 
 def end_by(number: int) -> None:

@@ -228,6 +228,10 @@ def _is_quit(keys: int | None, delay: float) -> bool:
     """Wait until it is time for the next frame, or somebody presses q."""
     until = time.monotonic() + delay
     while (left := until - time.monotonic()) > 0:
-        if signals.pause(left, keys) and keys is not None and os.read(keys, 1) in (b"q", b"Q", b"\x04", b""):
+        if (
+            signals.wait([] if keys is None else [keys], seconds=left)
+            and keys is not None
+            and os.read(keys, 1) in (b"q", b"Q", b"\x04", b"")
+        ):
             return True
     return False
