@@ -113,9 +113,10 @@ def test_drain_puts_back_what_is_not_out(serve: Serve, command: Command) -> None
     process = command.start("drain", "a")
     assert process.stdout is not None
     read = b"".join(process.stdout.readline() for _ in range(5))
+    wait_for(lambda: _in_poll(process.pid), "its pipe is full")
     process.send_signal(signal.SIGINT)
-    rest = process.stdout.read()
     assert process.wait(10) == 130
+    rest = process.stdout.read()
     whole = (read + rest).rpartition(b"\n")[0].count(b"\n") + 1
     assert 5 <= whole < 50
     assert [key for key, _ in items(queue)] == [str(number) for number in range(whole, 50)]
