@@ -86,6 +86,8 @@ def next_item(queue: Queue) -> Iterator[Item | None]:
     oldest = queue.peek(1)
     if not oldest:
         time.sleep(LOOK_EVERY)
+        if not queue.segment.is_current():
+            raise SegmentError("the server has ended")
     yield oldest[0] if oldest else None
     if oldest:
         queue.fetch()

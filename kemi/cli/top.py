@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import contextlib
 import os
-import shutil
 import sys
 import termios
 import time
@@ -133,7 +132,7 @@ class PlainScreen:
 
     def show(self, frame: Frame) -> None:
         """Draw the frame over the one before."""
-        width, height = shutil.get_terminal_size()
+        width, height = os.get_terminal_size(self._output.fd)
         rows, notes = fitting(frame, height)
         lines = [printable(frame.title), *_lines(rows), *map(printable, notes)]
         text = "".join(f"{line[:width]}\x1b[K\r\n" for line in lines[: height - 1])

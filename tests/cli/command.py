@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 CHECKOUT = Path(__file__).resolve().parents[2]
 NOBODY = 65534
-PATIENCE = 30.0  # seconds
+PATIENCE = 20.0  # seconds
 STRICT = ["-bb", "-X", "dev", "-W", "error"]
 
 
