@@ -237,3 +237,16 @@ def attach(queue: str, instance: str = _DEFAULT_INSTANCE, lock_timeout: float = 
         return Queue.attach(instance, queue, registry, lock_timeout)
     except SegmentMissing as error:
         raise UnknownQueue(f"instance {instance!r} has no queue {queue!r} ({error})") from None
+
+
+# --- command line -----------------------------------------------------------------------------------------------------
+
+
+def _main() -> int:
+    from kemi.cli.main import main  # which a server never needs
+
+    return main(attach)
+
+
+if __name__ == "__main__":  # app_python3 imports this file under its own name
+    raise SystemExit(_main())

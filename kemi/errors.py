@@ -35,6 +35,10 @@ class SegmentMissing(SegmentError):
     """There is no segment of that name."""
 
 
+class NotAllowed(SegmentError):
+    """This user may not use the segment. The text says whose it is, and its mode."""
+
+
 class DamagedRing(Exception):
     """The bytes are no ring: what is wrong, and where. Inside only; a queue makes a SegmentError of it."""
 

@@ -12,6 +12,8 @@ from kemi.owner import Owner
 from kemi.queue import layout, mutex
 from kemi.queue.segment import Segment, path_of
 
+Check = Callable[[int, str], int]  # descriptor and name → bytes to map
+
 
 def write(segment: Segment, magic: bytes, owner: Owner) -> None:
     """Fill the common part of a zeroed header."""
@@ -44,7 +46,7 @@ def set_owner(segment: Segment, owner: Owner) -> None:
         segment.words[layout.W_OWNER + number] = value
 
 
-def checker(magic: bytes, what: str) -> Callable[[int, str], int]:
+def checker(magic: bytes, what: str) -> Check:
     """Return a check for `Segment.attach`: is it a segment of this kind, whole, and made by processes like this one?
 
     It reads from the file. Nothing is mapped or touched before it is content.
