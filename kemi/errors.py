@@ -35,6 +35,10 @@ class SegmentMissing(SegmentError):
     """There is no segment of that name."""
 
 
+class QueueClosed(SegmentError):
+    """The server has ended the queue: nothing can be added, and nothing will come."""
+
+
 class DamagedRing(Exception):
     """The bytes are no ring: what is wrong, and where. Inside only; a queue makes a SegmentError of it."""
 

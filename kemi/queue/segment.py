@@ -57,6 +57,11 @@ def segment_name(instance: str, queue: str | None = None) -> str:
     return name
 
 
+def sibling_name(name: str, queue: str) -> str:
+    """Name in /dev/shm of another queue of the same instance."""
+    return f"{name.rpartition('.')[0]}.{_encode(queue)}"
+
+
 def _encode(part: str) -> str:
     # Dots divide the parts of a name, and a tilde marks a segment that is being made.
     return quote(part, safe="", errors="surrogatepass").replace(".", "%2E").replace("~", "%7E")

@@ -117,7 +117,9 @@ PLAIN = {
     ),
     "giant item": Case(some, lambda queue: queue.add("giant", GIANT)),
     "giant item without memory for it": Case(
-        some, lambda queue: queue.add("giant", GIANT), max_memory=str(layout.PAGE * 2 + 3 * CHUNK - 1)
+        some,
+        lambda queue: queue.add("giant", GIANT),
+        max_memory=str(layout.fixed_bytes(CHUNK, keyed=False) + 3 * CHUNK - 1),
     ),
     "item for one that sleeps": Case(then(some, sleeper), add("new")),
     "size exceeded": Case(some, add("new"), size=3),
@@ -198,7 +200,10 @@ KEYED = {
         then(adds(*((k, _FULL) for k in "abcde"), ("z", 9)), pops(5)), pop, addmode=2
     ),
     "giant key without memory for it": Case(
-        some, lambda q: q.add("giant", GIANT), addmode=2, max_memory=str(layout.PAGE * 4 + 4 * CHUNK - 1)
+        some,
+        lambda q: q.add("giant", GIANT),
+        addmode=2,
+        max_memory=str(layout.fixed_bytes(CHUNK, keyed=True) + 4 * CHUNK - 1),
     ),
 }
 

@@ -43,7 +43,7 @@ def placed(length: int, parts: dict[int, bytes]) -> bytes:
     return bytes(data)
 
 
-PREFIX = b"mqkemi-q" + struct.pack("<II", 1, 0) + ABI.ljust(32, b"\0") + words(1700000000000000000)
+PREFIX = b"mqkemi-q" + struct.pack("<II", 2, 0) + ABI.ljust(32, b"\0") + words(1700000000000000000)
 SEED = (0x0123456789ABCDEF, 0xFEDCBA9876543210)
 CREATED_1_5 = b"\0\0\0\0\0\0\xf8\x3f"
 CREATED_2_5 = b"\0\0\0\0\0\0\x04\x40"
@@ -55,8 +55,9 @@ PLAIN = placed(
     {
         0: PREFIX,
         56: words(5 * KIB256, KIB256, 0, 0, 0, 0, 0),  # window, data, directory, addmode, slot, seed
-        112: words(4711, 123456, 4026531836, 0, 0),  # owner, limits
+        112: words(4711, 123456, 4026531836, 0, 0, 0, 8192),  # owner, limits, what is set aside
         256: words(KIB256 + 64, KIB256 + 128, 3, 1, 0, 0, 1, 0, 0, 0),  # head ... buckets
+        336: words(3, 0, 0, 0, 0),  # gate ... turn
         384: words(3, 0, 0, 0, 0),  # high, dropped, replaced, refused, recovered
         4096: b"\x02",
         KIB256: words(0, 0, 0, 0),
@@ -72,9 +73,11 @@ KEYED = placed(
     {
         0: PREFIX,
         56: words(5 * KIB256, KIB256, 8192, 2, 0, *SEED),
-        112: words(4711, 123456, 4026531836, 7, 4096),
+        112: words(4711, 123456, 4026531836, 7, 4096, 5, 40960),
         256: words(KIB256 + 32, KIB256 + 128, 3, 1, 1, 0, 1, 0, 64, 32768),
-        384: words(0, 0, 1, 0, 0),
+        336: words(0, 1, 0, 1, 1),
+        384: words(2, 0, 1, 0, 0),
+        2048: words(4) + b"dead",
         4096: b"\x02\x02",
         8192: words(2 * KIB256),
         KIB256: words(0, 0, 64, KIB256 + 32),
