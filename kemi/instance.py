@@ -77,6 +77,7 @@ class Instance:
             queue, items = self._create(spec), 0
         except FileExistsError:
             queue, items = self._take_over(spec)
+        queue.set_deliveries(spec.max_deliveries, spec.dead_letter)
         queues[spec.name] = queue
         return queue, items
 

@@ -16,6 +16,7 @@ def start(settings: Settings, uid: int, gid: int, say: Say) -> Instance:
 
     Either all are there afterwards or an exception says why not, and nothing is left behind but what holds items.
     """
+    settings.check()
     instance = Instance.open(settings, uid, gid)
     try:
         for spec in settings.queues.values():
@@ -32,6 +33,7 @@ def start(settings: Settings, uid: int, gid: int, say: Say) -> Instance:
 
 def reload(instance: Instance, settings: Settings, say: Say) -> None:
     """Take new parameters in a process of a running server. Every process comes here by itself; all items stay."""
+    settings.check()
     for name in ("instance", "mode", "group", "lock_timeout"):
         if getattr(settings, name) != getattr(instance.settings, name):
             say(f"{name}: a change takes effect when the server is started again")
@@ -39,6 +41,7 @@ def reload(instance: Instance, settings: Settings, say: Say) -> None:
     for spec in settings.queues.values():
         queue = queues.get(spec.name) or instance.join(spec)
         queue.set_limits(spec.size, spec.maxbytes)
+        queue.set_deliveries(spec.max_deliveries, spec.dead_letter)
         if queue.addmode != spec.addmode:
             say(f"queue {spec.name!r}: addmode stays {queue.addmode} until the server is started again")
     for name in queues.keys() - settings.queues.keys():

@@ -7,13 +7,23 @@ back; when the process is killed, the next one that takes an item sees that, and
 from __future__ import annotations
 
 import os
-from typing import TYPE_CHECKING
+from typing import Callable, Protocol
 
+from kemi.queue.aside import Slot
 from kemi.queue.item import Item
 
-if TYPE_CHECKING:
-    from kemi.queue.aside import Slot
-    from kemi.queue.queue import Queue
+
+class Source(Protocol):
+    """What it wants of a queue."""
+
+    def reserve_wait(self, timeout: float | None, keep: Callable[[Slot], None]) -> bytes | None:
+        """Reserve the oldest item: its record. `keep` gets its slot, with the lock held."""
+
+    def done(self, slot: Slot) -> bool:
+        """The item is done."""
+
+    def give_back(self, slot: Slot) -> bool:
+        """The item is not done."""
 
 
 class ReservedItem(Item):
@@ -32,7 +42,7 @@ class ReservedItem(Item):
 class Reservation:
     """Reserves an item when the block begins, for at most `timeout` seconds of waiting; None if none came."""
 
-    def __init__(self, queue: Queue, timeout: float | None) -> None:
+    def __init__(self, queue: Source, timeout: float | None) -> None:
         self._queue = queue
         self._timeout = timeout
         self._slot: Slot | None = None

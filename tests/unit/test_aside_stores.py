@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import pytest
 from hypothesis import given
@@ -14,6 +14,9 @@ from kemi.queue.layout import CHUNK_ROOM
 from kemi.queue.ring import Ring
 from tests.unit.plain import Died, Pair, Plain, Stores, drain, fill, pair, put, sized
 from tests.unit.test_stores import deaths
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 ROOM = CHUNK_ROOM
 ME = Holder(4711, 123456, 4026531836)
@@ -48,7 +51,8 @@ def call(ring: Ring, what: str) -> None:
         slot = reserved(ring)[int(arguments[0])]
         (ring.finish if name == "done" else ring.put_back)(slot)
     else:
-        {"reserve": reserve, "take": take, "drop": Ring.drop, "recover": lambda ring: ring.recover()}[name](ring)
+        simple: dict[str, Callable[[Ring], object]] = {"reserve": reserve, "take": take, "drop": Ring.drop}
+        simple.get(name, lambda ring: ring.recover())(ring)
 
 
 class Operation(NamedTuple):
