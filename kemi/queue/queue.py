@@ -36,7 +36,7 @@ from kemi.queue.layout import (
 from kemi.queue.memory import InstanceMemory
 from kemi.queue.mutex import Mutex, trylock, unlock
 from kemi.queue.registry import Registry
-from kemi.queue.reservation import Reservation
+from kemi.queue.reservation import Reservation, Source
 from kemi.queue.ring import ADDED, FULL, KEPT, NO_MEMORY, TOO_LARGE, Ring
 from kemi.queue.segment import PRIVATE, SHM_DIR, Access, Segment, draft_name, path_of, segment_name, sibling_name
 from kemi.queue.stop import STOP_LOOK, Stop, stopper
@@ -188,6 +188,10 @@ class Queue:
             outcome = self._append(record, len(record))
         if outcome > KEPT:
             raise NoMemory(f"{path_of(self.segment.name)}: {REASONS[outcome]}")
+
+    def is_closed(self) -> bool:
+        """Did its server end it?"""
+        return bool(self._words[W_WATCH] & WATCH_CLOSED)
 
     def owner(self) -> Owner:
         """The process that made the queue, or took it over from a dead one."""
@@ -530,8 +534,11 @@ class Queue:
         """
         return Reservation(self, timeout)
 
-    def reserve_wait(self, timeout: float | None, keep: Callable[[Slot], None]) -> bytes | None:
-        """Reserve the oldest item: its record. `keep` gets what `done` or `give_back` want, with the lock held."""
+    def reserve_wait(self, timeout: float | None, keep: Callable[[Slot, Source], None]) -> bytes | None:
+        """Reserve the oldest item: its record.
+
+        `keep` gets what `done` and `give_back` want, and the queue whose they are, with the lock held.
+        """
 
         def take() -> bytes | None:
             found = self._holding.reserve()
@@ -539,7 +546,7 @@ class Queue:
                 if self._bell.is_something_there() and self._holding.is_full():
                     raise MqueueError(f"queue {self.name!r}: {layout.SLOTS} items are reserved or were given back")
                 return None
-            keep(found[0])
+            keep(found[0], self)
             return found[1]
 
         words = self._words

@@ -16,8 +16,8 @@ from kemi.queue.item import Item
 class Source(Protocol):
     """What it wants of a queue."""
 
-    def reserve_wait(self, timeout: float | None, keep: Callable[[Slot], None]) -> bytes | None:
-        """Reserve the oldest item: its record. `keep` gets its slot, with the lock held."""
+    def reserve_wait(self, timeout: float | None, keep: Callable[[Slot, Source], None]) -> bytes | None:
+        """Reserve the oldest item: its record. `keep` gets its slot, and whom to tell the end, with the lock held."""
 
     def done(self, slot: Slot) -> bool:
         """The item is done."""
@@ -47,6 +47,7 @@ class Reservation:
         self._timeout = timeout
         self._slot: Slot | None = None
         self._pid = 0
+        self._holder = queue
 
     def __enter__(self) -> ReservedItem | None:
         if self._slot is not None:
@@ -62,8 +63,9 @@ class Reservation:
     def _deliveries(self) -> int:
         return 0 if self._slot is None else self._slot.deliveries
 
-    def _keep(self, slot: Slot) -> None:
+    def _keep(self, slot: Slot, holder: Source) -> None:
         """Called with the lock held."""
+        self._holder = holder
         self._slot = slot
 
     def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
@@ -71,9 +73,9 @@ class Reservation:
         # A process forked in the block does not hold the item: its parent does.
         if slot is not None and self._pid == os.getpid():
             if kind is None:
-                self._queue.done(slot)
+                self._holder.done(slot)
             else:
-                self._queue.give_back(slot)
+                self._holder.give_back(slot)
 
     def __repr__(self) -> str:
         state = "holds nothing" if self._slot is None else f"delivery {self._slot.deliveries} of an item"
