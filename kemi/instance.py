@@ -155,9 +155,21 @@ class Instance:
         """End the instance: take all its names away, also when one of them resists."""
         with contextlib.ExitStack() as each:
             each.callback(self.registry.segment.unlink)
+            for queue in self._made_by_others():
+                each.callback(queue.remove)
             for queue in queues.values():
                 each.callback(queue.remove)
             queues.clear()
+
+    def _made_by_others(self) -> list[Queue]:
+        """Queues that another process of this server made at a reload, which this one does not know."""
+        found = []
+        for path in self.left_over():
+            with contextlib.suppress(SegmentError):
+                queue = Queue.of_segment(os.path.basename(path), self.registry, self.settings.lock_timeout)
+                if queue.owner() == self.owner:
+                    found.append(queue)
+        return found
 
     def undo(self) -> None:
         """A start that failed: take away what holds nothing, leave what holds items."""

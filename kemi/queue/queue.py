@@ -38,7 +38,17 @@ from kemi.queue.mutex import Mutex, trylock, unlock
 from kemi.queue.registry import Registry
 from kemi.queue.reservation import Reservation, Source
 from kemi.queue.ring import ADDED, FULL, KEPT, NO_MEMORY, TOO_LARGE, Ring
-from kemi.queue.segment import PRIVATE, SHM_DIR, Access, Segment, draft_name, path_of, segment_name, sibling_name
+from kemi.queue.segment import (
+    PRIVATE,
+    SHM_DIR,
+    Access,
+    Segment,
+    draft_name,
+    path_of,
+    queue_name,
+    segment_name,
+    sibling_name,
+)
 from kemi.queue.stop import STOP_LOOK, Stop, stopper
 
 # What became of an add, beside the outcomes of the ring.
@@ -160,13 +170,20 @@ class Queue:
     @classmethod
     def attach(cls, instance: str, name: str, registry: Registry | None = None, lock_timeout: float = 1.0) -> Queue:
         """Use a queue that exists. Raises SegmentMissing, SegmentError."""
-        segment = Segment.attach(segment_name(instance, name), header.checker(layout.MAGIC, "queue"))
+        return cls.of_segment(segment_name(instance, name), registry, lock_timeout, name)
+
+    @classmethod
+    def of_segment(
+        cls, full_name: str, registry: Registry | None = None, lock_timeout: float = 1.0, name: str = ""
+    ) -> Queue:
+        """`attach` by the segment's name in /dev/shm."""
+        segment = Segment.attach(full_name, header.checker(layout.MAGIC, "queue"))
         if not header.owner_of(segment).shares_pids():
             raise SegmentError(
                 f"{path_of(segment.name)} was made in another pid namespace, where the lock's thread ids mean other "
                 "threads; run both in one (for containers: --pid)"
             )
-        return cls(name, segment, registry, lock_timeout)
+        return cls(name or queue_name(full_name), segment, registry, lock_timeout)
 
     def adopt(self, owner: Owner) -> int:
         """Take over from an owner that is dead: repair, and become its owner. Returns the number of items."""
@@ -594,8 +611,7 @@ class Queue:
         present = self._dead_letters
         if present is None or present.name != name or not present.segment.is_current():
             full_name = sibling_name(self.segment.name, name)
-            segment = Segment.attach(full_name, header.checker(layout.MAGIC, "queue"))
-            present = self._dead_letters = Queue(name, segment, self._registry, self._mutex.timeout)
+            present = self._dead_letters = Queue.of_segment(full_name, self._registry, self._mutex.timeout, name)
         return present
 
     # --- looking ----------------------------------------------------------------------------------------------------

@@ -20,7 +20,7 @@ from collections.abc import Callable
 from multiprocessing import resource_tracker
 from multiprocessing.shared_memory import SharedMemory
 from typing import Any, NamedTuple
-from urllib.parse import quote
+from urllib.parse import quote, unquote
 
 from kemi.errors import ConfigError, NoMemory, SegmentError, SegmentMissing
 
@@ -60,6 +60,11 @@ def segment_name(instance: str, queue: str | None = None) -> str:
 def sibling_name(name: str, queue: str) -> str:
     """Name in /dev/shm of another queue of the same instance."""
     return f"{name.rpartition('.')[0]}.{_encode(queue)}"
+
+
+def queue_name(name: str) -> str:
+    """The queue whose segment has this name in /dev/shm."""
+    return unquote(name.rpartition(".")[2], errors="surrogatepass")
 
 
 def _encode(part: str) -> str:
