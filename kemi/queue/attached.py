@@ -15,8 +15,8 @@ import math
 import os
 import threading
 import time
-from collections.abc import Iterable
-from typing import Any, Callable, TypeVar
+from collections.abc import AsyncIterator, Iterable
+from typing import TYPE_CHECKING, Any, Callable, TypeVar
 
 from kemi.errors import QueueClosed, SegmentMissing, UnknownQueue
 from kemi.owner import Owner
@@ -25,6 +25,10 @@ from kemi.queue.item import Item
 from kemi.queue.queue import CLOSED, Queue, Stats
 from kemi.queue.registry import Registry
 from kemi.queue.reservation import Source
+from kemi.queue.stop import STOP_LOOK, Stop, stopper
+
+if TYPE_CHECKING:
+    from kemi.queue.aio import AsyncReservation, Doorbell
 
 RETRY = 0.2  # seconds between two looks for a new server
 LOOK = 1.0  # seconds between two looks whether the file is still that of the queue in use
@@ -56,6 +60,7 @@ class AttachedQueue(Queue):
         self._reattach = reattach
         self._inner = self._open()
         self._looked = 0.0
+        self._doorbell: Doorbell | None = None
 
     def __getattr__(self, name: str) -> Any:
         # What a queue knows of itself and is not asked for here, as its segment.
@@ -186,6 +191,61 @@ class AttachedQueue(Queue):
     def reserve_wait(self, timeout: float | None, keep: Callable[[Slot, Source], None]) -> bytes | None:
         """As `Queue.reserve_wait`."""
         return self._wait_for(lambda queue, left: queue.reserve_wait(left, keep), timeout)
+
+    # --- asyncio ----------------------------------------------------------------------------------------------------
+
+    async def afetch(self, timeout: float | None = 0.0) -> Item | None:
+        """`fetch` for asyncio: the event loop goes on meanwhile. A call that is cancelled takes nothing."""
+        record: bytes | None = await self._look_for(Queue.pop, timeout)
+        return None if record is None else Item(record)
+
+    async def aconsume(self, stop: Stop = None) -> AsyncIterator[Item]:
+        """`consume` for asyncio. stop: also an asyncio.Event."""
+        stopped = stopper(stop)
+        while not stopped():
+            item = await self.afetch(None if stop is None else STOP_LOOK)
+            if item is not None:
+                yield item
+
+    def areserve(self, timeout: float | None = 0.0) -> AsyncReservation:
+        """`async with queue.areserve(timeout) as item:` - `reserve` for asyncio."""
+        from kemi.queue.aio import AsyncReservation
+
+        return AsyncReservation(self.reserve(), self._look_for, timeout)
+
+    async def _look_for(self, call: Callable[[Queue], Any], timeout: float | None) -> Any:
+        """`call(queue)`, which does not wait, until it finds something, in one queue after the other."""
+        from kemi.queue.aio import settled  # the server never needs it
+
+        if timeout is not None and math.isnan(timeout):
+            raise ValueError("timeout must be a number of seconds, or None")
+        deadline = math.inf if timeout is None else time.monotonic() + timeout
+        while True:
+            queue = self._inner
+            await settled(queue)
+            found = call(queue)
+            if found is not None:
+                return found
+            over = self._is_over(queue)
+            if over and self._renew(queue):
+                continue
+            left = deadline - time.monotonic()
+            if left <= 0:
+                return None
+            await self._pause(left, over=over)
+
+    async def _pause(self, left: float, *, over: bool) -> None:
+        """Wait for an item, or for a server."""
+        import asyncio
+
+        from kemi.queue.aio import Doorbell
+
+        if over:
+            await asyncio.sleep(min(left, RETRY))
+            return
+        if self._doorbell is None:
+            self._doorbell = Doorbell(lambda: self._inner)
+        await self._doorbell.wait(min(left, LOOK))
 
     # --- looking ----------------------------------------------------------------------------------------------------
 

@@ -14,7 +14,7 @@ from typing import Any
 from kemi.owner import Owner, this_process
 from kemi.queue import layout
 from kemi.queue.aside import Holder, Slot
-from kemi.queue.layout import W_ASIDE, W_RETURNED
+from kemi.queue.layout import W_ASIDE, W_HEAD, W_RETURNED, W_TAIL
 from kemi.queue.ring import Ring
 
 _LOOK = 0.2  # seconds between looks for zombies and pids that are used again; who is gone is seen at once
@@ -87,6 +87,13 @@ class Holding:
         else:
             slot = self._ring.set_aside(me)
         return None if slot is None else (slot, self._ring.record_at(slot.at))
+
+    def is_something_there(self) -> bool:
+        """Is there an item to be taken (locked)?"""
+        words = self._words
+        if words[W_HEAD] != words[W_TAIL]:
+            return True
+        return bool(words[W_RETURNED]) and not all(map(self._is_due, self._ring.aside.returned()))
 
     def is_full(self) -> bool:
         """Is there no slot for one reservation more (locked)?"""

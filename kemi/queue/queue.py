@@ -614,6 +614,28 @@ class Queue:
             present = self._dead_letters = Queue.of_segment(full_name, self._registry, self._mutex.timeout, name)
         return present
 
+    # --- for asyncio (see `aio`) ------------------------------------------------------------------------------------
+
+    def wait_ready(self, seconds: float) -> bool:
+        """Sleep until there is something to take, which stays. True: it is for the caller to take, or to `pass_on`."""
+        return bool(self._wait(lambda: self._holding.is_something_there() or None, seconds))
+
+    def pass_on(self) -> None:
+        """Wake somebody else for what is there."""
+        with self._working():
+            call = self._holding.is_something_there() and self._bell.call_one()
+        if call:
+            self._bell.wake_one()
+
+    def is_locked(self) -> bool:
+        """Does somebody hold the lock, or did he die with it?"""
+        return self._mutex.is_held()
+
+    def settle(self) -> None:
+        """Take the lock, repair if that is needed, and let go."""
+        with self._working():
+            pass
+
     # --- looking ----------------------------------------------------------------------------------------------------
 
     def peek(self, count: int = 1) -> list[Item]:

@@ -7,7 +7,7 @@ back; when the process is killed, the next one that takes an item sees that, and
 from __future__ import annotations
 
 import os
-from typing import Callable, Protocol
+from typing import Any, Callable, Protocol
 
 from kemi.queue.aside import Slot
 from kemi.queue.item import Item
@@ -47,14 +47,26 @@ class Reservation:
         self._timeout = timeout
         self._slot: Slot | None = None
         self._pid = 0
-        self._holder = queue
+        self._holder: Any = queue
+
+    @property
+    def holder(self) -> Any:
+        """The queue that the item is of."""
+        return self._holder
 
     def __enter__(self) -> ReservedItem | None:
+        return self._enter(self._queue, self._timeout)
+
+    def enter_now(self, queue: Source) -> ReservedItem | None:
+        """Begin the block with an item of this queue, without waiting."""
+        return self._enter(queue, 0.0)
+
+    def _enter(self, queue: Source, timeout: float | None) -> ReservedItem | None:
         if self._slot is not None:
             raise RuntimeError(f"{self!r} is in use: call reserve() for each block")
         self._pid = os.getpid()
         try:
-            record = self._queue.reserve_wait(self._timeout, self._keep)
+            record = queue.reserve_wait(timeout, self._keep)
         except BaseException:
             self.__exit__(BaseException)  # a signal's exception may come just after the item was reserved
             raise
