@@ -75,6 +75,7 @@ _DAMAGE = (DamagedRing, IndexError, ValueError, struct.error)
 _pack = RECORD.pack
 _now = time.time
 _Found = TypeVar("_Found")
+_Self = TypeVar("_Self", bound="Queue")
 
 
 class Stats(NamedTuple):
@@ -281,7 +282,7 @@ class Queue:
         if self._dead_letters is not None:
             self._dead_letters.close()
 
-    def __enter__(self) -> Queue:
+    def __enter__(self: _Self) -> _Self:
         return self
 
     def __exit__(self, *_: object) -> None:

@@ -51,8 +51,13 @@ def call(ring: Ring, what: str) -> None:
         slot = reserved(ring)[int(arguments[0])]
         (ring.finish if name == "done" else ring.put_back)(slot)
     else:
-        simple: dict[str, Callable[[Ring], object]] = {"reserve": reserve, "take": take, "drop": Ring.drop}
-        simple.get(name, lambda ring: ring.recover())(ring)
+        calls: dict[str, Callable[[], object]] = {
+            "reserve": lambda: reserve(ring),
+            "take": lambda: take(ring),
+            "drop": ring.drop,
+            "recover": ring.recover,
+        }
+        calls[name]()
 
 
 class Operation(NamedTuple):
