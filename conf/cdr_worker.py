@@ -6,17 +6,13 @@ Exactly once is two things. An item leaves the queue only after its row is commi
 moment (`kill -9`) leaves the item for the next one: at least once. And the row has a key, the Call-ID, and is written
 with INSERT OR IGNORE: what was committed already when the item comes again changes nothing. Together: once.
 
-With `Queue.reserve` any number of workers may run side by side. Where the queue cannot reserve, the worker looks at the
-oldest item (`peek`), writes it, and takes it out (`fetch`). That is right for one worker only, so it holds a lock
-beside the database, and a second one does not start; and for a queue without `size` and addmode 2, where nobody else
-takes the oldest away meanwhile. See cdr-worker.service for how systemd runs it.
+Any number of workers may run side by side. See cdr-worker.service for how systemd runs it.
 """
 
 from __future__ import annotations
 
 import argparse
 import contextlib
-import fcntl
 import json
 import os
 import signal
@@ -25,14 +21,11 @@ import sys
 import time
 from typing import TYPE_CHECKING, Any
 
-from mqueue_kemi import LockTimeout, MqueueError, Queue, SegmentError, UnknownQueue, attach
+from mqueue_kemi import LockTimeout, MqueueError, SegmentError, UnknownQueue, attach
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from mqueue_kemi import Item, Queue
 
-    from mqueue_kemi import Item
-
-LOOK_EVERY = 0.05  # seconds; where the queue cannot reserve
 SLICE = 0.5  # seconds of one wait; how long a stop may take
 RETRY_EVERY = 1.0  # seconds, while there is no server, or no database
 
@@ -76,39 +69,11 @@ class Table:
         self._database.close()
 
 
-@contextlib.contextmanager
-def next_item(queue: Queue) -> Iterator[Item | None]:
-    """The next item, which leaves the queue when the block has ended well, and else stays; None if none came."""
-    if hasattr(queue, "reserve"):
-        with queue.reserve(SLICE) as item:
-            yield item
-        return
-    oldest = queue.peek(1)
-    if not oldest:
-        time.sleep(LOOK_EVERY)
-        if not queue.segment.is_current():
-            raise SegmentError("the server has ended")
-    yield oldest[0] if oldest else None
-    if oldest:
-        queue.fetch()
-
-
-@contextlib.contextmanager
-def only_one(path: str) -> Iterator[None]:
-    """Hold the lock beside the database, which ends with this process however that ends."""
-    with open(f"{path}.lock", "w") as lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            sys.exit(f"cdr_worker: another worker writes to {path}; stop it first")
-        yield
-
-
 def work(queue: Queue, table: Table) -> None:
     """Write what comes, until a signal asks to stop. What is begun is finished."""
     while not stopping:
         try:
-            with next_item(queue) as item:
+            with queue.reserve(SLICE) as item:
                 if item is not None:
                     table.write(item)
         except (LockTimeout, sqlite3.OperationalError) as error:  # busy, or the disk is full: the item is still there
@@ -151,8 +116,6 @@ def main() -> int:
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, lambda number, _frame: stopping.append(number))
     with contextlib.ExitStack() as stack:
-        if not hasattr(Queue, "reserve"):
-            stack.enter_context(only_one(arguments.database))
         try:
             table = stack.enter_context(contextlib.closing(Table(arguments.database)))
             follow(arguments.queue, arguments.instance, table)

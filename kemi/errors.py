@@ -39,6 +39,10 @@ class NotAllowed(SegmentError):
     """This user may not use the segment. The text says whose it is, and its mode."""
 
 
+class QueueClosed(SegmentError):
+    """The server has ended the queue: nothing can be added, and nothing will come."""
+
+
 class DamagedRing(Exception):
     """The bytes are no ring: what is wrong, and where. Inside only; a queue makes a SegmentError of it."""
 

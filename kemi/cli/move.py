@@ -12,7 +12,7 @@ from kemi.cli.call import COMMAND_FAILED, DONE, NOTHING, REFUSED, Call, Failure
 from kemi.cli.lines import json_line, text_line
 from kemi.cli.output import Output
 from kemi.cli.progress import Advance, progress
-from kemi.cli.taking import Taking, put_back, take_many, taking, waiting
+from kemi.cli.taking import Taking, put_back, taking, waiting
 from kemi.queue.item import Item
 from kemi.queue.queue import REASONS, Queue
 
@@ -121,7 +121,7 @@ def drain(call: Call) -> int:
 
 def _drain_batches(queue: Queue, output: Output, count: Advance) -> None:
     signals.check()
-    while items := take_many(queue, _BATCH):
+    while items := queue.fetch_many(_BATCH):
         _write_or_put_back(queue, output, items)
         count(len(items))
 

@@ -1,7 +1,7 @@
 """Taking items so that an exception loses none.
 
-An item that was taken and then not delivered goes back to the queue: by `Queue.reserve` to its head, where the queue
-has that, else as a new item at its end.
+An item that was taken and then not delivered goes back to the queue: by `Queue.reserve` to its head, else as
+a new item at its end.
 """
 
 from __future__ import annotations
@@ -10,10 +10,9 @@ import sys
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
-from typing import Callable, cast
+from typing import Callable
 
 from kemi.cli import signals
-from kemi.cli.call import UNUSABLE, Failure
 from kemi.cli.lines import json_line
 from kemi.errors import MqueueError
 from kemi.queue.item import Item
@@ -30,9 +29,7 @@ def taking(queue: Queue, reserve: bool) -> Taking:
     reserve: the item stays in shared memory until the block ends, so that not even the death of this process loses it.
     """
     if reserve:
-        if not hasattr(queue, "reserve"):
-            raise Failure(UNUSABLE, "--reserve: the queues of this version cannot reserve; leave --reserve out")
-        return cast(Taking, queue.reserve)
+        return queue.reserve
     return lambda timeout: _fetched(queue, timeout)
 
 
@@ -61,16 +58,6 @@ def waiting(take: Taking, timeout: float) -> Iterator[Item | None]:
             if item is not None or left <= _SLICE:
                 yield item
                 return
-
-
-def take_many(queue: Queue, count: int) -> list[Item]:
-    """What there is, `count` items at most."""
-    if hasattr(queue, "fetch_many"):
-        return cast("list[Item]", queue.fetch_many(count, 0.0))
-    items: list[Item] = []
-    while len(items) < count and (item := queue.fetch()) is not None:
-        items.append(item)
-    return items
 
 
 def put_back(queue: Queue, items: Sequence[Item]) -> None:

@@ -57,9 +57,14 @@ def segment_name(instance: str, queue: str | None = None) -> str:
     return name
 
 
-def queue_in(path: str, instance: str) -> str:
-    """Name of the queue of an instance whose segment has that file."""
-    return unquote(os.path.basename(path)[len(segment_name(instance)) + 1 :], errors="surrogatepass")
+def sibling_name(name: str, queue: str) -> str:
+    """Name in /dev/shm of another queue of the same instance."""
+    return f"{name.rpartition('.')[0]}.{_encode(queue)}"
+
+
+def queue_name(name: str) -> str:
+    """The queue whose segment has this name in /dev/shm."""
+    return unquote(name.rpartition(".")[2], errors="surrogatepass")
 
 
 def _encode(part: str) -> str:

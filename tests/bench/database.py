@@ -40,9 +40,7 @@ class Theirs(Kamailio):
     """The same with the C module."""
 
     def __init__(self, database: Path, instance: str) -> None:
-        cfg = (
-            f'modparam("mqueue", "db_url", "sqlite:///{database}")\nmodparam("mqueue", "mqueue", "name=q;dbmode=1")\n'
-        )
+        cfg = f'modparam("mqueue", "db_url", "sqlite:///{database}")\nmodparam("mqueue", "mqueue", "name=q;dbmode=1")\n'
         super().__init__(["name=other"], modules=["db_sqlite", "mqueue"], cfg=cfg, instance=instance)
 
     def options(self) -> list[str]:
@@ -53,7 +51,6 @@ class Theirs(Kamailio):
 
     def size(self) -> int:
         return int(self.run("return KSR.mqueue.mq_size('q')"))
-
 
 
 def stop(server: Server) -> float:
@@ -68,8 +65,8 @@ def start(servers: Servers, server: Server) -> float:
 
 def crossing(servers: Servers, folder: Path, side: str, count: int) -> dict[str, Any]:
     """What stop and start take with that many items, less what they take with none."""
-    kind = {OURS: Ours, THEIRS: Theirs}[side]
-    instance, database = new_instance(), folder / f"{side.split()[0]}.db"
+    kind: type[Ours | Theirs] = Ours if side == OURS else Theirs
+    instance, database = new_instance(), folder / f"{side.split(maxsplit=1)[0]}.db"
     if side == THEIRS:
         make_table(database)
     first = kind(database, instance)

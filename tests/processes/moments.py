@@ -74,7 +74,7 @@ class Watched:
 def watch(queue: Queue, moments: Moments) -> None:
     """Let everything that this queue writes in this process pass `moments`. For the rest of the process's life."""
     ring: Any = queue._ring
-    for part in (ring, ring.chunks, getattr(ring, "_index", None), queue):
+    for part in (ring, ring.chunks, ring.aside, getattr(ring, "_index", None), queue, queue._holding):
         for name in ("_bytes", "_words", "_halves"):
             if hasattr(part, name):
                 setattr(part, name, Watched(getattr(part, name), moments))
