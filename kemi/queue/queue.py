@@ -282,7 +282,7 @@ class Queue:
         if self._dead_letters is not None:
             self._dead_letters.close()
 
-    def __enter__(self: _Self) -> _Self:
+    def __enter__(self: _Self) -> _Self:  # noqa: PYI019 - typing.Self is newer than Python 3.9
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -602,10 +602,14 @@ class Queue:
     def _move_dead_letter(self, slot: Slot, record: bytes) -> None:
         """Put what was delivered too often into its queue. A kill in between leaves it in both: at least once."""
         moved = False
-        with contextlib.suppress(MqueueError, OSError):
+        # No error here: the caller may have an item in his hands.
+        with contextlib.suppress(MqueueError, OSError, ValueError):
             moved = self._dead_letter_queue().add_record(record) in (ADDED, KEPT)
-        with self._working():
-            self._holding.settle_due(slot, moved=moved)
+        try:
+            with self._working():
+                self._holding.settle_due(slot, moved=moved)
+        except MqueueError:
+            self._holding.later(slot, done=moved)
 
     def _dead_letter_queue(self) -> Queue:
         name = header.dead_letter_of(self.segment)

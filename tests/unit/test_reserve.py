@@ -362,6 +362,34 @@ def test_a_lock_not_had_at_the_end(make: Callable[..., Queue]) -> None:
     assert (item.key, len(queue), queue.stats().reserved) == ("1", 0, 0)
 
 
+def test_what_is_late_is_not_a_childs(make: Callable[..., Queue]) -> None:
+    """A process forked meanwhile does not end what its parent could not."""
+    queue = make(count=2, lock_timeout=0.05)
+    block = queue.reserve()
+    assert block.__enter__() is not None
+    with child(queue._mutex.take), pytest.raises(LockTimeout):
+        block.__exit__(BrokenError)
+    pid = fork(lambda: os._exit(0 if queue.fetch_many(5)[0].key == "1" else 9))
+    assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 0
+    item = queue.fetch()
+    assert item is not None
+    assert item.key == "0"
+
+
+def test_a_dead_letter_that_cannot_be_settled_costs_no_item(make: Callable[..., Queue], mocker: MockerFixture) -> None:
+    """The caller has another item in hand by then, and gets it."""
+    queue, dead = make(count=2), make("dead")
+    queue.set_deliveries(1, "dead")
+    reserved_by_the_dead(queue, 1)
+    settle = mocker.patch.object(queue._holding, "settle_due", side_effect=LockTimeout("busy"))
+    item = queue.fetch()
+    assert item is not None
+    assert (item.key, keys(dead), queue.stats().reserved) == ("1", ["0"], 1)
+    mocker.stop(settle)
+    assert queue.fetch() is None
+    assert (len(queue), queue.stats().reserved) == (0, 0)
+
+
 def test_the_server_is_taken_over(make: Callable[..., Queue]) -> None:
     """Who holds an item goes on holding it; the dead one's come back."""
     queue = make(count=3)
