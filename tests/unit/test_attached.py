@@ -16,7 +16,8 @@ from kemi.errors import LockTimeout, QueueClosed, UnknownQueue
 from kemi.owner import this_process
 from kemi.queue import attached
 from kemi.queue.layout import W_WATCH, WATCH_SLEEPER
-from kemi.queue.queue import CLOSED, Queue
+from kemi.queue.outcome import CLOSED
+from kemi.queue.queue import Queue
 from kemi.queue.registry import Registry
 from kemi.queue.ring import ADDED
 from mqueue_kemi import attach

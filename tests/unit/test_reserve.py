@@ -12,10 +12,11 @@ import pytest
 
 from kemi.errors import ItemError, LockTimeout, MqueueError
 from kemi.owner import this_process
-from kemi.queue import holding, layout
+from kemi.queue import holding, layout, opened
 from kemi.queue import queue as queues
 from kemi.queue.layout import CHUNK
-from kemi.queue.queue import CLOSED, NOT_TRIED, Queue
+from kemi.queue.outcome import CLOSED, NOT_TRIED
+from kemi.queue.queue import Queue
 from kemi.queue.registry import Registry
 from kemi.queue.ring import ADDED, FULL, KEPT, TOO_LARGE
 from tests.unit.children import child, fork, killed_after
@@ -510,7 +511,7 @@ def test_a_batch_says_what_became_of_each(make: Callable[..., Queue], mocker: Mo
 def test_a_batch_is_bounded(make: Callable[..., Queue], mocker: MockerFixture) -> None:
     """The lock is let go after so many items, or bytes."""
     queue = make()
-    locks = mocker.spy(queues, "unlock")
+    locks = mocker.spy(opened, "unlock")
     queue.add_many([("k", "")] * (2 * queues.BATCH))
     assert locks.call_count == 2
     queue.add_many([("k", "x" * (queues.BATCH_BYTES // 2))] * 5)
