@@ -132,6 +132,20 @@ def test_the_order_is_that_of_adding(make: Callable[..., Queue]) -> None:
     assert [item.key for item in queue.fetch_many(9)] == ["0", "1", "2", "3", "4"]
 
 
+def test_the_order_where_slots_are_used_again(make: Callable[..., Queue]) -> None:
+    """An item that was reserved later may have the lower slot."""
+    queue = make(count=4)
+    blocks = [queue.reserve() for _ in range(3)]
+    blocks[0].__enter__()
+    blocks[1].__enter__()
+    blocks[0].__exit__(None)
+    blocks[2].__enter__()
+    for number in (2, 1):
+        blocks[number].__exit__(BrokenError)
+    assert keys(queue) == ["1", "2", "3"]
+    assert [item.key for item in queue.fetch_many(9)] == ["1", "2", "3"]
+
+
 def test_nothing_there(make: Callable[..., Queue]) -> None:
     """None, after the time; the block runs all the same."""
     queue = make()
