@@ -32,8 +32,9 @@ from kemi.queue.attached import AttachedQueue
 from kemi.queue.item import Item
 from kemi.queue.item import key_of as _key_of
 from kemi.queue.item import value_of as _value_of
-from kemi.queue.queue import REASONS as _REASONS
-from kemi.queue.queue import Queue, Stats
+from kemi.queue.outcome import REASONS as _REASONS
+from kemi.queue.outcome import Stats
+from kemi.queue.queue import Queue
 from kemi.queue.reservation import Reservation, ReservedItem
 from kemi.queue.ring import KEPT as _KEPT
 from kemi.server import log as _log

@@ -14,7 +14,7 @@ from typing import NamedTuple
 from kemi import host
 from kemi.cli.call import UNUSABLE, Failure
 from kemi.errors import UnknownQueue
-from kemi.queue.queue import Stats
+from kemi.queue.outcome import Stats
 from kemi.queue.view import InstanceView, QueueView
 
 PREFIX = "mqueue_kemi_"

@@ -14,7 +14,8 @@ from kemi.cli.output import Output
 from kemi.cli.progress import Advance, progress
 from kemi.cli.taking import Taking, put_back, taking, waiting
 from kemi.queue.item import Item
-from kemi.queue.queue import REASONS, Queue
+from kemi.queue.outcome import REASONS
+from kemi.queue.queue import Queue
 
 _BATCH = 256  # items that drain takes at a time
 _FIRST_PAUSE, _LONGEST_PAUSE = 1.0, 30.0  # seconds, after a command that failed

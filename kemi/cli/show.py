@@ -13,7 +13,7 @@ from kemi.cli.call import DONE, NOTHING, USAGE, Call, Failure
 from kemi.cli.lines import json_line, text_line
 from kemi.cli.output import bytes_text, duration_text, printable
 from kemi.errors import MqueueError
-from kemi.queue.queue import Stats
+from kemi.queue.outcome import Stats
 from kemi.queue.view import InstanceView, QueueView
 
 

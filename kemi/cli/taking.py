@@ -16,7 +16,8 @@ from kemi.cli import signals
 from kemi.cli.lines import json_line
 from kemi.errors import MqueueError
 from kemi.queue.item import Item
-from kemi.queue.queue import REASONS, Queue
+from kemi.queue.outcome import REASONS
+from kemi.queue.queue import Queue
 
 _SLICE = 1.0  # seconds
 

@@ -92,10 +92,6 @@ class Aside:
         found = [Slot(number, state, turn) for number, (state, turn) in enumerate(zip(states, turns)) if state]
         return sorted(found, key=lambda slot: slot.turn)
 
-    def returned(self) -> list[Slot]:
-        """Those that were given back, in order."""
-        return [slot for slot in self.slots() if slot.returned] if self._words[W_RETURNED] else []
-
     def free(self) -> int:
         """A slot that is not in use; -1 if there is none."""
         top = self._top()

@@ -22,7 +22,8 @@ from kemi.errors import QueueClosed, SegmentMissing, UnknownQueue
 from kemi.owner import Owner
 from kemi.queue.aside import Slot
 from kemi.queue.item import Item
-from kemi.queue.queue import CLOSED, Queue, Stats
+from kemi.queue.outcome import CLOSED, Stats
+from kemi.queue.queue import Queue
 from kemi.queue.registry import Registry
 from kemi.queue.reservation import Source
 from kemi.queue.stop import STOP_LOOK, Stop, stopper

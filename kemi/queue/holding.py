@@ -41,7 +41,7 @@ class Holding:
         self._words = words
         self._looked = 0.0
         self._letters_after = 0.0
-        self._late: list[tuple[Slot, bool]] = []
+        self._late: list[tuple[int, Slot, bool]] = []
 
     def dead(self) -> set[Holder]:
         """Holders that are gone; without the lock."""
@@ -63,15 +63,18 @@ class Holding:
         for slot in self._ring.aside.held_by(dead) if dead else ():
             back += self.put_back(slot)
         while self._late:
-            slot, done = self._late.pop()
-            back += not done and self.put_back(slot)
+            pid, slot, done = self._late.pop()
+            if pid != os.getpid():
+                continue  # forked meanwhile: the parent does it
             if done:
                 self.finish(slot)
+            else:
+                back += self.put_back(slot)
         return back
 
     def take(self) -> bytes | None:
         """The oldest item, of which nothing is left here (locked)."""
-        for slot in self._ring.aside.returned():
+        for slot in self._ring.returned():
             if not self._is_due(slot):
                 return self._ring.discard(slot)
         return self._ring.take()
@@ -80,7 +83,7 @@ class Holding:
         """The oldest item, which this process holds from now on (locked)."""
         me = this_holder()
         slot: Slot | None = None
-        for returned in self._ring.aside.returned():
+        for returned in self._ring.returned():
             if not self._is_due(returned):
                 slot = self._ring.hold(returned, me)
                 break
@@ -93,7 +96,7 @@ class Holding:
         words = self._words
         if words[W_HEAD] != words[W_TAIL]:
             return True
-        return bool(words[W_RETURNED]) and not all(map(self._is_due, self._ring.aside.returned()))
+        return bool(words[W_RETURNED]) and not all(map(self._is_due, self._ring.returned()))
 
     def is_full(self) -> bool:
         """Is there no slot for one reservation more (locked)?"""
@@ -116,7 +119,7 @@ class Holding:
 
     def later(self, slot: Slot, *, done: bool) -> None:
         """The lock was not to be had: `finish` or `put_back` with the next item that is taken."""
-        self._late.append((slot, done))
+        self._late.append((os.getpid(), slot, done))
 
     # --- what was delivered too often -------------------------------------------------------------------------------
 
@@ -132,7 +135,7 @@ class Holding:
         if not self._words[W_RETURNED] or time.monotonic() < self._letters_after:
             return []
         me = this_holder()
-        slots = [slot for slot in self._ring.aside.returned() if self._is_due(slot)]
+        slots = [slot for slot in self._ring.returned() if self._is_due(slot)]
         held = [self._ring.hold(slot, me, delivered=False) for slot in slots]
         return [(slot, self._ring.record_at(slot.at)) for slot in held]
 

@@ -167,7 +167,7 @@ class KeyedRing(Ring):
         return slot not in goes
 
     def _returned_with(self, key: bytes) -> list[Slot]:
-        return [slot for slot in self.aside.returned() if self._key_at(slot.at) == key]
+        return [slot for slot in self.returned() if self._key_at(slot.at) == key]
 
     def _key_at(self, at: int) -> bytes:
         length = self._halves[(at >> 2) + R_KEY_LENGTH]

@@ -42,6 +42,7 @@ from kemi.queue.layout import (
     W_HIGH,
     W_RECOVERED,
     W_REMOVED,
+    W_RETURNED,
     W_TAIL,
 )
 from kemi.queue.stream import Stream
@@ -94,7 +95,7 @@ class Ring(Stream):
         """Bytes of what is set aside."""
         if not self._words[W_ASIDE]:
             return 0
-        return sum(self._halves[slot.at >> 2] for slot in self.aside.slots())
+        return sum(self._halves[slot.at >> 2] for slot in self.slots())
 
     # --- append -----------------------------------------------------------------------------------------------------
 
@@ -198,7 +199,7 @@ class Ring(Stream):
 
     def drop(self) -> bool:
         """Throw the oldest record away; False if there is none."""
-        returned = self.aside.returned()
+        returned = self.returned()
         if returned:
             self.discard(returned[0])
             return True
@@ -263,6 +264,17 @@ class Ring(Stream):
             self.chunks.give_back(here & ~CHUNK_MASK)
 
     # --- what is set aside ------------------------------------------------------------------------------------------
+
+    def slots(self) -> list[Slot]:
+        """What is set aside, in order. Each leads to a record: where memory was damaged it raises DamagedRing."""
+        slots = self.aside.slots() if self._words[W_ASIDE] else []
+        for slot in slots:
+            self._chunks_of(slot.at)
+        return slots
+
+    def returned(self) -> list[Slot]:
+        """Of these, what was given back."""
+        return [slot for slot in self.slots() if slot.returned] if self._words[W_RETURNED] else []
 
     def set_aside(self, holder: Holder) -> Slot | None:
         """Reserve the oldest record of the ring; None if there is none, or no slot (`aside.free`)."""
@@ -331,15 +343,14 @@ class Ring(Stream):
 
     def waiting(self) -> Iterator[int]:
         """Offsets of all records that are there to be taken, from the oldest on."""
-        for slot in self.aside.returned():
+        for slot in self.returned():
             yield slot.at
         yield from self.scan()
 
     def undone(self) -> Iterator[int]:
         """Offsets of all records that are not done: also of the reserved ones."""
-        if self._words[W_ASIDE]:
-            for slot in self.aside.slots():
-                yield slot.at
+        for slot in self.slots():
+            yield slot.at
         yield from self.scan()
 
     # --- recovery ---------------------------------------------------------------------------------------------------

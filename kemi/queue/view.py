@@ -17,7 +17,7 @@ from kemi.errors import SegmentError, SegmentMissing
 from kemi.owner import Owner
 from kemi.queue import header, layout
 from kemi.queue.layout import CHUNK_HEAD, CHUNK_MASK, CHUNK_ROOM, DEAD, RECORD, STEP_MASK
-from kemi.queue.queue import Stats
+from kemi.queue.outcome import Stats
 from kemi.queue.segment import not_allowed, path_of, segment_name
 
 _LOOKS = 3

@@ -12,7 +12,7 @@ import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 from kemi.cli import metrics
-from kemi.queue.queue import Stats
+from kemi.queue.outcome import Stats
 from tests.cli.command import wait_for
 
 if TYPE_CHECKING:

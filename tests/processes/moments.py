@@ -83,8 +83,9 @@ def watch(queue: Queue, moments: Moments) -> None:
     segment: Any = queue.segment
     for name in ("reserve", "release", "truncate"):
         setattr(segment, name, moments.around(getattr(segment, name)))
-    module: Any = sys.modules[type(queue).__module__]
-    module.unlock = moments.around(module.unlock)
+    for name in ("queue", "opened"):
+        module: Any = sys.modules[f"kemi.queue.{name}"]
+        module.unlock = moments.around(module.unlock)
 
 
 def die() -> None:

@@ -26,7 +26,7 @@ State = tuple[list[Pair], list[tuple[Pair, int]]]  # what can be taken; what is 
 
 def reserve(ring: Ring) -> Slot | None:
     """Reserve the oldest, as a queue does."""
-    returned = ring.aside.returned()
+    returned = ring.returned()
     return ring.hold(returned[0], ME) if returned else ring.set_aside(ME)
 
 
@@ -37,7 +37,7 @@ def reserved(ring: Ring) -> list[Slot]:
 
 def take(ring: Ring) -> Pair | None:
     """Take the oldest, as a queue does."""
-    returned = ring.aside.returned()
+    returned = ring.returned()
     record = ring.discard(returned[0]) if returned else ring.take()
     return None if record is None else pair(record)
 
@@ -165,7 +165,7 @@ def go_on(plain: Plain) -> None:
         plain.check()
     if not plain.addmode:
         assert sorted(plain.contents()) == sorted(before + back)
-        turns = [slot.turn for slot in ring.aside.returned()]
+        turns = [slot.turn for slot in ring.returned()]
         assert turns == sorted(turns)
     more = [sized(64, b"x"), sized(ROOM, b"y"), sized(2 * ROOM + 64, b"z")]
     fill(ring, *more)

@@ -12,10 +12,11 @@ import pytest
 
 from kemi.errors import ItemError, LockTimeout, MqueueError
 from kemi.owner import this_process
-from kemi.queue import holding, layout
+from kemi.queue import holding, layout, opened
 from kemi.queue import queue as queues
 from kemi.queue.layout import CHUNK
-from kemi.queue.queue import CLOSED, NOT_TRIED, Queue
+from kemi.queue.outcome import CLOSED, NOT_TRIED
+from kemi.queue.queue import Queue
 from kemi.queue.registry import Registry
 from kemi.queue.ring import ADDED, FULL, KEPT, TOO_LARGE
 from tests.unit.children import child, fork, killed_after
@@ -129,6 +130,20 @@ def test_the_order_is_that_of_adding(make: Callable[..., Queue]) -> None:
         blocks[number].__exit__(BrokenError)
     assert keys(queue) == ["0", "1", "2", "3", "4"]
     assert [item.key for item in queue.fetch_many(9)] == ["0", "1", "2", "3", "4"]
+
+
+def test_the_order_where_slots_are_used_again(make: Callable[..., Queue]) -> None:
+    """An item that was reserved later may have the lower slot."""
+    queue = make(count=4)
+    blocks = [queue.reserve() for _ in range(3)]
+    blocks[0].__enter__()
+    blocks[1].__enter__()
+    blocks[0].__exit__(None)
+    blocks[2].__enter__()
+    for number in (2, 1):
+        blocks[number].__exit__(BrokenError)
+    assert keys(queue) == ["1", "2", "3"]
+    assert [item.key for item in queue.fetch_many(9)] == ["1", "2", "3"]
 
 
 def test_nothing_there(make: Callable[..., Queue]) -> None:
@@ -362,6 +377,34 @@ def test_a_lock_not_had_at_the_end(make: Callable[..., Queue]) -> None:
     assert (item.key, len(queue), queue.stats().reserved) == ("1", 0, 0)
 
 
+def test_what_is_late_is_not_a_childs(make: Callable[..., Queue]) -> None:
+    """A process forked meanwhile does not end what its parent could not."""
+    queue = make(count=2, lock_timeout=0.05)
+    block = queue.reserve()
+    assert block.__enter__() is not None
+    with child(queue._mutex.take), pytest.raises(LockTimeout):
+        block.__exit__(BrokenError)
+    pid = fork(lambda: os._exit(0 if queue.fetch_many(5)[0].key == "1" else 9))
+    assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 0
+    item = queue.fetch()
+    assert item is not None
+    assert item.key == "0"
+
+
+def test_a_dead_letter_that_cannot_be_settled_costs_no_item(make: Callable[..., Queue], mocker: MockerFixture) -> None:
+    """The caller has another item in hand by then, and gets it."""
+    queue, dead = make(count=2), make("dead")
+    queue.set_deliveries(1, "dead")
+    reserved_by_the_dead(queue, 1)
+    settle = mocker.patch.object(queue._holding, "settle_due", side_effect=LockTimeout("busy"))
+    item = queue.fetch()
+    assert item is not None
+    assert (item.key, keys(dead), queue.stats().reserved) == ("1", ["0"], 1)
+    mocker.stop(settle)
+    assert queue.fetch() is None
+    assert (len(queue), queue.stats().reserved) == (0, 0)
+
+
 def test_the_server_is_taken_over(make: Callable[..., Queue]) -> None:
     """Who holds an item goes on holding it; the dead one's come back."""
     queue = make(count=3)
@@ -482,7 +525,7 @@ def test_a_batch_says_what_became_of_each(make: Callable[..., Queue], mocker: Mo
 def test_a_batch_is_bounded(make: Callable[..., Queue], mocker: MockerFixture) -> None:
     """The lock is let go after so many items, or bytes."""
     queue = make()
-    locks = mocker.spy(queues, "unlock")
+    locks = mocker.spy(opened, "unlock")
     queue.add_many([("k", "")] * (2 * queues.BATCH))
     assert locks.call_count == 2
     queue.add_many([("k", "x" * (queues.BATCH_BYTES // 2))] * 5)
