@@ -11,7 +11,7 @@ import pytest
 
 from kemi import host
 from kemi.errors import InstanceInUse
-from kemi.owner import Owner
+from kemi.owner import Owner, this_process
 from kemi.queue import header
 from kemi.queue.queue import Queue
 from kemi.queue.ring import ADDED
@@ -20,6 +20,8 @@ from tests.conftest import SHM
 from tests.processes.serve import items
 
 if TYPE_CHECKING:
+    from pytest_mock import MockerFixture
+
     from tests.cli.command import Command
     from tests.processes.children import Children
     from tests.processes.serve import Serve
@@ -77,6 +79,22 @@ def test_a_queue_that_a_living_server_does_not_know(dead: Serve, command: Comman
     assert files(dead) == ["", ".empty", ".other"]
     assert living.add("k", "v") == ADDED
     assert command("sizes").out == "empty\t0\nother\t1\n"
+
+
+def test_it_is_ours_before_it_goes(dead: Serve, mocker: MockerFixture) -> None:
+    """A living server that is told of the queue in this moment finds it owned, and does not take over what goes."""
+    dead("name=other")
+    owners = []
+    remove = Queue.remove
+
+    def watched(queue: Queue) -> None:
+        owners.append(queue.owner())
+        remove(queue)
+
+    mocker.patch.object(Queue, "remove", watched)
+    host.drop(dead.instance, "q")
+    mocker.stopall()
+    assert owners == [this_process()]
 
 
 def test_a_server_that_starts_meanwhile_wins(dead: Serve, children: Children) -> None:

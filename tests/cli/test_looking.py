@@ -8,6 +8,8 @@ import subprocess
 import time
 from typing import TYPE_CHECKING
 
+import pytest
+
 import mqueue_kemi
 from kemi import host
 from tests.cli.command import CHECKOUT, NOBODY, pairs
@@ -90,6 +92,19 @@ def test_a_view_is_what_the_queue_itself_says(serve: Serve) -> None:
             while queue.fetch():
                 pass
             assert host.find_queue(serve.instance, name).stats._replace(memory=0) == queue.stats()._replace(memory=0)
+
+
+@pytest.mark.parametrize("length", [1, 300_000, 1_000_000])
+def test_a_view_passes_over_what_was_replaced(serve: Serve, length: int) -> None:
+    """The oldest item stands behind a dead record, which may go on over several chunks."""
+    queue = serve("name=a;addmode=2")
+    for key, size in (("first", 1), ("dead", length), ("oldest", 1)):
+        queue.add(key, "v" * size)
+        time.sleep(0.01)
+    queue.add("dead", "again")
+    queue.fetch()
+    assert queue.peek()[0].key == "oldest"
+    assert host.find_queue(serve.instance, "a").stats.oldest == queue.peek()[0].added
 
 
 def test_watching_stands_in_nobodys_way(serve: Serve, command: Command) -> None:
