@@ -12,7 +12,7 @@ from kemi.cli import signals
 from kemi.cli.call import Call, Failure
 from kemi.cli.output import Output, printable
 from kemi.cli.parser import parser
-from kemi.errors import MqueueError, NotAllowed, UnknownQueue
+from kemi.errors import ConfigError, MqueueError, NotAllowed, UnknownQueue
 from kemi.queue.queue import Queue
 
 Attach = Callable[[str, str], Queue]
@@ -39,17 +39,26 @@ def _run(attach: Attach, arguments: Sequence[str] | None) -> int:
         code: int = parsed.run(Call(parsed, Output(), attach))
     except Failure as failure:
         return _say(failure.code, str(failure))
-    except UnknownQueue as error:
-        return _say(codes.MISSING, str(error))
-    except NotAllowed as error:
-        return _say(codes.NOT_ALLOWED, str(error))
     except MqueueError as error:
-        return _say(codes.UNUSABLE, str(error))
+        return _say(_code(error), str(error))
     except BrokenPipeError:
         raise
     except OSError as error:
         return _say(codes.UNUSABLE, f"cannot read or write: {error.strerror or error}")
     return code
+
+
+# The first class that fits.
+_CODES: tuple[tuple[type[MqueueError], int], ...] = (
+    (ConfigError, codes.USAGE),
+    (UnknownQueue, codes.MISSING),
+    (NotAllowed, codes.NOT_ALLOWED),
+    (MqueueError, codes.UNUSABLE),
+)
+
+
+def _code(error: MqueueError) -> int:
+    return next(code for kind, code in _CODES if isinstance(error, kind))
 
 
 def _say(code: int, message: str) -> int:

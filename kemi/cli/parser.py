@@ -8,7 +8,7 @@ import os
 import re
 from collections.abc import Callable
 
-from kemi.cli import drop, fill, move, serve, show, top
+from kemi.cli import database, drop, fill, move, serve, show, top
 from kemi.cli.call import MEANINGS, Call
 from kemi.spec import DEFAULT_INSTANCE
 
@@ -117,6 +117,13 @@ def _define_moving(commands: _Commands[argparse.ArgumentParser]) -> None:
     one = _command(commands, "drop", drop.drop, "take away what a dead server left: an instance, or one queue of it")
     _queue(one, optional=True)
     one.add_argument("--yes", action="store_true", help="do not ask")
+    for name, run, text in (
+        ("save", database.save, "put what a dead server left of a queue into its table"),
+        ("load", database.load, "put the rows of its table into a queue of a dead server"),
+    ):
+        one = _command(commands, name, run, text, _DB_MORE)
+        _queue(one)
+        one.add_argument("--db-url", metavar="URL", help=f"the database; ${database.URL_VARIABLE} by default")
 
 
 def _define_consume(one: argparse.ArgumentParser) -> None:
@@ -154,6 +161,8 @@ _JSON_MORE = """A line is {"key": "...", "value": "...", "added": seconds since 
 Base64 under "key_base64" or "value_base64" in place of "key" or "value". What is filled in is added now; its "added"
 is not heeded. drain ends when the queue is empty. On a terminal both show a progress bar."""
 _TOP_MORE = "q ends it. IN/s are items added, OUT/s items taken; HIGH is the most items at a time. It takes no lock."
+_DB_MORE = """URL is as in modparam("mqueue", "db_url", ...). It is done as a whole or not at all; the next start of the
+server takes over what is in the queue."""
 _SERVE_MORE = "The metrics are those of stats --prometheus. It needs the Python package prometheus_client."
 
 
