@@ -6,7 +6,7 @@ Exactly once is two things. An item leaves the queue only after its row is commi
 moment (`kill -9`) leaves the item for the next one: at least once. And the row has a key, the Call-ID, and is written
 with INSERT OR IGNORE: what was committed already when the item comes again changes nothing. Together: once.
 
-Any number of workers may run side by side. See cdr-worker.service for how systemd runs it.
+`Queue.reserve` is what keeps the item; any number of workers may run side by side. See cdr-worker.service for how systemd runs it.
 """
 
 from __future__ import annotations
@@ -21,10 +21,10 @@ import sys
 import time
 from typing import TYPE_CHECKING, Any
 
-from mqueue_kemi import LockTimeout, MqueueError, SegmentError, UnknownQueue, attach
+from mqueue_kemi import LockTimeout, MqueueError, Queue, SegmentError, UnknownQueue, attach
 
 if TYPE_CHECKING:
-    from mqueue_kemi import Item, Queue
+    from mqueue_kemi import Item
 
 SLICE = 0.5  # seconds of one wait; how long a stop may take
 RETRY_EVERY = 1.0  # seconds, while there is no server, or no database

@@ -45,6 +45,9 @@ _OF_QUEUES = {
     "high_water": ("high_water_items", GAUGE, "Most items at a time."),
     "size_limit": ("size_limit_items", GAUGE, "The queue's size, 0 for no limit."),
     "byte_limit": ("byte_limit_bytes", GAUGE, "The queue's maxbytes, 0 for no limit."),
+    "reserved": ("reserved_items", GAUGE, "Items that a consumer has taken and not done."),
+    "dead_lettered": ("dead_lettered", COUNTER, "Items moved to dead_letter after max_deliveries."),
+    "exhausted": ("exhausted", COUNTER, "Times that an item came back after its last delivery, with no dead_letter."),
     "oldest": ("oldest_age_seconds", GAUGE, "Age of the oldest item, 0 when there is none."),
 }
 

@@ -1,7 +1,7 @@
 """Taking items so that an exception loses none.
 
-An item that was taken and then not delivered goes back to the queue: by `Queue.reserve` to its head, else as
-a new item at its end.
+An item that was taken and then not delivered goes back to the queue: by `Queue.reserve` to its head, where the queue
+has that, else as a new item at its end.
 """
 
 from __future__ import annotations
@@ -29,9 +29,7 @@ def taking(queue: Queue, reserve: bool) -> Taking:
 
     reserve: the item stays in shared memory until the block ends, so that not even the death of this process loses it.
     """
-    if reserve:
-        return queue.reserve
-    return lambda timeout: _fetched(queue, timeout)
+    return queue.reserve if reserve else lambda timeout: _fetched(queue, timeout)
 
 
 @contextmanager
@@ -74,12 +72,10 @@ def put_back(queue: Queue, items: Sequence[Item]) -> None:
 
 
 def add_all(queue: Queue, pairs: Sequence[tuple[str | bytes, str | bytes]]) -> tuple[int, str | None]:
-    """Add pairs until one is refused. Returns how many were added, and why the next one was not."""
-    for number, (key, value) in enumerate(pairs):
-        try:
-            why = REASONS.get(queue.add(key, value))
-        except MqueueError as error:
-            why = str(error)
-        if why is not None:
-            return number, why
-    return len(pairs), None
+    """Add pairs. Returns how many were added before the first that was not, and why that one was not."""
+    try:
+        outcomes = queue.add_many(pairs)
+    except MqueueError as error:
+        return 0, str(error)
+    refused = next((number for number, outcome in enumerate(outcomes) if outcome in REASONS), None)
+    return (len(pairs), None) if refused is None else (refused, REASONS[outcomes[refused]])

@@ -16,6 +16,7 @@ from typing import NamedTuple
 from kemi.errors import SegmentError, SegmentMissing
 from kemi.owner import Owner
 from kemi.queue import header, layout
+from kemi.queue.aside import Slot
 from kemi.queue.layout import CHUNK_HEAD, CHUNK_MASK, CHUNK_ROOM, DEAD, RECORD, STEP_MASK
 from kemi.queue.outcome import Stats
 from kemi.queue.segment import not_allowed, path_of, segment_name
@@ -23,6 +24,8 @@ from kemi.queue.segment import not_allowed, path_of, segment_name
 _LOOKS = 3
 _FARTHEST = 1 << 46  # offset that a segment can have
 _DEAD_RECORDS = 1000  # that are passed on the way to the oldest item that is alive
+
+_MOVES = (layout.W_HEAD, layout.W_TURN, layout.W_ASIDE, layout.W_RETURNED)  # what changes when an item is taken
 
 _check_queue = header.checker(layout.MAGIC, "queue")
 _check_instance = header.checker(layout.INSTANCE_MAGIC, "instance")
@@ -52,16 +55,19 @@ def look_at_queue(instance: str, queue: str) -> QueueView:
         _checked(_check_queue, fd, name)
         words = _words(fd)
         oldest = None
+        aside: list[Slot] = []
         for _ in range(_LOOKS):
-            oldest = _oldest(fd, words)
+            aside = _aside(fd, words)
+            oldest = _oldest(fd, words, aside)
             # As long as nobody took it, it was the oldest while it was read.
             now = _words(fd)
-            undisturbed = now[layout.W_HEAD] == words[layout.W_HEAD]
+            undisturbed = [now[word] for word in _MOVES] == [words[word] for word in _MOVES]
             words = now
             if undisturbed:
                 break
         memory = os.fstat(fd).st_blocks * 512
-    return QueueView(_owner(words), words[layout.W_CREATED], _stats(words, memory, oldest))
+        stats = _stats(words, memory, oldest, _aside_bytes(fd, aside))
+    return QueueView(_owner(words), words[layout.W_CREATED], stats)
 
 
 def look_at_instance(instance: str) -> InstanceView:
@@ -119,8 +125,28 @@ def _owner(words: memoryview) -> Owner:
     return Owner(*words[layout.W_OWNER : layout.W_OWNER + 3])
 
 
-def _oldest(fd: int, words: memoryview) -> float | None:
-    """When the oldest item was added; None if there is none, or it cannot be told."""
+def _aside(fd: int, words: memoryview) -> list[Slot]:
+    """What is reserved or was given back, in order."""
+    if not words[layout.W_ASIDE]:
+        return []
+    columns = memoryview(os.pread(fd, 2 * layout.SLOTS * 8, words[layout.W_ASIDE_AT])).cast("Q")
+    pairs = zip(columns[: layout.SLOTS], columns[layout.SLOTS :])
+    slots = [Slot(number, state, turn) for number, (state, turn) in enumerate(pairs) if state]
+    # HEAD has not gone past it yet: it is still in the ring.
+    return sorted((slot for slot in slots if slot.at != words[layout.W_HEAD]), key=lambda slot: slot.turn)
+
+
+def _aside_bytes(fd: int, aside: list[Slot]) -> int:
+    steps = (int.from_bytes(os.pread(fd, 4, slot.at), sys.byteorder) for slot in aside)
+    return sum(step & STEP_MASK for step in steps)
+
+
+def _oldest(fd: int, words: memoryview, aside: list[Slot]) -> float | None:
+    """When the oldest item that can be taken was added; None if there is none, or it cannot be told."""
+    for slot in aside:
+        head = os.pread(fd, RECORD.size, slot.at)
+        if slot.returned and len(head) == RECORD.size:
+            return float(RECORD.unpack(head)[4])
     at, tail = words[layout.W_HEAD], words[layout.W_TAIL]
     for _ in range(_DEAD_RECORDS):
         if at == tail or at >= _FARTHEST:
@@ -151,16 +177,18 @@ def _after(fd: int, at: int, length: int) -> int:
     return int(at + length)
 
 
-def _stats(words: memoryview, memory: int, oldest: float | None) -> Stats:
+def _stats(words: memoryview, memory: int, oldest: float | None, aside_bytes: int) -> Stats:
     added, removed = words[layout.W_ADDED], words[layout.W_REMOVED]
     dropped, replaced = words[layout.W_DROPPED], words[layout.W_REPLACED]
+    reserved = max(0, words[layout.W_ASIDE] - words[layout.W_RETURNED])
+    dead_lettered = words[layout.W_DEAD_LETTERS]
     size = min(max(0, added - removed), sys.maxsize)
     return Stats(
         size=size,
-        bytes=_used_bytes(words),
+        bytes=_used_bytes(words) + aside_bytes,
         memory=memory,
         added=added,
-        fetched=max(0, removed - dropped - replaced),
+        fetched=max(0, removed - dropped - replaced - reserved - dead_lettered),
         dropped=dropped,
         replaced=replaced,
         refused=words[layout.W_REFUSED],
@@ -169,6 +197,10 @@ def _stats(words: memoryview, memory: int, oldest: float | None) -> Stats:
         size_limit=words[layout.W_SIZE_LIMIT],
         byte_limit=words[layout.W_BYTE_LIMIT],
         addmode=words[layout.W_ADDMODE],
+        reserved=reserved,
+        dead_lettered=dead_lettered,
+        exhausted=words[layout.W_EXHAUSTED],
+        max_deliveries=words[layout.W_MAX_DELIVERIES],
         oldest=oldest if size else None,
     )
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import subprocess
@@ -92,6 +93,25 @@ def test_a_view_is_what_the_queue_itself_says(serve: Serve) -> None:
             while queue.fetch():
                 pass
             assert host.find_queue(serve.instance, name).stats._replace(memory=0) == queue.stats()._replace(memory=0)
+
+
+def test_a_view_of_what_is_reserved(serve: Serve) -> None:
+    """Reserved items count by themselves; one that was given back is the oldest again."""
+    queue = serve("name=a")
+    for number in range(4):
+        queue.add(str(number), "v" * number)
+
+    def same() -> None:
+        view = host.find_queue(serve.instance, "a").stats
+        assert view._replace(memory=0) == queue.stats()._replace(memory=0)
+
+    with contextlib.suppress(ZeroDivisionError), queue.reserve() as first, queue.reserve():
+        same()
+        assert host.find_queue(serve.instance, "a").stats.reserved == 2
+        raise ZeroDivisionError
+    same()
+    assert first is not None
+    assert host.find_queue(serve.instance, "a").stats.oldest == first.added
 
 
 @pytest.mark.parametrize("length", [1, 300_000, 1_000_000])

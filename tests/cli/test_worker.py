@@ -172,16 +172,6 @@ def test_a_server_that_comes_later_and_again(serve: Serve, worker: Worker) -> No
     assert process.wait(10) == 0
 
 
-def test_two_at_a_time(serve: Serve, worker: Worker) -> None:
-    """Two workers share the queue, and each call is written once."""
-    queue = serve("name=cdr")
-    worker.start()
-    worker.start()
-    add_calls(queue, range(200))
-    wait_for(lambda: not queue.held(), "all is written")
-    assert sorted(worker.calls()) == sorted(f"call-{number}" for number in range(200))
-
-
 def test_the_unit_is_one_that_systemd_takes() -> None:
     program = shutil.which("systemd-analyze")
     if program is None:
