@@ -76,7 +76,7 @@ def look_at_instance(instance: str) -> InstanceView:
     with _opened(name) as fd:
         _checked(_check_instance, fd, name)
         words = _words(fd)
-        table = memoryview(os.pread(fd, layout.TABLE_ENTRIES * 8, layout.TABLE_AT)).cast("Q")
+        table = _numbers(fd, layout.TABLE_ENTRIES, layout.TABLE_AT)
         return InstanceView(_owner(words), words[layout.W_MAX_MEMORY], sum(table), os.fstat(fd).st_uid)
 
 
@@ -118,7 +118,15 @@ def _checked(check: header.Check, fd: int, name: str) -> None:
 
 
 def _words(fd: int) -> memoryview:
-    return memoryview(os.pread(fd, layout.HEADER_WORDS * 8, 0)).cast("Q")
+    return _numbers(fd, layout.HEADER_WORDS, 0)
+
+
+def _numbers(fd: int, count: int, at: int) -> memoryview:
+    """64-bit numbers of the file. Raises SegmentError where it has been made shorter since it was checked."""
+    data = os.pread(fd, count * 8, at)
+    if len(data) < count * 8:
+        raise SegmentError(f"{os.readlink(f'/proc/self/fd/{fd}')} was truncated while it was read")
+    return memoryview(data).cast("Q")
 
 
 def _owner(words: memoryview) -> Owner:

@@ -82,7 +82,8 @@ def test_what_is_no_segment(command: Command) -> None:
     try:
         for path in paths:
             assert path.name in command("get_size", path.name.rpartition(".")[2]).failed(6)
-        assert command("instances").code == 0
+        done = command("instances")
+        assert done.code == 0, done.err
     finally:
         paths[0].rmdir()
 

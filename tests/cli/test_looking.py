@@ -13,9 +13,13 @@ import pytest
 
 import mqueue_kemi
 from kemi import host
+from kemi.queue import view
 from tests.cli.command import CHECKOUT, NOBODY, pairs
+from tests.conftest import SHM
 
 if TYPE_CHECKING:
+    from pytest_mock import MockerFixture
+
     from tests.cli.command import Command
     from tests.processes.children import Children
     from tests.processes.serve import Serve
@@ -86,10 +90,10 @@ def test_a_view_is_what_the_queue_itself_says(serve: Serve) -> None:
                 queue.add(f"key{number % 300}", "v" * 1500)
             for _ in range(5):
                 queue.fetch()
-            view = host.find_queue(serve.instance, name)
-            assert view.stats._replace(memory=0) == queue.stats()._replace(memory=0)
-            assert view.stats.oldest is not None
-            assert view.stats.memory >= view.stats.bytes
+            seen = host.find_queue(serve.instance, name).stats
+            assert seen._replace(memory=0) == queue.stats()._replace(memory=0)
+            assert seen.oldest is not None
+            assert seen.memory >= seen.bytes
             while queue.fetch():
                 pass
             assert host.find_queue(serve.instance, name).stats._replace(memory=0) == queue.stats()._replace(memory=0)
@@ -125,6 +129,24 @@ def test_a_view_passes_over_what_was_replaced(serve: Serve, length: int) -> None
     queue.fetch()
     assert queue.peek()[0].key == "oldest"
     assert host.find_queue(serve.instance, "a").stats.oldest == queue.peek()[0].added
+
+
+def test_a_file_that_shrinks_while_it_is_read(serve: Serve, mocker: MockerFixture) -> None:
+    """What was whole when it was checked: one queue that cannot be read, and the others can."""
+    serve("name=a", "name=b")
+    check = view._check_queue
+
+    def check_and_truncate(fd: int, name: str) -> int:
+        size = check(fd, name)
+        if name.endswith(".a"):
+            os.truncate(SHM / name, 100)
+        return size
+
+    mocker.patch.object(view, "_check_queue", check_and_truncate)
+    found = host.find(serve.instance).queues
+    assert "was truncated while it was read" in str(found["a"])
+    assert isinstance(found["b"], view.QueueView)
+    (SHM / f"mqk.{serve.instance}.a").unlink()
 
 
 def test_watching_stands_in_nobodys_way(serve: Serve, command: Command) -> None:
