@@ -6,7 +6,8 @@ Exactly once is two things. An item leaves the queue only after its row is commi
 moment (`kill -9`) leaves the item for the next one: at least once. And the row has a key, the Call-ID, and is written
 with INSERT OR IGNORE: what was committed already when the item comes again changes nothing. Together: once.
 
-`Queue.reserve` is what keeps the item; any number of workers may run side by side. See cdr-worker.service for how systemd runs it.
+`Queue.reserve` is what keeps the item; any number of workers may run side by side. See
+cdr-worker.service for how systemd runs it.
 """
 
 from __future__ import annotations

@@ -137,7 +137,7 @@ def _aside(fd: int, words: memoryview) -> list[Slot]:
     """What is reserved or was given back, in order."""
     if not words[layout.W_ASIDE]:
         return []
-    columns = memoryview(os.pread(fd, 2 * layout.SLOTS * 8, words[layout.W_ASIDE_AT])).cast("Q")
+    columns = _numbers(fd, 2 * layout.SLOTS, words[layout.W_ASIDE_AT])
     pairs = zip(columns[: layout.SLOTS], columns[layout.SLOTS :])
     slots = [Slot(number, state, turn) for number, (state, turn) in enumerate(pairs) if state]
     # HEAD has not gone past it yet: it is still in the ring.

@@ -138,17 +138,6 @@ def _help_of(name: str) -> str:
     return str(dict(commands.choices)[name].format_help())
 
 
-def test_reserve_where_it_is_not(serve: Serve, command: Command) -> None:
-    """A queue that cannot reserve says so, and gives nothing away."""
-    queue = serve("name=a")
-    if hasattr(queue, "reserve"):
-        pytest.skip("it can")
-    queue.add("k", "v")
-    for name in ("fetch", "consume", "drain"):
-        assert "cannot reserve; leave --reserve out" in command(name, "a", "--reserve").failed(6)
-    assert len(queue) == 1
-
-
 def test_it_never_runs_inside_a_server() -> None:
     """app_python3 imports the module under its own name: nothing but `__main__` starts the command line."""
     source = Path(__file__).parents[2] / "mqueue_kemi.py"

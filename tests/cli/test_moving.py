@@ -153,6 +153,25 @@ def test_a_command_that_fails(serve: Serve, command: Command, text: str, how: st
     assert items(queue) == [("k", "v\udcff")]
 
 
+def test_with_reserve_it_is_at_the_head_again(serve: Serve, command: Command) -> None:
+    """After a command that failed, and after `kill -9` while it ran; its delivery is counted."""
+    queue = serve("name=a")
+    queue.add("1", "v")
+    queue.add("2", "v")
+    assert command("consume", "a", "--reserve", "--exec", "exit 1").code == 8
+    process = command.start("consume", "a", "--reserve", "--exec", "echo started; sleep 1")
+    assert process.stdout is not None
+    assert process.stdout.readline() == b"started\n"
+    assert queue.stats().reserved == 1
+    process.kill()
+    process.wait(10)
+    with queue.reserve(3) as item:
+        assert item is not None
+        assert (item.key, item.deliveries) == ("1", 3)
+    assert command("drain", "a", "--reserve").lines()[0]["key"] == "2"
+    assert queue.stats().reserved == len(queue) == 0
+
+
 def test_a_key_too_long_for_a_command(serve: Serve, command: Command) -> None:
     queue = serve("name=a")
     queue.add("k" * 200_000, "v")

@@ -148,14 +148,24 @@ def test_sigterm_lets_a_command_end(serve: Serve, command: Command) -> None:
     assert items(queue) == [("2", "v")]
 
 
-def test_the_server_ends(serve: Serve, command: Command) -> None:
-    serve("name=a")
+def test_the_server_is_started_again(serve: Serve, command: Command) -> None:
+    """The consumer waits for it, and Ctrl-C ends it also while there is none."""
+    queue = serve("name=a")
+    process = command.start("consume", "a", "--follow", "-n", "2")
+    queue.add("1", "v")
+    assert process.stdout is not None
+    assert process.stdout.readline() == b"1\tv\n"
+    serve.stop()
+    time.sleep(0.5)
+    serve("name=a").add("2", "v")
+    assert process.stdout.readline() == b"2\tv\n"
+    assert process.wait(10) == 0
     process = command.start("consume", "a", "--follow")
     wait_for(lambda: asleep(process), "it waits")
     serve.stop()
-    done = command.end(process)
-    assert done.code == 6
-    assert "closed by its server" in done.err
+    time.sleep(0.5)
+    process.send_signal(signal.SIGINT)
+    assert process.wait(10) == 130
 
 
 def test_a_signal_between_two_items_is_only_noted() -> None:
