@@ -62,6 +62,7 @@ QUEUE = [
     (layout.W_HEAD * 8, number(1 << 40), "its head is at"),
     (layout.W_TAIL * 8, number(4096), "its tail is at 4096"),
     (layout.W_TAIL * 8, number((1 << 64) - 8), "its tail is at"),
+    (layout.W_ASIDE_AT * 8, number(0), "what is set aside is looked for at 0"),
     (layout.W_SLOT * 8, number(4096), "it has line 4096 of 4096"),
 ]
 
