@@ -48,7 +48,7 @@ class DamagedRing(Exception):
 
 
 class StoreError(MqueueError, RuntimeError):
-    """A database did not do what was asked; its transaction is undone. The text names database, table, reason and cure."""
+    """A database did not do what was asked; the transaction is undone. The text has database, table, reason, cure."""
 
 
 class CommitUnknown(StoreError):
