@@ -58,7 +58,7 @@ def exercise(url: str, table: str) -> str:
     else:
         check(good=False, what="redis")
     store.close()
-    return store._engine.driver
+    return str(store._engine.driver)
 
 
 def main() -> None:
