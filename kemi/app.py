@@ -39,7 +39,7 @@ def mod_init(handler: Any, module_folder: str, functions: Functions) -> Any:
     if _running is None:
         uid, gid = core.run_as()
         _running = lifecycle.start(settings, uid, gid, log.notice)
-        standin.take_place(functions, _stop, settings.core)
+        standin.take_place(functions, _stop, settings.core, _running.meet_new)
     else:
         lifecycle.reload(_running, settings, log.notice)
     return handler

@@ -20,7 +20,7 @@ from collections.abc import Callable
 from multiprocessing import resource_tracker
 from multiprocessing.shared_memory import SharedMemory
 from typing import Any, NamedTuple
-from urllib.parse import quote
+from urllib.parse import quote, unquote
 
 from kemi.errors import ConfigError, NoMemory, SegmentError, SegmentMissing
 
@@ -60,6 +60,11 @@ def segment_name(instance: str, queue: str | None = None) -> str:
 def _encode(part: str) -> str:
     # Dots divide the parts of a name, and a tilde marks a segment that is being made.
     return quote(part, safe="", errors="surrogatepass").replace(".", "%2E").replace("~", "%7E")
+
+
+def queue_name(path: str) -> str:
+    """The queue whose segment this file is."""
+    return unquote(path.rpartition(".")[2], errors="surrogatepass")
 
 
 def draft_name(name: str) -> str:

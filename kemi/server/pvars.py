@@ -7,6 +7,7 @@ after it has returned, so they are kept until the same variable gives others.
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 from typing import Any, Callable, NamedTuple
 
@@ -17,7 +18,6 @@ from kemi.server.structs import (
     NAME_IN_PARAM,
     NAME_IN_SPEC,
     PVT_OTHER,
-    VALUE_BYTES,
     Int,
     Pointer,
     PvExport,
@@ -28,10 +28,10 @@ from kemi.server.structs import (
     StrAt,
     str_of,
 )
+from kemi.server.values import Values
 from kemi.slots import fetched
 
 _OK, _FAILED = 0, -1
-_NULL = 1  # PV_VAL_NULL
 _PROBE = "mqueue_kemi self test"
 
 # What C holds pointers to. Never to be collected.
@@ -62,33 +62,8 @@ class _Api:
         self.register = core.function(library, "register_pvars_mod", Int, ctypes.c_char_p, ctypes.POINTER(PvExport))
         self.give_text = core.function(library, "pv_get_strval", Int, *get, text)
         self.give_number = core.function(library, "pv_get_sintval", Int, *get, ctypes.c_long)
-        self.give_null = core.function(library, "pv_get_null", Int, *get)
-        self.find = core.function(library, "pv_cache_get", Pointer, text)
-        self.length = core.function(library, "pv_locate_name", Int, text)
-        self.evaluate = core.function(library, "pv_get_spec_value", Int, *get)
-        self.message = core.function(library, "faked_msg_next", Pointer)
-        self.flags_at = self._place_of_flags()
-
-    def _place_of_flags(self) -> int:
-        """Where pv_value_t has its flags: the one place where the core itself stores PV_VAL_NULL."""
-        value = ctypes.create_string_buffer(VALUE_BYTES)
-        self.give_null(None, None, value)
-        # The str in front is the core's empty one: a pointer, and the length 0.
-        places = [at for at in range(16, VALUE_BYTES, 4) if value[at] != b"\0"]
-        if len(places) != 1 or value[places[0]] != bytes([_NULL]):
-            raise core.Unavailable("the flags of pv_value_t were not found")
-        return places[0]
-
-    def text_of(self, message: Any, variable: str) -> str:
-        """The value of a variable of Kamailio's, "" for null. Raises ValueError."""
-        name = str_of(variable.encode("utf-8", "surrogateescape"))
-        spec = self.find(name) if self.length(name) == name.len else None
-        value = ctypes.create_string_buffer(VALUE_BYTES)
-        if not spec or self.evaluate(message or self.message(), spec, value) != _OK:
-            raise ValueError(f"{variable} is no variable that can be read")
-        if value[self.flags_at][0] & _NULL:
-            return ""
-        return StrAt.from_buffer(value).bytes().decode("utf-8", "surrogateescape")
+        self.values = Values(library)
+        self.give_null = self.values.give_null
 
 
 def register() -> None:
@@ -100,8 +75,9 @@ def register() -> None:
     exports = (PvExport * (len(entries) + 1))(*entries)
     _kept.extend((api, exports, entries))
     api.register(b"mqueue_kemi", exports)
-    for kind in _GIVERS:
-        _probe(kind, api)
+    others = [f"${kind}" for kind in _GIVERS if not _is_ours(kind, api)]
+    if others:
+        raise core.Taken(others)
 
 
 def _entry(kind: str, give: Callable[..., int], api: _Api) -> PvExport:
@@ -114,7 +90,7 @@ def _entry(kind: str, give: Callable[..., int], api: _Api) -> PvExport:
 
     def get(message: int | None, param: int, value: int) -> int:
         try:
-            variable = _variables[Size.from_address(param + NAME_IN_PARAM).value - 1]
+            variable = _variable(Size.from_address(param + NAME_IN_PARAM).value)
             if variable.name == _PROBE:
                 _probed.append(variable)
             elif (name := _queue_name(variable, api, message)) is not None:
@@ -139,12 +115,18 @@ def _parse(kind: str, spec: int, name: StrAt) -> int:
     return _OK
 
 
+def _variable(number: int) -> _Variable:
+    if not 0 < number <= len(_variables):
+        raise LookupError(f"the core gives number {number}, which is none of a variable")
+    return _variables[number - 1]
+
+
 def _queue_name(variable: _Variable, api: _Api, message: int | None) -> str | None:
     """The queue that is meant, if there is one of that name; None with one line in the log."""
     name = variable.name
     if name[0] == "$":
         try:
-            name = api.text_of(message, name)
+            name = api.values.text(message, name)
         except ValueError as error:
             log.error(f"${variable.kind}({variable.name}): {error}")
             return None
@@ -182,12 +164,9 @@ _GIVERS: dict[str, Callable[..., int]] = {
 }
 
 
-def _probe(kind: str, api: _Api) -> None:
-    """Read a variable through the core, and see that what `parse` stored reached `get`. Raises Unavailable."""
-    name = str_of(f"${kind}({_PROBE})".encode())
-    spec = api.find(name)
-    value = ctypes.create_string_buffer(VALUE_BYTES)
+def _is_ours(kind: str, api: _Api) -> bool:
+    """Read a variable through the core, and see that what `parse` stored reached `get`."""
     del _probed[:]
-    read = bool(spec) and api.evaluate(api.message(), spec, value) == _OK
-    if not read or _probed != [_Variable(kind, _PROBE)]:
-        raise core.Unavailable(f"the core did not take ${kind} (or has another of that name)")
+    with contextlib.suppress(ValueError):
+        api.values.text(None, f"${kind}({_PROBE})")
+    return _probed == [_Variable(kind, _PROBE)]
