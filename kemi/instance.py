@@ -165,6 +165,7 @@ class Instance:
 
     def close(self) -> None:
         """End the instance: take all its names away, also when one of them resists."""
+        self.meet_new()  # the process that ends the server has not reloaded
         with contextlib.ExitStack() as each:
             each.callback(self.registry.segment.unlink)
             for queue in queues.values():

@@ -33,6 +33,7 @@ Value = Union[str, bytes, int]
 _DATAGRAM_PROCESS = "JSONRPCS DATAGRAM"
 _DATAGRAM_LIMIT = 65_000
 _HTTP_LIMIT, _LOCAL_HTTP_LIMIT = 64_000, 1_200_000
+_CTL_LIMIT = 64_000  # what a socket does not take at once, ctl leaves out; 8192 a struct, of which it says so itself
 _UNKNOWN_LIMIT = 32_000  # another module than ctl and jsonrpcs
 
 # What is around the texts: {"jsonrpc": "2.0", "result": ..., "id": ...}, and all of it laid out for people too.
@@ -83,7 +84,7 @@ class RpcApi:
     def _transport(self, module: str, context: int) -> tuple[int | None, bool]:
         """The most bytes that can be answered, None for any number; and whether they need private memory."""
         if module != "jsonrpcs":
-            return _UNKNOWN_LIMIT, True
+            return (_CTL_LIMIT, False) if module == "ctl" else (_UNKNOWN_LIMIT, True)
         message = Pointer.from_address(context).value  # jsonrpc_ctx_t begins with it; there is one for HTTP only
         if message:
             return (_LOCAL_HTTP_LIMIT if self._is_local(message) else _HTTP_LIMIT), True
@@ -140,8 +141,7 @@ class Call:
     def structs(self, rows: Sequence[dict[str, Value]]) -> None:
         """Answer with a list of structs. Raises Fault when they cannot get through."""
         encoded = [{name: _bytes(value) for name, value in row.items()} for row in rows]
-        if self._module != "ctl":  # ctl itself says what is too large for it, and takes all bytes
-            self._check(encoded)
+        self._check(encoded)
         for row in encoded:
             self._add(row)
 
@@ -162,12 +162,12 @@ class Call:
         return int(self._rpc.struct_add(handle, b"J", name, ctypes.c_ulonglong(value)))
 
     def _check(self, rows: list[dict[str, bytes | int]]) -> None:
-        around = _MEMBER if self._module == "jsonrpcs" else _MEMBER_OF_UNKNOWN
+        around = _MEMBER if self._module in ("ctl", "jsonrpcs") else _MEMBER_OF_UNKNOWN
         size = _ENVELOPE
         for row in rows:
             size += _STRUCT
             for name, value in row.items():
-                if isinstance(value, bytes) and (b"\0" in value or not _is_utf8(value)):
+                if self._module != "ctl" and not _is_text(value):
                     raise Fault(500, f"No text, and cannot be given in JSON: {name}; use kamcmd")
                 size += around + len(name) + _printed(value)
         refusal = self._api.refusal(self._module, self._context, size)
@@ -179,12 +179,13 @@ def _bytes(value: Value) -> bytes | int:
     return value.encode("utf-8", "surrogateescape") if isinstance(value, str) else value
 
 
-def _is_utf8(value: bytes) -> bool:
+def _is_text(value: bytes | int) -> bool:
+    if isinstance(value, int):
+        return True
     try:
-        value.decode()
+        return "\0" not in value.decode()
     except UnicodeDecodeError:
         return False
-    return True
 
 
 def _printed(value: bytes | int) -> int:
