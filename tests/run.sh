@@ -8,7 +8,7 @@
 set -eu
 cd "$(dirname "$0")/.."
 
-packages='kamailio kamailio-python3-modules sip-tester python3-venv'
+packages='kamailio kamailio-python3-modules kamcli sip-tester python3-venv'
 python=/usr/bin/python3 # the one that Debian's Kamailio embeds, whatever else is on PATH
 venv=.venv-tests
 unit=/etc/systemd/system/kamailio.service
