@@ -75,9 +75,11 @@ def register() -> None:
     exports = (PvExport * (len(entries) + 1))(*entries)
     _kept.extend((api, exports, entries))
     api.register(b"mqueue_kemi", exports)
-    others = [f"${kind}" for kind in _GIVERS if not _is_ours(kind, api)]
+    others = [kind for kind in _GIVERS if not _comes_back(kind, api)]
+    if any(_Variable(kind, _PROBE) in _numbers for kind in others):  # our function has parsed it
+        raise core.Unavailable("what is stored in a pv_spec_t does not come back in its pv_param_t")
     if others:
-        raise core.Taken(others)
+        raise core.Taken([f"${kind}" for kind in others])
 
 
 def _entry(kind: str, give: Callable[..., int], api: _Api) -> PvExport:
@@ -91,7 +93,9 @@ def _entry(kind: str, give: Callable[..., int], api: _Api) -> PvExport:
     def get(message: int | None, param: int, value: int) -> int:
         try:
             variable = _variable(Size.from_address(param + NAME_IN_PARAM).value)
-            if variable.name == _PROBE:
+            if variable is None:
+                pass
+            elif variable.name == _PROBE:
                 _probed.append(variable)
             elif (name := _queue_name(variable, api, message)) is not None:
                 return give(api, (message, param, value), name)
@@ -115,10 +119,9 @@ def _parse(kind: str, spec: int, name: StrAt) -> int:
     return _OK
 
 
-def _variable(number: int) -> _Variable:
-    if not 0 < number <= len(_variables):
-        raise LookupError(f"the core gives number {number}, which is none of a variable")
-    return _variables[number - 1]
+def _variable(number: int) -> _Variable | None:
+    """What `parse` stored that number for; None if it is none of ours: `register` has told that then."""
+    return _variables[number - 1] if 0 < number <= len(_variables) else None
 
 
 def _queue_name(variable: _Variable, api: _Api, message: int | None) -> str | None:
@@ -164,7 +167,7 @@ _GIVERS: dict[str, Callable[..., int]] = {
 }
 
 
-def _is_ours(kind: str, api: _Api) -> bool:
+def _comes_back(kind: str, api: _Api) -> bool:
     """Read a variable through the core, and see that what `parse` stored reached `get`."""
     del _probed[:]
     with contextlib.suppress(ValueError):

@@ -50,3 +50,5 @@ def _offer(what: str, register: Callable[[], None]) -> None:
         log.notice(f"{', '.join(taken.names)} not available: {taken}; {_INSTEAD[what]}")
     except core.Unavailable as missing:
         log.notice(f"{what} not available: {missing}; {_INSTEAD[what]}")
+    except Exception as error:  # noqa: BLE001 - the server starts without it
+        log.error(f"{what} not available: {type(error).__name__}: {error}; {_INSTEAD[what]}")
