@@ -49,18 +49,14 @@ _variables: list[_Variable] = []
 _numbers: dict[_Variable, int] = {}  # from 1: 0 is what a struct of zeros holds
 _probed: list[_Variable] = []
 
-# What each variable gave last: the record, and the bytes out of it.
-_given: dict[tuple[str, str], tuple[bytes, bytes]] = {}
-
 
 class _Api:
     """The core's functions for pseudo-variables."""
 
     def __init__(self, library: Any) -> None:
         get = (Pointer, Pointer, Pointer)
-        text = ctypes.POINTER(Str)
         self.register = core.function(library, "register_pvars_mod", Int, ctypes.c_char_p, ctypes.POINTER(PvExport))
-        self.give_text = core.function(library, "pv_get_strval", Int, *get, text)
+        self.give_text = core.function(library, "pv_get_strval", Int, *get, Pointer)
         self.give_number = core.function(library, "pv_get_sintval", Int, *get, ctypes.c_long)
         self.values = Values(library)
         self.give_null = self.values.give_null
@@ -140,29 +136,32 @@ def _queue_name(variable: _Variable, api: _Api, message: int | None) -> str | No
     return name
 
 
-def _give_part(kind: str, part: Callable[[Item], bytes]) -> Callable[..., int]:
+def _give_part(part: Callable[[Item], bytes]) -> Callable[..., int]:
     """A function that gives a part of the item fetched last: bytes, or null."""
+    # Queue → what was given last: the record, the part as C has it, and where.
+    given: dict[str, tuple[bytes, Str, int]] = {}
 
     def give(api: _Api, place: tuple[Any, Any, Any], name: str) -> int:
         record = fetched.get(name)
         if record is None:
-            _given.pop((kind, name), None)
+            given.pop(name, None)
             return int(api.give_null(*place))
-        given = _given.get((kind, name))
-        if given is None or given[0] is not record:
-            given = _given[kind, name] = (record, part(Item(record)))
-        return int(api.give_text(*place, str_of(given[1])))
+        last = given.get(name)
+        if last is None or last[0] is not record:
+            text = str_of(part(Item(record)))
+            last = given[name] = (record, text, ctypes.addressof(text))
+        return api.give_text(*place, last[2])  # type: ignore[no-any-return]
 
     return give
 
 
 def _give_size(api: _Api, place: tuple[Any, Any, Any], name: str) -> int:
-    return int(api.give_number(*place, len(queues[name])))
+    return api.give_number(*place, len(queues[name]))  # type: ignore[no-any-return]
 
 
 _GIVERS: dict[str, Callable[..., int]] = {
-    "mqk": _give_part("mqk", lambda item: item.key_bytes),
-    "mqv": _give_part("mqv", lambda item: item.value_bytes),
+    "mqk": _give_part(lambda item: item.key_bytes),
+    "mqv": _give_part(lambda item: item.value_bytes),
     "mq_size": _give_size,
 }
 
