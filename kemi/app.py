@@ -38,7 +38,7 @@ def mod_init(handler: Any, module_folder: str, functions: Functions) -> Any:
         handler = native.Handler(functions)
     if _running is None:
         _running = lifecycle.start(settings, _surroundings())
-        standin.take_place(functions, _stop, settings.core)
+        standin.take_place(functions, _stop, settings.core, _running.meet_new)
     else:
         lifecycle.reload(_running, settings, _surroundings())
     return handler

@@ -16,7 +16,7 @@ from kemi.owner import Owner, this_process
 from kemi.queue import keeping, layout
 from kemi.queue.queue import Queue
 from kemi.queue.registry import Registry
-from kemi.queue.segment import SHM_DIR, Access, Segment, path_of, segment_name
+from kemi.queue.segment import SHM_DIR, Access, Segment, path_of, queue_name, segment_name
 from kemi.spec import QueueSpec, Settings, default_max_memory
 
 # Name → queue of the instance that this process serves. One object for the life of the process.
@@ -101,9 +101,22 @@ class Instance:
         keeping.set_policy(queue.segment.words, spec.dbmode, spec.recover)
 
     def _attach(self, spec: QueueSpec) -> Queue:
-        queue = Queue.attach(self.name, spec.name, self.registry, self.settings.lock_timeout)
+        return self._attach_named(spec.name)
+
+    def _attach_named(self, name: str) -> Queue:
+        queue = Queue.attach(self.name, name, self.registry, self.settings.lock_timeout)
         _check_user(queue.segment, self._access.uid)
         return queue
+
+    def meet_new(self) -> None:
+        """For a process that runs no script, and so never reloads: use the queues that others have made since."""
+        for path in self.left_over():
+            with contextlib.suppress(SegmentError):  # gone meanwhile, or not of this server
+                queue = self._attach_named(queue_name(path))
+                if queue.owner() == self.owner:
+                    queues[queue.name] = queue
+                else:
+                    queue.close()
 
     def _create(self, spec: QueueSpec, draft: bool = False) -> Queue:
         window = min(self.registry.max_memory, _ADDRESS_SPACE // max(1, len(self.settings.queues)))
@@ -182,15 +195,6 @@ class Instance:
         return sorted(path for path in paths if path not in defined and not path.endswith(_LOADED))
 
     # --- the end ------------------------------------------------------------------------------------------------------
-
-    def all_queues(self) -> list[Queue]:
-        """The queues of this server, also those that another process of it made at a reload."""
-        for path in self.left_over():
-            with contextlib.suppress(SegmentError):
-                queue = Queue.of_segment(os.path.basename(path), self.registry, self.settings.lock_timeout)
-                if queue.owner() == self.owner:
-                    self.take(queue)
-        return list(queues.values())
 
     def close(self, kept: Collection[Queue] = ()) -> None:
         """End the instance: take all its names away but those of queues that are kept."""
