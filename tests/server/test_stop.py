@@ -26,14 +26,14 @@ WATCH = """
     from kemi import lifecycle
     from kemi.instance import queues
     stop = lifecycle.stop
-    def watched(instance):
+    def watched(*arguments):
         with open("/proc/self/task/%d/children" % os.getpid()) as file:
             children = file.read().split()
         with open("/proc/self/stat") as file:
             parent = file.read().split()[3]
         KSR.info("HOOK %d children %d items %s\\n" % (os.getpid(), len(children), [len(q) for q in queues.values()]))
         KSR.info("HOOK reads %s\\n" % KSR.pv.get("$mq_size(q)"))
-        stop(instance)
+        stop(*arguments)
     lifecycle.stop = watched
 """
 
@@ -115,10 +115,10 @@ def test_a_process_of_the_script(servers: Servers) -> None:
         if not pid:
             os._exit(0)
         os.waitpid(pid, 0)
-        return mq.mq_add('q', 'k', 'v')
+        return mq.mq_add('w', 'k', 'v')
     """
     assert server.run(code) == 1
-    assert server.call("mq_size", "q", worker=1) == 1
+    assert server.call("mq_size", "w", worker=1) == 1
     assert server.hooks() == []
 
 
@@ -140,7 +140,7 @@ def test_a_hook_that_fails_stops_nothing(servers: Servers) -> None:
     """An error in it is one line; the server ends as it would without it."""
     server = Watched()
     script = server.home / "script.py"
-    text = script.read_text("utf-8").replace("    stop(instance)\n", "    stop(instance)\n    raise SystemExit(7)\n")
+    text = script.read_text("utf-8").replace("    stop(*arguments)\n", "    stop(*arguments)\n    raise SystemExit(7)\n")
     assert "SystemExit" in text
     script.write_text(text, "utf-8")
     servers.start(server)
