@@ -26,7 +26,7 @@ WORDS: dict[str, tuple[tuple[str, ...], str]] = {
         ("letters",),
         "Whether the method is one of those: I INVITE, A ACK, B BYE, C CANCEL, R REGISTER, ...",
     ),
-    "is_proto": (("letters",), "Whether the protocol is one of those: u UDP, t TCP, s TLS, e SCTP, w WS, x WSS, ..."),
+    "is_proto": (("letters",), "Whether the protocol is one of those: u UDP, t TCP, e TLS, s SCTP, v WS, w WSS"),
     "is_myself": (("uri",), "Whether the URI is this server's"),
     "is_myself_ruri": ((), "Whether the request URI is this server's"),
     "is_myself_duri": ((), "Whether the destination URI is this server's"),
