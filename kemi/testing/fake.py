@@ -151,6 +151,10 @@ class FakeKSR:
             return self._values[name.text]
         return pvars.get(self.state, name)
 
+    def stubbed(self, path: str) -> bool:
+        """Whether the test says what this function gives."""
+        return path in self._stubs
+
     def known(self, name: str) -> bool:
         """Whether the test gave this variable a value of its own."""
         return name in self._values
@@ -182,7 +186,9 @@ class FakeKSR:
         }
 
     def _callable(self, function: api.Function) -> Callable[..., Any]:
-        def call(*arguments: Any) -> Any:
+        def call(*arguments: Any, **keywords: Any) -> Any:
+            if keywords:
+                raise TypeError(f"{function.name}() takes no keyword arguments")
             given = check(function, arguments)
             result = self._run(function, given)
             self.calls.append(Call(function.path, given, result))

@@ -51,7 +51,7 @@ class Message:
     """A request or a reply. Nothing changes it: what a script adds or removes is for the message that is sent."""
 
     def __init__(self, text: str, source: tuple[str, int], received: tuple[str, int], proto: str = "udp") -> None:
-        """text: the whole message, or its first lines; missing headers are filled in, line ends made CRLF."""
+        """text: the whole message, with a Via, or only its first lines; then what is missing is filled in."""
         self.text = complete(text)
         self.source = source
         self.received = received
@@ -84,7 +84,7 @@ class Message:
 
 
 def complete(text: str) -> str:
-    """A whole message out of its beginning. Raises ValueError."""
+    """A whole message out of its beginning; one that has a Via is taken as it is. Raises ValueError."""
     head, *rest = re.split(r"\r?\n\r?\n", text.lstrip(), maxsplit=1)
     body = rest[0] if rest else ""
     first, *lines = [line for line in re.split(r"\r?\n", head) if line.strip()]
@@ -93,9 +93,10 @@ def complete(text: str) -> str:
     if broken:
         raise ValueError(f"no header: {broken[0]!r}")
     present = {canonical(line.partition(":")[0]) for line in lines}
-    for name, value in _missing(method, to, body):
-        if name.lower() not in present:
-            lines.append(f"{name}: {value}")
+    if "via" not in present:
+        for name, value in _missing(method, to, body):
+            if name.lower() not in present:
+                lines.append(f"{name}: {value}")
     return "\r\n".join([first, *lines]) + "\r\n\r\n" + body
 
 

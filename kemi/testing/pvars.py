@@ -101,10 +101,10 @@ def get(state: State, name: Name) -> Value:
 
 
 def _inner(state: State, name: Name) -> str:
-    """The name in parentheses, which may itself be a variable."""
+    """The name in parentheses, which may itself be a variable, but not for those that scripts make."""
     if not name.inner:
         raise InvalidName(name.text)
-    if not name.inner.startswith("$"):
+    if not name.inner.startswith("$") or name.kind in _TABLES:
         return name.inner
     variable, end = find(name.inner)
     if end != len(name.inner):

@@ -155,9 +155,7 @@ def _set_part(part: str) -> Callable[[FakeKSR, str], bool]:
         parsed = fake.state.parsed_uri()
         if parsed is None:
             return False
-        host, _, port = text.partition(":") if part == "host" and not text.startswith("[") else (text, "", "")
-        changed = parsed._replace(**{part: host})
-        fake.state.new_uri = str(changed._replace(port=port) if port else changed)
+        fake.state.new_uri = str(parsed._replace(**{part: text}))
         return True
 
     return change

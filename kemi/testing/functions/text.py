@@ -12,7 +12,7 @@ from kemi.testing.message import canonical
 if TYPE_CHECKING:
     from kemi.testing.fake import FakeKSR
 
-_DEFAULT_PORT = {"sip": "5060", "sips": "5061"}
+_DEFAULT_PORT = "5060"  # cmp_aor does not care for sips
 
 
 def _order(left: str, right: str) -> int:
@@ -94,9 +94,8 @@ def _cmp_aor(_fake: FakeKSR, left: str, right: str) -> int:
     return 1 if _aor(first) == _aor(second) else -1
 
 
-def _aor(parsed: uri.Uri) -> tuple[str | None, str, str | None]:
-    port = parsed.port if parsed.port not in _DEFAULT_PORT.values() else None
-    return parsed.user, parsed.host.lower(), port
+def _aor(parsed: uri.Uri) -> tuple[str | None, str, str]:
+    return parsed.user, parsed.host.lower(), parsed.port or _DEFAULT_PORT
 
 
 def _cmp_hdr_name(_fake: FakeKSR, left: str, right: str) -> int:
