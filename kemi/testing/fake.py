@@ -20,7 +20,7 @@ from kemi.testing import api, functions, pvars
 from kemi.testing.calls import check
 from kemi.testing.errors import NotCovered, SilentMistake
 from kemi.testing.message import Message
-from kemi.testing.state import Line, Relayed, Reply, State, Value
+from kemi.testing.state import Line, Name, Relayed, Reply, State, Value
 
 __all__ = ["Call", "FakeKSR", "Line", "NotCovered", "Relayed", "Reply", "SilentMistake"]
 
@@ -54,6 +54,8 @@ class FakeKSR:
         self._values: dict[str, Value] = {}  # of variables, as a test set them
         self.state = State()
         self.calls: list[Call] = []
+        # None where kamailio.cfg has kemi.onsend_route_callback="none".
+        self.onsend_route: str | None = "ksr_onsend_route"
         self.on_relay: Callable[[], None] = lambda: None  # what the runner does when a request goes on
         self.module = self._make()
 
@@ -101,7 +103,7 @@ class FakeKSR:
 
     def set(self, name: str, value: Value) -> None:
         """Set a variable. What a script cannot set keeps that value until the test ends: ksr.set("$si", "10.0.0.1")."""
-        found, end = pvars.find(name) if "{" not in name else (pvars.Name(name, name), len(name))
+        found, end = pvars.find(name) if "{" not in name else (Name(name, name), len(name))
         if end != len(name):
             raise ValueError(f"{name!r} is more than one variable")
         try:
@@ -145,7 +147,7 @@ class FakeKSR:
 
     # --- what functions use -----------------------------------------------------------------------------------------
 
-    def value(self, name: pvars.Name) -> Value:
+    def value(self, name: Name) -> Value:
         """The value of a variable; what the test set comes first."""
         if name.text in self._values:
             return self._values[name.text]

@@ -8,29 +8,19 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
-from typing import NamedTuple
 
 from kemi.instance import queues
 from kemi.queue.item import key_of, value_of
 from kemi.slots import fetched
 from kemi.testing import uri
 from kemi.testing.errors import NotCovered, SilentMistake
-from kemi.testing.state import State, Value
+from kemi.testing.state import Name, State, Value
 
 _NAME = re.compile(r"[A-Za-z0-9_.]+")
 
 
 class InvalidName(Exception):
     """The server says that too, in its log, and takes the variable as null."""
-
-
-class Name(NamedTuple):
-    """$(kind(inner)[which]), or less of it."""
-
-    text: str  # as written
-    kind: str
-    inner: str | None = None
-    which: str | None = None  # "1", "-1", "*"
 
 
 def find(text: str, start: int = 0) -> tuple[Name, int]:

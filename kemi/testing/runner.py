@@ -177,7 +177,7 @@ class Script:
     def _on_relay(self) -> None:
         """What tm runs while it sends a request on. A route that is missing fails as in the server."""
         branch = self.ksr.state.transaction.routes.get("branch_route")
-        for name, kind in ((branch, "branch"), ("ksr_onsend_route", "onsend")):
+        for name, kind in ((branch, "branch"), (self.ksr.onsend_route, "onsend")):
             if name is None:
                 continue
             try:

@@ -2,12 +2,22 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple, Union
+from collections.abc import Callable
+from typing import NamedTuple, Protocol, Union
 
 from kemi.testing import uri
 from kemi.testing.message import FAKED, Message
 
 Value = Union[str, int, None]
+
+
+class Name(NamedTuple):
+    """$(kind(inner)[which]), or less of it."""
+
+    text: str  # as written
+    kind: str
+    inner: str | None = None
+    which: str | None = None  # "1", "-1", "*"
 
 
 class Line(NamedTuple):
@@ -99,3 +109,19 @@ class State:
     def is_myself(self, host: str, port: int = 0) -> bool:
         """Whether the server listens there; any port for 0."""
         return host.lower() == self.listening[0] and port in (0, self.listening[1])
+
+
+class Server(Protocol):
+    """What the functions of KSR see of the fake."""
+
+    state: State
+    on_relay: Callable[[], None]
+
+    def value(self, name: Name) -> Value:
+        """The value of a variable."""
+
+    def known(self, name: str) -> bool:
+        """Whether the test gave this variable a value of its own."""
+
+    def stubbed(self, path: str) -> bool:
+        """Whether the test says what this function gives."""

@@ -14,7 +14,7 @@ from kemi.testing import FakeKSR, Script
 from tests.server import sip
 from tests.server.harness import CHECKOUT, Server
 from tests.server.process import wait_until
-from tests.testing.agreement import CASES, Case
+from tests.testing.agreement import CASES, ROUTED, Case
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -93,7 +93,8 @@ class Real(Server):
             'cfgengine "python"',
         ]
         path.write_text("\n".join(lines) + "\n", "ascii")
-        (self.home / "script.py").write_text(script(self.instance, self.home), "ascii")
+        if not (self.home / "script.py").exists():
+            (self.home / "script.py").write_text(script(self.instance, self.home), "ascii")
         return path
 
     def play(self, mark: str, message: bytes, client: socket.socket) -> tuple[list[str], list[bytes]]:
@@ -132,9 +133,8 @@ def bytes_of(case: Case, mark: str, port: int) -> bytes:
     return (head.replace("\n", "\r\n") + "\r\n\r\n" + body).encode()
 
 
-_WRITTEN = re.compile(
-    r"^ *\d+\(\d+\) ?([A-Z]*): (?:<script>|<core> \[core/kemi\.c:\d+\]: sr_kemi_core_(?:err|info|warn|notice|crit|log)\(\)): (.*)$"
-)
+_BY_CORE = r"<core> \[core/kemi\.c:\d+\]: sr_kemi_core_(?:err|info|warn|notice|crit|log)\(\)"
+_WRITTEN = re.compile(rf"^ *\d+\(\d+\) ?([A-Z]*): (?:<script>|{_BY_CORE}): (.*)$")
 _LEVELS = {"": "crit", "CRITICAL": "crit", "ERROR": "err", "WARNING": "warn"}
 
 
@@ -220,6 +220,28 @@ def test_the_fake_agrees_with_the_server(servers: Servers, client: socket.socket
         if real[name][key] != fake[name][key]
     ]
     assert not differences, "\n".join(differences)
+
+
+ONE = "KSR.rr.loose_route(), KSR.tm.t_relay()"
+
+
+def test_a_script_without_an_onsend_route(servers: Servers, client: socket.socket, tmp_path: Path) -> None:
+    """Its t_relay raises SystemError; and in both only there."""
+    server = servers.add(Real())  # a script of its own is there before it starts
+    for path in (server.home, tmp_path):
+        (path / "c0.in").write_text(json.dumps([ONE]), "ascii")
+        text = script(server.instance if path == server.home else "ignored", path)
+        (path / "script.py").write_text(text.replace("ksr_onsend_route", "ksr_other"), "ascii")
+    server.start()
+    message = bytes_of(Case(ROUTED, ()), "c0", server.ports[0])
+    ((outcome,), _) = server.play("c0", message, client)
+    ksr = FakeKSR()
+    ksr.state.listening = (sip.HOST, server.ports[0])
+    with Script(tmp_path / "script.py", ksr) as loaded:
+        loaded.request(message.decode(), client.getsockname())
+    (faked,) = json.loads((tmp_path / "c0.out").read_text("ascii"))
+    assert "no attribute 'ksr_onsend_route'" in outcome
+    assert faked == outcome
 
 
 def test_there_are_enough_cases() -> None:

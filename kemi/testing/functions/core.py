@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from kemi.testing import uri
-
-if TYPE_CHECKING:
-    from kemi.testing.fake import FakeKSR
+from kemi.testing.state import Server
 
 _LEVELS = ("dbg", "info", "notice", "warn", "err", "crit")
 _METHODS = (
@@ -40,15 +38,15 @@ _HIGHEST_FLAG = 31
 _BRANCHES = 12
 
 
-def _logger(level: str) -> Callable[[FakeKSR, str], int]:
-    def write(fake: FakeKSR, text: str) -> int:
+def _logger(level: str) -> Callable[[Server, str], int]:
+    def write(fake: Server, text: str) -> int:
         fake.state.write(level, text)
         return 0
 
     return write
 
 
-def _log(fake: FakeKSR, level: str, text: str) -> int:
+def _log(fake: Server, level: str, text: str) -> int:
     fake.state.write(level.lower() if level.lower() in _LEVELS else "err", text)
     return 0
 
@@ -56,66 +54,66 @@ def _log(fake: FakeKSR, level: str, text: str) -> int:
 # --- what the message is ----------------------------------------------------------------------------------------------
 
 
-def _method(fake: FakeKSR) -> str:
+def _method(fake: Server) -> str:
     message = fake.state.message
     return message.method or (message.first("CSeq") or "").split()[-1]
 
 
-def _is_a(method: str) -> Callable[[FakeKSR], bool]:
+def _is_a(method: str) -> Callable[[Server], bool]:
     return lambda fake: _method(fake) == method
 
 
-def _is_method(fake: FakeKSR, methods: str) -> bool:
+def _is_method(fake: Server, methods: str) -> bool:
     return bool(methods) and _method(fake).upper() in methods.upper().split("|")
 
 
-def _is_method_in(fake: FakeKSR, letters: str) -> bool:
+def _is_method_in(fake: Server, letters: str) -> bool:
     return _method(fake) in {_LETTERS.get(letter) for letter in letters.upper()}
 
 
-def _is_over(*protos: str) -> Callable[[FakeKSR], bool]:
+def _is_over(*protos: str) -> Callable[[Server], bool]:
     return lambda fake: fake.state.message.proto in protos
 
 
-def _is_proto(fake: FakeKSR, letters: str) -> bool:
+def _is_proto(fake: Server, letters: str) -> bool:
     return fake.state.message.proto in {_PROTOS.get(letter) for letter in letters.upper()}
 
 
-def _is_ipv6(fake: FakeKSR) -> bool:
+def _is_ipv6(fake: Server) -> bool:
     return ":" in fake.state.message.source[0]
 
 
 # --- whose it is ------------------------------------------------------------------------------------------------------
 
 
-def _is_myself(fake: FakeKSR, text: str) -> bool:
+def _is_myself(fake: Server, text: str) -> bool:
     if not text.startswith(("sip:", "sips:")):
         return fake.state.is_myself(text)
     parsed = uri.parse(text)
     return parsed is not None and fake.state.is_myself(parsed.host, int(parsed.port or 0))
 
 
-def _is_myself_ruri(fake: FakeKSR) -> bool:
+def _is_myself_ruri(fake: Server) -> bool:
     return fake.state.message.is_request and _is_myself(fake, fake.state.request_uri)
 
 
-def _is_myself_duri(fake: FakeKSR) -> bool:
+def _is_myself_duri(fake: Server) -> bool:
     return fake.state.destination is not None and _is_myself(fake, fake.state.destination)
 
 
-def _is_myself_nhuri(fake: FakeKSR) -> bool:
+def _is_myself_nhuri(fake: Server) -> bool:
     return _is_myself_ruri(fake) if fake.state.destination is None else _is_myself_duri(fake)
 
 
-def _is_myself_in(header: str) -> Callable[[FakeKSR], bool]:
-    def look(fake: FakeKSR) -> bool:
+def _is_myself_in(header: str) -> Callable[[Server], bool]:
+    def look(fake: Server) -> bool:
         found = fake.state.message.address(header)
         return found is not None and _is_myself(fake, found.uri)
 
     return look
 
 
-def _is_myself_source(fake: FakeKSR) -> bool:
+def _is_myself_source(fake: Server) -> bool:
     return fake.state.is_myself(*fake.state.message.source)
 
 
@@ -125,7 +123,7 @@ def _is_myself_source(fake: FakeKSR) -> bool:
 def _flag(which: str, action: str) -> Callable[..., bool]:
     """A function for one of the sets of flags; flags out of range are refused."""
 
-    def use(fake: FakeKSR, flag: int, branch: int = 0) -> bool:
+    def use(fake: Server, flag: int, branch: int = 0) -> bool:
         flags: set[int] = getattr(fake.state, which)
         if not 0 <= flag <= _HIGHEST_FLAG:
             return False
@@ -150,8 +148,8 @@ def _flags() -> dict[str, Callable[..., Any]]:
 # --- where it goes ----------------------------------------------------------------------------------------------------
 
 
-def _set_part(part: str) -> Callable[[FakeKSR, str], bool]:
-    def change(fake: FakeKSR, text: str) -> bool:
+def _set_part(part: str) -> Callable[[Server, str], bool]:
+    def change(fake: Server, text: str) -> bool:
         parsed = fake.state.parsed_uri()
         if parsed is None:
             return False
@@ -161,27 +159,27 @@ def _set_part(part: str) -> Callable[[FakeKSR, str], bool]:
     return change
 
 
-def _seturi(fake: FakeKSR, text: str) -> bool:
+def _seturi(fake: Server, text: str) -> bool:
     fake.state.new_uri = text
     return True
 
 
-def _setdsturi(fake: FakeKSR, text: str) -> bool:
+def _setdsturi(fake: Server, text: str) -> bool:
     fake.state.destination = text
     return True
 
 
-def _resetdsturi(fake: FakeKSR) -> bool:
+def _resetdsturi(fake: Server) -> bool:
     fake.state.destination = None
     return True
 
 
-def _set_drop(fake: FakeKSR) -> int:
+def _set_drop(fake: Server) -> int:
     fake.state.dropped = True
     return 0
 
 
-def _true(_fake: FakeKSR) -> bool:
+def _true(_fake: Server) -> bool:
     return True
 
 

@@ -3,15 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from kemi.testing.errors import SilentMistake
 from kemi.testing.functions import regex
 from kemi.testing.message import Header, canonical
-from kemi.testing.state import Change
-
-if TYPE_CHECKING:
-    from kemi.testing.fake import FakeKSR
+from kemi.testing.state import Change, Server
 
 _FOUND, _NOT_FOUND = 1, -1
 _HIGHEST_HOPS = 255
@@ -21,18 +18,18 @@ _HIGHEST_HOPS = 255
 
 
 def _getter(null: str | None) -> Callable[..., str | None]:
-    def get(fake: FakeKSR, name: str, index: int = 0) -> str | None:
+    def get(fake: Server, name: str, index: int = 0) -> str | None:
         bodies = fake.state.message.all(name)
         return bodies[index] if -len(bodies) <= index < len(bodies) else null
 
     return get
 
 
-def _is_present(fake: FakeKSR, name: str) -> int:
+def _is_present(fake: Server, name: str) -> int:
     return _FOUND if fake.state.message.all(name) else _NOT_FOUND
 
 
-def _matching(fake: FakeKSR, pattern: str) -> list[str]:
+def _matching(fake: Server, pattern: str) -> list[str]:
     return [header.name for header in fake.state.message.headers if regex.search(pattern, header.name)]
 
 
@@ -50,7 +47,7 @@ _WHICH: dict[str, Callable[[list[bool]], bool]] = {
 }
 
 
-def _match_content(fake: FakeKSR, name: str, operator: str, value: str, which: str) -> bool:
+def _match_content(fake: Server, name: str, operator: str, value: str, which: str) -> bool:
     matches, choose = _OPERATORS.get(operator.lower()), _WHICH.get(which[:1].lower())
     if matches is None or choose is None:
         raise SilentMistake(
@@ -61,21 +58,21 @@ def _match_content(fake: FakeKSR, name: str, operator: str, value: str, which: s
     return bool(bodies) and choose([matches(body.strip().lower(), value.lower()) for body in bodies])
 
 
-def _search_hf(fake: FakeKSR, name: str, pattern: str, which: str) -> int:
+def _search_hf(fake: Server, name: str, pattern: str, which: str) -> int:
     bodies = fake.state.message.all(name)
     chosen = {"f": bodies[:1], "l": bodies[-1:]}.get(which[:1].lower(), bodies)
     return _FOUND if any(regex.search(pattern, body) for body in chosen) else _NOT_FOUND
 
 
-def _search(fake: FakeKSR, pattern: str) -> int:
+def _search(fake: Server, pattern: str) -> int:
     return _FOUND if regex.search(pattern, fake.state.message.text) else _NOT_FOUND
 
 
-def _search_body(fake: FakeKSR, pattern: str) -> int:
+def _search_body(fake: Server, pattern: str) -> int:
     return _FOUND if regex.search(pattern, fake.state.message.body) else _NOT_FOUND
 
 
-def _has_body_type(fake: FakeKSR, wanted: str) -> int:
+def _has_body_type(fake: Server, wanted: str) -> int:
     kind = (fake.state.message.first("Content-Type") or "").partition(";")[0].strip()
     return _FOUND if fake.state.message.body and kind.lower() == wanted.lower() else _NOT_FOUND
 
@@ -90,39 +87,39 @@ def _line(text: str) -> str:
     return text
 
 
-def _add(fake: FakeKSR, text: str, _other: str = "") -> int:
+def _add(fake: Server, text: str, _other: str = "") -> int:
     fake.state.changes.append(Change("add", _line(text)))
     return 1
 
 
-def _remove(fake: FakeKSR, name: str) -> int:
+def _remove(fake: Server, name: str) -> int:
     for header in fake.state.message.headers:
         if canonical(header.name) == canonical(name):
             fake.state.changes.append(Change("remove", header.name))
     return 1
 
 
-def _replace(fake: FakeKSR, name: str, text: str) -> int:
+def _replace(fake: Server, name: str, text: str) -> int:
     return _remove(fake, name) and _add(fake, text)
 
 
-def _remove_matching(fake: FakeKSR, pattern: str) -> int:
+def _remove_matching(fake: Server, pattern: str) -> int:
     names = _matching(fake, pattern)
     fake.state.changes += [Change("remove", name) for name in names]
     return _FOUND if names else _NOT_FOUND
 
 
-def _append_to_reply(fake: FakeKSR, text: str) -> int:
+def _append_to_reply(fake: Server, text: str) -> int:
     fake.state.reply_headers.append(_line(text))
     return 1
 
 
-def _set_body(fake: FakeKSR, body: str, kind: str) -> int:
+def _set_body(fake: Server, body: str, kind: str) -> int:
     fake.state.changes.append(Change("body", f"{kind}\r\n\r\n{body}"))
     return 1
 
 
-def _set_reply_body(fake: FakeKSR, body: str, kind: str) -> int:
+def _set_reply_body(fake: Server, body: str, kind: str) -> int:
     fake.state.reply_body = body
     fake.state.reply_headers.append(f"Content-Type: {kind}\r\n")
     return 1
@@ -131,12 +128,12 @@ def _set_reply_body(fake: FakeKSR, body: str, kind: str) -> int:
 # --- Max-Forwards -----------------------------------------------------------------------------------------------------
 
 
-def _hops(fake: FakeKSR) -> int | None:
+def _hops(fake: Server) -> int | None:
     text = fake.state.message.first("Max-Forwards")
     return int(text) if text is not None else None
 
 
-def _process_maxfwd(fake: FakeKSR, limit: int) -> int:
+def _process_maxfwd(fake: Server, limit: int) -> int:
     """Counts down in the message itself: the one header that a script sees changed."""
     hops = _hops(fake)
     if not 0 <= limit <= _HIGHEST_HOPS:
@@ -153,7 +150,7 @@ def _process_maxfwd(fake: FakeKSR, limit: int) -> int:
     return 1
 
 
-def _is_maxfwd_lt(fake: FakeKSR, limit: int) -> int:
+def _is_maxfwd_lt(fake: Server, limit: int) -> int:
     hops = _hops(fake)
     if not 0 <= limit <= _HIGHEST_HOPS:
         return -1

@@ -3,13 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from kemi.testing.errors import NotCovered
-from kemi.testing.state import Relayed, Reply
-
-if TYPE_CHECKING:
-    from kemi.testing.fake import FakeKSR
+from kemi.testing.state import Relayed, Reply, Server
 
 _FINAL = 200
 _EXISTS_ALREADY = -10
@@ -17,22 +14,22 @@ _SERVER_ERROR = "I'm terribly sorry, server error occurred (1/SL)"
 _KINDS = {"branch_route": "branch", "failure_route": "failure", "onreply_route": "onreply"}
 
 
-def _send(fake: FakeKSR, code: int, reason: str, by: str) -> int:
+def _send(fake: Server, code: int, reason: str, by: str) -> int:
     state = fake.state
     state.replies.append(Reply(code, reason, tuple(state.reply_headers), state.reply_body, by))
     return 1
 
 
-def _sl_send_reply(fake: FakeKSR, code: int, reason: str) -> int:
+def _sl_send_reply(fake: Server, code: int, reason: str) -> int:
     return _send(fake, code, reason, "sl")
 
 
-def _send_reply(fake: FakeKSR, code: int, reason: str) -> int:
+def _send_reply(fake: Server, code: int, reason: str) -> int:
     """Through the transaction where there is one."""
     return _t_reply(fake, code, reason) if fake.state.transaction.exists else _sl_send_reply(fake, code, reason)
 
 
-def _sl_reply_error(fake: FakeKSR) -> int:
+def _sl_reply_error(fake: Server) -> int:
     """The server's code for no particular error; which one a failed t_relay leaves, only the server knows."""
     if fake.stubbed("tm.t_relay"):
         raise NotCovered(
@@ -45,14 +42,14 @@ def _sl_reply_error(fake: FakeKSR) -> int:
 # --- the transaction --------------------------------------------------------------------------------------------------
 
 
-def _only_new_requests(fake: FakeKSR, path: str) -> None:
+def _only_new_requests(fake: Server, path: str) -> None:
     """Whether an ACK or a CANCEL belongs to something, the fake cannot know."""
     if fake.state.message.method in ("ACK", "CANCEL") or not fake.state.message.is_request:
         what = fake.state.message.method or "a reply"
         raise NotCovered(f"KSR.{path} for {what} is not covered: say what it gives with ksr.stub({path!r}, 1)")
 
 
-def _t_newtran(fake: FakeKSR) -> int:
+def _t_newtran(fake: Server) -> int:
     _only_new_requests(fake, "tm.t_newtran")
     if fake.state.transaction.exists:
         return _EXISTS_ALREADY
@@ -60,17 +57,17 @@ def _t_newtran(fake: FakeKSR) -> int:
     return 1
 
 
-def _t_check_trans(fake: FakeKSR) -> int:
+def _t_check_trans(fake: Server) -> int:
     _only_new_requests(fake, "tm.t_check_trans")
     return 0 if fake.state.transaction.exists else -1
 
 
-def _t_lookup_request(fake: FakeKSR) -> int:
+def _t_lookup_request(fake: Server) -> int:
     _only_new_requests(fake, "tm.t_lookup_request")
     return 1 if fake.state.transaction.exists else -1
 
 
-def _t_reply(fake: FakeKSR, code: int, reason: str) -> int:
+def _t_reply(fake: Server, code: int, reason: str) -> int:
     transaction = fake.state.transaction
     if not transaction.exists or transaction.status >= _FINAL:
         return -1
@@ -78,20 +75,20 @@ def _t_reply(fake: FakeKSR, code: int, reason: str) -> int:
     return _send(fake, code, reason, "tm")
 
 
-def _t_send_reply(fake: FakeKSR, code: int, reason: str) -> int:
+def _t_send_reply(fake: Server, code: int, reason: str) -> int:
     if not fake.state.transaction.exists:
         _t_newtran(fake)
     return _t_reply(fake, code, reason)
 
 
-def _t_get_status_code(fake: FakeKSR) -> int:
+def _t_get_status_code(fake: Server) -> int:
     return fake.state.transaction.status or -1
 
 
-def _no_branches(path: str) -> Callable[[FakeKSR], int]:
+def _no_branches(path: str) -> Callable[[Server], int]:
     """What is asked of branches has one answer only while there are none."""
 
-    def ask(fake: FakeKSR) -> int:
+    def ask(fake: Server) -> int:
         if fake.state.transaction.relayed or fake.state.route_kind != "request":
             raise NotCovered(f"KSR.{path} after t_relay is not covered: say what it gives with ksr.stub({path!r}, 1)")
         return -1
@@ -102,19 +99,19 @@ def _no_branches(path: str) -> Callable[[FakeKSR], int]:
 # --- sending on -------------------------------------------------------------------------------------------------------
 
 
-def _t_on(kind: str) -> Callable[[FakeKSR, str], int]:
-    def arm(fake: FakeKSR, route: str) -> int:
+def _t_on(kind: str) -> Callable[[Server, str], int]:
+    def arm(fake: Server, route: str) -> int:
         fake.state.transaction.routes[kind] = route
         return 1
 
     return arm
 
 
-def _t_is_set(fake: FakeKSR, kind: str) -> int:
+def _t_is_set(fake: Server, kind: str) -> int:
     return 1 if fake.state.transaction.routes.get(kind) else -1
 
 
-def _t_relay(fake: FakeKSR) -> int:
+def _t_relay(fake: Server) -> int:
     """Sent on, as where the next hop is reached; the script's routes for that run as in the server."""
     state = fake.state
     _only_new_requests(fake, "tm.t_relay")
@@ -130,11 +127,11 @@ def _t_relay(fake: FakeKSR) -> int:
     return 1
 
 
-def _one(_fake: FakeKSR, *_arguments: Any) -> int:
+def _one(_fake: Server, *_arguments: Any) -> int:
     return 1
 
 
-def _is_route(kind: str) -> Callable[[FakeKSR], int]:
+def _is_route(kind: str) -> Callable[[Server], int]:
     return lambda fake: 1 if fake.state.route_kind == kind else -1
 
 

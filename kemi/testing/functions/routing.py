@@ -3,31 +3,28 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from kemi.testing import uri
 from kemi.testing.errors import NotCovered
 from kemi.testing.functions import regex
-from kemi.testing.state import Change
-
-if TYPE_CHECKING:
-    from kemi.testing.fake import FakeKSR
+from kemi.testing.state import Change, Server
 
 _WRONG_DIRECTION = -6
 
 
-def _routes(fake: FakeKSR) -> list[str]:
+def _routes(fake: Server) -> list[str]:
     """The URIs of all Route headers."""
     values = [part for body in fake.state.message.all("Route") for part in body.split(",")]
     return [uri.address(value).uri for value in values]
 
 
-def _is_myself(fake: FakeKSR, text: str) -> bool:
+def _is_myself(fake: Server, text: str) -> bool:
     parsed = uri.parse(text)
     return parsed is not None and fake.state.is_myself(parsed.host, int(parsed.port or 0))
 
 
-def _loose_route(fake: FakeKSR) -> int:
+def _loose_route(fake: Server) -> int:
     routes = _routes(fake)
     if not routes:
         return -1
@@ -44,19 +41,19 @@ def _loose_route(fake: FakeKSR) -> int:
     return 1
 
 
-def _own_params(fake: FakeKSR) -> str:
+def _own_params(fake: Server) -> str:
     """The parameters that this server's Record-Route has come back with."""
     routes = _routes(fake)
     parsed = uri.parse(routes[0]) if routes and _is_myself(fake, routes[0]) else None
     return parsed.params if parsed else ""
 
 
-def _check_route_param(fake: FakeKSR, pattern: str) -> int:
+def _check_route_param(fake: Server, pattern: str) -> int:
     params = _own_params(fake)
     return 1 if params and regex.search(pattern, params) else -1
 
 
-def _is_direction(fake: FakeKSR, direction: str) -> int:
+def _is_direction(fake: Server, direction: str) -> int:
     """Downstream while the caller's tag is the one in From."""
     if direction.lower() not in ("downstream", "upstream"):
         return _WRONG_DIRECTION
@@ -66,7 +63,7 @@ def _is_direction(fake: FakeKSR, direction: str) -> int:
     return 1 if downstream == (direction.lower() == "downstream") else -1
 
 
-def _record_route(fake: FakeKSR) -> int:
+def _record_route(fake: Server) -> int:
     if fake.state.record_routed:
         return -1
     fake.state.record_routed = True
@@ -74,7 +71,7 @@ def _record_route(fake: FakeKSR) -> int:
     return 1
 
 
-def _add_rr_param(fake: FakeKSR, text: str) -> int:
+def _add_rr_param(fake: Server, text: str) -> int:
     fake.state.changes.append(Change("record-route parameter", text))
     return 1
 

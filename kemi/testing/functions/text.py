@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from kemi.testing import uri
 from kemi.testing.functions import regex
 from kemi.testing.message import canonical
-
-if TYPE_CHECKING:
-    from kemi.testing.fake import FakeKSR
+from kemi.testing.state import Server
 
 _DEFAULT_PORT = "5060"  # cmp_aor does not care for sips
 
@@ -20,11 +18,11 @@ def _order(left: str, right: str) -> int:
     return 1 if left == right else -1 if left.encode() > right.encode() else -2
 
 
-def _starts_with(_fake: FakeKSR, text: str, start: str) -> int:
+def _starts_with(_fake: Server, text: str, start: str) -> int:
     return -1 if len(text.encode()) < len(start.encode()) else _order(text[: len(start)], start)
 
 
-def _ends_with(_fake: FakeKSR, text: str, end: str) -> int:
+def _ends_with(_fake: Server, text: str, end: str) -> int:
     return -1 if len(text.encode()) < len(end.encode()) else _order(text[len(text) - len(end) :], end)
 
 
@@ -34,15 +32,15 @@ def _place(text: str, part: str) -> int:
     return found + 1 if found >= 0 else -1
 
 
-def _str_find(_fake: FakeKSR, text: str, part: str) -> int:
+def _str_find(_fake: Server, text: str, part: str) -> int:
     return _place(text, part)
 
 
-def _str_ifind(_fake: FakeKSR, text: str, part: str) -> int:
+def _str_ifind(_fake: Server, text: str, part: str) -> int:
     return _place(text.lower(), part.lower())
 
 
-def _search_str(_fake: FakeKSR, text: str, pattern: str) -> int:
+def _search_str(_fake: Server, text: str, pattern: str) -> int:
     if not pattern:
         return 2
     found = regex.search(pattern, text) if text else None
@@ -53,11 +51,11 @@ def _elements(text: str, separator: str) -> list[str]:
     return [part.strip(" \t\r\n") for part in text.split(separator[0])] if text and separator else []
 
 
-def _in_list(_fake: FakeKSR, wanted: str, text: str, separator: str) -> int:
+def _in_list(_fake: Server, wanted: str, text: str, separator: str) -> int:
     return 1 if wanted and wanted in _elements(text, separator) else -1
 
 
-def _in_list_prefix(_fake: FakeKSR, wanted: str, text: str, separator: str) -> int:
+def _in_list_prefix(_fake: Server, wanted: str, text: str, separator: str) -> int:
     return 1 if any(part and wanted.startswith(part) for part in _elements(text, separator)) else -1
 
 
@@ -69,25 +67,25 @@ _DIGITS = "0123456789"
 _LETTERS = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ"
 
 
-def _is_numeric(_fake: FakeKSR, text: str) -> int:
+def _is_numeric(_fake: Server, text: str) -> int:
     return 1 if text and _all_in(_DIGITS, text) else -2
 
 
-def _is_alphanumex(_fake: FakeKSR, text: str, others: str = "") -> int:
+def _is_alphanumex(_fake: Server, text: str, others: str = "") -> int:
     if not text:
         return -2
     return 1 if _all_in(_DIGITS + _LETTERS + others, text) else -3
 
 
-def _is_tel_number(_fake: FakeKSR, text: str) -> int:
+def _is_tel_number(_fake: Server, text: str) -> int:
     return _is_numeric(_fake, text.removeprefix("+"))
 
 
-def _is_uri(_fake: FakeKSR, text: str) -> int:
+def _is_uri(_fake: Server, text: str) -> int:
     return 1 if uri.parse(text) else -1
 
 
-def _cmp_aor(_fake: FakeKSR, left: str, right: str) -> int:
+def _cmp_aor(_fake: Server, left: str, right: str) -> int:
     first, second = uri.parse(left), uri.parse(right)
     if first is None or second is None:
         return -2
@@ -98,24 +96,24 @@ def _aor(parsed: uri.Uri) -> tuple[str | None, str, str]:
     return parsed.user, parsed.host.lower(), parsed.port or _DEFAULT_PORT
 
 
-def _cmp_hdr_name(_fake: FakeKSR, left: str, right: str) -> int:
+def _cmp_hdr_name(_fake: Server, left: str, right: str) -> int:
     return 1 if canonical(left) == canonical(right) else -2
 
 
 # --- the message ------------------------------------------------------------------------------------------------------
 
 
-def _has_totag(fake: FakeKSR) -> int:
+def _has_totag(fake: Server) -> int:
     found = fake.state.message.address("To")
     return 1 if found and found.params.get("tag") else -1
 
 
-def _is_first_hop(fake: FakeKSR) -> int:
+def _is_first_hop(fake: Server) -> int:
     message = fake.state.message
     return 1 if message.is_request and len(", ".join(message.all("Via")).split(",")) == 1 else -1
 
 
-def _ruri_param(fake: FakeKSR, name: str) -> str | None:
+def _ruri_param(fake: Server, name: str) -> str | None:
     parsed = fake.state.parsed_uri()
     return parsed.param(name) if parsed else None
 

@@ -4,20 +4,17 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from kemi.testing import pvars
 from kemi.testing.errors import SilentMistake
-from kemi.testing.state import Value
-
-if TYPE_CHECKING:
-    from kemi.testing.fake import FakeKSR
+from kemi.testing.state import Name, Server, Value
 
 # By the letter that the server looks at in xlog's first argument: L_INFO.
 _LEVELS = {"A": "alert", "C": "crit", "E": "err", "W": "warn", "N": "notice", "I": "info", "D": "dbg"}
 
 
-def _find(text: str) -> pvars.Name:
+def _find(text: str) -> Name:
     try:
         name, end = pvars.find(text)
         if end == len(text):
@@ -27,29 +24,29 @@ def _find(text: str) -> pvars.Name:
     raise SilentMistake(f"{text!r} is no variable: the server logs an error and takes it as null")
 
 
-def _value(fake: FakeKSR, text: str) -> Value:
+def _value(fake: Server, text: str) -> Value:
     if fake.known(text):
-        return fake.value(pvars.Name(text, text))
+        return fake.value(Name(text, text))
     try:
         return fake.value(_find(text))
     except pvars.InvalidName:
         raise SilentMistake(f"{text!r} is no variable: the server logs an error and takes it as null") from None
 
 
-def _getter(null: Value) -> Callable[[FakeKSR, str], Value]:
-    def get(fake: FakeKSR, name: str) -> Value:
+def _getter(null: Value) -> Callable[[Server, str], Value]:
+    def get(fake: Server, name: str) -> Value:
         value = _value(fake, name)
         return null if value is None else value
 
     return get
 
 
-def _get_or(fake: FakeKSR, name: str, default: Value) -> Value:
+def _get_or(fake: Server, name: str, default: Value) -> Value:
     value = _value(fake, name)
     return default if value is None else value
 
 
-def _geti(fake: FakeKSR, name: str) -> int:
+def _geti(fake: Server, name: str) -> int:
     value = _value(fake, name)
     if isinstance(value, int):
         return value
@@ -57,11 +54,11 @@ def _geti(fake: FakeKSR, name: str) -> int:
     return int(found.group()) if found else 0
 
 
-def _put(fake: FakeKSR, name: str, value: Value = None) -> bool:
+def _put(fake: Server, name: str, value: Value = None) -> bool:
     return pvars.put(fake.state, _find(name), value)
 
 
-def _print(fake: FakeKSR, level: str, text: str) -> int:
+def _print(fake: Server, level: str, text: str) -> int:
     try:
         fake.state.write(level, pvars.expand(text, fake.value))
     except pvars.InvalidName:
@@ -71,11 +68,11 @@ def _print(fake: FakeKSR, level: str, text: str) -> int:
     return 1
 
 
-def _printer(level: str) -> Callable[[FakeKSR, str], int]:
+def _printer(level: str) -> Callable[[Server, str], int]:
     return lambda fake, text: _print(fake, level, text)
 
 
-def _xlog(fake: FakeKSR, level: str, text: str) -> int:
+def _xlog(fake: Server, level: str, text: str) -> int:
     letter = level[2:3] if level.startswith("L_") else ""
     return _print(fake, _LEVELS.get(letter, "err"), text)
 
