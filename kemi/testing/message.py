@@ -87,7 +87,7 @@ def complete(text: str) -> str:
     """A whole message out of its beginning; one that has a Via is taken as it is. Raises ValueError."""
     head, *rest = re.split(r"\r?\n\r?\n", text.lstrip(), maxsplit=1)
     body = rest[0] if rest else ""
-    first, *lines = [line for line in re.split(r"\r?\n", head) if line.strip()]
+    first, *lines = [line for line in re.split(r"\r?\n", head) if line.strip()] or [""]
     first, method, to = _first_line(first.strip())
     broken = [line for line in lines if ":" not in line and not line.startswith((" ", "\t"))]
     if broken:
