@@ -140,7 +140,9 @@ def test_a_hook_that_fails_stops_nothing(servers: Servers) -> None:
     """An error in it is one line; the server ends as it would without it."""
     server = Watched()
     script = server.home / "script.py"
-    text = script.read_text("utf-8").replace("    stop(*arguments)\n", "    stop(*arguments)\n    raise SystemExit(7)\n")
+    text = script.read_text("utf-8").replace(
+        "    stop(*arguments)\n", "    stop(*arguments)\n    raise SystemExit(7)\n"
+    )
     assert "SystemExit" in text
     script.write_text(text, "utf-8")
     servers.start(server)
