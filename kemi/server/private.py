@@ -28,7 +28,7 @@ class Memory:
             self._private = PkgApi.in_dll(library, "_pkg_root")
         except ValueError:
             raise core.Unavailable("the server does not export _pkg_root") from None
-        if not re.fullmatch(rb"[a-z]+_?malloc", self._private.name or b""):
+        if not re.fullmatch(rb"[a-z]+_malloc", self._private.name or b""):
             raise core.Unavailable("the server's private memory is not known")
 
     def has_heap(self, size: int) -> bool:

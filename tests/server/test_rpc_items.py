@@ -193,17 +193,22 @@ def test_odd_names(servers: Servers) -> None:
     assert [one["name"] for one in ask(server.http, "mqueue.get_sizes").result] == NAMES[::-1]
 
 
-def test_a_hundred_queues(servers: Servers) -> None:
-    """All of them come in one answer, over every transport."""
-    names = [f"queue-{number}" for number in range(100)]
+@pytest.mark.parametrize("count", [100, 400])
+def test_many_queues(servers: Servers, count: int) -> None:
+    """All of them come in one answer over every transport, and every part of Kamailio goes on beside them."""
+    names = [f"queue-{number}" for number in range(count)]
     server = servers.start(Reachable([f"name={name}" for name in names]))
     for way in server.json:
-        for method in ("mqueue.get_sizes", "mqueue.stats"):
-            assert [one["name"] for one in ask(way, method).result] == names[::-1]
+        assert [one["name"] for one in ask(way, "mqueue.get_sizes").result] == names[::-1]
     with Binrpc(server.control) as ctl:
-        for method in ("mqueue.get_sizes", "mqueue.stats"):
-            assert [one["name"].decode() for one in ctl.ask(method).result] == names[::-1]
-    assert server.clients[0].run("mqueue.get_sizes").out.count(b"name: ") == 100
+        assert [one["name"].decode() for one in ctl.ask("mqueue.get_sizes").result] == names[::-1]
+        if count == 100:
+            assert [one["name"].decode() for one in ctl.ask("mqueue.stats").result] == names[::-1]
+    assert server.clients[0].run("mqueue.get_sizes").out.count(b"name: ") == count
+    answers = [ask(way, "mqueue.stats") for way in server.json]
+    for answer in answers:
+        assert answer.message.startswith("Too large") or [one["name"] for one in answer.result] == names[::-1]
+    assert [bool(answer.result) for answer in answers] == [True, count == 100, True]
 
 
 def test_queues_of_a_reload(servers: Servers) -> None:
