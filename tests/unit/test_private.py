@@ -51,9 +51,7 @@ def memory(monkeypatch: pytest.MonkeyPatch, pool: Pool | None) -> Memory:
     return Memory(ctypes.PyDLL(None))
 
 
-@pytest.mark.parametrize(
-    ("size", "fits"), [(0, True), (329_000, True), (330_000, False), (10**9, False)]
-)
+@pytest.mark.parametrize(("size", "fits"), [(0, True), (329_000, True), (330_000, False), (10**9, False)])
 def test_three_blocks_must_fit(monkeypatch: pytest.MonkeyPatch, size: int, fits: bool) -> None:
     pool = Pool(1_000_000)
     assert memory(monkeypatch, pool).has_private(size) == fits
