@@ -55,7 +55,7 @@ def _gather(rounds: Iterator[dict[str, dict[str, float]]]) -> Rounds:
 
 def measure(quick: bool, only: str = "") -> dict[str, Any]:
     """All rounds. only: "calls" or "addmode"."""
-    rounds, count = (3, 500) if quick else (25, 4000)
+    rounds, count = (5, 1000) if quick else (25, 3000)
     sizes, most = ((200,), 10_000) if quick else (SIZES, KEYED[-1])
     results: dict[str, Any] = {"machine": machine(), "rounds": rounds, "calls a round": count, "calls": {}, "keyed": {}}
     begin = time.monotonic()
@@ -90,7 +90,7 @@ def _keyed(server: Both, size: int, count: int, rounds: int, most: int) -> Round
 def tables(results: dict[str, Any]) -> str:
     """What a README can show."""
     text = [
-        f"Nanoseconds a call, ours / the C module's, and the ratio: medians of {results['rounds']} interleaved rounds of "
+        f"Nanoseconds of CPU a call, ours / the C module's, and the ratio: medians of {results['rounds']} interleaved rounds of "
         f"{results['calls a round']} calls.",
         "",
     ]
