@@ -144,76 +144,6 @@ def memory(queue: Contender) -> float:
         children.end()
 
 
-def turns(self, what: str) -> float:
-        """Items a second of all processes together, each of which adds and takes in turn."""
-        processes = 1 if what == ALONE else 2
-        queues = [self.kind(self._place, number) for number in range(2 if what == OWN else 1)]
-        count = min(self.count("1→1", 1), 20_000)
-        try:
-            return turns([queues[number % len(queues)] for number in range(processes)], count)
-        finally:
-            for queue in queues:
-                queue.close()
-
-
-def waking(queue: Contender, count: int, pause: float) -> list[float]:
-    children, gate = Children(), Gate()
-
-    def wait() -> list[float]:
-        get = queue.getter()
-        gate.pass_through()
-        delays = []
-        for _ in range(count):
-            lot = get()
-            _, text = lot[0] if queue.batch else lot
-            delays.append((clock() - int(text)) / 1e3)
-        return delays
-
-    try:
-        waiter = children.fork(wait)
-        gate.await_all(1)
-        gate.open()
-        put = queue.putter()
-        for _ in range(count):
-            time.sleep(pause)
-            put([("k", str(clock()))]) if queue.batch else put("k", str(clock()))
-        return list(waiter.result())
-    finally:
-        children.end()
-        gate.close()
-
-
-def own_memory() -> int:
-    """Bytes of this process that are no file and no shared memory."""
-    status = Path("/proc/self/status").read_text("ascii")
-    return next(int(line.split()[1]) for line in status.splitlines() if line.startswith("RssAnon:")) * 1024
-
-
-def memory(queue: Contender) -> float:
-    """Fill a queue that nobody reads, in a process of its own."""
-    children = Children()
-
-    def fill() -> int:
-        items = pairs(0, FILL)
-        put = queue.putter()
-        put(items[:1]) if queue.batch else put(*items[0])
-        before = own_memory() + queue.held()
-        if queue.batch:
-            for some in slices(items, queue.batch):
-                put(some)
-        for _ in range(0 if queue.batch else FILL):
-            key, value = items.pop()  # who does not keep it gives its memory back
-            put(key, value)
-        return tracemalloc.get_traced_memory()[0] + queue.held() - before
-
-    held = queue.held()
-    try:
-        grown: int = children.fork(fill).result()
-        return max(grown, queue.held() - held) / FILL
-    finally:
-        children.end()
-
-
 def turns(queues: list[Contender], count: int) -> float:
     """One process for each of `queues`, which may be the same one twice."""
     children, gate = Children(), Gate()
@@ -237,7 +167,7 @@ def turns(queues: list[Contender], count: int) -> float:
     finally:
         children.end()
         gate.close()
-    seconds = (max(one["end"] for one in done) - min(one["begin"] for one in done)) / 1e9
+    seconds: float = (max(one["end"] for one in done) - min(one["begin"] for one in done)) / 1e9
     return count * len(queues) / seconds
 
 
@@ -313,7 +243,7 @@ def tables(results: dict[str, Any]) -> str:
     figures, reasons = results["figures"], results["reasons"]
     intro = (
         f"{results['rounds']} interleaved rounds, values of {results['bytes a value']} bytes, medians; "
-        "× is ours divided by that row in the same round, and the median of that."
+        "x is ours divided by that row in the same round, and the median of that."
     )
     parts = [intro, "", *_throughput(figures, reasons), "", *_costs(figures, reasons), "", *_turns(figures)]
     notes = [f"- {name}: {text}." for name, text in results["notes"].items() if text and name in figures]
@@ -331,7 +261,7 @@ def _throughput(figures: dict[str, Any], reasons: dict[str, str]) -> list[str]:
         for what in CREWS:
             row += [number(_median(one, what)), ratio(figures[OURS].get(what), one.get(what)) if name != OURS else ""]
         rows.append(row if one else [name, reasons.get(name, ""), *[""] * (2 * len(CREWS) - 1)])
-    return markdown(["items a second", *(cell for what in CREWS for cell in (what, "×"))], rows)
+    return markdown(["items a second", *(cell for what in CREWS for cell in (what, "x"))], rows)
 
 
 def _costs(figures: dict[str, Any], reasons: dict[str, str]) -> list[str]:

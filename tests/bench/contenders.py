@@ -115,7 +115,7 @@ class Ours(Contender):
 
         def get() -> Pair | None:
             item = fetch(None)
-            return item and (item.key, item.value)
+            return None if item is None else (item.key, item.value)
 
         return get
 

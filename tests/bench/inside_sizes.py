@@ -109,7 +109,7 @@ def _depths(side: str, most: int) -> list[int]:
 
 
 def keyed_round(size: int, count: int, most: int) -> Times:
-    """addmode 1 and 2 with keys that are there, chosen at random.
+    """Addmode 1 and 2 with keys that are there, chosen at random.
 
     And with keys that are not: the oldest item is fetched and added anew.
     """

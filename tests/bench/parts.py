@@ -10,7 +10,7 @@ if TYPE_CHECKING:
 
     from tests.bench.tables import Part
 
-NAMES = ("sizes", "profile", "between", "endtoend", "database")
+NAMES = ("sizes", "hotpath", "between", "endtoend", "database")
 
 
 def load(name: str) -> Part:

@@ -1,4 +1,4 @@
-"""A Redis server of the bench's own: unix socket only, nothing on disk, ended by its pid. Never the system's service."""
+"""A Redis server of the bench's own, never the system's: unix socket only, nothing on disk, ended by its pid."""
 
 from __future__ import annotations
 
@@ -28,7 +28,10 @@ class RedisServer:
         self.socket = str(folder / "redis")
         options = ["--port", "0", "--unixsocket", self.socket, "--save", "", "--appendonly", "no", "--dir", str(folder)]
         self._process = subprocess.Popen(
-            ["redis-server", *options], executable=_program(), stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL
+            ["redis-server", *options],  # noqa: S607 the name that the program goes by
+            executable=_program(),
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,
         )
         self.pid = self._process.pid
         deadline = time.monotonic() + _WITHIN

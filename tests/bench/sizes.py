@@ -56,6 +56,7 @@ def _gather(rounds: Iterator[dict[str, dict[str, float]]]) -> Rounds:
 def measure(quick: bool, only: str = "") -> dict[str, Any]:
     """All rounds. only: "calls" or "addmode"."""
     rounds, count = (5, 1000) if quick else (25, 3000)
+    keyed_rounds, keyed_count = rounds // 3 + 2, count // 4
     sizes, most = ((200,), 10_000) if quick else (SIZES, KEYED[-1])
     results: dict[str, Any] = {"machine": machine(), "rounds": rounds, "calls a round": count, "calls": {}, "keyed": {}}
     begin = time.monotonic()
@@ -65,7 +66,7 @@ def measure(quick: bool, only: str = "") -> dict[str, Any]:
             if only in "calls":
                 results["calls"][name] = {size: _calls(server, size, count, rounds) for size in sizes}
             if only in "addmode":
-                results["keyed"][name] = {size: _keyed(server, size, count // 4, rounds // 3 + 2, most) for size in sizes}
+                results["keyed"][name] = {size: _keyed(server, size, keyed_count, keyed_rounds, most) for size in sizes}
     results["seconds"] = time.monotonic() - begin
     return results
 
@@ -89,11 +90,8 @@ def _keyed(server: Both, size: int, count: int, rounds: int, most: int) -> Round
 
 def tables(results: dict[str, Any]) -> str:
     """What a README can show."""
-    text = [
-        f"Nanoseconds of CPU a call, ours / the C module's, and the ratio: medians of {results['rounds']} interleaved rounds of "
-        f"{results['calls a round']} calls.",
-        "",
-    ]
+    rounds = f"medians of {results['rounds']} interleaved rounds of {results['calls a round']} calls"
+    text = [f"Nanoseconds of CPU a call, ours / the C module's, and the ratio: {rounds}.", ""]
     for name, by_size in results["calls"].items():
         text += [f"Allocator of the C module: {name}", "", *_call_table(by_size), ""]
     for name, by_size in results["keyed"].items():
@@ -103,7 +101,7 @@ def tables(results: dict[str, Any]) -> str:
 
 def _cells(sides: dict[str, list[float]]) -> list[str]:
     ours, theirs = sides[OURS], sides.get(THEIRS)
-    middle = number(statistics.median(theirs)) if theirs else "–"
+    middle = number(statistics.median(theirs)) if theirs else "-"
     return [f"{number(statistics.median(ours))} / {middle}", ratio(ours, theirs)]
 
 
@@ -118,9 +116,9 @@ def _keyed_table(by_size: dict[Any, Rounds]) -> list[str]:
     for size, cases in by_size.items():
         for what in sorted({case.partition("@")[0] for case in cases}):
             depths = [int(case.partition("@")[2]) for case in cases if case.startswith(f"{what}@")]
-            cells = {depth: " × ".join(_cells(cases[f"{what}@{depth}"])).removesuffix(" × –") for depth in depths}
+            cells = {depth: " x ".join(_cells(cases[f"{what}@{depth}"])).removesuffix(" x -") for depth in depths}
             deepest = ratio(cases[f"{what}@{max(depths)}"][OURS], cases[f"{what}@{min(depths)}"][OURS])
-            rows.append([f"{what}, {int(size):,} bytes", *(cells.get(depth, "–") for depth in KEYED), deepest])
+            rows.append([f"{what}, {int(size):,} bytes", *(cells.get(depth, "-") for depth in KEYED), deepest])
     return markdown(["items in the queue", *(f"{depth:,}" for depth in KEYED), "ours, deepest ÷ 10"], rows)
 
 

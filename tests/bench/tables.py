@@ -64,7 +64,7 @@ def machine() -> dict[str, str]:
 def number(value: float | None) -> str:
     """Three digits that count; a dash for nothing."""
     if value is None:
-        return "–"
+        return "-"
     if value >= 1000:
         digits = 3 - len(str(int(value)))
         return f"{round(value, digits):,.0f}"
@@ -74,7 +74,7 @@ def number(value: float | None) -> str:
 def ratio(ours: Sequence[float] | None, theirs: Sequence[float] | None) -> str:
     """Median of the rounds' own ratios."""
     if not ours or not theirs:
-        return "–"
+        return "-"
     value = statistics.median(one / other for one, other in zip(ours, theirs))
     return f"{value:.1f}" if value >= 9.95 else f"{value:.2f}"
 
@@ -138,25 +138,26 @@ def bars(title: str, groups: Sequence[str], series: Mapping[str, Sequence[float]
             body.append(_text(left - 8, y + 12, name, "", "end"))
             kind = "other" if place else "c0"
             body.append(f'<rect class="{kind}" x="{left}" y="{y + 2:.0f}" width="{width:.1f}" height="{row - 5}"/>')
-            body.append(_text(left + width + 6, y + 12, _short(value) if value else "–", "dim"))
+            body.append(_text(left + width + 6, y + 12, _short(value) if value else "-", "dim"))
             y += row
         y += 12
     body.append(_text(left, y + 6, "logarithmic scale", "dim"))
     return _svg(640, y + 18, title, body)
 
 
-def lines(
-    title: str, across: str, series: Mapping[str, Sequence[tuple[float, float]]], *, logarithmic: bool = True
-) -> str:
-    """Curves through points (x, y) above an axis named `across`; both axes logarithmic, or both straight."""
+def lines(title: str, across: str, series: Mapping[str, Sequence[tuple[float, float]]], *, labels: int = 0) -> str:
+    """Curves through points (x, y) above an axis named `across`, both axes logarithmic.
+
+    labels: so many numbers along the axis, instead of one for each x.
+    """
     left, right, top, bottom = 60.0, 470.0, 44.0, 300.0
 
     def scale(value: float) -> float:
-        return math.log10(max(value, 1e-9)) if logarithmic else value
+        return math.log10(max(value, 1e-9))
 
     points = [point for some in series.values() for point in some]
     xs, ys = [scale(x) for x, _ in points], [scale(y) for _, y in points]
-    low_x, low_y = min(xs), min(ys) if logarithmic else 0.0
+    low_x, low_y = min(xs), min(ys)
     span_x, span_y = (max(xs) - low_x) or 1.0, (max(ys) - low_y) * 1.05 or 1.0
 
     def place(point: tuple[float, float]) -> tuple[float, float]:
@@ -164,11 +165,11 @@ def lines(
         return x, bottom - (scale(point[1]) - low_y) / span_y * (bottom - top)
 
     body = [_text(right, bottom + 34, across, "dim", "end")]
-    for x in sorted({x for x, _ in points}):
-        body.append(_text(place((x, points[0][1]))[0], bottom + 16, _short(x), "dim", "middle"))
+    every = sorted({x for x, _ in points})
+    named = [10 ** (low_x + span_x * step / labels) for step in range(labels + 1)] if labels else every
+    body += [_text(place((x, points[0][1]))[0], bottom + 16, _short(x), "dim", "middle") for x in named]
     for step in range(5):
-        exact = low_y + span_y * step / 4
-        value = 10**exact if logarithmic else exact
+        value = 10 ** (low_y + span_y * step / 4)
         y = bottom - (bottom - top) * step / 4
         body.append(f'<line class="grid" x1="{left}" x2="{right}" y1="{y:.1f}" y2="{y:.1f}"/>')
         body.append(_text(left - 6, y + 4, _short(value), "dim", "end"))
