@@ -22,17 +22,20 @@ from kemi.errors import (
     LockTimeout,
     MqueueError,
     NoMemory,
+    QueueClosed,
     SegmentError,
     SegmentMissing,
     UnknownQueue,
 )
 from kemi.instance import queues as _queues
+from kemi.queue.attached import AttachedQueue
 from kemi.queue.item import Item
 from kemi.queue.item import key_of as _key_of
 from kemi.queue.item import value_of as _value_of
-from kemi.queue.queue import REASONS as _REASONS
-from kemi.queue.queue import Queue, Stats
-from kemi.queue.registry import Registry as _Registry
+from kemi.queue.outcome import REASONS as _REASONS
+from kemi.queue.outcome import Stats
+from kemi.queue.queue import Queue
+from kemi.queue.reservation import Reservation, ReservedItem
 from kemi.queue.ring import KEPT as _KEPT
 from kemi.server import log as _log
 from kemi.server.ksr import Functions as _Functions
@@ -42,6 +45,7 @@ from kemi.spec import DEFAULT_INSTANCE as _DEFAULT_INSTANCE
 __version__ = "0.1.0"
 
 __all__ = [
+    "AttachedQueue",
     "ConfigError",
     "InstanceInUse",
     "Item",
@@ -50,6 +54,9 @@ __all__ = [
     "MqueueError",
     "NoMemory",
     "Queue",
+    "QueueClosed",
+    "Reservation",
+    "ReservedItem",
     "SegmentError",
     "SegmentMissing",
     "Stats",
@@ -224,16 +231,25 @@ _FUNCTIONS = _Functions(mq_add, mq_fetch, mq_pv_free, mq_size, mqk_get, mqk_gete
 # --- outside of Kamailio ----------------------------------------------------------------------------------------------
 
 
-def attach(queue: str, instance: str = _DEFAULT_INSTANCE, lock_timeout: float = 1.0) -> Queue:
+def attach(
+    queue: str, instance: str = _DEFAULT_INSTANCE, lock_timeout: float = 1.0, *, reattach: bool = True
+) -> AttachedQueue:
     """A queue of a running Kamailio, for any process on its host that may read its segment.
 
-    Raises UnknownQueue when the instance has no such queue, SegmentError when it cannot be used.
+    When the server is stopped and started again, waiting calls go on with its new queue; with reattach=False they raise
+    QueueClosed. Raises UnknownQueue when the instance has no such queue, SegmentError when it cannot be used.
     """
-    try:
-        registry = _Registry.attach(instance, lock_timeout)
-    except SegmentMissing as error:
-        raise UnknownQueue(f"no instance {instance!r} on this host ({error}); is its server running?") from None
-    try:
-        return Queue.attach(instance, queue, registry, lock_timeout)
-    except SegmentMissing as error:
-        raise UnknownQueue(f"instance {instance!r} has no queue {queue!r} ({error})") from None
+    return AttachedQueue(instance, queue, lock_timeout, reattach=reattach)
+
+
+# --- command line -----------------------------------------------------------------------------------------------------
+
+
+def _main() -> int:
+    from kemi.cli.main import main  # which a server never needs
+
+    return main(attach)
+
+
+if __name__ == "__main__":  # app_python3 imports this file under its own name
+    raise SystemExit(_main())

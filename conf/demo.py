@@ -16,13 +16,13 @@ import sys
 import tempfile
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Callable
 
 from conf.demo_report import Item, Report, Sender, bar_line, consumed_items, read_sender
 from mqueue_kemi import MqueueError, attach
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
 CONF = Path(__file__).resolve().parent
 ROOT = CONF.parent
@@ -138,12 +138,13 @@ class Server:
 class Senders:
     """One sipp for each sender. Each has one call at a time, so that the order of its requests is certain."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, methods: Mapping[str, str] = METHODS) -> None:
         self._folder = folder
+        self._methods = methods
         self._processes: list[subprocess.Popen[bytes]] = []
 
     def start(self, port: int) -> None:
-        for name, method in METHODS.items():
+        for name, method in self._methods.items():
             scenario = CONF / "sipp" / f"{method.lower()}.xml"
             command = ["sipp", f"{HOST}:{port}", "-i", HOST, "-ci", HOST, "-nostdin"]
             command += ["-sf", str(scenario), "-key", "sender", name]
@@ -161,7 +162,7 @@ class Senders:
             process.wait()
 
     def results(self) -> list[Sender]:
-        return [read_sender(name, method, self._statistics(name)) for name, method in METHODS.items()]
+        return [read_sender(name, method, self._statistics(name)) for name, method in self._methods.items()]
 
     def _statistics(self, name: str) -> Path:
         return self._folder / f"{name}.csv"
@@ -248,19 +249,20 @@ def run(config: Path, folder: Path) -> list[str]:
     return problems
 
 
-def main(config: Path) -> int:
+def main(demo: Callable[[Path], list[str]], well: str) -> int:
+    """Run a demo, which gives what was wrong, in a folder of its own; say how it ended, `well` if all is well."""
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, lambda number, _frame: signals.append(number))
     folder = Path(tempfile.mkdtemp(prefix="mqueue-demo-"))
     try:
-        problems = run(config, folder)
+        problems = demo(folder)
     except Interrupted:
         shutil.rmtree(folder)
         print("\ninterrupted; everything is stopped", file=sys.stderr)
         return 128 + signals[0]
     if not problems:
         shutil.rmtree(folder)
-        print("OK: nothing lost, nothing twice, each sender's order kept.")
+        print(f"OK: {well}.")
         return 0
     sys.stdout.flush()
     log = folder / "kamailio.log"
@@ -276,4 +278,5 @@ def main(config: Path) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main(Path(sys.argv[1])))
+    configuration = Path(sys.argv[1])
+    sys.exit(main(lambda folder: run(configuration, folder), "nothing lost, nothing twice, each sender's order kept"))

@@ -4,13 +4,15 @@ set -eu
 
 usage() {
     cat <<'END'
-usage: sh conf/demo.sh [--native]
+usage: sh conf/demo.sh [--native | --worker]
 
 Starts a Kamailio of its own on 127.0.0.1, lets sipp send it some hundred calls and messages, shows how the
 queue fills and drains, and counts what came out. Ends with 0 only if nothing was lost, nothing came twice
 and the order of each sender was kept. Takes some ten seconds and leaves nothing behind.
 
   --native    with routes in Kamailio's own language (kamailio-native.cfg) instead of Python (kamailio.cfg)
+  --worker    with a worker outside of Kamailio (cdr_worker.py), which writes each call to a database; it is
+              killed (kill -9) in the middle of its work, twice, and every call must be in the table once
   --help      this text
 
 On Debian, missing packages (kamailio, kamailio-python3-modules, sip-tester) are installed first, as root or
@@ -23,10 +25,11 @@ fail() {
     exit "${2:-1}"
 }
 
-config=kamailio.cfg
+demo='conf.demo conf/kamailio.cfg'
 for option; do
     case $option in
-        --native) config=kamailio-native.cfg ;;
+        --native) demo='conf.demo conf/kamailio-native.cfg' ;;
+        --worker) demo=conf.demo_worker ;;
         -h | --help) usage; exit ;;
         *) fail "unknown option '$option'; sh conf/demo.sh --help lists what there is" 2 ;;
     esac
@@ -114,4 +117,5 @@ install_packages() {
 packages=$(missing_packages | tr '\n' ' ')
 packages=${packages% }
 [ -z "$packages" ] || install_packages
-exec python3 -B -m conf.demo "conf/$config"
+# shellcheck disable=SC2086  # a module and its argument
+exec python3 -B -m $demo

@@ -54,7 +54,7 @@ class Crossings:
             with self._store.begin(spec.name) as rows:
                 saved = rows.last_id() >= crossing.first
             if saved:
-                self._say(f"queue {spec.name!r}: its {len(queue)} items were saved before the server died")
+                self._say(f"queue {spec.name!r}: its {queue.held()} items were saved before the server died")
                 queue.clear()
         return queue
 
@@ -129,7 +129,7 @@ class Crossings:
         Whatever is raised, they are all in the queue still, which knows that they were to be saved.
         """
         words = queue.segment.words
-        progress = self._progress(queue.name, len(queue))
+        progress = self._progress(queue.name, queue.held())
         try:
             with queue.moving() as records:
                 items = ((item.key_bytes, item.value_bytes) for item in map(Item, records))

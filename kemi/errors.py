@@ -35,12 +35,20 @@ class SegmentMissing(SegmentError):
     """There is no segment of that name."""
 
 
+class NotAllowed(SegmentError):
+    """This user may not use the segment. The text says whose it is, and its mode."""
+
+
+class QueueClosed(SegmentError):
+    """The server has ended the queue: nothing can be added, and nothing will come."""
+
+
 class DamagedRing(Exception):
     """The bytes are no ring: what is wrong, and where. Inside only; a queue makes a SegmentError of it."""
 
 
 class StoreError(MqueueError, RuntimeError):
-    """A database did not do what was asked; its transaction is undone. The text names database, table, reason and cure."""
+    """A database did not do what was asked; the transaction is undone. The text has database, table, reason, cure."""
 
 
 class CommitUnknown(StoreError):

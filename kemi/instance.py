@@ -16,7 +16,7 @@ from kemi.owner import Owner, this_process
 from kemi.queue import keeping, layout
 from kemi.queue.queue import Queue
 from kemi.queue.registry import Registry
-from kemi.queue.segment import SHM_DIR, Access, Segment, path_of, queue_in, segment_name
+from kemi.queue.segment import SHM_DIR, Access, Segment, path_of, segment_name
 from kemi.spec import QueueSpec, Settings, default_max_memory
 
 # Name → queue of the instance that this process serves. One object for the life of the process.
@@ -97,6 +97,7 @@ class Instance:
     def configure(self, queue: Queue, spec: QueueSpec) -> None:
         """Give a queue what its definition says and can be changed."""
         queue.set_limits(spec.size, spec.maxbytes)
+        queue.set_deliveries(spec.max_deliveries, spec.dead_letter)
         keeping.set_policy(queue.segment.words, spec.dbmode, spec.recover)
 
     def _attach(self, spec: QueueSpec) -> Queue:
@@ -133,7 +134,8 @@ class Instance:
     def loaded_draft(self, spec: QueueSpec) -> Queue | None:
         """What `keep_draft` kept in a server that was killed before it was published."""
         try:
-            return Queue.attach(self.name, spec.name, self.registry, self.settings.lock_timeout, _LOADED)
+            full_name = segment_name(self.name, spec.name) + _LOADED
+            return Queue.of_segment(full_name, self.registry, self.settings.lock_timeout, spec.name)
         except SegmentMissing:
             return None
 
@@ -176,16 +178,16 @@ class Instance:
     def left_over(self) -> list[str]:
         """Files of queues of this instance that are not defined any more."""
         defined = {path_of(segment_name(self.name, name)) for name in queues}
-        return sorted(path for path in _files(self.name, ".*") if path.replace(_LOADED, "") not in defined)
+        paths = _files(self.name, ".*")
+        return sorted(path for path in paths if path not in defined and not path.endswith(_LOADED))
 
     # --- the end ------------------------------------------------------------------------------------------------------
 
     def all_queues(self) -> list[Queue]:
         """The queues of this server, also those that another process of it made at a reload."""
         for path in self.left_over():
-            name = queue_in(path, self.name)
             with contextlib.suppress(SegmentError):
-                queue = Queue.attach(self.name, name, self.registry, self.settings.lock_timeout)
+                queue = Queue.of_segment(os.path.basename(path), self.registry, self.settings.lock_timeout)
                 if queue.owner() == self.owner:
                     self.take(queue)
         return list(queues.values())

@@ -37,6 +37,7 @@ def start(settings: Settings, around: Surroundings) -> Instance:
 
     Either all are there afterwards or an exception says why not. Nothing is left behind then but what holds items.
     """
+    settings.check()
     crosses = any(spec.dbmode for spec in settings.queues.values())
     store = _open_store(settings, around) if crosses else None
     instance = Instance.open(settings, around.uid, around.gid)
@@ -65,7 +66,7 @@ def _open_store(settings: Settings, around: Surroundings) -> Store:
 
 def _start_queue(instance: Instance, spec: QueueSpec, crossings: Crossings | None, around: Surroundings) -> None:
     queue = _settle(spec, instance.define(spec), crossings, around)
-    items = len(queue)
+    items = queue.held()
     if items and not _is_recovered(spec, queue):
         queue.clear()
         around.warn(f"queue {spec.name!r}: {items} items of the last server are thrown away, as recover=0 says")
@@ -83,7 +84,7 @@ def _settle(spec: QueueSpec, queue: Queue, crossings: Crossings | None, around: 
     """Find out where the items are, when the last server was killed on their way to the table or from it."""
     if crossings and spec.dbmode:
         return crossings.settle(spec, queue)
-    if keeping.crossing(queue.segment.words).kind == keeping.SAVING and len(queue):
+    if keeping.crossing(queue.segment.words).kind == keeping.SAVING and queue.held():
         around.warn(
             f"queue {spec.name!r}: the last server died while it saved; without dbmode it cannot be found out whether "
             "its items are in the table too"
@@ -98,7 +99,7 @@ def _is_recovered(spec: QueueSpec, queue: Queue) -> bool:
 
 def _leave_what_was_loaded(instance: Instance) -> None:
     """The start failed. What is in the queues stays there for the next one, whatever it says."""
-    kept = [queue for queue in queues.values() if len(queue)]
+    kept = [queue for queue in queues.values() if queue.held()]
     for queue in kept:
         _mark_unsaved(queue)
     instance.close(kept)
@@ -116,6 +117,7 @@ def _mark_unsaved(queue: Queue) -> None:
 
 def reload(instance: Instance, settings: Settings, around: Surroundings) -> None:
     """Take new parameters in a process of a running server. Every process comes here by itself; all items stay."""
+    settings.check()
     for name in ("instance", "mode", "group", "lock_timeout", "db_url", "core"):
         if getattr(settings, name) != getattr(instance.settings, name):
             around.say(f"{name}: a change takes effect when the server is started again")
@@ -180,7 +182,7 @@ class _Ending:
             return True
 
     def _decide(self, queue: Queue) -> bool:
-        if not len(queue):
+        if not queue.held():
             return False
         policy = keeping.policy(queue.segment.words)
         if policy.writes_database():
@@ -202,6 +204,6 @@ class _Ending:
 
     def _where(self, queue: Queue) -> str:
         return (
-            f"its {len(queue)} items stay in {path_of(queue.segment.name)}, and the next start takes them over "
+            f"its {queue.held()} items stay in {path_of(queue.segment.name)}, and the next start takes them over "
             f"(python3 -m mqueue_kemi drain --instance {self._instance.name} {queue.name} gets them out)"
         )

@@ -21,6 +21,7 @@ MODULES = ("mqueue", "mqueue_kemi")
 DEFAULT_INSTANCE = "kamailio"
 _SUFFIXES = {"": 1, "k": 1 << 10, "m": 1 << 20, "g": 1 << 30, "t": 1 << 40}
 _LONGEST_WAIT = 3600  # seconds
+_MOST_DELIVERIES = (1 << 16) - 2
 _LARGEST = 1 << 46  # bytes; more than a process can map
 
 
@@ -33,6 +34,8 @@ class QueueSpec(NamedTuple):
     addmode: int = 0  # 0 append, 1 unique key: the oldest stays, 2 unique key: the newest stays
     maxbytes: int = 0  # bytes, 0 = limitless
     recover: int = 1  # what a server left in memory is taken over: 0 never, 1 after a crash, 2 after every stop
+    max_deliveries: int = 0  # of a reserved item, 0 = any number
+    dead_letter: str = ""  # the queue for items after that
 
     def reads_database(self) -> bool:
         """Are rows loaded at the start?"""
@@ -72,6 +75,15 @@ class Settings:
             raise ConfigError(f'{where}: mqueue redefined: there is a queue "{spec.name}" already')
         self.queues[spec.name] = spec
 
+    def check(self) -> None:
+        """What can only be checked when all is known. Raises ConfigError."""
+        for spec in self.queues.values():
+            if spec.dead_letter and spec.dead_letter not in self.queues:
+                raise ConfigError(
+                    f'modparam("mqueue", "mqueue", "name={spec.name}..."): dead_letter={spec.dead_letter}: there is '
+                    "no such queue; define it too"
+                )
+
 
 def parse_queue(where: str, text: Value) -> QueueSpec:
     """`name=...;size=...;dbmode=...` and so on, as Kamailio's documentation of parameter mqueue has it.
@@ -93,14 +105,27 @@ def parse_queue(where: str, text: Value) -> QueueSpec:
         found[attribute] = value[1:-1] if len(value) > 1 and value[0] == value[-1] in "\"'" else value
     if not found.get("name"):
         raise ConfigError(f"{where}: no name; write name=...;")
-    return QueueSpec(
+    spec = QueueSpec(
         name=found["name"],
         size=_integer(f"{where}: size", found.get("size", "0"), 0, (1 << 31) - 1),
         dbmode=_integer(f"{where}: dbmode", found.get("dbmode", "0"), 0, 3),
         addmode=_integer(f"{where}: addmode", found.get("addmode", "0"), 0, 2),
         maxbytes=_bytes(f"{where}: maxbytes", found.get("maxbytes", "0")),
         recover=_integer(f"{where}: recover", found.get("recover", "1"), 0, 2),
+        max_deliveries=_integer(f"{where}: max_deliveries", found.get("max_deliveries", "0"), 0, _MOST_DELIVERIES),
+        dead_letter=found.get("dead_letter", ""),
     )
+    _check_dead_letter(where, spec)
+    return spec
+
+
+def _check_dead_letter(where: str, spec: QueueSpec) -> None:
+    if not spec.dead_letter:
+        return
+    if not spec.max_deliveries:
+        raise ConfigError(f"{where}: dead_letter needs max_deliveries, after how many of them an item goes there")
+    if spec.dead_letter == spec.name:
+        raise ConfigError(f"{where}: dead_letter must name another queue")
 
 
 def _quoted(value: object) -> str:

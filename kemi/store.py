@@ -1,7 +1,7 @@
 """The items of queues in a database: one table a queue, rows in the order of `id`, one transaction at a time.
 
-Knows rows and bytes; no queue, no shared memory, no Kamailio. Nothing is ever stored other than it was given: each batch
-is read again before the commit, and what came back otherwise is an error. Whatever fails, the table is as it was.
+Knows rows and bytes; no queue, no shared memory, no Kamailio. Nothing is ever stored other than it was given: each
+batch is read again before the commit, and what came back otherwise is an error. Whatever fails, the table is as it was.
 
     store = Store.open("sqlite:////var/lib/kamailio/mqueue.db")
     with store.begin("myq") as rows:
@@ -28,7 +28,6 @@ DELETE_ROWS = 10_000
 PROGRESS_EVERY = 5.0  # seconds
 _ROW = 64  # bytes that a row costs in a statement besides key and value
 _STATEMENT = 1024  # bytes of a statement besides; names have some hundred at most
-_ESCAPED = b"\0\n\r\x1a\"'\\"  # bytes that take two in a statement of MySQL
 
 Item = tuple[bytes, bytes]
 Progress = Optional[Callable[[int], None]]
@@ -98,6 +97,7 @@ class Rows:
         self._connection = connection
         self._place = place
         self._table = open_table(connection, place)
+        engines.prefer_index(connection, place.url.kind)
         self._packet = engines.longest_statement(connection, place.url.kind)
         self._statements = Statements(self._table.rows, place.url.kind)
         self._failed = False
@@ -181,12 +181,19 @@ class Rows:
                 encoded.append({"key": taken, "val": encode_value(value)})
         except ValueError as error:
             raise unfit(self._table, number, column, f"it has {error}") from None
-        if len(batch) == 1 and (size := _in_statement(batch[0])) > self._packet:
+        # A group of items is never so large (_batches).
+        if len(batch) == 1 and 2 * sum(map(len, batch[0])) + _STATEMENT > self._packet:
+            self._check_packet(encoded[0], before + 1)
+        return encoded
+
+    def _check_packet(self, item: dict[str, object], number: int) -> None:
+        """Refuse an item whose statement the server would not even read: it would break off the connection."""
+        size = _STATEMENT + sum(engines.length_in_statement(self._connection, value) for value in item.values())
+        if size > self._packet:
             raise self._place.error(
-                f"item {before + 1} takes up to {size} bytes in a statement, the server takes {self._packet}",
+                f"item {number} takes {size} bytes in a statement, the server takes {self._packet}",
                 "raise max_allowed_packet of the server",
             )
-        return encoded
 
     def _changed(self, batch: list[Item], found: list[Any], before: int) -> StoreError:
         """Which item did not come back as it was given, and how."""
@@ -262,8 +269,3 @@ def _batches(items: Iterable[Item], limit: int) -> Iterator[list[Item]]:
         size += needs
     if batch:
         yield batch
-
-
-def _in_statement(item: Item) -> int:
-    """The bytes of an item in a statement of MySQL's, at most."""
-    return _STATEMENT + sum(2 * len(part) - len(part.translate(None, _ESCAPED)) for part in item)

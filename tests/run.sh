@@ -8,10 +8,12 @@
 set -eu
 cd "$(dirname "$0")/.."
 
-packages='kamailio kamailio-python3-modules sip-tester python3-venv'
+packages='kamailio kamailio-python3-modules sip-tester python3-venv tmux
+    kamailio-sqlite-modules kamailio-mysql-modules mariadb-server-core mariadb-client-core postgresql
+    python3-sqlalchemy python3-pymysql python3-psycopg2'
 python=/usr/bin/python3 # the one that Debian's Kamailio embeds, whatever else is on PATH
 venv=.venv-tests
-unit=/etc/systemd/system/kamailio.service
+policy=/usr/sbin/policy-rc.d
 PATH=$PATH:/usr/sbin:/sbin
 export PATH
 unset PYTHONHOME PYTHONPATH VIRTUAL_ENV
@@ -23,33 +25,52 @@ installed() {
     [ "$(dpkg-query -W -f='${db:Status-Status}' "$1" 2>/dev/null)" = installed ]
 }
 
-unmask() {
-    [ -z "${masked-}" ] || rm -f "$unit"
-    masked=
+# Debian's packages start and enable a service: Kamailio's listens on every address, PostgreSQL's has a cluster that
+# nobody asked for. Nothing is started meanwhile; a service that was there before is left as it is.
+hold_services() {
+    trap release_services EXIT
+    trap 'exit 1' HUP INT TERM
+    installed kamailio || hold_service kamailio
+    installed postgresql-common || hold_service postgresql
+    if ! [ -e "$policy" ] && ! [ -L "$policy" ]; then # a container without systemd knows no masks
+        printf '#!/bin/sh\nexit 101\n' >"$policy"
+        chmod 755 "$policy"
+        policy_made=yes
+    fi
 }
 
-# Installing Debian's kamailio starts and enables a service that listens on every address: a mask keeps it down
-# meanwhile. A service that was there before is left as it is.
-install_packages() {
-    if ! installed kamailio && ! [ -e "$unit" ] && ! [ -L "$unit" ]; then
-        trap unmask EXIT
-        trap 'exit 1' HUP INT TERM
+hold_service() {
+    unit=/etc/systemd/system/$1.service
+    if ! [ -e "$unit" ] && ! [ -L "$unit" ]; then
         mkdir -p "${unit%/*}"
         ln -s /dev/null "$unit"
-        masked=yes
+        held="${held-} $1"
     fi
+}
+
+release_services() {
+    [ -z "${policy_made-}" ] || rm -f "$policy"
+    for service in ${held-}; do
+        rm -f "/etc/systemd/system/$service.service"
+    done
+    policy_made=
+}
+
+install_packages() {
+    hold_services
     export DEBIAN_FRONTEND=noninteractive
     apt-get update --quiet </dev/null
     # shellcheck disable=SC2086 # a list of words
     apt-get -o DPkg::Lock::Timeout=300 install --quiet --yes --no-install-recommends $1 </dev/null
-    if [ -n "${masked-}" ]; then
-        unmask
+    release_services
+    for service in ${held-}; do
         if command -v systemctl >/dev/null; then
-            systemctl disable kamailio.service
+            systemctl disable "$service.service"
         else
-            update-rc.d kamailio disable
+            update-rc.d "$service" disable
         fi
-    fi
+    done
+    held=
 }
 
 missing=

@@ -29,7 +29,6 @@ def make_engine(url: DbUrl) -> Any:
     target = sa.engine.URL.create(
         driver,
         username=url.user or None,
-        password=url.password or None,
         host=None if url.kind == SQLITE else url.host or None,
         port=url.port or None,
         database=url.database,
@@ -61,11 +60,23 @@ def limit_waiting(connection: Any, kind: str) -> None:
         connection.exec_driver_sql(f"SET LOCAL statement_timeout = '{STATEMENT_TIMEOUT}s'")
 
 
+def prefer_index(connection: Any, kind: str) -> None:
+    """See that pages are found by id: PostgreSQL knows nothing of a table just filled, and would sort it for each."""
+    if kind == POSTGRES:
+        for way in ("seqscan", "bitmapscan", "sort"):
+            connection.exec_driver_sql(f"SET LOCAL enable_{way} = off")
+
+
 def longest_statement(connection: Any, kind: str) -> int:
     """The bytes of a statement that the server takes."""
     if kind == MYSQL:
         return int(connection.exec_driver_sql("SELECT @@max_allowed_packet").scalar())
     return 1 << 40
+
+
+def length_in_statement(connection: Any, value: object) -> int:
+    """The bytes of a value as PyMySQL writes it: twice its length at most, which depends on its version."""
+    return len(connection.connection.escape(value).encode("utf-8", "surrogateescape"))
 
 
 def _module(name: str, package: str, pip: str) -> Any:
@@ -90,6 +101,7 @@ def _sqlite(url: DbUrl) -> tuple[str, dict[str, Any]]:
 def _mysql(url: DbUrl) -> tuple[str, dict[str, Any]]:
     _module("pymysql", "python3-pymysql", "PyMySQL")
     arguments: dict[str, Any] = {
+        "password": url.password.encode("utf-8", "surrogateescape"),  # a str would become Latin-1
         "charset": "utf8mb4",
         "binary_prefix": True,  # bytes are bytes, whatever the connection's character set
         "connect_timeout": CONNECT_TIMEOUT,
@@ -101,12 +113,11 @@ def _mysql(url: DbUrl) -> tuple[str, dict[str, Any]]:
     }
     # As MySQL's own clients do: localhost is the socket. A port asks for TCP.
     if url.host in ("", "localhost") and not url.port:
-        sockets = [path for path in _MYSQL_SOCKETS if os.path.exists(path)]
-        arguments.update({"unix_socket": path for path in sockets[:1]})
+        arguments["unix_socket"] = next((path for path in _MYSQL_SOCKETS if os.path.exists(path)), None)
     return "mysql+pymysql", {"connect_args": arguments, "isolation_level": "REPEATABLE READ"}
 
 
-def _postgres(_url: DbUrl) -> tuple[str, dict[str, Any]]:
+def _postgres(url: DbUrl) -> tuple[str, dict[str, Any]]:
     arguments: dict[str, Any] = {
         "application_name": "mqueue_kemi",
         "client_encoding": "utf8",
@@ -117,12 +128,14 @@ def _postgres(_url: DbUrl) -> tuple[str, dict[str, Any]]:
         "keepalives_count": 4,
         "tcp_user_timeout": STATEMENT_TIMEOUT * 1000,
     }
+    if url.password:
+        arguments["password"] = url.password
     options = {"connect_args": arguments, "isolation_level": "REPEATABLE READ"}
-    if not _version(importlib.import_module("sqlalchemy").__version__) < (2,) and _has("psycopg"):
+    if not _has("psycopg2") and _has("psycopg") and importlib.import_module("sqlalchemy").__version__ >= "2":
         # Statements prepared in one session would be found by another one behind a pooler.
         arguments["prepare_threshold"] = None
         return "postgresql+psycopg", options
-    _module("psycopg2", "python3-psycopg2", "psycopg2-binary")
+    _module("psycopg2", "python3-psycopg2", "psycopg2-binary, or psycopg with SQLAlchemy 2")
     # One round trip for many rows, not one for each.
     return "postgresql+psycopg2", {**options, "executemany_mode": "values_plus_batch"}
 
@@ -136,10 +149,6 @@ def _has(module: str) -> bool:
     except ImportError:
         return False
     return True
-
-
-def _version(text: str) -> tuple[int, ...]:
-    return tuple(int(part) for part in text.split(".")[:2] if part.isdigit())
 
 
 def _sqlite_connected(connection: Any, _record: object) -> None:

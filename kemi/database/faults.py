@@ -14,21 +14,33 @@ from typing import NamedTuple
 from kemi.database.url import DbUrl
 from kemi.errors import MqueueError, StoreError
 
-_LONGEST = 400  # characters of a driver's reason
+_LONGEST = 400  # characters of each part of an error
 
-# Searched in the reason, in this order, in any case.
+# What to do, by what is found in the reason, in any case; the first counts.
 _ADVICE = (
-    (r"database is locked|lock wait timeout|lock timeout|deadlock|could not serialize", "another process is using it; try again when it has ended"),
-    (r"access denied|authentication failed|permission denied|insufficientprivilege|command denied|no password supplied", "check user and password of db_url; the user needs SELECT, INSERT and DELETE, and CREATE for a missing table"),
-    (r"unknown database|database \".*\" does not exist", "create the database, or correct db_url"),
-    (r"'cryptography' package", "install python3-cryptography (pip: cryptography), or let the user log in with another method"),
-    (r"max_allowed_packet|packet bigger", "raise max_allowed_packet of the server"),
-    (r"data too long|too long for type|incorrect string value|out of range|invalid byte sequence|no equivalent in encoding", "make the column larger, of a binary type"),
-    (r"readonly database|read-only|unable to open", "file and folder must be writable for the user that the server runs as"),
-    (r"disk is full|no space left|disk full|is full", "make room there"),
-    (r"not a database|malformed", "db_url names a file that is no sqlite database, or a damaged one; move it away"),
-    (r"can't connect|connection refused|timed out|timeout expired|could not translate|gone away|lost connection|server closed|connection failed|connection to server|no such file", "the database must run and be reachable from this host"),
-)  # fmt: skip
+    (
+        r"database is locked|lock wait timeout|lock timeout|deadlock|could not serialize",
+        "another process is using it; try again when it has ended",
+    ),
+    (
+        r"access denied|command denied|permission denied|authentication failed|no password supplied",
+        "check user and password of db_url; the user needs SELECT, INSERT, DELETE, and CREATE for a missing table",
+    ),
+    (r"unknown database|database .* does not exist", "create the database, or correct db_url"),
+    (r"'cryptography' package", "install python3-cryptography (pip: cryptography), or change how the user logs in"),
+    (r"max_allowed_packet", "raise max_allowed_packet of the server"),
+    (
+        r"too long|incorrect string value|out of range|no equivalent in encoding|check constraint",
+        "change the column so that it takes the item, best to a binary type",
+    ),
+    (r"readonly database|read-only|unable to open", "file and folder must be writable for the user of the server"),
+    (r"disk is full|no space left|is full", "make room there"),
+    (r"not a database|malformed", "db_url names a file that is no sqlite database, or is damaged; move it away"),
+    (
+        r"can't connect|refused|timed out|timeout|gone away|lost connection|connection|terminating",
+        "the database must run and be reachable from this host",
+    ),
+)
 
 
 class Place(NamedTuple):
@@ -39,14 +51,15 @@ class Place(NamedTuple):
 
     def error(self, reason: str, advice: str) -> StoreError:
         """What to raise. Both texts are parts of one sentence."""
-        return StoreError(one_line(f'database {self.url}, table "{self.table}": {reason}: {advice}'))
+        where = f'database {one_line(str(self.url))}, table "{one_line(self.table)}"'
+        return StoreError(f"{where}: {one_line(reason)}: {one_line(advice)}")
 
     def broken(self, error: BaseException) -> StoreError:
         """What to raise for what a driver or SQLAlchemy raised."""
         reason = reason_of(error)
-        if self.url.password:
-            reason = reason.replace(self.url.password, "***")
         advice = (text for pattern, text in _ADVICE if re.search(pattern, reason, re.IGNORECASE))
+        if self.url.password:  # no driver is known to repeat it; this makes sure
+            reason = reason.replace(self.url.password, "***")
         return self.error(reason, next(advice, "nothing was changed"))
 
     @contextmanager
@@ -76,4 +89,4 @@ def one_line(text: str) -> str:
     """A text for a log: no line breaks, nothing that is no character, not without end."""
     shown = " ".join(text.split()).encode("utf-8", "backslashreplace").decode()
     shown = "".join(char if char.isprintable() else f"\\x{ord(char):02x}" for char in shown)
-    return shown if len(shown) <= 2 * _LONGEST else f"{shown[: 2 * _LONGEST]}..."
+    return shown if len(shown) <= _LONGEST else f"{shown[:_LONGEST]}..."

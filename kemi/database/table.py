@@ -15,11 +15,12 @@ from kemi.database.url import MYSQL, POSTGRES, SQLITE
 from kemi.errors import StoreError
 
 COLUMNS = ("id", "key", "val")
-# The rows of an item: how a statement and SQLAlchemy quote it at most.
+# PostgreSQL counts bytes, MySQL characters.
 _LONGEST_NAME = {MYSQL: 64, POSTGRES: 63}
 _WIDEN = {
     MYSQL: "ALTER TABLE {table} MODIFY {column} LONGBLOB NOT NULL",
-    POSTGRES: "ALTER TABLE {table} ALTER {column} DROP DEFAULT, ALTER {column} TYPE bytea USING convert_to({column}, 'UTF8')",
+    POSTGRES: "ALTER TABLE {table} ALTER {column} DROP DEFAULT,"
+    " ALTER {column} TYPE bytea USING convert_to({column}, 'UTF8')",
     SQLITE: "make the table anew with {column} TEXT NOT NULL",
 }
 # Bytes as a driver takes them for a column; ValueError says why it cannot hold them.
@@ -135,7 +136,8 @@ def _transactional(connection: Any, table: str) -> bool:
     import sqlalchemy as sa
 
     query = sa.text(
-        "SELECT e.transactions FROM information_schema.tables t JOIN information_schema.engines e ON e.engine = t.engine"
+        "SELECT e.transactions FROM information_schema.tables t"
+        " JOIN information_schema.engines e ON e.engine = t.engine"
         " WHERE t.table_schema = DATABASE() AND t.table_name = :name"
     )
     return str(connection.execute(query, {"name": table}).scalar()).upper() == "YES"

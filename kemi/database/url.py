@@ -1,8 +1,8 @@
 """Kamailio's database URLs, `scheme://[user[:password]@]host[:port]/database`, as plain values.
 
-Read as Kamailio reads them (src/lib/srdb1/db_id.c), so that the `db_url` of the C module means the same here: the password
-ends at the last `@`, and nothing is percent-decoded. No error and no text of a DbUrl ever shows the password: an error
-does not even repeat a URL that it cannot take apart.
+Read as Kamailio reads them (src/lib/srdb1/db_id.c), so that the `db_url` of the C module means the same here: the
+password ends at the last `@`, and nothing is percent-decoded. No error and no text of a DbUrl ever shows the password:
+an error does not even repeat a URL that it cannot take apart.
 """
 
 from __future__ import annotations

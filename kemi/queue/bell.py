@@ -13,7 +13,7 @@
 from __future__ import annotations
 
 from kemi.queue import futex
-from kemi.queue.layout import W_HEAD, W_SIGNAL, W_TAIL, W_WATCH, WATCH_SLEEPER
+from kemi.queue.layout import W_HEAD, W_RETURNED, W_SIGNAL, W_TAIL, W_WATCH, WATCH_SLEEPER
 from kemi.queue.segment import Segment
 
 RECHECK = 1.0  # seconds
@@ -66,7 +66,12 @@ class Bell:
             if self._words[W_WATCH] >= WATCH_SLEEPER:
                 self._words[W_WATCH] -= WATCH_SLEEPER
             return False
-        return not took_item and self._words[W_HEAD] != self._words[W_TAIL] and self.call_one()
+        return not took_item and self.is_something_there() and self.call_one()
+
+    def is_something_there(self) -> bool:
+        """Is there an item to be taken (locked)?"""
+        words = self._words
+        return bool(words[W_HEAD] != words[W_TAIL] or words[W_RETURNED])
 
     def _change_signal(self) -> None:
         self._halves[_SIGNAL] = self._halves[_SIGNAL] + 1 & 0xFFFFFFFF

@@ -12,6 +12,8 @@ from kemi.owner import Owner
 from kemi.queue import layout, mutex
 from kemi.queue.segment import Segment, path_of
 
+Check = Callable[[int, str], int]  # descriptor and name → bytes to map
+
 
 def write(segment: Segment, magic: bytes, owner: Owner) -> None:
     """Fill the common part of a zeroed header."""
@@ -28,6 +30,7 @@ def write_queue(segment: Segment, owner: Owner, addmode: int) -> None:
     words = segment.words
     words[layout.W_ADDMODE] = addmode
     words[layout.W_DATA] = layout.data_offset(segment.window, addmode != 0)
+    words[layout.W_ASIDE_AT] = layout.aside_offset(segment.window, addmode != 0)
     if addmode:
         words[layout.W_BUCKETS_AT] = directory_offset(segment.window)
         words[layout.W_SEED], words[layout.W_SEED + 1] = secrets.randbits(64), secrets.randbits(64)
@@ -44,7 +47,7 @@ def set_owner(segment: Segment, owner: Owner) -> None:
         segment.words[layout.W_OWNER + number] = value
 
 
-def checker(magic: bytes, what: str) -> Callable[[int, str], int]:
+def checker(magic: bytes, what: str) -> Check:
     """Return a check for `Segment.attach`: is it a segment of this kind, whole, and made by processes like this one?
 
     It reads from the file. Nothing is mapped or touched before it is content.
@@ -105,6 +108,8 @@ def _check_queue(words: memoryview) -> None:
     data = layout.data_offset(window, keyed)
     if words[layout.W_DATA] != data or words[layout.W_BUCKETS_AT] != (directory_offset(window) if keyed else 0):
         raise _Wrong(f"its chunks begin at {words[layout.W_DATA]}, not at {data}")
+    if words[layout.W_ASIDE_AT] != layout.aside_offset(window, keyed):
+        raise _Wrong(f"what is set aside is looked for at {words[layout.W_ASIDE_AT]}")
     if words[layout.W_SLOT] >= layout.TABLE_ENTRIES:
         raise _Wrong(f"it has line {words[layout.W_SLOT]} of {layout.TABLE_ENTRIES} in its instance's table")
 
@@ -127,3 +132,19 @@ def _check_chunks(fd: int, words: memoryview) -> None:
 def directory_offset(window: int) -> int:
     """Offset of the bucket directory of a keyed queue."""
     return layout.PAGE + layout.map_bytes(window)
+
+
+def dead_letter_of(segment: Segment) -> str:
+    """Name of the queue for what was delivered too often; "" if there is none."""
+    at = layout.DEAD_LETTER_AT
+    length = min(segment.words[at >> 3], layout.DEAD_LETTER_MOST)
+    return bytes(segment.bytes[at + 8 : at + 8 + length]).decode("utf-8", "surrogatepass")
+
+
+def set_dead_letter(segment: Segment, name: str) -> None:
+    """Change it. At each moment it is one of the two names, or none."""
+    data = name.encode("utf-8", "surrogatepass")
+    at = layout.DEAD_LETTER_AT
+    segment.words[at >> 3] = 0
+    segment.bytes[at + 8 : at + 8 + len(data)] = data
+    segment.words[at >> 3] = len(data)

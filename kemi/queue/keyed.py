@@ -10,9 +10,11 @@ what lies there. A dead record never goes on in the next chunk: it is divided wh
 
 from __future__ import annotations
 
+from itertools import chain
 from typing import Any
 
 from kemi.errors import DamagedRing, NoMemory
+from kemi.queue.aside import Slot
 from kemi.queue.chunks import Memory
 from kemi.queue.index import Index
 from kemi.queue.layout import (
@@ -28,6 +30,7 @@ from kemi.queue.layout import (
     RECORD_HEAD,
     STEP_MASK,
     W_ADDMODE,
+    W_ASIDE,
     W_CHUNKS,
     W_HEAD,
     W_LIVE,
@@ -35,7 +38,7 @@ from kemi.queue.layout import (
     W_REPLACED,
     W_TAIL,
 )
-from kemi.queue.ring import ADDED, FULL, KEPT, Ring
+from kemi.queue.ring import ADDED, FULL, KEPT, LOOK_ASIDE, Ring
 
 KEEP_OLDEST, KEEP_NEWEST = 1, 2
 # Two neighbours with no more alive than this become one chunk. It bounds what one add may have to copy, and with it
@@ -73,10 +76,13 @@ class KeyedRing(Ring):
         key = record[RECORD_HEAD : RECORD_HEAD + RECORD.unpack_from(record)[R_KEY_LENGTH]]
         hashed = self._index.hash(key)
         old = self._index.find(hashed, key)
-        if old and self._mode == KEEP_OLDEST:
+        returned = self._returned_with(key)
+        if (old or returned) and self._mode == KEEP_OLDEST:
             return KEPT
-        if limit and self._words[W_LIVE] + step - (self._halves[old >> 2] if old else 0) > limit:
-            return FULL
+        if limit:
+            replaced = sum(self._halves[at >> 2] for at in (old, *(slot.at for slot in returned)) if at)
+            if self._words[W_LIVE] + self.aside_bytes() + step - replaced > limit:
+                return FULL
         tail: int = self._words[W_TAIL]
         outcome = super().append(record, step)
         if outcome == ADDED:
@@ -89,6 +95,9 @@ class KeyedRing(Ring):
                 self._bury(old)
             else:
                 self._index.insert(hashed, at, len(self))
+            for slot in returned:
+                self._words[W_REPLACED] += 1
+                self.discard(slot)
         return outcome
 
     def _started_at(self, tail: int) -> int:
@@ -109,23 +118,56 @@ class KeyedRing(Ring):
 
     def pop(self) -> bytes | None:
         """As `Ring.pop`."""
-        self._skip_dead()
-        head: int = self._words[W_HEAD]
-        if head == self._words[W_TAIL]:
-            return None
-        step = self._halves[head >> 2]
-        self._check_record(head, step)
-        self._index.remove(self._index.hash(self._key_at(head)), head, len(self) - 1)
-        self._count(head, step, -1)
+        if self._words[W_ASIDE]:
+            return LOOK_ASIDE
+        self._withdraw_head()
         return super().pop()
 
-    def _skip_dead(self) -> None:
-        words = self._words
-        while words[W_HEAD] != words[W_TAIL]:
-            step = self._halves[words[W_HEAD] >> 2]
-            if not step & DEAD:
-                return
-            self._leave(words[W_HEAD], step & STEP_MASK)
+    def take(self) -> bytes | None:
+        """As `Ring.take`."""
+        self._withdraw_head()
+        return super().take()
+
+    def _withdraw_head(self) -> None:
+        self._skip_dead()
+        head: int = self._words[W_HEAD]
+        if head != self._words[W_TAIL]:
+            step = self._halves[head >> 2]
+            self._check_record(head, step)
+            self._withdraw(head, step)
+
+    def _withdraw(self, head: int, step: int) -> None:
+        """Keys are unique among the items that can be taken: one that is reserved may be added again."""
+        self._index.remove(self._index.hash(self._key_at(head)), head, len(self) - 1)
+        self._count(head, step, -1)
+
+    def put_back(self, slot: Slot) -> bool:
+        """As `Ring.put_back`; of two items with its key, one stays."""
+        twins = self._returned_with(self._key_at(slot.at))
+        super().put_back(slot)
+        return self._settle(self.aside.at(slot.number), twins)
+
+    def _settle(self, slot: Slot, twins: list[Slot]) -> bool:
+        """Leave one of the items that have this key: a returned one, other returned ones, and one in the ring."""
+        key = self._key_at(slot.at)
+        hashed = self._index.hash(key)
+        there = self._index.find(hashed, key)
+        same = sorted([slot, *twins], key=lambda each: each.turn)
+        if self._mode == KEEP_NEWEST:
+            goes = same if there else same[:-1]
+        else:
+            goes = same[1:]
+            if there:
+                self._index.remove(hashed, there, len(self) - 1)
+                self._words[W_REPLACED] += 1
+                self._bury(there)
+        for each in goes:
+            self._words[W_REPLACED] += 1
+            self.discard(each)
+        return slot not in goes
+
+    def _returned_with(self, key: bytes) -> list[Slot]:
+        return [slot for slot in self.returned() if self._key_at(slot.at) == key]
 
     def _key_at(self, at: int) -> bytes:
         length = self._halves[(at >> 2) + R_KEY_LENGTH]
@@ -231,8 +273,10 @@ class KeyedRing(Ring):
         else:
             self._link(self._words[(first >> 3) + CHUNK_PREVIOUS], fresh)  # commit
         self._words[W_CHUNKS] -= 1
-        self.chunks.give(second)
-        self.chunks.give(first)
+        kept = self._kept()
+        for chunk in (second, first):
+            if chunk not in kept:
+                self.chunks.give(chunk)
         return True
 
     def _copy_live(self, first: int, second: int, fresh: int) -> list[tuple[int, int]]:
@@ -276,6 +320,7 @@ class KeyedRing(Ring):
     def recover(self) -> None:
         """As `Ring.recover`; also what is alive where, and the index, from the records."""
         self._walk()
+        self._sound_slots()
         self._bury_twins()
         super().recover()
         self._words[W_LIVE] = 0
@@ -302,15 +347,16 @@ class KeyedRing(Ring):
             at, _ = self.follow(at, step & STEP_MASK)
 
     def _bury_twins(self) -> None:
-        """Two records of one key: a replacement that was not finished."""
-        seen: dict[bytes, int] = {}
-        for at in self.scan():
-            key = self._key_at(at)
-            twin = seen.get(key)
-            if twin is None:
-                seen[key] = at
-            elif self._mode == KEEP_OLDEST:
-                self._mark_dead(at, self._halves[at >> 2])
-            else:
-                self._mark_dead(twin, self._halves[twin >> 2])
-                seen[key] = at
+        """Several items of one key: a replacement, or a return, that was not finished. None is counted yet."""
+        seen: dict[bytes, int | Slot] = {}
+        items: list[int | Slot] = [slot for slot in self._sound_slots()[1] if slot.returned]
+        for item in chain(items, self.scan()):
+            key = self._key_at(item.at if isinstance(item, Slot) else item)
+            twin = seen.setdefault(key, item)
+            if twin is not item:
+                goes = item if self._mode == KEEP_OLDEST else twin
+                seen[key] = twin if self._mode == KEEP_OLDEST else item
+                if isinstance(goes, Slot):
+                    self.aside.clear([goes])
+                else:
+                    self._mark_dead(goes, self._halves[goes >> 2])

@@ -1,12 +1,14 @@
 """The byte format of a segment: offsets and structs, no behaviour.
 
-    0        4096        +chunk map      +bucket directory        CHUNK-aligned
-    +--------+-----------+---------------+------------------------+---------+---------+----
-    | header | chunk map | directory     | (a hole, never used)   | chunk 0 | chunk 1 | ...
-    +--------+-----------+---------------+------------------------+---------+---------+----
-      words    1 byte      8 bytes for     keyed queues only         reserved on demand
-      lock     a chunk     256 KiB of
-                           buckets
+    0        4096        +chunk map      +bucket directory   +set aside     CHUNK-aligned
+    +--------+-----------+---------------+-------------------+--------------+---------+---------+----
+    | header | chunk map | directory     | four columns of   | (a hole,     | chunk 0 | chunk 1 | ...
+    |        |           |               | SLOTS words each  |  never used) |         |         |
+    +--------+-----------+---------------+-------------------+--------------+---------+---------+----
+      words    1 byte      8 bytes for     what was taken                     reserved on demand
+      lock     a chunk     256 KiB of      and is not done
+                           buckets (keyed
+                           queues only)
 
 A chunk of the stream starts with a small head, then records follow one another. The payload of a record may go on in
 the next chunk (the one that `CHUNK_NEXT` names); its head never does.
@@ -21,6 +23,11 @@ chains the records of one bucket in a keyed queue, in units of 8 bytes.
 Cursors are byte offsets in the segment. They are never at a chunk's end: a record that ends just there leaves the
 cursor at the beginning of the next chunk. So head == tail means empty, and nothing else does.
 
+A reserved record stays where it lies; HEAD goes past it, and its chunks stay in use (see `kemi.queue.aside`):
+
+    columns: state u64 (0 free; bits 0-2 RESERVED or RETURNED, 3-47 offset of the record, 48-63 deliveries) |
+             turn u64 | start of the holder u64 | pid and namespace of the holder u32 u32
+
 All numbers are in the machine's own byte order; the ABI text in the header keeps others out. Any change here raises
 VERSION.
 """
@@ -34,7 +41,7 @@ import sys
 
 MAGIC = b"mqkemi-q"
 INSTANCE_MAGIC = b"mqkemi-i"
-VERSION = 1
+VERSION = 2
 
 PAGE = 4096
 CHUNK = 1 << 18
@@ -57,6 +64,8 @@ W_OWNER = 14  # three words: pid, start, namespace
 # Limits, changed under the lock.
 W_SIZE_LIMIT = 17  # items, 0 = none
 W_BYTE_LIMIT = 18  # bytes, 0 = none
+W_MAX_DELIVERIES = 19  # of one item, 0 = any number
+W_ASIDE_AT = 20  # offset of the columns of what is set aside; written once
 # What becomes of the items when the server ends (see `keeping`).
 W_DBMODE = 24
 W_RECOVER = 25
@@ -74,12 +83,19 @@ W_CHUNKS = 38  # chunks in the stream
 W_SPARE = 39  # chunks that are reserved and not in use
 W_LIVE = 40  # bytes of live records, keyed queues only
 W_BUCKETS = 41  # buckets in use, keyed queues only
+W_GATE = 42  # a pop that finds more items than this has more to do: a new W_HIGH; or 0 while anything is set aside
+W_ASIDE = 43  # slots in use: reserved, or returned
+W_RETURNED = 44  # of these, returned
+W_TOP = 45  # no slot from this one on is in use
+W_TURN = 46  # how many were ever set aside: their order
 # Statistics.
 W_HIGH = 48
 W_DROPPED = 49
 W_REPLACED = 50
 W_REFUSED = 51
 W_RECOVERED = 52
+W_DEAD_LETTERS = 53  # moved to the queue for what was delivered too often
+W_EXHAUSTED = 54  # times that an item was given back after its last delivery, and there was no such queue
 
 WATCH_LIMITS = 1  # a limit is set
 WATCH_CLOSED = 2  # unlinked by its owner: nothing may be added any more
@@ -91,6 +107,10 @@ W_MUTEX = 63
 MUTEX_AT = 1024
 MUTEX_STRIDE = 64
 MUTEX_COUNT = 16
+
+# Name of the queue for what was delivered too often: length u64, then UTF-8 (surrogatepass).
+DEAD_LETTER_AT = 2048
+DEAD_LETTER_MOST = 255
 
 HEADER_WORDS = 64
 
@@ -116,6 +136,16 @@ MAX_STEP = 1 << 30
 VALUE_PASS = 1 << 31
 KEY_PASS = 1 << 30
 LENGTH_MASK = KEY_PASS - 1
+
+# --- what is set aside ----------------------------------------------------------------------------------------------
+
+SLOTS = 1024
+ASIDE_BYTES = 4 * SLOTS * 8
+RESERVED, RETURNED = 1, 2  # states of a slot
+SLOT_STATE = 7
+SLOT_AT = (1 << 48) - 8
+SLOT_DELIVERIES = 48  # shift
+MOST_DELIVERIES = (1 << 16) - 1
 
 # --- key index ------------------------------------------------------------------------------------------------------
 
@@ -147,6 +177,11 @@ def map_bytes(window: int) -> int:
 
 def fixed_bytes(window: int, keyed: bool) -> int:
     """Length of all that lies before the chunks."""
+    return aside_offset(window, keyed) + ASIDE_BYTES
+
+
+def aside_offset(window: int, keyed: bool) -> int:
+    """Offset of the columns of what is set aside."""
     return PAGE + map_bytes(window) + (DIRECTORY_ENTRIES * 8 if keyed else 0)
 
 

@@ -170,6 +170,10 @@ class Mutex:
         holder: int = self._holder.value
         return holder & _HOLDER_MASK == threading.get_native_id()
 
+    def is_held(self) -> bool:
+        """Would `trylock` not simply have it?"""
+        return bool(self._holder.value)
+
     def ref_after(self, error: BaseException) -> Any:
         """What to unlock after an exception: nothing when it is the lock of the call that was interrupted."""
         return _NOWHERE if isinstance(error, Reentered) else self.ref

@@ -1,46 +1,51 @@
-"""Append, pop, scan and recover on a plain writable buffer: no lock, no system call, no clock.
+"""Append, pop, set aside and recover on a plain writable buffer: no lock, no system call, no clock.
 
 A stream of records through a chain of chunks (see `layout`). The rules:
 
 - Called with the queue's lock held, by one process at a time. A process may be killed between any two stores.
 - Commit by the last store: an append is nothing until TAIL moves, a pop is done when HEAD has moved. What comes after
-  (counters, chunks given back) is made right by `recover`, which knows only HEAD, TAIL, the chain and the records.
+  (counters, chunks given back) is made right by `recover`, which knows only HEAD, TAIL, the chain, the records, and
+  what is set aside.
 - A store is a slice of ready bytes, or one number of an aligned view. struct.pack_into writes zeros first, which a
   kill would leave behind.
-- Numbers that lead somewhere (steps, links between chunks) are checked before they are followed, so that a damaged
-  segment ends in DamagedRing and never in an endless loop.
+- What is reserved counts as removed, and as an item again when it is given back: then it comes before all others.
 """
 
 from __future__ import annotations
 
 import sys
 from collections.abc import Iterator
-from typing import Any, NamedTuple
+from typing import Any
 
 from kemi.errors import DamagedRing
-from kemi.queue.chunks import SPARES, Chunks, Memory
+from kemi.queue.aside import Aside, Holder, Slot
+from kemi.queue.chunks import SPARES, Memory
 from kemi.queue.layout import (
-    CHUNK,
     CHUNK_HEAD,
     CHUNK_MASK,
     CHUNK_NEXT,
     CHUNK_PREVIOUS,
     CHUNK_ROOM,
     DEAD,
-    LENGTH_MASK,
     MAX_STEP,
-    R_KEY_LENGTH,
-    R_VALUE_LENGTH,
     RECORD_HEAD,
+    RESERVED,
+    RETURNED,
+    SLOT_STATE,
+    SLOTS,
     STEP_MASK,
     W_ADDED,
+    W_ASIDE,
     W_CHUNKS,
+    W_GATE,
     W_HEAD,
     W_HIGH,
     W_RECOVERED,
     W_REMOVED,
+    W_RETURNED,
     W_TAIL,
 )
+from kemi.queue.stream import Stream
 
 # What became of an append.
 ADDED = 1
@@ -50,24 +55,16 @@ TOO_LARGE = 4
 FULL = 5  # the queue's own limit in bytes
 
 
-class Walk(NamedTuple):
-    """What `recover` found between HEAD and TAIL."""
-
-    items: int
-    chunks: list[int]
+# What a pop gives that has found more than the ring to look at: no record is like that.
+LOOK_ASIDE = b""
 
 
-class Ring:
-    """A first-in first-out ring of records.
-
-    buffer: bytes-like, writable; slices of it are bytes. words, halves: the same memory as 64- and 32-bit numbers.
-    """
+class Ring(Stream):
+    """A first-in first-out ring of records."""
 
     def __init__(self, buffer: Any, words: Any, halves: Any, memory: Memory) -> None:
-        self._bytes = buffer
-        self._words = words
-        self._halves = halves
-        self.chunks = Chunks(buffer, words, memory)
+        super().__init__(buffer, words, halves, memory)
+        self.aside = Aside(words)
         # An empty queue whose cursors are behind this goes back to the front, so that the segment can shrink.
         self._far = self.chunks.offset(SPARES + 1)
 
@@ -94,6 +91,12 @@ class Ring:
         tail, head = words[W_TAIL] & CHUNK_MASK, words[W_HEAD] & CHUNK_MASK
         return int((words[W_CHUNKS] - 1) * CHUNK_ROOM + tail - head)
 
+    def aside_bytes(self) -> int:
+        """Bytes of what is set aside."""
+        if not self._words[W_ASIDE]:
+            return 0
+        return sum(self._halves[slot.at >> 2] for slot in self.slots())
+
     # --- append -----------------------------------------------------------------------------------------------------
 
     def append(self, record: bytes, step: int) -> int:
@@ -110,7 +113,7 @@ class Ring:
 
     def append_within(self, record: bytes, step: int, limit: int) -> int:
         """`append`, unless the ring would then hold more than `limit` bytes."""
-        if self.used_bytes() + step > limit:
+        if self.used_bytes() + self.aside_bytes() + step > limit:
             return FULL
         return self.append(record, step)
 
@@ -164,30 +167,47 @@ class Ring:
     # --- pop --------------------------------------------------------------------------------------------------------
 
     def pop(self) -> bytes | None:
-        """Take the oldest record; None if there is none."""
+        """Take the oldest record; None if there is none. LOOK_ASIDE, and nothing done, while anything is set aside."""
         words = self._words
         head = words[W_HEAD]
         tail = words[W_TAIL]
         if head == tail:
-            return None
+            return LOOK_ASIDE if words[W_ASIDE] else None
+        removed = words[W_REMOVED]
+        if words[W_ADDED] - removed > words[W_GATE]:
+            return self._pop_at_gate()
         step = self._halves[head >> 2]
         end = head + step
         if end > head | CHUNK_MASK or step < RECORD_HEAD:
             return self._pop_across()
         record: bytes = self._bytes[head:end]
         words[W_HEAD] = end  # commit
-        removed = words[W_REMOVED]
-        count = words[W_ADDED] - removed
-        if count > words[W_HIGH]:  # noqa: PLR1730 - max() costs a call
-            words[W_HIGH] = count  # the most there ever was is always there just before a pop
         words[W_REMOVED] = removed + 1
         if end == tail and end > self._far:
             self._return_to_front()
         return record
 
+    def _pop_at_gate(self) -> bytes | None:
+        """One comparison stands for two rare things: the most items that there ever were, and something set aside."""
+        words = self._words
+        if words[W_ASIDE]:
+            return LOOK_ASIDE
+        # The most there ever was is always there just before a pop.
+        words[W_HIGH] = max(words[W_HIGH], words[W_ADDED] - words[W_REMOVED])
+        words[W_GATE] = words[W_HIGH]
+        return Ring.pop(self)
+
     def drop(self) -> bool:
         """Throw the oldest record away; False if there is none."""
-        return self.pop() is not None
+        returned = self.returned()
+        if returned:
+            self.discard(returned[0])
+            return True
+        return self.take() is not None
+
+    def take(self) -> bytes | None:
+        """`pop`, whatever is set aside."""
+        return self._pop_across()
 
     def _pop_across(self) -> bytes | None:
         """Pop where there is more to do than to move HEAD: dead records, the end of a chunk."""
@@ -201,13 +221,16 @@ class Ring:
                 continue
             self._check_record(head, step)
             record = self.read(head, step)
-            count = words[W_ADDED] - words[W_REMOVED]
+            self._note_high()
             self._leave(head, step)
-            words[W_HIGH] = max(count, words[W_HIGH])
             words[W_REMOVED] += 1
         if words[W_HEAD] == words[W_TAIL] and words[W_HEAD] > self._far:
             self._return_to_front()
         return record
+
+    def _note_high(self) -> None:
+        words = self._words
+        words[W_HIGH] = max(words[W_HIGH], words[W_ADDED] - words[W_REMOVED])
 
     def _leave(self, head: int, step: int) -> None:
         """Move HEAD behind the record there, and give back the chunks that it leaves."""
@@ -217,8 +240,10 @@ class Ring:
         self._words[W_HEAD] = end  # commit
         if passed:
             self._words[W_CHUNKS] -= len(passed)
+            kept = self._kept()
             for chunk in passed:
-                self.chunks.give(chunk)
+                if chunk not in kept:
+                    self.chunks.give(chunk)
 
     def _return_to_front(self) -> None:
         """Empty, and far from the front of the segment: go on in a lower chunk, if there is one."""
@@ -235,68 +260,98 @@ class Ring:
         self._link(here & ~CHUNK_MASK, chunk)
         words[W_TAIL] = chunk + CHUNK_HEAD
         words[W_HEAD] = chunk + CHUNK_HEAD
-        self.chunks.give_back(here & ~CHUNK_MASK)
+        if here & ~CHUNK_MASK not in self._kept():
+            self.chunks.give_back(here & ~CHUNK_MASK)
 
-    # --- reading ----------------------------------------------------------------------------------------------------
+    # --- what is set aside ------------------------------------------------------------------------------------------
 
-    def follow(self, at: int, length: int) -> tuple[int, list[int]]:
-        """Where `length` bytes of the stream after `at` end, and the chunks that are left on the way."""
-        passed: list[int] = []
-        room = (at | CHUNK_MASK) + 1 - at
-        chunk = at & ~CHUNK_MASK
-        if not length or length & 7:
-            raise DamagedRing(f"a record at {at} has the impossible length {length}")
-        while length >= room:
-            passed.append(chunk)
-            chunk = self.next_chunk(chunk)
-            if len(passed) > self.chunks.count:
-                raise DamagedRing(f"the chunks after {at} go in a circle")
-            length -= room
-            at, room = chunk + CHUNK_HEAD, CHUNK_ROOM
-        return at + length, passed
+    def slots(self) -> list[Slot]:
+        """What is set aside, in order. Each leads to a record: where memory was damaged it raises DamagedRing."""
+        slots = self.aside.slots() if self._words[W_ASIDE] else []
+        for slot in slots:
+            self._chunks_of(slot.at)
+        return slots
 
-    def next_chunk(self, chunk: int) -> int:
-        """The chunk that follows in the stream."""
-        following: int = self._words[(chunk >> 3) + CHUNK_NEXT]
-        if not self.chunks.holds(following):
-            raise DamagedRing(f"the chunk at {chunk} is followed by {following}, which is no chunk in use")
-        return following
+    def returned(self) -> list[Slot]:
+        """Of these, what was given back."""
+        return [slot for slot in self.slots() if slot.returned] if self._words[W_RETURNED] else []
 
-    def read(self, at: int, length: int) -> bytes:
-        """`length` bytes of the stream from `at` on."""
-        room = (at | CHUNK_MASK) + 1 - at
-        if length <= room:
-            return bytes(self._bytes[at : at + length])
-        parts = [bytes(self._bytes[at : at + room])]
-        chunk = at & ~CHUNK_MASK
-        length -= room
-        while length > 0:
-            chunk = self.next_chunk(chunk)
-            if len(parts) > self.chunks.count:
-                raise DamagedRing(f"the chunks after {at} go in a circle")
-            part = min(length, CHUNK_ROOM)
-            parts.append(bytes(self._bytes[chunk + CHUNK_HEAD : chunk + CHUNK_HEAD + part]))
-            length -= part
-        return b"".join(parts)
+    def set_aside(self, holder: Holder) -> Slot | None:
+        """Reserve the oldest record of the ring; None if there is none, or no slot (`aside.free`)."""
+        words = self._words
+        self._skip_dead()
+        head = words[W_HEAD]
+        number = self.aside.free()
+        if head == words[W_TAIL] or number < 0:
+            return None
+        step = self._halves[head >> 2]
+        self._check_record(head, step)
+        self._withdraw(head, step)
+        self._note_high()
+        self.aside.put(number, head, holder)
+        self._leave(head, step)  # the commit is in it
+        words[W_REMOVED] += 1
+        if words[W_HEAD] == words[W_TAIL] and words[W_HEAD] > self._far:
+            self._return_to_front()
+        return self.aside.at(number)
 
-    def scan(self) -> Iterator[int]:
-        """Offsets of the records from the oldest on; read them with `record_at`."""
-        at, tail = self._words[W_HEAD], self._words[W_TAIL]
-        chunks = 1
-        while at != tail:
-            step = self._halves[at >> 2]
+    def _withdraw(self, head: int, step: int) -> None:
+        """Called before HEAD goes past a record that is not popped."""
+
+    def _skip_dead(self) -> None:
+        words = self._words
+        while words[W_HEAD] != words[W_TAIL]:
+            step = self._halves[words[W_HEAD] >> 2]
             if not step & DEAD:
-                yield at
-            at, passed = self.follow(at, step & STEP_MASK)
-            chunks += len(passed)
-            if chunks > self.chunks.count:
-                raise DamagedRing(f"the chunks before {at} go in a circle")
+                return
+            self._leave(words[W_HEAD], step & STEP_MASK)
 
-    def record_at(self, at: int) -> bytes:
-        """The whole record at `at`."""
-        step = self._halves[at >> 2]
-        self._check_record(at, step)
-        return self.read(at, step)
+    def hold(self, slot: Slot, holder: Holder, *, delivered: bool = True) -> Slot:
+        """Reserve what was returned."""
+        held = self.aside.hold(slot, holder, delivered=delivered)
+        self._words[W_REMOVED] += 1
+        return held
+
+    def put_back(self, slot: Slot) -> bool:
+        """Give a reserved record back. False if its key is there anew meanwhile, and it is not needed any more."""
+        self._words[W_REMOVED] -= 1  # before the commit, so that nobody sees too few items
+        self.aside.give_back(slot)
+        return True
+
+    def discard(self, slot: Slot) -> bytes:
+        """Take a returned record."""
+        record = self.record_at(slot.at)
+        self.finish(slot)
+        self._words[W_REMOVED] += 1
+        return record
+
+    def finish(self, slot: Slot) -> None:
+        """It is done: free the slot, and the chunks that were in use for it alone."""
+        chunks = self._chunks_of(slot.at)
+        self.aside.drop(slot)  # commit
+        # It lies before HEAD, so of its chunks only the one that HEAD is in belongs to the ring.
+        kept = self._kept() | {self._words[W_HEAD] & ~CHUNK_MASK}
+        for chunk in chunks:
+            if chunk not in kept:
+                self.chunks.give(chunk)
+
+    def _kept(self) -> set[int]:
+        """Chunks that are in use for what is set aside."""
+        if not self._words[W_ASIDE]:
+            return set()
+        return {chunk for slot in self.aside.slots() for chunk in self._chunks_of(slot.at)}
+
+    def waiting(self) -> Iterator[int]:
+        """Offsets of all records that are there to be taken, from the oldest on."""
+        for slot in self.returned():
+            yield slot.at
+        yield from self.scan()
+
+    def undone(self) -> Iterator[int]:
+        """Offsets of all records that are not done: also of the reserved ones."""
+        for slot in self.slots():
+            yield slot.at
+        yield from self.scan()
 
     # --- recovery ---------------------------------------------------------------------------------------------------
 
@@ -306,49 +361,31 @@ class Ring:
         Raises DamagedRing, having changed nothing, when what lies between the cursors is no ring.
         """
         walk = self._walk()
+        void, slots = self._sound_slots()
         words = self._words
         words[(words[W_TAIL] & ~CHUNK_MASK) >> 3] = 0  # a chunk that was linked, but not committed
         words[W_CHUNKS] = len(walk.chunks)
+        self.aside.clear(void)
+        items = walk.items + sum(slot.returned for slot in slots)
         # One operation at most was under way. It had moved a cursor, but not yet counted.
-        if walk.items > words[W_ADDED] - words[W_REMOVED]:
-            words[W_ADDED] = words[W_REMOVED] + walk.items
+        if items > words[W_ADDED] - words[W_REMOVED]:
+            words[W_ADDED] = words[W_REMOVED] + items
         else:
-            words[W_REMOVED] = words[W_ADDED] - walk.items
-        words[W_HIGH] = max(words[W_HIGH], walk.items)
-        self.chunks.rebuild(walk.chunks)
+            words[W_REMOVED] = words[W_ADDED] - items
+        words[W_HIGH] = max(words[W_HIGH], items)
+        self.aside.count()
+        self.chunks.rebuild({*walk.chunks, *self._kept()})
         words[W_RECOVERED] += 1
 
-    def _walk(self) -> Walk:
-        """Count from HEAD to TAIL, checking every step."""
-        at, tail = self._words[W_HEAD], self._words[W_TAIL]
-        for name, cursor in (("head", at), ("tail", tail)):
-            chunk = cursor & ~CHUNK_MASK
-            if not self.chunks.holds(chunk) or cursor & CHUNK_MASK < CHUNK_HEAD or cursor & 7:
-                raise DamagedRing(f"its {name} cursor {cursor} is in no chunk in use")
-        chunks = [at & ~CHUNK_MASK]
-        seen = set(chunks)
-        items = 0
-        while at != tail:
-            step = self._halves[at >> 2]
-            if not step & DEAD:
-                items += 1
-                self._check_record(at, step)
-            at, passed = self.follow(at, step & STEP_MASK)
-            if passed:
-                entered = [*passed[1:], at & ~CHUNK_MASK]
-                if not seen.isdisjoint(entered) or len(set(entered)) != len(entered):
-                    raise DamagedRing(f"the chunks before {at} go in a circle")
-                seen.update(entered)
-                chunks += entered
-            if at > tail and at & ~CHUNK_MASK == tail & ~CHUNK_MASK:
-                raise DamagedRing(f"a record ends at {at}, behind the tail {tail}")
-        return Walk(items, chunks)
-
-    def _check_record(self, at: int, step: int) -> None:
-        """Do the lengths in a record's head fit its step?"""
-        if at & CHUNK_MASK > CHUNK - RECORD_HEAD or step < RECORD_HEAD:
-            raise DamagedRing(f"the record at {at} has no room for its head")
-        index = at >> 2
-        key, value = self._halves[index + R_KEY_LENGTH], self._halves[index + R_VALUE_LENGTH] & LENGTH_MASK
-        if RECORD_HEAD + key + value + 7 & -8 != step:
-            raise DamagedRing(f"the record at {at} of {step} bytes claims a key of {key} and a value of {value}")
+    def _sound_slots(self) -> tuple[list[Slot], list[Slot]]:
+        """Slots that never came to count, and those that do, each of which is checked."""
+        void, slots = [], []
+        for slot in self.aside.slots(SLOTS):
+            if slot.at == self._words[W_HEAD]:
+                void.append(slot)
+                continue
+            if slot.state & SLOT_STATE not in (RESERVED, RETURNED):
+                raise DamagedRing(f"slot {slot.number} of what is set aside has the state {slot.state:#x}")
+            self._chunks_of(slot.at)
+            slots.append(slot)
+        return void, slots

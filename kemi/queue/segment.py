@@ -22,7 +22,7 @@ from multiprocessing.shared_memory import SharedMemory
 from typing import Any, NamedTuple
 from urllib.parse import quote, unquote
 
-from kemi.errors import ConfigError, NoMemory, SegmentError, SegmentMissing
+from kemi.errors import ConfigError, NoMemory, NotAllowed, SegmentError, SegmentMissing
 
 SHM_DIR = "/dev/shm"  # noqa: S108 - that is where Linux keeps shared memory
 PREFIX = "mqk."
@@ -57,9 +57,14 @@ def segment_name(instance: str, queue: str | None = None) -> str:
     return name
 
 
-def queue_in(path: str, instance: str) -> str:
-    """Name of the queue of an instance whose segment has that file."""
-    return unquote(os.path.basename(path)[len(segment_name(instance)) + 1 :], errors="surrogatepass")
+def sibling_name(name: str, queue: str) -> str:
+    """Name in /dev/shm of another queue of the same instance."""
+    return f"{name.rpartition('.')[0]}.{_encode(queue)}"
+
+
+def queue_name(name: str) -> str:
+    """The queue whose segment has this name in /dev/shm."""
+    return unquote(name.rpartition(".")[2], errors="surrogatepass")
 
 
 def _encode(part: str) -> str:
@@ -75,6 +80,19 @@ def draft_name(name: str) -> str:
 def path_of(name: str) -> str:
     """The file that holds a segment."""
     return os.path.join(SHM_DIR, name)
+
+
+def not_allowed(path: str) -> NotAllowed:
+    """The error of a file that this user may not open."""
+    try:
+        status = os.stat(path)
+        whose = f"it is of user {status.st_uid}, group {status.st_gid}, mode {status.st_mode & 0o777:04o}"
+    except OSError as error:
+        whose = str(error.strerror)
+    return NotAllowed(
+        f"{path}: not allowed for user {os.geteuid()}, {whose}; go on as its user or as root, "
+        'or let its server allow a group with modparam("mqueue", "mode"/"group", ...)'
+    )
 
 
 def _track_others_only() -> None:
@@ -200,10 +218,7 @@ class Segment:
         except FileNotFoundError:
             raise SegmentMissing(f"there is no {path_of(name)}") from None
         except PermissionError:
-            raise SegmentError(
-                f"{path_of(name)}: not allowed for user {os.geteuid()}; "
-                'its server can allow a group with modparam("mqueue", "mode"/"group", ...)'
-            ) from None
+            raise not_allowed(path_of(name)) from None
         except (ValueError, OSError) as error:
             raise SegmentError(f"{path_of(name)}: cannot be opened as shared memory: {error}") from None
         fd = _descriptor(shared)

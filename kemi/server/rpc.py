@@ -12,7 +12,8 @@ from typing import Any, Callable, NamedTuple
 from kemi.errors import MqueueError
 from kemi.instance import queues
 from kemi.queue.item import Item
-from kemi.queue.queue import REASONS, Queue
+from kemi.queue.outcome import REASONS
+from kemi.queue.queue import Queue
 from kemi.server import core, log
 from kemi.server.call import Call, Fault, RpcApi
 from kemi.server.structs import RET_ARRAY, Int, RpcExport, RpcFunction, Text

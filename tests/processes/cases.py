@@ -8,6 +8,7 @@ from kemi.queue import layout
 from kemi.queue.layout import CHUNK, CHUNK_MASK, CHUNK_ROOM, RECORD_HEAD
 
 if TYPE_CHECKING:
+    from kemi.queue.aside import Slot
     from mqueue_kemi import Queue
 
 Step = Callable[["Queue"], object]
@@ -117,7 +118,9 @@ PLAIN = {
     ),
     "giant item": Case(some, lambda queue: queue.add("giant", GIANT)),
     "giant item without memory for it": Case(
-        some, lambda queue: queue.add("giant", GIANT), max_memory=str(layout.PAGE * 2 + 3 * CHUNK - 1)
+        some,
+        lambda queue: queue.add("giant", GIANT),
+        max_memory=str(layout.fixed_bytes(CHUNK, keyed=False) + 3 * CHUNK - 1),
     ),
     "item for one that sleeps": Case(then(some, sleeper), add("new")),
     "size exceeded": Case(some, add("new"), size=3),
@@ -198,8 +201,63 @@ KEYED = {
         then(adds(*((k, _FULL) for k in "abcde"), ("z", 9)), pops(5)), pop, addmode=2
     ),
     "giant key without memory for it": Case(
-        some, lambda q: q.add("giant", GIANT), addmode=2, max_memory=str(layout.PAGE * 4 + 4 * CHUNK - 1)
+        some,
+        lambda q: q.add("giant", GIANT),
+        addmode=2,
+        max_memory=str(layout.fixed_bytes(CHUNK, keyed=True) + 4 * CHUNK - 1),
     ),
 }
 
-CASES = {**PLAIN, **KEYED}
+
+def reserve(queue: Queue) -> None:
+    """Reserve one item, for good."""
+    queue.reserve().__enter__()
+
+
+def _slot(queue: Queue) -> Slot:
+    """The first one that is reserved."""
+    return next(slot for slot in queue._ring.aside.slots() if not slot.returned)
+
+
+def done(queue: Queue) -> None:
+    """Be done with it."""
+    queue.done(_slot(queue))
+
+
+def give_back(queue: Queue) -> None:
+    """Give it back."""
+    queue.give_back(_slot(queue))
+
+
+def pop_aside(queue: Queue) -> None:
+    """Take one item, as `pop` goes on where something is set aside."""
+    queue._look_aside(b"")
+
+
+def giant_first(queue: Queue) -> None:
+    """Add a giant item, and some."""
+    queue.add("giant", GIANT)
+    some(queue)
+
+
+RESERVED = {
+    "reserve": Case(some, reserve),
+    "reserve the only one": Case(add("only"), reserve),
+    "reserve what crosses": Case(then(room_left(200), adds(("c", 1000)), pops(4), some), reserve),
+    "reserve a giant": Case(giant_first, reserve),
+    "reserve what came back": Case(then(some, reserve, give_back), reserve),
+    "reserve a key": Case(some, reserve, addmode=1),
+    "done": Case(then(some, reserve), done),
+    "done with a giant": Case(then(giant_first, reserve), done),
+    "done with what was passed": Case(then(some, reserve, adds(("a", _FULL), ("b", 9)), pops(3)), done),
+    "given back": Case(then(some, reserve), give_back),
+    "given back for one that sleeps": Case(then(some, reserve, sleeper), give_back),
+    "given back beside an older one": Case(then(some, reserve, add("k0")), give_back, addmode=1),
+    "given back beside a newer one": Case(then(some, reserve, add("k0")), give_back, addmode=2),
+    "fetch of what came back": Case(then(some, reserve, give_back), pop_aside),
+    "fetch of a giant that came back": Case(then(giant_first, reserve, give_back), pop_aside),
+    "replaced what came back": Case(then(some, reserve, give_back), add("k0"), addmode=2),
+    "size exceeded by what came back": Case(then(some, reserve, add("n"), give_back), add("new"), size=3),
+}
+
+CASES = {**PLAIN, **KEYED, **RESERVED}

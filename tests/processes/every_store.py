@@ -20,12 +20,14 @@ from kemi.queue.ring import ADDED, Ring
 from tests.processes.cases import CASES, Case
 from tests.processes.children import Child, ChildError, Children
 from tests.processes.moments import Moments, die, watch
-from tests.processes.serve import Serve, items
+from tests.processes.serve import Serve
 from tests.processes.snapshot import Snapshot
 from tests.processes.sound import brief, exercise, faults
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+
+    from mqueue_kemi import Queue
 
 LIMIT = 600  # moments; no operation here has more
 
@@ -39,10 +41,10 @@ class Stage:
         self.children = children
         case.prepare(self.queue)
         self.snapshot = Snapshot(self.queue)
-        before = items(self.queue)
+        before = undone(self.queue)
         self.recovered = self.queue.stats().recovered
         case.operate(self.queue)
-        after = items(self.queue)
+        after = undone(self.queue)
         # Between the two stores of a full queue, the new item is there and the oldest still is, too.
         self.contents = [before, after]
         if case.size and after:
@@ -81,7 +83,7 @@ class Stage:
     def _examine(self, recoveries: tuple[int, ...]) -> tuple[int, list[str]]:
         """Go on with the queue; return which of the contents it has, and what is wrong."""
         recovered = self.queue.stats().recovered - self.recovered
-        content = items(self.queue)
+        content = undone(self.queue)
         stage = self.contents.index(content) if content in self.contents else -1
         wrong = [] if stage >= 0 else [f"content is {brief(content)}"]
         if recovered not in recoveries:
@@ -100,6 +102,12 @@ class Stage:
         total: int = self.children.fork(act).result()
         self.snapshot.restore()
         return total
+
+
+def undone(queue: Queue) -> list[tuple[str, str]]:
+    """Return what is there or reserved. What the dead held is there again, as for the next one who takes an item."""
+    queue._take_or_count_in(lambda: None, None, goes_to_sleep=False)
+    return [(item.key, item.value) for item in queue.undone()]
 
 
 def killed(child: Child) -> bool:

@@ -74,7 +74,7 @@ class Watched:
 def watch(queue: Queue, moments: Moments) -> None:
     """Let everything that this queue writes in this process pass `moments`. For the rest of the process's life."""
     ring: Any = queue._ring
-    for part in (ring, ring.chunks, getattr(ring, "_index", None), queue):
+    for part in (ring, ring.chunks, ring.aside, getattr(ring, "_index", None), queue, queue._holding):
         for name in ("_bytes", "_words", "_halves"):
             if hasattr(part, name):
                 setattr(part, name, Watched(getattr(part, name), moments))
@@ -83,8 +83,9 @@ def watch(queue: Queue, moments: Moments) -> None:
     segment: Any = queue.segment
     for name in ("reserve", "release", "truncate"):
         setattr(segment, name, moments.around(getattr(segment, name)))
-    module: Any = sys.modules[type(queue).__module__]
-    module.unlock = moments.around(module.unlock)
+    for name in ("queue", "opened"):
+        module: Any = sys.modules[f"kemi.queue.{name}"]
+        module.unlock = moments.around(module.unlock)
 
 
 def die() -> None:

@@ -59,13 +59,13 @@ def faults(queue: Queue) -> list[str]:
     books: dict[str, tuple[object, object]] = {
         "size and items": (stats.size, len(content)),
         "added - removed and items": (
-            stats.added - stats.fetched - stats.dropped - stats.replaced,
+            stats.added - stats.fetched - stats.dropped - stats.replaced - stats.reserved,
             len(content),
         ),
         "high water": (stats.high_water >= len(content), True),
         "counters below zero": (min(stats[:-1]) < 0, False),
         "chunks": (words[W_CHUNKS], len(walk.chunks)),
-        "chunk map, used": (states.count(CHUNK_USED), len(walk.chunks) + indexed),
+        "chunk map, used": (states.count(CHUNK_USED), len({*walk.chunks, *ring._kept()}) + indexed),
         "chunk map, free": (states.count(CHUNK_FREE), words[W_SPARE]),
         "memory of the file": (memory, stats.memory),
         "length of the file": (length, ring.chunks.offset(last + 1)),
@@ -75,7 +75,7 @@ def faults(queue: Queue) -> list[str]:
         records = list(ring.scan())
         index = ring._index
         found = [index.find(index.hash(ring._key_at(at)), ring._key_at(at)) for at in records]
-        books["live bytes"] = (stats.bytes, sum(ring._halves[at >> 2] for at in records))
+        books["live bytes"] = (stats.bytes - ring.aside_bytes(), sum(ring._halves[at >> 2] for at in records))
         books["key index"] = (found, records)
     return [f"{name}: {pair}" for name, pair in books.items() if pair[0] != pair[1]]
 

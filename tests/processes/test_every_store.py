@@ -27,6 +27,12 @@ CHOSEN = [
     "fetch that gives chunks back",
     "fetch that returns to the front",
     "replaced",
+    "reserve",
+    "reserve a giant",
+    "done with a giant",
+    "given back",
+    "given back beside a newer one",
+    "fetch of a giant that came back",
     "a giant replaced",
     "a giant replaced between large ones",
 ]

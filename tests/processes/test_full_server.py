@@ -6,6 +6,7 @@ import signal
 from contextlib import ExitStack
 from typing import TYPE_CHECKING
 
+from kemi.queue.segment import SHM_DIR
 from tests.processes import own_shm
 from tests.server.harness import Kamailio, Servers
 from tests.server.process import adopt_orphans
@@ -63,6 +64,34 @@ def use_up_and_go_on() -> None:
         assert server.request("OPTIONS").status == 200
         assert server.process.pids() == pids
         assert server.stop() < 5
+
+
+def save_where_there_is_no_room() -> None:
+    """Stop a server whose database is on a full disk, make room, and start it again."""
+    own_shm.enter(16 << 20)
+    adopt_orphans()
+    signal.signal(signal.SIGALRM, _too_late)
+    signal.alarm(45)
+    database = [("db_url", f"sqlite:///{SHM_DIR}/m.db"), ("max_memory", "8M")]
+    with ExitStack() as stack:
+        servers = Servers(stack)
+        first = servers.start(Kamailio(["name=q;dbmode=1;recover=0"], params=database))
+        assert set(first.run("return [mq.mq_add('q', str(i), 'v' * 1000) for i in range(3000)]")) == {1}
+        own_shm.fill_up()
+        first.stop()
+        assert first.process.log_lines("ERROR", "its 3000 items stay in", "make room")
+        own_shm.make_room()
+        second = servers.start(Kamailio(["name=q;dbmode=1;recover=0"], params=database, instance=first.instance))
+        assert second.run(FETCH) == list(range(3000))
+        assert second.call("mq_add", "q", "k", "v") == 1
+        second.stop()
+        third = servers.start(Kamailio(["name=q;dbmode=1"], params=database, instance=first.instance))
+        assert third.call("mq_size", "q") == 1
+
+
+def test_the_disk_of_the_database_is_full(children: Children) -> None:
+    """The save fails as a whole, the items stay in memory, and are saved when there is room."""
+    children.fork(save_where_there_is_no_room).result(timeout=60)
 
 
 def test_shared_memory_is_full(children: Children) -> None:

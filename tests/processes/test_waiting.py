@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from kemi.errors import LockTimeout
-from kemi.queue import bell, mutex
+from kemi.queue import bell, mutex, opened
 from kemi.queue.ring import ADDED
 from tests.processes.moments import die
 from tests.processes.serve import sleepers
@@ -271,7 +271,7 @@ def test_an_item_taken_is_not_lost_to_a_lock_not_had(
     adder = children.fork(add_later)
     thief = Thief(queue, children, turn)
     with monkeypatch.context() as stolen:
-        for module in (mutex, sys.modules[type(queue).__module__]):
+        for module in (mutex, opened, sys.modules[type(queue).__module__]):
             stolen.setattr(module, "unlock", thief.unlock)
         keys = keys_fetched(queue, 0.6)
     thief.let_go()

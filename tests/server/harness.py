@@ -63,6 +63,8 @@ def new_instance() -> str:
 class Server:
     """A Kamailio with a private folder: started, talked to, stopped. Subclasses say with which files."""
 
+    patience = 15.0  # seconds for a start
+
     def __init__(self, *, ports: int = 1, daemon: bool = False, user: str = "", instance: str = "") -> None:
         self.instance = instance or new_instance()
         self.daemon = daemon
@@ -103,7 +105,7 @@ class Server:
         if self.daemon and started.wait(30) != 0:
             self.process.fail("the daemon did not start")
         try:
-            wait_until(lambda: self.ended() or self.answers(), "the server answers")
+            wait_until(lambda: self.ended() or self.answers(), "the server answers", self.patience)
         except TimeoutError as error:
             self.process.fail(str(error))
         if self.ended():

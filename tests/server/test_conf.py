@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import json
 import re
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING
 
 import pytest
 
+from mqueue_kemi import attach
 from tests.server.harness import CHECKOUT, Example
 from tests.server.process import ServerProcess, wait_until
 
@@ -74,6 +76,32 @@ def test_kamailio_accepts_the_file(servers: Servers, config: str) -> None:
     """`kamailio -c` is content with it."""
     done = servers.add(Example(config)).check()
     assert done.returncode == 0, done.stderr
+
+
+def test_the_workers_configuration(servers: Servers) -> None:
+    """kamailio-cdr.cfg: a call is queued once however often it is sent, and every request gets its answer."""
+    server = servers.start(Example("kamailio-cdr.cfg"))
+    assert server.request("INVITE", to=b"7", sender=b"alice").status == 480
+    with attach("cdr", server.instance) as queue:
+        (item,) = queue.peek(2)
+    assert {"caller": "alice", "callee": "7"}.items() <= json.loads(item.value).items()
+    assert server.request("BYE").status == 481
+    assert server.request("MESSAGE", to=b"1").status == 405
+    assert not server.process.log_lines("ERROR")
+    assert server.check().returncode == 0
+
+
+def test_the_demo_of_the_worker(tmp_path: Path) -> None:
+    """`sh conf/demo.sh --worker`: killed twice, and every call is in the table once."""
+    demo = ServerProcess(["sh", str(CHECKOUT / "conf/demo.sh"), "--worker"], tmp_path / "log")
+    try:
+        code = demo.spawn().wait(120)
+        assert code == 0, demo.log()
+        assert demo.log().count("kill -9 of the worker") == 2
+        assert "sent 600 / rows 600 / missing 0 / twice 0" in demo.log()
+        assert demo.pids() == []
+    finally:
+        demo.kill()
 
 
 @pytest.mark.parametrize("option", [[], ["--native"]], ids=["kamailio.cfg", "native"])

@@ -14,7 +14,7 @@ import sys
 from contextlib import suppress
 from pathlib import Path
 
-from kemi.errors import MqueueError
+from kemi.errors import MqueueError, NoMemory
 from kemi.queue import layout
 from kemi.queue.layout import CHUNK, CHUNK_ROOM, DEAD, PAGE
 from kemi.queue.queue import Queue
@@ -38,6 +38,14 @@ class Damage:
         data, heads = self.words[layout.W_DATA], range(CHUNK, len(self.original), CHUNK)
         return {
             "header": [*range(0, 64 * 8, 8)],
+            "aside": [
+                *range(layout.W_GATE * 8, layout.W_TURN * 8 + 8, 8),
+                *(
+                    self.words[layout.W_ASIDE_AT] + column * layout.SLOTS * 8 + slot * 8
+                    for column in range(4)
+                    for slot in range(5)
+                ),
+            ],
             "cursors": [layout.W_HEAD * 8, layout.W_TAIL * 8],
             "lock": [*range(layout.MUTEX_AT, layout.MUTEX_AT + 40, 4)],
             "map": [*range(PAGE, PAGE + 8), *range(PAGE + layout.map_bytes(data), data if self.keyed else PAGE, 8)][
@@ -79,11 +87,19 @@ def use(queue: Queue) -> None:
             with suppress(MqueueError):
                 call()
 
+    def reserve() -> None:
+        with queue.reserve() as item:
+            repr(item)
+            if item is not None and item.key[-1] in "13579":
+                raise NoMemory
+
+    tried(queue.__len__, queue.__repr__, queue.stats, queue.undone, reserve, reserve)
     tried(queue.__len__, queue.__repr__, queue.stats, lambda: [repr(item) for item in queue.peek(MANY)])
     tried(lambda: queue.add("new", "value"), lambda: queue.add("new", "x" * 20_000))
     for number in range(MANY):
         tried(lambda: repr(queue.fetch()), lambda number=number: queue.add(f"key{number}", ""))
     tried(lambda: queue.set_limits(2, 0), lambda: queue.add("key1", "x"), lambda: queue.fetch(0.01))
+    tried(reserve, reserve, queue.settle, lambda: queue.fetch_many(2), lambda: queue.wait_ready(0.01))
     tried(lambda: queue.adopt(queue.owner()), queue.fetch, lambda: queue.add("key2", "x"), queue.stats)
 
 
@@ -110,6 +126,10 @@ def original(instance: str, addmode: int) -> bytes:
     for number in range(8):
         queue.add(f"key{number % 3 + 4}", "x" * number)
         queue.pop()
+    for _ in range(3):
+        queue.reserve().__enter__()
+    for slot in queue._ring.slots()[::2]:
+        queue.give_back(slot)
     data = Path(path_of(queue.segment.name)).read_bytes()
     queue.segment.unlink()
     return data

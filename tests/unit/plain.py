@@ -156,6 +156,7 @@ class Plain:
         self.words[layout.W_WINDOW] = window
         self.words[layout.W_DATA] = base
         self.words[layout.W_ADDMODE] = addmode
+        self.words[layout.W_ASIDE_AT] = layout.aside_offset(window, keyed)
         if keyed:
             self.words[layout.W_BUCKETS_AT] = PAGE + layout.map_bytes(window)
             self.words[layout.W_SEED], self.words[layout.W_SEED + 1] = SEED
@@ -188,7 +189,12 @@ class Plain:
     def contents(self) -> list[Pair]:
         """Return key and value of each item, the oldest first."""
         ring = self.ring()
-        return [pair(ring.record_at(at)) for at in ring.scan()]
+        return [pair(ring.record_at(at)) for at in ring.waiting()]
+
+    def reserved(self) -> list[tuple[Pair, int]]:
+        """Return what is reserved, with its deliveries, in the order in which it left the ring."""
+        ring = self.ring()
+        return [(pair(ring.record_at(slot.at)), slot.deliveries) for slot in ring.aside.slots() if not slot.returned]
 
     def records(self) -> Iterator[tuple[int, int, bool]]:
         """Give offset, step and deadness of all records from HEAD to TAIL."""
@@ -222,7 +228,9 @@ class Plain:
         chain = self.chain()
         assert words[layout.W_ADDED] - words[layout.W_REMOVED] == len(contents) == len(self.ring())
         assert words[layout.W_CHUNKS] == len(chain)
-        used = set(chain) | self._check_index() if self.addmode else set(chain)
+        used = set(chain) | self._check_aside()
+        if self.addmode:
+            used |= self._check_index()
         assert self.mapped(CHUNK_USED) == used
         assert words[layout.W_SPARE] == len(self.mapped(CHUNK_FREE)) <= SPARES
         assert self.memory.chunks == used | self.mapped(CHUNK_FREE)
@@ -232,6 +240,23 @@ class Plain:
         else:
             assert self.ring().used_bytes() == sum(step for _, step, _ in self.records())
         return contents
+
+    def _check_aside(self) -> set[int]:
+        """Compare the counters with the slots. Returns the chunks that the slots keep."""
+        words, ring = self.words, self.ring()
+        slots = ring.aside.slots(layout.SLOTS)
+        assert slots == ring.aside.slots()
+        assert words[layout.W_ASIDE] == len(slots)
+        assert words[layout.W_RETURNED] == sum(slot.returned for slot in slots)
+        assert not (slots and words[layout.W_GATE])
+        assert words[layout.W_GATE] <= words[layout.W_HIGH]
+        assert len({slot.turn for slot in slots}) == len({slot.at for slot in slots}) == len(slots)
+        live = {at for at, _, dead in self.records() if not dead}
+        assert live.isdisjoint(slot.at for slot in slots)
+        if self.addmode:
+            keys = [pair(ring.record_at(at))[0] for at in ring.waiting()]
+            assert len(set(keys)) == len(keys)
+        return ring._kept()
 
     def _check_live(self, chain: list[int]) -> None:
         """Compare what is counted for each chunk, and the way back, with the records."""

@@ -12,7 +12,8 @@ from kemi.errors import LockTimeout, Reentered, SegmentError
 from kemi.owner import this_process
 from kemi.queue import layout
 from kemi.queue.mutex import Mutex, trylock
-from kemi.queue.queue import CLOSED, Queue
+from kemi.queue.outcome import CLOSED
+from kemi.queue.queue import Queue
 from kemi.queue.registry import Registry
 from kemi.queue.ring import ADDED
 from tests.unit.children import child

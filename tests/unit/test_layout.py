@@ -11,6 +11,7 @@ import pytest
 
 from kemi.owner import Owner
 from kemi.queue import layout
+from kemi.queue.aside import Holder
 from kemi.queue.queue import Queue
 from kemi.queue.registry import Registry
 from tests.conftest import SHM
@@ -27,7 +28,10 @@ LOCKS = slice(1024, 1024 + 16 * 64)  # what lies in a mutex is the C library's a
 KIB256 = 262144
 
 # VERSION → the digest of both queues' bytes. A digest is never changed: a new format is a new version.
-GOLDEN = {1: "d8f1542b75bbbaad9c198f8ed0bb1cc6cf0640caccc8bd1d85e6886dae3afa37"}
+GOLDEN = {
+    1: "d8f1542b75bbbaad9c198f8ed0bb1cc6cf0640caccc8bd1d85e6886dae3afa37",
+    2: "b54b0ef4806b0523a92951bf4c9afc8e02cc3f4c75ca6256a3ce6b17db58318d",
+}
 
 
 def words(*numbers: int) -> bytes:
@@ -43,7 +47,7 @@ def placed(length: int, parts: dict[int, bytes]) -> bytes:
     return bytes(data)
 
 
-PREFIX = b"mqkemi-q" + struct.pack("<II", 1, 0) + ABI.ljust(32, b"\0") + words(1700000000000000000)
+PREFIX = b"mqkemi-q" + struct.pack("<II", 2, 0) + ABI.ljust(32, b"\0") + words(1700000000000000000)
 SEED = (0x0123456789ABCDEF, 0xFEDCBA9876543210)
 CREATED_1_5 = b"\0\0\0\0\0\0\xf8\x3f"
 CREATED_2_5 = b"\0\0\0\0\0\0\x04\x40"
@@ -55,8 +59,9 @@ PLAIN = placed(
     {
         0: PREFIX,
         56: words(5 * KIB256, KIB256, 0, 0, 0, 0, 0),  # window, data, directory, addmode, slot, seed
-        112: words(4711, 123456, 4026531836, 0, 0),  # owner, limits
+        112: words(4711, 123456, 4026531836, 0, 0, 0, 8192),  # owner, limits, what is set aside
         256: words(KIB256 + 64, KIB256 + 128, 3, 1, 0, 0, 1, 0, 0, 0),  # head ... buckets
+        336: words(3, 0, 0, 0, 0),  # gate ... turn
         384: words(3, 0, 0, 0, 0),  # high, dropped, replaced, refused, recovered
         4096: b"\x02",
         KIB256: words(0, 0, 0, 0),
@@ -66,23 +71,29 @@ PLAIN = placed(
     },
 )
 
-# addmode 2, 7 items and 4096 bytes at most: ("a", "1"), replaced; ("key", b"\xff\0"); ("a", "\ud800").
+# addmode 2, 7 items and 4096 bytes at most, 5 deliveries, then to "dead":
+# ("a", "1"), replaced; ("key", b"\xff\0"), reserved; ("a", "\ud800").
 KEYED = placed(
     KIB256 * 3,
     {
         0: PREFIX,
         56: words(5 * KIB256, KIB256, 8192, 2, 0, *SEED),
-        112: words(4711, 123456, 4026531836, 7, 4096),
-        256: words(KIB256 + 32, KIB256 + 128, 3, 1, 1, 0, 1, 0, 64, 32768),
-        384: words(0, 0, 1, 0, 0),
+        112: words(4711, 123456, 4026531836, 7, 4096, 5, 16384),
+        256: words(KIB256 + 96, KIB256 + 128, 3, 2, 1, 0, 1, 0, 32, 32768),
+        336: words(0, 1, 0, 1, 1),
+        384: words(2, 0, 1, 0, 0),
+        2048: words(4) + b"dead",
         4096: b"\x02\x02",
         8192: words(2 * KIB256),
-        KIB256: words(0, 0, 64, KIB256 + 32),
+        16384: words(1 << 48 | KIB256 + 64 | 1),  # one slot: delivery, record, reserved
+        16384 + 8192: words(1),
+        16384 + 2 * 8192: words(123456),
+        16384 + 3 * 8192: struct.pack("<II", 4711, 4026531836),
+        KIB256: words(0, 0, 32, KIB256 + 32),
         KIB256 + 32: struct.pack("<IIII", 1 << 31 | 32, 1, 1, 0) + CREATED_1_5 + b"a1",
         KIB256 + 64: struct.pack("<IIII", 32, 3, 2, 0) + CREATED_2_5 + b"key\xff\0",
         KIB256 + 96: struct.pack("<IIII", 32, 1, 1 << 31 | 3, 0) + CREATED_3_5 + b"a\xed\xa0\x80",
         2 * KIB256 + 8 * 4387: words(KIB256 + 96),  # the bucket of "a"
-        2 * KIB256 + 8 * 4463: words(KIB256 + 64),  # the bucket of "key"
     },
 )
 
@@ -129,12 +140,15 @@ def test_a_plain_queue(instance: str) -> None:
     assert differences(file_of(f"mqk.{instance}.q"), PLAIN) == {}
 
 
-def test_a_keyed_queue(instance: str) -> None:
-    """The same with directory, buckets, links and a dead record, of addmode 2."""
+def test_a_keyed_queue(instance: str, mocker: MockerFixture) -> None:
+    """The same with directory, buckets, links, a dead record, and a reserved one, of addmode 2."""
     queue = Queue.create(instance, "q", window=4 * KIB256, addmode=2, size_limit=7, byte_limit=4096, owner=OWNER)
     for key, value in (("a", "1"), (b"key", b"\xff\0"), ("a", "\ud800")):
         queue.add(key, value)
-    assert differences(file_of(f"mqk.{instance}.q"), KEYED) == {}
+    queue.set_deliveries(5, "dead")
+    mocker.patch("kemi.queue.holding.this_holder", return_value=Holder(*OWNER))
+    with queue.reserve():
+        assert differences(file_of(f"mqk.{instance}.q"), KEYED) == {}
 
 
 def test_an_instance(instance: str) -> None:

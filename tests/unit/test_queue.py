@@ -20,7 +20,8 @@ from kemi.owner import Owner, this_process
 from kemi.queue import layout, ring
 from kemi.queue import queue as queues
 from kemi.queue.layout import CHUNK, W_HEAD, W_WATCH
-from kemi.queue.queue import CLOSED, Queue
+from kemi.queue.outcome import CLOSED, Stats
+from kemi.queue.queue import Queue
 from kemi.queue.registry import Registry
 from kemi.queue.ring import ADDED, FULL, KEPT, NO_MEMORY, TOO_LARGE
 from mqueue_kemi import attach
@@ -277,7 +278,7 @@ def test_statistics(make: Callable[..., Queue]) -> None:
     queue.add("large", "x" * 300)
     queue.fetch()
     stats = queue.stats()
-    assert stats._replace(memory=0, oldest=None) == queues.Stats(
+    assert stats._replace(memory=0, oldest=None) == Stats(
         size=3, bytes=96, memory=0, added=6, fetched=1, dropped=2, replaced=0, refused=1, recovered=0, high_water=5,
         size_limit=4, byte_limit=320, addmode=0, oldest=None,
     )  # fmt: skip

@@ -48,6 +48,8 @@ def setting(name: str, value: Any) -> Settings:
         ("name=q;maxbytes=2GiB", QueueSpec("q", maxbytes=2 * GIB)),
         ("name=q;maxbytes=1t", QueueSpec("q", maxbytes=1 << 40)),
         ("name=q;maxbytes=7b", QueueSpec("q", maxbytes=7)),
+        ("name=q;max_deliveries=3;Dead_Letter=bad", QueueSpec("q", max_deliveries=3, dead_letter="bad")),
+        ("name=q;max_deliveries=65534", QueueSpec("q", max_deliveries=65534)),
     ],
 )
 def test_a_definition(text: str, spec: QueueSpec) -> None:
@@ -85,6 +87,10 @@ def test_a_definition(text: str, spec: QueueSpec) -> None:
         ("name=q;maxbytes=-1", "no number of bytes"),
         ("name=q;maxbytes=1.5G", "no number of bytes"),
         ("name=q;maxbytes=65t", "the most that can be mapped"),
+        ("name=q;max_deliveries=65535", "out of range"),
+        ("name=q;max_deliveries=some", "no whole number"),
+        ("name=q;dead_letter=bad", "dead_letter needs max_deliveries"),
+        ("name=q;max_deliveries=2;dead_letter=q", "must name another queue"),
     ],
 )
 def test_a_bad_definition(text: str, why: str) -> None:
@@ -260,3 +266,13 @@ def test_memory_is_half_of_what_there_is() -> None:
     """The default of max_memory is half of the file system that holds shared memory."""
     system = os.statvfs("/dev/shm")
     assert default_max_memory("/dev/shm") == system.f_blocks * system.f_frsize // 2
+
+
+def test_a_queue_for_dead_letters_must_be_there() -> None:
+    """In whatever order they are defined; what is missing is named."""
+    settings = Settings()
+    settings.set("mqueue", "mqueue", "name=q;max_deliveries=2;dead_letter=bad")
+    with pytest.raises(ConfigError, match="dead_letter=bad: there is no such queue"):
+        settings.check()
+    settings.set("mqueue", "mqueue_name", "bad")
+    settings.check()

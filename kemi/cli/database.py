@@ -1,0 +1,38 @@
+"""The commands save and load: what a dead server left, to the database and from it."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Callable
+
+from kemi import orphans
+from kemi.cli.call import DONE, USAGE, Call, Failure
+
+URL_VARIABLE = "MQUEUE_KEMI_DB_URL"
+
+
+def save(call: Call) -> int:
+    """`save Q`."""
+    return _cross(call, orphans.save, "saved {} items of")
+
+
+def load(call: Call) -> int:
+    """`load Q`."""
+    return _cross(call, orphans.load, "loaded {} rows into")
+
+
+def _cross(call: Call, cross: Callable[[str, str, str, orphans.Say], int], done: str) -> int:
+    url = call.arguments.db_url or os.environ.get(URL_VARIABLE)
+    if not url:
+        raise Failure(
+            USAGE, f"which database? --db-url sqlite:////path, or ${URL_VARIABLE} (which no process list shows)"
+        )
+    name: str = call.arguments.queue
+    count = cross(call.instance, name, url, _say)
+    _say(f"{done.format(count)} queue {name!r} of instance {call.instance!r}")
+    return DONE
+
+
+def _say(text: str) -> None:
+    sys.stderr.write(f"mqueue-kemi: {text}\n")

@@ -1,0 +1,96 @@
+"""The command fill: lines of JSON from standard input into a queue."""
+
+from __future__ import annotations
+
+import os
+import stat
+import sys
+from collections.abc import Iterator
+
+from kemi.cli import signals
+from kemi.cli.call import DONE, REFUSED, Call, Failure
+from kemi.cli.lines import BadLine, parse
+from kemi.cli.progress import progress
+from kemi.cli.taking import add_all
+from kemi.queue.queue import Queue
+
+_READ = 1 << 16  # bytes
+_STDIN = 0
+
+Pair = tuple["str | bytes", "str | bytes"]
+
+
+def fill(call: Call) -> int:
+    """`fill Q`."""
+    filling = _Filling()
+    with call.queue() as queue, progress("fill", _length(_STDIN)) as advance:
+        try:
+            for lines in _batches(_STDIN):
+                filling.add(queue, lines)
+                advance(sum(map(len, lines)) + len(lines))
+                signals.check()
+        except signals.Interrupted:
+            sys.stderr.write(f"mqueue-kemi: interrupted; {filling.so_far()}\n")
+            raise
+    return DONE
+
+
+class _Filling:
+    """Where a fill stands."""
+
+    def __init__(self) -> None:
+        self._line = 0  # lines that are done
+        self._items = 0
+
+    def add(self, queue: Queue, lines: list[bytes]) -> None:
+        """Add the items of some lines. Raises Failure at the first that is none, or that is refused."""
+        pairs: list[Pair] = []
+        numbers: list[int] = []
+        bad = ""
+        for number, line in enumerate(lines, self._line + 1):
+            if not line.strip():
+                continue
+            try:
+                pairs.append(parse(line))
+            except BadLine as error:
+                bad = f"line {number}: {error}"
+                break
+            numbers.append(number)
+        added, refused = add_all(queue, pairs)
+        self._items += added
+        if refused is not None:
+            self._line = numbers[added] - 1
+            raise Failure(REFUSED, f"line {numbers[added]}: not added: {refused}; {self.so_far()}")
+        if bad:
+            raise Failure(REFUSED, f"{bad}; {self.so_far()}")
+        self._line += len(lines)
+
+    def so_far(self) -> str:
+        """What was done."""
+        return f"{self._items} items were added before"
+
+
+def _length(fd: int) -> int:
+    """Bytes to come, as far as that is known; else 0."""
+    status = os.fstat(fd)
+    return status.st_size if stat.S_ISREG(status.st_mode) else 0
+
+
+def _read(fd: int) -> bytes:
+    signals.wait([fd])
+    return os.read(fd, _READ)
+
+
+def _batches(fd: int) -> Iterator[list[bytes]]:
+    """Lines as they come: all that are there at once, none is waited for."""
+    begun: list[bytes] = []  # parts of a line whose end has not come
+    while data := _read(fd):
+        *lines, rest = data.split(b"\n")
+        if lines:
+            lines[0] = b"".join([*begun, lines[0]])
+            begun = []
+            yield lines
+        if rest:
+            begun.append(rest)
+    if begun:
+        yield [b"".join(begun)]

@@ -1,0 +1,66 @@
+"""From a command line to an exit code."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+from collections.abc import Callable, Sequence
+
+from kemi.cli import call as codes
+from kemi.cli import signals
+from kemi.cli.call import Call, Failure
+from kemi.cli.output import Output, printable
+from kemi.cli.parser import parser
+from kemi.errors import ConfigError, MqueueError, NotAllowed, UnknownQueue
+from kemi.queue.queue import Queue
+
+Attach = Callable[[str, str], Queue]
+
+
+def main(attach: Attach, arguments: Sequence[str] | None = None) -> int:
+    """Run one command; attach gives a queue by its name and its instance's. Returns the exit code."""
+    try:
+        with signals.noted():
+            return _run(attach, arguments)
+    except signals.Interrupted as interrupted:
+        if interrupted.number != signal.SIGINT:
+            signals.end_by(interrupted.number)
+        return codes.INTERRUPTED
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # what the interpreter still flushes at its end
+        signals.end_by(signal.SIGPIPE)
+        return 128 + signal.SIGPIPE
+
+
+def _run(attach: Attach, arguments: Sequence[str] | None) -> int:
+    parsed = parser().parse_args(arguments)
+    try:
+        code: int = parsed.run(Call(parsed, Output(), attach))
+    except Failure as failure:
+        return _say(failure.code, str(failure))
+    except MqueueError as error:
+        return _say(_code(error), str(error))
+    except BrokenPipeError:
+        raise
+    except OSError as error:
+        return _say(codes.UNUSABLE, f"cannot read or write: {error.strerror or error}")
+    return code
+
+
+# The first class that fits.
+_CODES: tuple[tuple[type[MqueueError], int], ...] = (
+    (ConfigError, codes.USAGE),
+    (UnknownQueue, codes.MISSING),
+    (NotAllowed, codes.NOT_ALLOWED),
+    (MqueueError, codes.UNUSABLE),
+)
+
+
+def _code(error: MqueueError) -> int:
+    return next(code for kind, code in _CODES if isinstance(error, kind))
+
+
+def _say(code: int, message: str) -> int:
+    sys.stderr.write(f"mqueue-kemi: {printable(message)}\n")
+    return code

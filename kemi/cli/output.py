@@ -1,0 +1,113 @@
+"""Standard output, written at once and as a whole; tables and what a person sees of bytes."""
+
+from __future__ import annotations
+
+import os
+import re
+import select
+import stat
+from collections.abc import Sequence
+
+from kemi.cli.signals import wait_until_writable
+
+_SHOWN_AS = {"\\": "\\\\", "\t": "\\t", "\n": "\\n", "\r": "\\r"}
+_NEVER_BLOCKS = select.PIPE_BUF  # bytes that a pipe takes at once when it takes any
+_BYTE_UNITS = ("", "K", "M", "G", "T")
+_BASIC_PLANE = 0xFFFF  # the last character of four digits
+_KIBI, _FEW = 1024, 10
+_TIME_UNITS = (("d", 86400), ("h", 3600), ("m", 60))
+_PLAIN = re.compile(r"[ -\[\]-~]*")
+
+
+class Output:
+    """Writes to a descriptor without a buffer in between, so that what was written is known to be out."""
+
+    def __init__(self, fd: int = 1) -> None:
+        self.fd = fd
+        self.written = 0  # bytes
+        # Others may not take more for a long time, when who reads them does not.
+        self._is_file = stat.S_ISREG(os.fstat(fd).st_mode)
+
+    def is_terminal(self) -> bool:
+        """Does a person look?"""
+        return os.isatty(self.fd)
+
+    def write(self, data: bytes) -> None:
+        """Write all of it. Raises OSError; a pipe that nobody reads any more is BrokenPipeError.
+
+        A signal raises only while nothing is being written, so that `written` is exact.
+        """
+        rest = memoryview(data)
+        while rest:
+            if not self._is_file:
+                wait_until_writable(self.fd)
+            count = os.write(self.fd, rest if self._is_file else rest[:_NEVER_BLOCKS])
+            self.written += count
+            rest = rest[count:]
+
+    def line(self, text: str) -> None:
+        """Write a line of text."""
+        self.write(text.encode("utf-8", "backslashreplace") + b"\n")
+
+    def table(self, rows: Sequence[Sequence[object]]) -> None:
+        """Write rows, of which the first has the headings."""
+        self.line("\n".join(table(rows)))
+
+
+def printable(text: str) -> str:
+    r"""The text without anything that a terminal would obey or a reader would take for the end of a field.
+
+    Backslash, tab and line ends as in C; a byte that was not UTF-8 as \xNN, other characters that are not printable
+    as \xNN below 128 and as \uNNNN above. So nothing has two meanings.
+    """
+    if _PLAIN.fullmatch(text):
+        return text
+    return "".join(_shown(character) for character in text)
+
+
+def _shown(character: str) -> str:
+    known = _SHOWN_AS.get(character)
+    if known:
+        return known
+    if character.isprintable():
+        return character
+    try:
+        data = character.encode("utf-8", "surrogateescape")
+    except UnicodeEncodeError:
+        data = b""  # no bytes stand for it
+    if len(data) == 1:
+        return f"\\x{data[0]:02x}"
+    code = ord(character)
+    return f"\\U{code:08x}" if code > _BASIC_PLANE else f"\\u{code:04x}"
+
+
+def table(rows: Sequence[Sequence[object]]) -> list[str]:
+    """Lines with columns: text to the left, numbers to the right, as the first row below the headings has them."""
+    texts = [[printable(str(cell)) for cell in row] for row in rows]
+    widths = [max(map(len, column)) for column in zip(*texts)]
+    numeric = [
+        all(isinstance(row[at], (int, float)) or row[at] == "-" for row in rows[1:]) for at in range(len(widths))
+    ]
+    return [
+        "  ".join(
+            cell.rjust(width) if right else cell.ljust(width) for cell, width, right in zip(row, widths, numeric)
+        ).rstrip()
+        for row in texts
+    ]
+
+
+def bytes_text(number: float) -> str:
+    """A number of bytes as a person reads it."""
+    unit = 0
+    while number >= _KIBI and unit < len(_BYTE_UNITS) - 1:
+        number /= _KIBI
+        unit += 1
+    return f"{number:.{1 if unit and number < _FEW else 0}f}{_BYTE_UNITS[unit]}"
+
+
+def duration_text(seconds: float | None) -> str:
+    """A time as a person reads it."""
+    if seconds is None:
+        return "-"
+    unit, length = next(((unit, length) for unit, length in _TIME_UNITS if seconds >= 2 * length), ("s", 1))
+    return f"{max(0.0, seconds) / length:.{1 if unit == 's' else 0}f}{unit}"

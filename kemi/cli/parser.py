@@ -1,0 +1,196 @@
+"""What may be said on the command line, and the help."""
+
+from __future__ import annotations
+
+import argparse
+import math
+import os
+import re
+from collections.abc import Callable
+
+from kemi.cli import database, drop, fill, move, serve, show, top
+from kemi.cli.call import MEANINGS, Call
+from kemi.spec import DEFAULT_INSTANCE
+
+_INSTANCE_VARIABLE = "MQUEUE_KEMI_INSTANCE"
+_PORTS = 65536
+_LONGEST = 86400.0 * 365  # seconds
+
+_EXAMPLES = """examples:
+  mqueue-kemi instances                         what lies on this host, and whether its server lives
+  mqueue-kemi top                               what the queues do, drawn again every second
+  mqueue-kemi add myq 1234 'call from alice'
+  mqueue-kemi fetch myq --timeout 5             wait at most 5 seconds for an item
+  mqueue-kemi consume myq --follow --json | jq -c .
+  mqueue-kemi consume myq --follow --exec 'curl -fsS --data-binary @- https://example.org/calls'
+  mqueue-kemi drain myq > items.jsonl; mqueue-kemi --instance other fill myq < items.jsonl
+  mqueue-kemi stats --prometheus --output /var/lib/prometheus/node-exporter/mqueue.prom
+
+In text output a key, a tab and a value stand on one line; backslash, tab, line ends and what is not printable are
+written as \\\\, \\t, \\n, \\r, \\xNN, \\uNNNN. --json gives lines of JSON, which lose nothing.
+"""
+
+
+def parser() -> argparse.ArgumentParser:
+    """The parser; `run` of what it returns is the command."""
+    whole = argparse.ArgumentParser(
+        prog="mqueue-kemi",
+        description="Look at the queues of a Kamailio on this host, put items in and take them out.",
+        epilog=f"{_EXAMPLES}\n{MEANINGS}",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+    )
+    default = os.environ.get(_INSTANCE_VARIABLE) or DEFAULT_INSTANCE
+    whole.add_argument("--instance", type=_text, default=default, metavar="I", help=_INSTANCE_HELP % default)
+    commands = whole.add_subparsers(required=True, metavar="COMMAND", dest="command")
+    for define in (_define_looking, _define_moving, _define_watching):
+        define(commands)
+    return whole
+
+
+_INSTANCE_HELP = f"the server's instance; ${_INSTANCE_VARIABLE} or %r by default"
+_Commands = argparse._SubParsersAction  # noqa: SLF001 - it has no public name
+
+
+def _command(
+    commands: _Commands[argparse.ArgumentParser], name: str, run: Callable[[Call], int], text: str, more: str = ""
+) -> argparse.ArgumentParser:
+    one = commands.add_parser(
+        name,
+        help=text,
+        description=f"{text[0].upper()}{text[1:]}.",
+        epilog=f"{more}\n\n{MEANINGS}" if more else MEANINGS,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+    )
+    # Wherever it is said; what is not said here must not hide what was said before the command.
+    one.add_argument("--instance", type=_text, default=argparse.SUPPRESS, metavar="I", help="the server's instance")
+    one.set_defaults(run=run)
+    return one
+
+
+def _queue(one: argparse.ArgumentParser, optional: bool = False) -> None:
+    one.add_argument("queue", metavar="Q", type=_text, nargs="?" if optional else None, help="name of the queue")
+
+
+def _json(one: argparse.ArgumentParser, text: str = "items as lines of JSON, which lose nothing") -> None:
+    one.add_argument("--json", action="store_true", help=text)
+
+
+def _reserve(one: argparse.ArgumentParser) -> None:
+    text = "leave each item in shared memory until it is delivered, so that not even kill -9 loses it"
+    one.add_argument("--reserve", action="store_true", help=text)
+
+
+def _define_looking(commands: _Commands[argparse.ArgumentParser]) -> None:
+    one = _command(commands, "instances", show.instances, "what lies on this host, and whether its server lives")
+    _json(one, "as JSON")
+    _command(commands, "sizes", show.sizes, "how many items each queue has")
+    _queue(_command(commands, "get_size", show.get_size, "how many items a queue has"))
+    one = _command(commands, "peek", show.peek, "show the oldest items, which stay")
+    _queue(one)
+    one.add_argument("-n", "--count", type=_count, default=10, metavar="N", help="how many; 10 by default")
+    _json(one)
+    one = _command(commands, "stats", show.stats, "counters and limits of a queue, or of all", _STATS_MORE)
+    _queue(one, optional=True)
+    form = one.add_mutually_exclusive_group()
+    form.add_argument("--json", action="store_true", help="as JSON: an object, or for all queues a list of them")
+    form.add_argument("--prometheus", action="store_true", help="in Prometheus' text format")
+    one.add_argument("--output", metavar="FILE", help="with --prometheus: put FILE in place in one step")
+
+
+def _define_moving(commands: _Commands[argparse.ArgumentParser]) -> None:
+    one = _command(commands, "add", move.add, "add an item")
+    _queue(one)
+    one.add_argument("key", metavar="K", type=os.fsencode)
+    one.add_argument("value", metavar="V", type=os.fsencode)
+    one = _command(commands, "fetch", move.fetch, "take the oldest item and print it")
+    _queue(one)
+    _timeout(one, "wait at most so long for an item; 0 by default")
+    _json(one)
+    _reserve(one)
+    _define_consume(_command(commands, "consume", move.consume, "take items and deliver them", _CONSUME_MORE))
+    one = _command(commands, "drain", move.drain, "take all items and print them as lines of JSON", _JSON_MORE)
+    _queue(one)
+    _reserve(one)
+    _queue(_command(commands, "fill", fill.fill, "add items from lines of JSON on standard input", _JSON_MORE))
+    one = _command(commands, "drop", drop.drop, "take away what a dead server left: an instance, or one queue of it")
+    _queue(one, optional=True)
+    one.add_argument("--yes", action="store_true", help="do not ask")
+    for name, run, text in (
+        ("save", database.save, "put what a dead server left of a queue into its table"),
+        ("load", database.load, "put the rows of its table into a queue of a dead server"),
+    ):
+        one = _command(commands, name, run, text, _DB_MORE)
+        _queue(one)
+        one.add_argument("--db-url", metavar="URL", help=f"the database; ${database.URL_VARIABLE} by default")
+
+
+def _define_consume(one: argparse.ArgumentParser) -> None:
+    _queue(one)
+    one.add_argument("--exec", metavar="CMD", help="run a command of the shell for each item, instead of printing it")
+    _json(one, "print items as lines of JSON; with --exec, give CMD such a line on its standard input")
+    one.add_argument(
+        "--follow", action="store_true", help="wait for more, for ever, instead of ending when it is empty"
+    )
+    _reserve(one)
+    one.add_argument("-n", "--count", type=_count, default=0, metavar="N", help="end after N items")
+    _timeout(one, "end when none has come for so long; 0 by default")
+    one.add_argument("--keep-going", action="store_true", help="go on, after a pause, when CMD has failed")
+
+
+def _define_watching(commands: _Commands[argparse.ArgumentParser]) -> None:
+    one = _command(commands, "top", top.top, "show again and again what the queues do", _TOP_MORE)
+    one.add_argument("-d", "--delay", type=_seconds, default=1.0, metavar="SECONDS", help="between looks; 1 by default")
+    one.add_argument("-n", "--count", type=_count, default=0, metavar="N", help="end after N looks")
+    one.add_argument("--all", action="store_true", help="the queues of all instances on this host")
+    one = _command(commands, "serve-metrics", serve.serve_metrics, "serve Prometheus' metrics over HTTP", _SERVE_MORE)
+    one.add_argument("--listen", type=_address, required=True, metavar="HOST:PORT", help="like 127.0.0.1:9130")
+
+
+def _timeout(one: argparse.ArgumentParser, text: str) -> None:
+    one.add_argument("--timeout", type=_seconds, default=0.0, metavar="SECONDS", help=text)
+
+
+_STATS_MORE = """--prometheus has mqueue_kemi_up, and for each queue items, bytes, counters and the age of the oldest
+item. It takes no lock, and also gives something (mqueue_kemi_up 0) when there is no server."""
+_CONSUME_MORE = """CMD gets the value on its standard input, the key in $MQUEUE_KEY (a NUL in it as \\x00) and the queue
+in $MQUEUE_QUEUE. When it fails, its item is put back (with --reserve at the head, else at the end) and consume ends,
+or with --keep-going goes on. An item that was taken and not printed when consume is interrupted is put back too."""
+_JSON_MORE = """A line is {"key": "...", "value": "...", "added": seconds since 1970}. Bytes that are not UTF-8 stand in
+Base64 under "key_base64" or "value_base64" in place of "key" or "value". What is filled in is added now; its "added"
+is not heeded. drain ends when the queue is empty. On a terminal both show a progress bar."""
+_TOP_MORE = "q ends it. IN/s are items added, OUT/s items taken; HIGH is the most items at a time. It takes no lock."
+_DB_MORE = """URL is as in modparam("mqueue", "db_url", ...). It is done as a whole or not at all; the next start of the
+server takes over what is in the queue."""
+_SERVE_MORE = "The metrics are those of stats --prometheus. It needs the Python package prometheus_client."
+
+
+def _text(argument: str) -> str:
+    """Names are bytes on the command line, and UTF-8 in a queue."""
+    return os.fsencode(argument).decode("utf-8", "surrogateescape")
+
+
+def _count(argument: str) -> int:
+    if not re.fullmatch(r"[0-9]{1,12}", argument) or not int(argument):
+        raise argparse.ArgumentTypeError(f"{argument!r} is no number of 1 or more")
+    return int(argument)
+
+
+def _seconds(argument: str) -> float:
+    try:
+        seconds = float(argument)
+    except ValueError:
+        seconds = math.nan
+    if not 0 <= seconds <= _LONGEST:
+        raise argparse.ArgumentTypeError(f"{argument!r} is no number of seconds")
+    return seconds
+
+
+def _address(argument: str) -> tuple[str, int]:
+    match = re.fullmatch(r"(?:\[(?P<six>[0-9A-Fa-f:.%\w]+)\]|(?P<host>[^:\[\]]+)):(?P<port>[0-9]{1,5})", argument)
+    if not match or not 0 < int(match["port"]) < _PORTS:
+        raise argparse.ArgumentTypeError(
+            f"{argument!r} is no HOST:PORT; write for instance 127.0.0.1:9130 or [::1]:9130"
+        )
+    return match["six"] or match["host"], int(match["port"])

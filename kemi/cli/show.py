@@ -1,0 +1,157 @@
+"""The commands that only look: sizes, get_size, peek, stats, instances."""
+
+from __future__ import annotations
+
+import json
+import pwd
+import sys
+import time
+
+from kemi import host
+from kemi.cli import metrics
+from kemi.cli.call import DONE, NOTHING, USAGE, Call, Failure
+from kemi.cli.lines import json_line, text_line
+from kemi.cli.output import bytes_text, duration_text, printable
+from kemi.errors import MqueueError
+from kemi.queue.outcome import Stats
+from kemi.queue.view import InstanceView, QueueView
+
+
+def sizes(call: Call) -> int:
+    """`sizes`."""
+    found = host.find(call.instance)
+    for name, view in found.queues.items():
+        if isinstance(view, MqueueError):
+            raise view
+        call.output.line(f"{printable(name)}\t{view.stats.size}")
+    return DONE
+
+
+def get_size(call: Call) -> int:
+    """`get_size Q`."""
+    call.output.line(str(host.find_queue(call.instance, call.arguments.queue).stats.size))
+    return DONE
+
+
+def peek(call: Call) -> int:
+    """`peek Q`."""
+    line = json_line if call.arguments.json else text_line
+    with call.queue() as queue:
+        items = queue.peek(call.arguments.count)
+    for item in items:
+        call.output.write(line(item))
+    return DONE if items else NOTHING
+
+
+# --- stats ------------------------------------------------------------------------------------------------------------
+
+
+def stats(call: Call) -> int:
+    """`stats [Q]`."""
+    arguments = call.arguments
+    if arguments.prometheus:
+        text = metrics.text(call.instance, arguments.queue)
+        if arguments.output:
+            metrics.write_file(arguments.output, text)
+        else:
+            call.output.write(text.encode())
+        return DONE
+    if arguments.output:
+        raise Failure(USAGE, "--output goes with --prometheus")
+    views = _views(call)
+    if arguments.json:
+        found = [{"instance": call.instance, "queue": name, **view.stats._asdict()} for name, view in views.items()]
+        call.output.line(json.dumps(found[0] if arguments.queue is not None else found))
+    else:
+        for name, view in views.items():
+            call.output.line("\n".join(_description(name, view.stats)))
+    return DONE
+
+
+def _views(call: Call) -> dict[str, QueueView]:
+    name = call.arguments.queue
+    if name is not None:
+        return {name: host.find_queue(call.instance, name)}
+    views: dict[str, QueueView] = {}
+    for queue, view in host.find(call.instance).queues.items():
+        if isinstance(view, MqueueError):
+            raise view
+        views[queue] = view
+    return views
+
+
+def _description(name: str, numbers: Stats) -> list[str]:
+    lines = [f"{printable(name)}:"]
+    for field, value in numbers._asdict().items():
+        shown = value
+        if field == "oldest":
+            shown = "-" if value is None else f"{duration_text(time.time() - value)} ago"
+        elif field.endswith("_limit") and not value:
+            shown = "none"
+        lines.append(f"  {field.replace('_', ' '):<12} {shown}")
+    return lines
+
+
+# --- instances --------------------------------------------------------------------------------------------------------
+
+_HEADINGS = ["INSTANCE", "SERVER", "PID", "USER", "QUEUES", "ITEMS", "MEMORY"]
+
+
+def instances(call: Call) -> int:
+    """`instances`."""
+    found = host.find_all()
+    if call.arguments.json:
+        call.output.line(json.dumps([_as_json(one) for one in found]))
+        return DONE
+    if found:
+        call.output.table([_HEADINGS, *map(_row, found)])
+    for one in found:
+        for error in _errors(one):
+            sys.stderr.write(f"mqueue-kemi: {error}\n")
+    return DONE
+
+
+def _row(found: host.Found) -> list[object]:
+    owner = found.owner()
+    views = _readable(found)
+    user = _user(found.view.user) if isinstance(found.view, InstanceView) else "-"
+    items: object = sum(view.stats.size for view in views) if len(views) == len(found.queues) else "-"
+    memory: object = bytes_text(sum(view.stats.memory for view in views)) if items != "-" else "-"
+    return [found.name, found.state(), owner.pid if owner else "-", user, len(found.queues), items, memory]
+
+
+def _readable(found: host.Found) -> list[QueueView]:
+    return [view for view in found.queues.values() if isinstance(view, QueueView)]
+
+
+def _errors(found: host.Found) -> list[str]:
+    # An instance's own segment that is missing is told by its state.
+    missing = "there is no" if not isinstance(found.view, InstanceView) else ""
+    views = [found.view, *found.queues.values()]
+    texts = [str(view) for view in views if isinstance(view, MqueueError)]
+    return [text for text in texts if not missing or not text.startswith(missing)]
+
+
+def _as_json(found: host.Found) -> dict[str, object]:
+    owner = found.owner()
+    queues = {
+        name: {"error": str(view)}
+        if isinstance(view, MqueueError)
+        else {"items": view.stats.size, "bytes": view.stats.bytes, "memory": view.stats.memory}
+        for name, view in found.queues.items()
+    }
+    return {
+        "instance": found.name,
+        "server": found.state(),
+        "pid": owner.pid if owner else None,
+        "max_memory": found.view.max_memory if isinstance(found.view, InstanceView) else None,
+        "queues": queues,
+        "errors": _errors(found),
+    }
+
+
+def _user(uid: int) -> str:
+    try:
+        return pwd.getpwuid(uid).pw_name
+    except KeyError:
+        return str(uid)

@@ -1,0 +1,169 @@
+"""What lies on this host: instances and their queues, by the names in /dev/shm; and taking away what is dead.
+
+For who has no server of his own: the command line, and what watches servers.
+"""
+
+from __future__ import annotations
+
+import os
+from typing import NamedTuple
+from urllib.parse import unquote
+
+from kemi.errors import InstanceInUse, MqueueError, SegmentError, SegmentMissing, UnknownQueue
+from kemi.instance import Instance
+from kemi.owner import Owner, this_process
+from kemi.queue.queue import Queue
+from kemi.queue.registry import Registry
+from kemi.queue.segment import PREFIX, SHM_DIR, path_of, segment_name
+from kemi.queue.view import InstanceView, QueueView, look_at_instance, look_at_queue
+from kemi.spec import Settings
+
+ALIVE, DEAD, UNKNOWN = "alive", "dead", "unknown"
+
+
+class Found(NamedTuple):
+    """One instance as it lies there. A view that could not be had is the error that says why."""
+
+    name: str
+    view: InstanceView | MqueueError
+    queues: dict[str, QueueView | MqueueError]
+
+    def owner(self) -> Owner | None:
+        """The server; when the instance's own segment is gone, the one that any of its queues names."""
+        if isinstance(self.view, InstanceView):
+            return self.view.owner
+        return next((view.owner for view in self.queues.values() if isinstance(view, QueueView)), None)
+
+    def state(self) -> str:
+        """Is its server alive?"""
+        owner = self.owner()
+        return UNKNOWN if owner is None else state_of(owner)
+
+
+def state_of(owner: Owner) -> str:
+    """ALIVE, DEAD, or UNKNOWN for a process in another pid namespace."""
+    if not owner.shares_pids():
+        return UNKNOWN
+    return DEAD if owner.is_dead() else ALIVE
+
+
+def names() -> dict[str, list[str]]:
+    """Every instance that has a segment on this host, and the names of its queues, in order."""
+    found: dict[str, list[str]] = {}
+    for file in sorted(os.listdir(SHM_DIR)):
+        if not file.startswith(PREFIX) or "~" in file:  # a tilde marks one that is being made
+            continue
+        parts = _decode(file)
+        if parts:
+            found.setdefault(parts[0], []).extend(parts[1:])
+    return found
+
+
+def _decode(file: str) -> list[str]:
+    """Instance, and queue if it is one; nothing for a name that was not made by `segment_name`."""
+    try:
+        parts = [unquote(part, errors="surrogatepass") for part in file[len(PREFIX) :].split(".", 1)]
+        return parts if segment_name(*parts) == file else []
+    except ValueError:
+        return []
+
+
+def find(name: str) -> Found:
+    """One instance with its queues. Raises UnknownQueue when nothing of it is there."""
+    found = names()
+    if name not in found:
+        raise UnknownQueue(no_instance(name))
+    return _found(name, found[name])
+
+
+def find_all() -> list[Found]:
+    """All instances on this host."""
+    return [_found(name, queues) for name, queues in names().items()]
+
+
+def find_queue(instance: str, name: str) -> QueueView:
+    """One queue. Raises UnknownQueue, NotAllowed, SegmentError."""
+    try:
+        return look_at_queue(instance, name)
+    except SegmentMissing:
+        raise UnknownQueue(no_queue(instance, name)) from None
+
+
+def _found(name: str, queue_names: list[str]) -> Found:
+    view: InstanceView | MqueueError
+    try:
+        view = look_at_instance(name)
+    except MqueueError as error:
+        view = error
+    queues: dict[str, QueueView | MqueueError] = {}
+    for queue_name in queue_names:
+        try:
+            queues[queue_name] = look_at_queue(name, queue_name)
+        except SegmentMissing:
+            continue  # gone meanwhile
+        except MqueueError as error:
+            queues[queue_name] = error
+    return Found(name, view, queues)
+
+
+def no_instance(name: str) -> str:
+    """The sentence for an instance that is not there, with those that are."""
+    there = ", ".join(map(repr, names())) or "none"
+    return f"no instance {name!r} on this host; there are: {there}"
+
+
+def no_queue(instance: str, name: str) -> str:
+    """The sentence for a queue that is not there, with those that are."""
+    found = names()
+    if instance not in found:
+        return no_instance(instance)
+    return f"instance {instance!r} has no queue {name!r}; there are: {', '.join(found[instance]) or 'none'}"
+
+
+# --- taking away ----------------------------------------------------------------------------------------------------
+
+
+def drop(instance: str, queue: str | None = None) -> None:
+    """Take away a queue that a dead server left, or all of its instance. Who waits on one is woken.
+
+    Raises InstanceInUse when an owner is not proved dead, and then nothing was taken away; UnknownQueue, SegmentError.
+    """
+    found = find(instance)
+    if queue is None:
+        _refuse_living(found.owner(), segment_name(instance))
+    elif queue not in found.queues:
+        raise UnknownQueue(no_queue(instance, queue))
+    names_to_drop = list(found.queues) if queue is None else [queue]
+    for name in names_to_drop:
+        view = found.queues[name]
+        if isinstance(view, MqueueError):
+            raise view
+        _refuse_living(view.owner, segment_name(instance, name))
+    if found.state() == ALIVE:  # its server lives, and does not know that queue any more
+        _remove(instance, names_to_drop, Registry.attach(instance))
+        return
+    # As a starting server does: from here on no other one can take the instance.
+    ours = Instance.open(Settings(instance=instance))
+    try:
+        _remove(instance, names_to_drop, ours.registry)
+    finally:
+        if not names().get(instance):
+            ours.registry.segment.unlink()
+
+
+def _remove(instance: str, queues: list[str], registry: Registry) -> None:
+    for name in queues:
+        queue = Queue.attach(instance, name, registry)
+        _refuse_living(queue.owner(), queue.segment.name)
+        queue.adopt(this_process())  # nobody else may take it over now
+        queue.remove()
+
+
+def _refuse_living(owner: Owner | None, segment: str) -> None:
+    if owner is None:
+        raise SegmentError(f"{path_of(segment)} does not tell whose it is; if nobody uses it, remove the file")
+    if state_of(owner) != DEAD:
+        raise InstanceInUse(
+            f"{path_of(segment)} belongs to pid {owner.pid}, which is not proved dead: stop that server, it takes "
+            "its queues away itself"
+        )

@@ -1,0 +1,81 @@
+"""Queues whose server is gone, in a person's hands: their items into the database, and rows into them.
+
+Meanwhile this process is the instance's owner, so no server starts with it; the next one takes over what is left.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Iterator
+
+from kemi import host
+from kemi.crossing import Crossings
+from kemi.errors import UnknownQueue
+from kemi.instance import Instance, queues
+from kemi.queue import keeping
+from kemi.queue.keeping import UNSAVED, Crossing
+from kemi.queue.queue import Queue
+from kemi.spec import QueueSpec, Settings
+from kemi.store import Store
+
+Say = Callable[[str], None]
+
+
+def save(instance: str, name: str, db_url: str, say: Say) -> int:
+    """Add the items to the queue's table; then the queue is gone. Returns how many.
+
+    Raises InstanceInUse when its server is not proved dead, UnknownQueue, StoreError, ConfigError, and loses nothing.
+    """
+    spec = _spec(instance, name)
+    if spec is None:
+        raise UnknownQueue(host.no_queue(instance, name))
+    with _held(instance, spec, db_url, say) as (crossings, queue):
+        count = crossings.save(queue) if queue.held() else 0
+        queue.remove()
+    return count
+
+
+def load(instance: str, name: str, db_url: str, say: Say) -> int:
+    """Put the rows of the table before the items of the queue, which is made if it is not there. Returns how many.
+
+    The next server with that queue takes them over, whatever its dbmode and recover are. Raises as `save`.
+    """
+    spec = _spec(instance, name) or QueueSpec(name)
+    with _held(instance, spec, db_url, say) as (crossings, before):
+        policy = keeping.policy(before.segment.words)
+        queue, count = crossings.load(spec, before)
+        queue.set_limits(spec.size, spec.maxbytes)
+        keeping.set_policy(queue.segment.words, *policy)
+        if queue.held():
+            keeping.set_crossing(queue.segment.words, Crossing(UNSAVED))
+        else:
+            queue.remove()
+    return count
+
+
+def _spec(instance: str, name: str) -> QueueSpec | None:
+    """The queue as its segment has it; None where there is none."""
+    try:
+        view = host.find_queue(instance, name)
+    except UnknownQueue:
+        return None
+    stats = view.stats
+    return QueueSpec(name, stats.size_limit, addmode=stats.addmode, maxbytes=stats.byte_limit)
+
+
+@contextlib.contextmanager
+def _held(instance: str, spec: QueueSpec, db_url: str, say: Say) -> Iterator[tuple[Crossings, Queue]]:
+    with contextlib.ExitStack() as undo:
+        store = Store.open(db_url)
+        undo.callback(store.close)
+        ours = Instance.open(Settings(instance=instance, queues={spec.name: spec}))
+        undo.callback(_let_go, ours)
+        queue = ours.define(spec)
+        crossings = Crossings(ours, store, say, lambda: None)
+        yield crossings, crossings.settle(spec, queue)
+
+
+def _let_go(instance: Instance) -> None:
+    queues.clear()
+    if not host.names().get(instance.name):
+        instance.registry.segment.unlink()

@@ -1,0 +1,289 @@
+"""A queue as a process outside of the server uses it: it outlives the server.
+
+When the server ends (or makes the queue anew), the queue that was mapped is closed for good, and a new one appears
+under the same name later. `AttachedQueue` takes what is left in the old one, then waits for the new one and goes on
+with that. A server that is killed and started again takes its queues over: then there is nothing to notice.
+
+What may change, the queue that is in use, is one attribute: each call takes it once, so that no call ever uses the lock
+of one queue and the ring of another. It waits for a server by looking for the file every RETRY seconds, which costs
+next to nothing; a watch (inotify) of /dev/shm would wake it for every other program's shared memory.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+import threading
+import time
+from collections.abc import AsyncIterator, Iterable
+from typing import TYPE_CHECKING, Any, Callable, TypeVar
+
+from kemi.errors import QueueClosed, SegmentMissing, UnknownQueue
+from kemi.owner import Owner
+from kemi.queue.aside import Slot
+from kemi.queue.item import Item
+from kemi.queue.outcome import CLOSED, Stats
+from kemi.queue.queue import Queue
+from kemi.queue.registry import Registry
+from kemi.queue.reservation import Source
+from kemi.queue.stop import STOP_LOOK, Stop, stopper
+
+if TYPE_CHECKING:
+    from kemi.queue.aio import AsyncReservation, Doorbell
+
+RETRY = 0.2  # seconds between two looks for a new server
+LOOK = 1.0  # seconds between two looks whether the file is still that of the queue in use
+
+_Found = TypeVar("_Found")
+_renewal = threading.Lock()  # held for some system calls; one for all queues, so that a fork can make it anew
+
+
+def _after_fork() -> None:
+    global _renewal  # noqa: PLW0603 - another thread may have held it, and is not here
+    _renewal = threading.Lock()
+
+
+os.register_at_fork(after_in_child=_after_fork)
+
+
+class AttachedQueue(Queue):
+    """A queue of an instance, whichever server runs it. Safe with threads and across fork."""
+
+    def __init__(self, instance: str, name: str, lock_timeout: float = 1.0, *, reattach: bool = True) -> None:
+        """Raises UnknownQueue, SegmentError.
+
+        reattach: when the queue is closed, wait for the next one of its name; else raise QueueClosed.
+        """
+        self.instance = instance
+        self.name = name
+        self.closed = False
+        self._lock_timeout = lock_timeout
+        self._reattach = reattach
+        self._inner = self._open()
+        self._looked = 0.0
+        self._doorbell: Doorbell | None = None
+
+    def __getattr__(self, name: str) -> Any:
+        # What a queue knows of itself and is not asked for here, as its segment.
+        if name == "_inner":
+            raise AttributeError(name)
+        return getattr(self._inner, name)
+
+    # --- which queue ------------------------------------------------------------------------------------------------
+
+    def _open(self) -> Queue:
+        while True:
+            try:
+                registry = Registry.attach(self.instance, self._lock_timeout)
+            except SegmentMissing as error:
+                raise UnknownQueue(
+                    f"no instance {self.instance!r} on this host ({error}); is its server running?"
+                ) from None
+            try:
+                queue = Queue.attach(self.instance, self.name, registry, self._lock_timeout)
+            except SegmentMissing as error:
+                raise UnknownQueue(f"instance {self.instance!r} has no queue {self.name!r} ({error})") from None
+            if registry.segment.is_current():
+                return queue
+            # Between the two, one server ended and another one started.
+
+    def _is_over(self, queue: Queue) -> bool:
+        """Is this the queue of a server that has ended?"""
+        if queue.is_closed():
+            return True
+        now = time.monotonic()
+        if now - self._looked < LOOK:
+            return False
+        self._looked = now
+        return not queue.segment.is_current()
+
+    def _renew(self, old: Queue) -> bool:
+        """Turn to the queue that has the name now. False if there is none yet, or it may not be used."""
+        if not self._reattach:
+            raise QueueClosed(f"queue {self.name!r} of instance {self.instance!r} was closed by its server")
+        with _renewal:
+            if self._inner is not old:
+                return True
+            try:
+                new = self._open()
+            except UnknownQueue:
+                return False
+            if new.is_closed() or not new.segment.is_current():
+                return False
+            # The old one is not closed: other threads may be about to use it. It goes with the last of them.
+            self._inner = new
+            return True
+
+    def _present(self) -> Queue:
+        """The queue to look at; the old one while there is no new one."""
+        queue = self._inner
+        if self._reattach and not self.closed and self._is_over(queue):
+            self._renew(queue)
+        return self._inner
+
+    def _wait_for(
+        self, call: Callable[[Queue, float], _Found | None], timeout: float | None, sleep: float = LOOK
+    ) -> _Found | None:
+        """Call `call(queue, seconds)` until it finds something, in one queue after the other."""
+        if timeout is not None and math.isnan(timeout):
+            raise ValueError("timeout must be a number of seconds, or None")
+        deadline = math.inf if timeout is None else time.monotonic() + timeout
+        while True:
+            queue = self._inner
+            left = deadline - time.monotonic()
+            try:
+                found = call(queue, max(0.0, min(left, sleep)))
+            except QueueClosed:
+                found = None
+            if found is not None:
+                return found
+            over = self._is_over(queue)
+            if over and self._renew(queue):
+                continue
+            if left <= 0:
+                return None
+            if over:
+                time.sleep(min(left, RETRY))
+
+    # --- the work ---------------------------------------------------------------------------------------------------
+
+    def add(self, key: str | bytes, value: str | bytes) -> int:
+        """As `Queue.add`. While no server runs it is CLOSED."""
+        return self._add(lambda queue: queue.add(key, value), lambda outcome: outcome == CLOSED)
+
+    def add_many(self, pairs: Iterable[tuple[str | bytes, str | bytes]]) -> list[int]:
+        """As `Queue.add_many`."""
+        all_pairs = list(pairs)
+        outcomes: list[int] = []
+
+        def add(queue: Queue) -> list[int]:
+            # The server may have ended between two batches.
+            del outcomes[outcomes.index(CLOSED) if CLOSED in outcomes else len(outcomes) :]
+            outcomes.extend(queue.add_many(all_pairs[len(outcomes) :]))
+            return outcomes
+
+        return self._add(add, lambda found: CLOSED in found)
+
+    def add_record(self, record: bytes) -> int:
+        """As `Queue.add_record`."""
+        return self._add(lambda queue: queue.add_record(record), lambda outcome: outcome == CLOSED)
+
+    def _add(self, call: Callable[[Queue], _Found], is_closed: Callable[[_Found], bool]) -> _Found:
+        while True:
+            queue = self._inner
+            outcome = call(queue)
+            if not is_closed(outcome) or not self._reattach or not self._renew(queue):
+                return outcome
+
+    def pop(self) -> bytes | None:
+        """As `Queue.pop`."""
+        return self._inner.pop() or self._wait_for(lambda queue, _: queue.pop(), 0.0)
+
+    def pop_wait(self, timeout: float | None) -> bytes | None:
+        """As `Queue.pop_wait`, in one server after the other. Raises QueueClosed where that is not wanted."""
+        return self._wait_for(Queue.pop_wait, timeout)
+
+    def fetch_many(self, count: int, timeout: float | None = 0.0) -> list[Item]:
+        """As `Queue.fetch_many`."""
+        if count <= 0:
+            return []
+        return self._wait_for(lambda queue, left: queue.fetch_many(count, left) or None, timeout) or []
+
+    def reserve_wait(self, timeout: float | None, keep: Callable[[Slot, Source], None]) -> bytes | None:
+        """As `Queue.reserve_wait`."""
+        return self._wait_for(lambda queue, left: queue.reserve_wait(left, keep), timeout)
+
+    # --- asyncio ----------------------------------------------------------------------------------------------------
+
+    async def afetch(self, timeout: float | None = 0.0) -> Item | None:
+        """`fetch` for asyncio: the event loop goes on meanwhile. A call that is cancelled takes nothing."""
+        record: bytes | None = await self._look_for(Queue.pop, timeout)
+        return None if record is None else Item(record)
+
+    async def aconsume(self, stop: Stop = None) -> AsyncIterator[Item]:
+        """`consume` for asyncio. stop: also an asyncio.Event."""
+        stopped = stopper(stop)
+        while not stopped():
+            item = await self.afetch(None if stop is None else STOP_LOOK)
+            if item is not None:
+                yield item
+
+    def areserve(self, timeout: float | None = 0.0) -> AsyncReservation:
+        """`async with queue.areserve(timeout) as item:` - `reserve` for asyncio."""
+        from kemi.queue.aio import AsyncReservation
+
+        return AsyncReservation(self.reserve(), self._look_for, timeout)
+
+    async def _look_for(self, call: Callable[[Queue], Any], timeout: float | None) -> Any:
+        """`call(queue)`, which does not wait, until it finds something, in one queue after the other."""
+        from kemi.queue.aio import settled  # the server never needs it
+
+        if timeout is not None and math.isnan(timeout):
+            raise ValueError("timeout must be a number of seconds, or None")
+        deadline = math.inf if timeout is None else time.monotonic() + timeout
+        while True:
+            queue = self._inner
+            await settled(queue)
+            found = call(queue)
+            if found is not None:
+                return found
+            over = self._is_over(queue)
+            if over and self._renew(queue):
+                continue
+            left = deadline - time.monotonic()
+            if left <= 0:
+                return None
+            await self._pause(left, over=over)
+
+    async def _pause(self, left: float, *, over: bool) -> None:
+        """Wait for an item, or for a server."""
+        import asyncio
+
+        from kemi.queue.aio import Doorbell
+
+        if over:
+            await asyncio.sleep(min(left, RETRY))
+            return
+        if self._doorbell is None:
+            self._doorbell = Doorbell(lambda: self._inner)
+        await self._doorbell.wait(min(left, LOOK))
+
+    # --- looking ----------------------------------------------------------------------------------------------------
+
+    def peek(self, count: int = 1) -> list[Item]:
+        """As `Queue.peek`."""
+        return self._present().peek(count)
+
+    def undone(self) -> list[Item]:
+        """As `Queue.undone`."""
+        return self._present().undone()
+
+    def stats(self) -> Stats:
+        """As `Queue.stats`."""
+        return self._present().stats()
+
+    def __len__(self) -> int:
+        return len(self._present())
+
+    def owner(self) -> Owner:
+        """As `Queue.owner`."""
+        return self._present().owner()
+
+    def is_closed(self) -> bool:
+        """Did the server end, and has none started since?"""
+        return self._present().is_closed()
+
+    def close(self) -> None:
+        """As `Queue.close`."""
+        with _renewal:
+            self.closed = True
+            self._inner.close()
+
+    def __repr__(self) -> str:
+        about = f"Queue {self.name!r} of instance {self.instance!r}"
+        if self.closed:
+            return f"<{about}, closed in this process>"
+        queue = self._inner
+        if queue.is_closed():
+            return f"<{about}, its server has ended>"
+        return f"<{about}, size={len(queue)} addmode={queue.addmode} server={queue.owner().pid}>"

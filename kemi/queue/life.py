@@ -1,0 +1,190 @@
+"""How a queue comes to be and how it ends: made, attached to, taken over, moved, removed; and its limits."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator
+from typing import TypeVar
+
+from kemi.errors import NoMemory, SegmentError
+from kemi.owner import Owner, this_process
+from kemi.queue import header, layout
+from kemi.queue.layout import W_HEAD, W_TAIL, W_WATCH, WATCH_CLOSED, WATCH_LIMITS
+from kemi.queue.mutex import unlock
+from kemi.queue.outcome import REASONS
+from kemi.queue.registry import Registry
+from kemi.queue.ring import KEPT
+from kemi.queue.segment import (
+    PRIVATE,
+    SHM_DIR,
+    Access,
+    Segment,
+    draft_name,
+    path_of,
+    queue_name,
+    segment_name,
+)
+from kemi.queue.waiting import Waiting
+
+_Life = TypeVar("_Life", bound="Life")
+
+
+class Life(Waiting):
+    """A queue that can be made and ended."""
+
+    @classmethod
+    def create(  # noqa: PLR0913, PYI019 - keywords, each of them a property of the queue
+        cls: type[_Life],
+        instance: str,
+        name: str,
+        *,
+        window: int,
+        addmode: int = 0,
+        size_limit: int = 0,
+        byte_limit: int = 0,
+        registry: Registry | None = None,
+        owner: Owner | None = None,
+        lock_timeout: float = 1.0,
+        access: Access = PRIVATE,
+        draft: bool = False,
+    ) -> _Life:
+        """Make a queue. Raises FileExistsError when its segment exists, NoMemory when there is no room.
+
+        window: bytes that it may grow to. size_limit, byte_limit: see `set_limits`. draft: to be filled before it
+        gets its name with `publish`.
+        """
+        keyed = addmode != 0
+        window = layout.data_offset(window, keyed) + -(-window // layout.CHUNK) * layout.CHUNK
+        fixed = layout.fixed_bytes(window, keyed)
+        full_name = segment_name(instance, name)
+        if draft:
+            full_name = draft_name(full_name) + "~new"
+
+        def fill(segment: Segment) -> None:
+            header.write_queue(segment, owner or this_process(), addmode)
+            queue = cls(name, segment, registry, lock_timeout)
+            queue._memory.open(fixed)
+            undo.callback(queue._memory.account, 0)
+            if not queue._ring.format():
+                raise NoMemory(
+                    f"{path_of(full_name)}: no memory for the first {layout.CHUNK} bytes of the queue: make room in "
+                    f'{SHM_DIR}, or raise modparam("mqueue", "max_memory", ...)'
+                )
+            queue._store_limits(size_limit, byte_limit)
+
+        with contextlib.ExitStack() as undo:
+            segment = Segment.create(full_name, fixed, window, fill, access)
+            undo.pop_all()
+        return cls(name, segment, registry, lock_timeout)
+
+    @classmethod
+    def attach(  # noqa: PYI019
+        cls: type[_Life], instance: str, name: str, registry: Registry | None = None, lock_timeout: float = 1.0
+    ) -> _Life:
+        """Use a queue that exists. Raises SegmentMissing, SegmentError."""
+        return cls.of_segment(segment_name(instance, name), registry, lock_timeout, name)
+
+    @classmethod
+    def of_segment(  # noqa: PYI019
+        cls: type[_Life], full_name: str, registry: Registry | None = None, lock_timeout: float = 1.0, name: str = ""
+    ) -> _Life:
+        """`attach` by the segment's name in /dev/shm."""
+        segment = Segment.attach(full_name, header.checker(layout.MAGIC, "queue"))
+        if not header.owner_of(segment).shares_pids():
+            raise SegmentError(
+                f"{path_of(segment.name)} was made in another pid namespace, where the lock's thread ids mean other "
+                "threads; run both in one (for containers: --pid)"
+            )
+        return cls(name or queue_name(full_name), segment, registry, lock_timeout)
+
+    def adopt(self, owner: Owner) -> int:
+        """Take over from an owner that is dead: repair, and become its owner. Returns the number of items."""
+        words = self._words
+        with self._mutex:
+            self._memory.open(self.segment.size())
+            words[W_WATCH] &= WATCH_LIMITS
+            self._repair()
+            header.set_owner(self.segment, owner)
+        return len(self._ring)
+
+    def publish(self, instance: str) -> None:
+        """Give a draft its name, in place of the queue that has it."""
+        self.segment.rename(segment_name(instance, self.name))
+
+    def append_record(self, record: bytes) -> None:
+        """Append a record as it came from `moving`, or from `record_of`. Raises NoMemory."""
+        with self._mutex:
+            outcome = self._append(record, len(record) + 7 & -8)
+        if outcome > KEPT:
+            raise NoMemory(f"{path_of(self.segment.name)}: {REASONS[outcome]}")
+
+    def is_closed(self) -> bool:
+        """Did its server end it?"""
+        return bool(self._words[W_WATCH] & WATCH_CLOSED)
+
+    def owner(self) -> Owner:
+        """The process that made the queue, or took it over from a dead one."""
+        return header.owner_of(self.segment)
+
+    def set_limits(self, size_limit: int, byte_limit: int) -> None:
+        """Change the limits; 0 is none. Nothing is thrown away before the next add.
+
+        size_limit: items, the oldest goes when it is exceeded. byte_limit: bytes of records, an add beyond it is
+        refused.
+        """
+        with self._mutex:
+            self._store_limits(size_limit, byte_limit)
+
+    def _store_limits(self, size_limit: int, byte_limit: int) -> None:
+        words = self._words
+        words[layout.W_SIZE_LIMIT] = size_limit
+        words[layout.W_BYTE_LIMIT] = byte_limit
+        words[W_WATCH] = words[W_WATCH] & ~WATCH_LIMITS | (WATCH_LIMITS if size_limit or byte_limit else 0)
+
+    def set_deliveries(self, most: int, dead_letter: str = "") -> None:
+        """Change how often a reserved item is delivered at most (0: any number), and to which queue it goes then.
+
+        Without such a queue it is delivered again all the same, and counted.
+        """
+        if len(dead_letter.encode("utf-8", "surrogatepass")) > layout.DEAD_LETTER_MOST:
+            raise ValueError(f"dead_letter: a name has {layout.DEAD_LETTER_MOST} bytes at most")
+        with self._mutex:
+            self._words[layout.W_MAX_DELIVERIES] = most
+            header.set_dead_letter(self.segment, dead_letter)
+
+    def remove(self) -> None:
+        """End the queue for all processes: refuse adds, wake who waits, take its name and its line away."""
+        mutex = self._mutex
+        held = mutex.try_for_end()  # the name goes in any case, and nothing is repaired that ends
+        try:
+            self._words[W_WATCH] |= WATCH_CLOSED
+            self._bell.call_all()
+        finally:
+            if held:
+                unlock(mutex.ref)
+            self.segment.unlink()
+            self._memory.account(0)
+
+    @contextlib.contextmanager
+    def moving(self) -> Iterator[Iterator[bytes]]:
+        """All records in order, for a queue that takes this one's place; nobody else adds or takes meanwhile.
+
+        Also what is reserved: whoever holds it has it as delivered from a queue that is gone.
+
+        Afterwards this queue is empty and closed; after an exception it is as before.
+        """
+        with self._locked():
+            yield map(self._ring.record_at, self._ring.undone())
+            self._words[W_WATCH] |= WATCH_CLOSED
+            self._empty()
+
+    def clear(self) -> None:
+        """Take all items away, the reserved ones too; they do not count as fetched."""
+        with self._working():
+            self._words[layout.W_DROPPED] += sum(1 for _ in self._ring.undone())
+            self._empty()
+
+    def _empty(self) -> None:
+        self._words[W_HEAD] = self._words[W_TAIL]
+        self._ring.aside.clear(self._ring.aside.slots())
+        self._ring.recover()

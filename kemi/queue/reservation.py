@@ -1,0 +1,94 @@
+"""`with queue.reserve() as item:` - at least once.
+
+The item stays in shared memory, in the name of this process, until the block ends. An exception in the block gives it
+back; when the process is killed, the next one that takes an item sees that, and gives it back too.
+"""
+
+from __future__ import annotations
+
+import os
+from typing import Any, Callable, Protocol
+
+from kemi.queue.aside import Slot
+from kemi.queue.item import Item
+
+
+class Source(Protocol):
+    """What it wants of a queue."""
+
+    def reserve_wait(self, timeout: float | None, keep: Callable[[Slot, Source], None]) -> bytes | None:
+        """Reserve the oldest item: its record. `keep` gets its slot, and whom to tell the end, with the lock held."""
+
+    def done(self, slot: Slot) -> bool:
+        """The item is done."""
+
+    def give_back(self, slot: Slot) -> bool:
+        """The item is not done."""
+
+
+class ReservedItem(Item):
+    """An item, and how often it was delivered: 1 for the first time."""
+
+    __slots__ = ("deliveries",)
+
+    def __init__(self, record: bytes, deliveries: int) -> None:
+        super().__init__(record)
+        self.deliveries = deliveries
+
+    def __repr__(self) -> str:
+        return f"{super().__repr__()[:-1]}, deliveries={self.deliveries})"
+
+
+class Reservation:
+    """Reserves an item when the block begins, for at most `timeout` seconds of waiting; None if none came."""
+
+    def __init__(self, queue: Source, timeout: float | None) -> None:
+        self._queue = queue
+        self._timeout = timeout
+        self._slot: Slot | None = None
+        self._pid = 0
+        self._holder: Any = queue
+
+    @property
+    def holder(self) -> Any:
+        """The queue that the item is of."""
+        return self._holder
+
+    def __enter__(self) -> ReservedItem | None:
+        return self._enter(self._queue, self._timeout)
+
+    def enter_now(self, queue: Source) -> ReservedItem | None:
+        """Begin the block with an item of this queue, without waiting."""
+        return self._enter(queue, 0.0)
+
+    def _enter(self, queue: Source, timeout: float | None) -> ReservedItem | None:
+        if self._slot is not None:
+            raise RuntimeError(f"{self!r} is in use: call reserve() for each block")
+        self._pid = os.getpid()
+        try:
+            record = queue.reserve_wait(timeout, self._keep)
+        except BaseException:
+            self.__exit__(BaseException)  # a signal's exception may come just after the item was reserved
+            raise
+        return None if record is None else ReservedItem(record, self._deliveries())
+
+    def _deliveries(self) -> int:
+        return 0 if self._slot is None else self._slot.deliveries
+
+    def _keep(self, slot: Slot, holder: Source) -> None:
+        """Called with the lock held."""
+        self._holder = holder
+        self._slot = slot
+
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        slot, self._slot = self._slot, None
+        # A process forked in the block does not hold the item: its parent does.
+        if slot is not None and self._pid == os.getpid():
+            if kind is None:
+                self._holder.done(slot)
+            else:
+                self._holder.give_back(slot)
+
+    def __repr__(self) -> str:
+        state = "holds nothing" if self._slot is None else f"delivery {self._slot.deliveries} of an item"
+        return f"<Reservation of {self._queue!r}: {state}>"

@@ -1,0 +1,86 @@
+"""Taking what is there, or sleeping until something is.
+
+Whatever takes items and is not the hot `pop` goes through `_take_or_count_in`: it looks after what is reserved, and is
+counted as a sleeper in the same moment in which it finds nothing.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import math
+import time
+from typing import Callable, TypeVar
+
+from kemi.errors import LockTimeout, QueueClosed
+from kemi.queue.aside import Slot
+from kemi.queue.layout import W_ASIDE, W_WATCH, WATCH_CLOSED
+from kemi.queue.opened import Opened
+
+_Found = TypeVar("_Found")
+
+
+class Waiting(Opened):
+    """A queue that can be waited for."""
+
+    def _take(self) -> bytes | None:
+        """The oldest item (locked)."""
+        return self._pop() or (self._holding.take() if self._words[W_ASIDE] else None)
+
+    def _wait(self, take: Callable[[], _Found | None], timeout: float | None) -> _Found | None:
+        """Call `take` with the lock held until it finds something, asleep while there is nothing."""
+        if timeout is not None and math.isnan(timeout):
+            raise ValueError("timeout must be a number of seconds, or None")
+        deadline = math.inf if timeout is None else time.monotonic() + timeout
+        remembered: int | None = None  # while this process is counted as a sleeper
+        try:
+            while True:
+                left = deadline - time.monotonic()
+                found, remembered = self._take_or_count_in(take, remembered, goes_to_sleep=left > 0)
+                if remembered is None:
+                    return found
+                self._bell.sleep(remembered, left)
+        finally:
+            if remembered is not None:  # an exception ends the sleep
+                with contextlib.suppress(LockTimeout):
+                    self._count_out(remembered)
+
+    def _take_or_count_in(
+        self, take: Callable[[], _Found | None], remembered: int | None, *, goes_to_sleep: bool
+    ) -> tuple[_Found | None, int | None]:
+        """Take what `take` finds, or in the same moment be counted as a sleeper.
+
+        Returns what it found, and the signal to sleep on; None for the signal when this process is counted no more.
+        """
+        words = self._words
+        dead = self._holding.dead() if words[W_ASIDE] else set()
+        due: list[tuple[Slot, bytes]] = []
+        signal: int | None = None
+        call = False
+        with self._working():
+            if words[W_ASIDE]:
+                if self._holding.tend(dead) > 1:
+                    self._bell.call_all()  # more than this process can take
+                due = self._holding.due()
+            found = take()
+            if found is None and goes_to_sleep:
+                if words[W_WATCH] & WATCH_CLOSED:
+                    raise QueueClosed(f"queue {self.name!r} was closed by its server")
+                signal = self._bell.signal()
+                if signal != remembered:
+                    self._bell.count_in()
+            else:
+                call = remembered is not None and self._bell.count_out(remembered, took_item=found is not None)
+        if call:
+            self._bell.wake_one()
+        for slot, record in due:
+            self._move_dead_letter(slot, record)
+        return found, signal
+
+    def _count_out(self, remembered: int) -> None:
+        with self._mutex:
+            call = self._bell.count_out(remembered, took_item=False)
+        if call:
+            self._bell.wake_one()
+
+    def _move_dead_letter(self, slot: Slot, record: bytes) -> None:
+        raise NotImplementedError

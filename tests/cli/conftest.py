@@ -1,0 +1,54 @@
+"""What the tests of the command line get: an instance in this process, and commands for it."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pytest
+
+from tests.cli.command import Command
+from tests.conftest import SHM
+from tests.processes.children import Children
+from tests.processes.serve import Serve
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+
+@pytest.fixture
+def serve(_no_segment_is_left: None) -> Iterator[Serve]:
+    """Return the maker of this test's queues; what a test's dead server left is removed."""
+    server = Serve()
+    yield server
+    server.stop()
+    for path in SHM.glob(f"mqk.{server.instance}*"):
+        path.unlink()
+
+
+@pytest.fixture
+def command(serve: Serve) -> Iterator[Command]:
+    """Return what runs commands for this test's instance."""
+    commands = Command(serve.instance)
+    yield commands
+    commands.clean()
+
+
+@pytest.fixture
+def children(serve: Serve) -> Iterator[Children]:  # noqa: ARG001 the queues go after the processes
+    """Return the place where a test starts its processes."""
+    started = Children()
+    yield started
+    started.end()
+
+
+@pytest.fixture
+def dead(serve: Serve, children: Children) -> Serve:
+    """Return an instance whose server was killed: queue q with three items, queue empty with none."""
+
+    def live_and_die() -> None:
+        queue = serve("name=q", "name=empty")
+        for number in range(3):
+            queue.add(str(number), "v")
+
+    children.fork(live_and_die).result()  # it ends without a stop
+    return serve

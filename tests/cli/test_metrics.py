@@ -1,0 +1,176 @@
+"""Metrics: the text is what Prometheus reads, the numbers are the queue's, and a scrape survives every state."""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import urllib.request
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from prometheus_client.parser import text_string_to_metric_families
+
+from kemi.cli import metrics
+from kemi.queue.outcome import Stats
+from tests.cli.command import wait_for
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from tests.cli.command import Command
+    from tests.processes.serve import Serve
+
+
+def samples(text: str) -> dict[tuple[str, str], float]:
+    """Read the text as Prometheus does: name and queue → number."""
+    return {
+        (sample.name.replace("mqueue_kemi_", ""), sample.labels.get("queue", "")): sample.value
+        for family in text_string_to_metric_families(text)
+        for sample in family.samples
+    }
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+def test_every_statistic_is_a_metric() -> None:
+    """A field that is added to Stats is a metric too, or left out on purpose."""
+    assert set(Stats._fields) - {"addmode", "max_deliveries"} == set(metrics._OF_QUEUES)
+
+
+def test_text(serve: Serve, command: Command) -> None:
+    queue = serve("name=a;size=3", "name=b")
+    for number in range(5):
+        queue.add(str(number), "v")
+    queue.fetch()
+    done = command("stats", "--prometheus")
+    assert (done.code, done.err) == (0, "")
+    found = samples(done.out)
+    expected = {"items": 2, "added_total": 5, "fetched_total": 1, "dropped_total": 2, "size_limit_items": 3}
+    assert {key: found[key, "a"] for key in expected} == expected
+    assert found["up", ""] == 1
+    assert found["items", "b"] == found["oldest_age_seconds", "b"] == 0
+    assert 0 < found["oldest_age_seconds", "a"] < 30
+    assert found["unreadable", "a"] == 0
+    families = {family.name: family for family in text_string_to_metric_families(done.out)}
+    assert families["mqueue_kemi_added"].type == "counter"
+    assert families["mqueue_kemi_items"].type == "gauge"
+    assert families["mqueue_kemi_items"].samples[0].labels["mqueue_instance"] == serve.instance
+
+
+def test_one_queue(serve: Serve, command: Command) -> None:
+    serve("name=a", "name=b")
+    assert {queue for _, queue in samples(command("stats", "--prometheus", "b").out)} == {"", "b"}
+    assert "has no queue 'c'; there are: a, b" in command("stats", "--prometheus", "c").failed(3)
+
+
+def test_names_that_need_quotes(serve: Serve, command: Command) -> None:
+    serve('name=a"b\\c\nd\udcff')
+    found = samples(command("stats", "--prometheus").out)
+    assert found["items", 'a"b\\c\nd\\udcff'] == 0
+
+
+def test_no_server(command: Command) -> None:
+    """An alarm can be built on it: there is a number, not nothing."""
+    done = command("stats", "--prometheus")
+    assert done.code == 0
+    assert samples(done.out) == {("up", ""): 0}
+
+
+def test_a_dead_server(dead: Serve, command: Command) -> None:
+    found = samples(command("stats", "--prometheus").out)
+    assert (dead.running, found["up", ""], found["items", "q"]) == (False, 0, 3)
+
+
+def test_a_queue_that_cannot_be_read(serve: Serve, command: Command) -> None:
+    queue = serve("name=a", "name=b")
+    queue.segment.bytes[0:8] = b"damaged!"
+    found = samples(command("stats", "--prometheus").out)
+    assert (found["unreadable", "a"], found["unreadable", "b"]) == (1, 0)
+    assert ("items", "a") not in found
+    queue.segment.bytes[0:8] = b"mqkemi-q"
+
+
+def test_output_into_a_file(serve: Serve, command: Command, tmp_path: Path) -> None:
+    """It is there as a whole, readable for node_exporter, and nothing else is left."""
+    serve("name=a")
+    path = tmp_path / "mqueue.prom"
+    path.write_text("old")
+    done = command("stats", "--prometheus", "--output", str(path))
+    assert (done.code, done.out, done.err) == (0, "", "")
+    assert samples(path.read_text("utf-8"))["up", ""] == 1
+    assert path.stat().st_mode & 0o777 == 0o644
+    assert os.listdir(tmp_path) == ["mqueue.prom"]
+    text = command("stats", "--prometheus", "--output", str(tmp_path / "no" / "x")).failed(6)
+    assert f"cannot write {tmp_path}/no/x: No such file or directory" in text
+
+
+# --- serve-metrics ----------------------------------------------------------------------------------------------------
+
+
+def scrape(port: int) -> str:
+    with urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics", timeout=10) as answer:
+        content: bytes = answer.read()
+    return content.decode()
+
+
+@pytest.fixture
+def port(serve: Serve, command: Command) -> Any:
+    """Return the port of a command that serves metrics; there is no queue yet."""
+    del serve
+    number = free_port()
+    process = command.start("serve-metrics", "--listen", f"127.0.0.1:{number}", bare=False)
+    assert process.stderr is not None
+    line = process.stderr.readline().decode()
+    assert line.startswith(f"mqueue-kemi: http://127.0.0.1:{number}/metrics has instance"), line
+    return number
+
+
+def test_served(serve: Serve, command: Command, port: int) -> None:
+    """The same numbers as in the text; the server may come and go."""
+    assert samples(scrape(port)) == {("up", ""): 0}
+    serve("name=a").add("k", "v")
+    text = samples(command("stats", "--prometheus").out)
+    served = {key: value for key, value in samples(scrape(port)).items() if not key[0].endswith("_created")}
+    for found in (text, served):
+        assert found.pop(("oldest_age_seconds", "a")) < 30
+    assert served == text
+    serve.stop()
+    assert samples(scrape(port)) == {("up", ""): 0}
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, -15)])
+def test_serving_ends(command: Command, port: int, number: int, code: int) -> None:
+    (process,) = command.started
+    scrape(port)
+    process.send_signal(number)
+    assert process.wait(5) == code
+    assert process.stderr is not None
+    assert process.stderr.read() == b""
+
+
+def test_a_port_that_is_taken(command: Command, port: int) -> None:
+    text = command("serve-metrics", "--listen", f"127.0.0.1:{port}", bare=False).failed(6)
+    assert f"cannot listen on 127.0.0.1:{port}: Address already in use" in text
+
+
+def test_an_address_that_is_not_ours(command: Command) -> None:
+    assert "cannot listen on 192.0.2.1:9130" in command(
+        "serve-metrics", "--listen", "192.0.2.1:9130", bare=False
+    ).failed(6)
+
+
+def test_without_prometheus_client(command: Command) -> None:
+    """The message names the package, of Debian too."""
+    text = command("serve-metrics", "--listen", "127.0.0.1:9130").failed(7)
+    assert "apt install python3-prometheus-client" in text
+
+
+def test_a_scrape_stands_in_nobodys_way(serve: Serve, port: int) -> None:
+    queue = serve("name=a")
+    with queue._mutex:
+        wait_for(lambda: samples(scrape(port))["items", "a"] == 0, "a scrape while the lock is held")
