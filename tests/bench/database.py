@@ -119,8 +119,10 @@ def tables(results: dict[str, Any]) -> str:
     rows = []
     for side, some in results["sides"].items():
         one = _medians(some)
-        each = [one[what] / one["items"] * 1e6 for what in ("save", "load")]
-        rows.append([side, f"{one['items']:,.0f}", *map(number, (one["save"], one["load"], *each))])
+        # Of few items, the difference may be lost in the time that a start takes anyway.
+        seconds = [max(0.0, one[what]) for what in ("save", "load")]
+        each = [second / one["items"] * 1e6 for second in seconds]
+        rows.append([side, f"{one['items']:,.0f}", *map(number, (*seconds, *each))])
     head = ["sqlite, dbmode=1", "items", "save s", "load s", "save µs an item", "load µs an item"]
     intro = "Seconds that a stop takes longer with the items than without, and the start after it."
     return "\n".join([intro, "", *markdown(head, rows)])
