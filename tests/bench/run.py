@@ -1,6 +1,7 @@
 """Nanoseconds per call inside a real Kamailio, ours beside the C module: `tox -e bench`.
 
-Prints tables and writes them to results/latest.json. It measures and never judges: no figure here makes it fail.
+Prints tables and writes them to results/. It measures and never judges: no figure here makes it fail. What is measured
+beside the calls of this module is in the modules that `parts` names.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ ROOT = Path(__file__).resolve().parents[2]
 sys.path[:0] = [str(ROOT)]
 
 from mqueue_kemi import attach  # noqa: E402
+from tests.bench import parts  # noqa: E402
 from tests.processes.children import Children  # noqa: E402
 from tests.server.harness import Kamailio, Reachable, Servers  # noqa: E402
 from tests.server.process import adopt_orphans  # noqa: E402
@@ -28,6 +30,7 @@ RESULTS = Path(__file__).parent / "results" / "latest.json"
 OURS, THEIRS = "ours", "C module"
 DEPTHS = {OURS: (10, 1000, 100_000), THEIRS: (10, 1000, 10_000)}
 TIMEOUT = 170.0
+CALLS = "calls"  # what this module measures itself
 
 Results = dict[str, Any]
 Nanoseconds = dict[str, dict[str, list[float]]]  # what → side → one number for each round
@@ -217,15 +220,26 @@ def main() -> None:
     """Measure, print, and write the results down."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--quick", action="store_true", help="few rounds, small queues: to see that it runs")
+    parser.add_argument("--part", action="append", choices=[CALLS, *parts.NAMES], help="only this one; may be repeated")
+    parser.add_argument("--only", default="", help="what else a part may be narrowed to, as its module says")
+    parser.add_argument("--results", type=Path, default=RESULTS.parent, help="the folder to write to")
     options = parser.parse_args()
     adopt_orphans()
+    chosen = options.part or [CALLS, *parts.NAMES]
+    if CALLS in chosen:
+        measure_calls(options.quick, options.results)
+    parts.run([name for name in chosen if name != CALLS], options.quick, options.only, options.results)
+
+
+def measure_calls(quick: bool, folder: Path) -> None:
+    """The tables of this module."""
     begin = time.monotonic()
-    results = measure(options.quick)
+    results = measure(quick)
     results["seconds"] = time.monotonic() - begin
     print(report(results))
-    RESULTS.parent.mkdir(exist_ok=True)
-    RESULTS.write_text(json.dumps(results, indent=1) + "\n", "ascii")
-    print(f"\n{RESULTS.relative_to(ROOT)} has every round.")
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / RESULTS.name).write_text(json.dumps(results, indent=1) + "\n", "ascii")
+    print(f"\n{folder / RESULTS.name} has every round.")
 
 
 if __name__ == "__main__":
