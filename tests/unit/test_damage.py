@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import struct
+import tracemalloc
 from contextlib import suppress
 from itertools import islice
 from typing import TYPE_CHECKING
@@ -134,6 +136,41 @@ def test_reading_one_record_ends(damage: Callable[[Plain], None]) -> None:
     for at in starts:
         with suppress(DamagedRing):
             assert len(plain.watched().record_at(at)) <= 4 * CHUNK
+
+
+def most_memory(action: Callable[[], object]) -> int:
+    """Return the bytes that an action had at a time at most, and that it ended in DamagedRing."""
+    tracemalloc.start()
+    try:
+        with pytest.raises(DamagedRing):
+            action()
+        return tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+
+
+def test_a_giant_in_a_circle_takes_no_memory() -> None:
+    """A record claims more than all chunks in use hold, in a chunk that follows itself: nothing is read of it."""
+    plain = Plain(0, chunks=400)
+    fill(plain.ring(), *ITEMS[:2])
+    at = next(plain.ring().scan())
+    step = 300 * CHUNK_ROOM
+    plain.halves[at >> 2 : (at >> 2) + 3] = memoryview(struct.pack("3I", step, 0, step - layout.RECORD_HEAD)).cast("I")
+    link(0, lambda _, chain: chain[0])(plain)
+    assert most_memory(lambda: plain.ring().record_at(at)) < 2 * CHUNK
+    assert most_memory(plain.ring().pop) < 2 * CHUNK
+
+
+def test_a_scan_of_a_circle_ends_with_what_is_in_use() -> None:
+    """It gives no more records than the chunks in use can hold, however large the segment may grow."""
+    plain = Plain(0, chunks=400)
+    fill(plain.ring(), *(sized(CHUNK_ROOM, b"%d" % number) for number in range(5)))
+    link(1, lambda _, chain: chain[1])(plain)
+    count = 0
+    with pytest.raises(DamagedRing, match="circle"):
+        for count, _ in enumerate(plain.ring().scan(), 1):
+            pass
+    assert count <= 6
 
 
 @pytest.mark.timeout(5)
