@@ -74,11 +74,14 @@ class Instance:
     # --- queues -----------------------------------------------------------------------------------------------------
 
     def define(self, spec: QueueSpec) -> Queue:
-        """Make a queue, or take over what a dead server left of it."""
+        """Make a queue, or take over what a dead server left of it.
+
+        One whose rows are still to be loaded is closed until `Queue.open`: what others add comes behind the rows.
+        """
         try:
-            queue = self._create(spec)
+            queue = self._create(spec, closed=spec.reads_database())
         except FileExistsError:
-            queue = self._take_over(spec)
+            queue = self._take_over(spec, keep_closed=spec.reads_database())
         self.take(queue)
         return queue
 
@@ -104,7 +107,7 @@ class Instance:
         _check_user(queue.segment, self._access.uid)
         return queue
 
-    def _create(self, spec: QueueSpec, draft: bool = False) -> Queue:
+    def _create(self, spec: QueueSpec, draft: bool = False, closed: bool = False) -> Queue:
         window = min(self.registry.max_memory, _ADDRESS_SPACE // max(1, len(self.settings.queues)))
         return Queue.create(
             self.name,
@@ -118,6 +121,7 @@ class Instance:
             lock_timeout=self.settings.lock_timeout,
             access=self._access,
             draft=draft,
+            closed=closed,
         )
 
     # --- queues that are to take another one's place ------------------------------------------------------------------
@@ -141,7 +145,7 @@ class Instance:
         """From here on this is the queue of its name."""
         queues[queue.name] = queue
 
-    def _take_over(self, spec: QueueSpec) -> Queue:
+    def _take_over(self, spec: QueueSpec, keep_closed: bool = False) -> Queue:
         queue = self._attach(spec)
         present = queue.owner()
         if present != self.owner and not present.is_dead():
@@ -149,7 +153,7 @@ class Instance:
                 f"queue {spec.name!r} in use by pid {present.pid} ({path_of(segment_name(self.name, spec.name))}): "
                 'stop that server, or take another modparam("mqueue", "instance", "...")'
             )
-        queue.adopt(self.owner)
+        queue.adopt(self.owner, keep_closed)
         return queue if queue.addmode == spec.addmode else self._convert(queue, spec)
 
     def _convert(self, old: Queue, spec: QueueSpec) -> Queue:
