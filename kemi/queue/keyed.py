@@ -55,6 +55,10 @@ class KeyedRing(Ring):
         """As `Ring.format`, with an empty index."""
         return super().format() and self._index.format()
 
+    def close(self) -> None:
+        """As `Ring.close`."""
+        del self._index
+
     def used_bytes(self) -> int:
         """Bytes of the live records with their heads."""
         return int(self._words[W_LIVE])

@@ -241,6 +241,7 @@ class Queue:
         with self._mutex:
             self.closed = True
             self.segment.close()
+            self._ring.close()
             closed: Any = _Closed(self.name)
             self._mutex = self._ring = self._words = self._append = self._pop = closed
 

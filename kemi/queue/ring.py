@@ -94,6 +94,9 @@ class Ring:
         tail, head = words[W_TAIL] & CHUNK_MASK, words[W_HEAD] & CHUNK_MASK
         return int((words[W_CHUNKS] - 1) * CHUNK_ROOM + tail - head)
 
+    def close(self) -> None:
+        """This process is done with it: let go of what leads back here, so that its memory is free at once."""
+
     # --- append -----------------------------------------------------------------------------------------------------
 
     def append(self, record: bytes, step: int) -> int:

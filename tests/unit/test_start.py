@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import shutil
 import signal
@@ -407,6 +408,30 @@ def test_a_consumer_goes_on(crashed: Callable[..., None], start: Callable[..., N
 
 
 # --- reload -----------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("addmode", [0, 2])
+def test_a_process_that_attaches_again_and_again(start: Callable[..., None], instance: str, addmode: int) -> None:
+    """What is closed is let go at once, files and mappings, not when Python looks for garbage."""
+    start(f"name=a;addmode={addmode}")
+
+    def held() -> tuple[int, int]:
+        maps = Path("/proc/self/maps").read_text("utf-8")
+        return len(os.listdir("/proc/self/fd")), maps.count(f"/mqk.{instance}")
+
+    gc.collect()
+    before = held()
+    gc.disable()
+    try:
+        for _ in range(10):
+            with attach("a", instance) as queue:
+                queue.add("k", "v")
+                queue.fetch(0.001)
+                queue.peek()
+            del queue
+        assert held() == before
+    finally:
+        gc.enable()
 
 
 def test_a_reload_keeps_every_item(start: Callable[..., None], server: Any) -> None:
