@@ -117,21 +117,22 @@ class Chaos:
     def kill_one_of_the_server(self) -> str:
         """Kill any process but the main one: Kamailio ends by itself then."""
         server = self._server()
-        pid = self._chance.choice([pid for pid in server.process.pids() if pid != server.main_pid])
+        main_pid = server.main_pid
+        pid = self._chance.choice([pid for pid in server.process.pids() if pid != main_pid])
         self._wake_all(server)
         self.kills += send(pid, signal.SIGKILL)
-        killed_too = self._maybe_kill_main(server, 0.2)
+        killed_too = self._maybe_kill_main(server, main_pid, 0.2)
         self._wait_for_the_end(server)
         self.lives.after(server, asked=False)
         self.lives.begin()
         return f"{pid}{killed_too}"
 
-    def _maybe_kill_main(self, server: Kamailio, probability: float) -> str:
+    def _maybe_kill_main(self, server: Kamailio, main_pid: int, probability: float) -> str:
         """Kill the main process, too, while it may be saving."""
         if self._chance.random() > probability:
             return ""
         time.sleep(self._chance.uniform(0, 0.12))
-        if server.main_pid not in server.process.pids() or not send(server.main_pid, signal.SIGKILL):
+        if main_pid not in server.process.pids() or not send(main_pid, signal.SIGKILL):
             return ", ended before it was killed"
         self.kills += 1
         self._kill_all(server)
@@ -191,8 +192,9 @@ class Chaos:
         """Ask it to end, and kill the main process on the way."""
         server = self._server()
         self._wake_all(server)
-        send(server.main_pid, signal.SIGTERM)
-        how = self._maybe_kill_main(server, 1.0)
+        main_pid = server.main_pid
+        send(main_pid, signal.SIGTERM)
+        how = self._maybe_kill_main(server, main_pid, 1.0)
         self._wait_for_the_end(server)
         self.lives.after(server, asked=True)
         self.lives.begin()
