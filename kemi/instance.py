@@ -137,9 +137,11 @@ class Instance:
     def loaded_draft(self, spec: QueueSpec) -> Queue | None:
         """What `keep_draft` kept in a server that was killed before it was published."""
         try:
-            return Queue.attach(self.name, spec.name, self.registry, self.settings.lock_timeout, _LOADED)
+            draft = Queue.attach(self.name, spec.name, self.registry, self.settings.lock_timeout, _LOADED)
         except SegmentMissing:
             return None
+        _check_user(draft.segment, self._access.uid)
+        return draft
 
     def take(self, queue: Queue) -> None:
         """From here on this is the queue of its name."""
@@ -190,6 +192,7 @@ class Instance:
             name = queue_in(path, self.name)
             with contextlib.suppress(SegmentError):
                 queue = Queue.attach(self.name, name, self.registry, self.settings.lock_timeout)
+                _check_user(queue.segment, self._access.uid)
                 if queue.owner() == self.owner:
                     self.take(queue)
         return list(queues.values())
