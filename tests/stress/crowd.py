@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import tempfile
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -80,8 +81,9 @@ def run(module: str, instances: Sequence[str], seed: int, count: int) -> tuple[d
     try:
         for number, instance in enumerate(instances):
             parts.append(Part(module, instance, seed, number * share, min(count, (number + 1) * share)))
+        with ThreadPoolExecutor(len(parts)) as pool:
+            list(pool.map(Part.wait, parts))
         for part in parts:
-            part.wait()
             for line in part.lines():
                 for name, times in line.get("outcomes", {}).items():
                     outcomes[name] = outcomes.get(name, 0) + times

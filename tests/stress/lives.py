@@ -33,6 +33,7 @@ QUEUES = {
     "always": "recover=2",
 }
 THROWN_AWAY = ("plain", "unique")  # by a server that was asked to end, as documented
+_TRIES = 20
 WORKERS, TIMERS = 2, 2
 PRODUCERS, CONSUMERS = 2, 3
 _HANDLER = """
@@ -188,8 +189,13 @@ class Lives:
     # --- surroundings
 
     def fill_memory(self) -> None:
-        own_shm.fill_up()
         self.full = True
+        for _ in range(_TRIES):
+            try:
+                own_shm.fill_up()
+            except OSError:  # somebody took of it meanwhile
+                continue
+            return
 
     def free_memory(self) -> None:
         own_shm.make_room()

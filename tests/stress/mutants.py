@@ -7,6 +7,7 @@ stands in the file PROGRESS, so that a crash or a hang (SIGALRM ends it) tells w
 
 from __future__ import annotations
 
+import faulthandler
 import glob
 import json
 import mmap
@@ -377,6 +378,8 @@ def most_memory() -> int:
 
 def main(instance: str, seed: int, first: int, end: int, progress_path: str) -> None:
     """Try mutants number `first` to `end`."""
+    faulthandler.enable()
+    faulthandler.register(signal.SIGALRM, chain=True)  # says where, and then the process ends
     resource.setrlimit(resource.RLIMIT_AS, (ADDRESS_SPACE, ADDRESS_SPACE))
     fuzz = Fuzz(instance, seed)
     with open(progress_path, "r+b") as file:
