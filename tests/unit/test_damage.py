@@ -173,6 +173,43 @@ def test_a_scan_of_a_circle_ends_with_what_is_in_use() -> None:
     assert count <= 6
 
 
+NINTH = (CHUNK_ROOM // 9) & ~7
+HEADS: dict[str, tuple[int, Callable[[int], int]]] = {
+    "first is nowhere": (layout.CHUNK_FIRST, lambda _: 0),
+    "first is before": (layout.CHUNK_FIRST, lambda chunk: chunk - 8),
+    "first is in its head": (layout.CHUNK_FIRST, lambda chunk: chunk + 8),
+    "first is odd": (layout.CHUNK_FIRST, lambda chunk: chunk + layout.CHUNK_HEAD + 4),
+    "first is behind": (layout.CHUNK_FIRST, lambda chunk: chunk + CHUNK + layout.CHUNK_HEAD),
+    "first is far behind": (layout.CHUNK_FIRST, lambda chunk: chunk + 3 * CHUNK + 8000),
+    "first is outside": (layout.CHUNK_FIRST, lambda _: 1 << 40),
+    "previous is nowhere": (layout.CHUNK_PREVIOUS, lambda _: 0),
+    "previous is absent": (layout.CHUNK_PREVIOUS, lambda chunk: chunk + 9 * CHUNK),
+    "previous is no chunk": (layout.CHUNK_PREVIOUS, lambda chunk: chunk - CHUNK + 8),
+    "previous is outside": (layout.CHUNK_PREVIOUS, lambda _: 1 << 40),
+    "live is less": (layout.CHUNK_LIVE, lambda _: 8),
+    "live is none": (layout.CHUNK_LIVE, lambda _: 0),
+}
+
+
+@pytest.mark.parametrize("number", [1, 2])
+@pytest.mark.parametrize("dying", [b"b5", b"c5", b"b7", b"c7"])
+@pytest.mark.parametrize(("word", "value"), HEADS.values(), ids=HEADS.keys())
+def test_tidying_damaged_chunks(number: int, dying: bytes, word: int, value: Callable[[int], int]) -> None:
+    """What a chunk's head says of its records and its neighbour is checked before anything is copied or linked."""
+    plain = Plain(2)
+    names = [b"%c%d" % (letter, part) for letter in b"abcd" for part in range(9)]
+    fill(plain.ring(), *(sized(NINTH, name) for name in names))
+    fill(plain.ring(), *((name, b"") for name in names[9:27] if name not in (b"b5", b"c5", b"c7", dying)))
+    before = {key: value for key, value in plain.contents() if key != dying}
+    chunk = plain.chain()[number]
+    plain.words[(chunk >> 3) + word] = value(chunk)
+    ring = plain.watched()
+    with suppress(DamagedRing):
+        put(ring, dying)  # with it two chunks have so little alive that they become one, or one has nothing
+    ring.recover()
+    assert {key: value for key, value in plain.check() if key != dying} == before
+
+
 @pytest.mark.timeout(5)
 @pytest.mark.parametrize("call", ["append", "pop", "recover"])
 def test_a_circle_in_the_key_index_ends(mocker: MockerFixture, call: str) -> None:
