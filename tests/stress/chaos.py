@@ -243,6 +243,7 @@ def round_of(folder: Path, seed: int, kills: int, seconds: int) -> dict[str, Any
         "kills": chaos.kills,
         "counts": chaos.counts,
         "servers": lives.count,
+        "refused": lives.refused,
         "recovered": lives.recovered,
         "added": sum(found.added.values()),
         "taken": sum(map(len, found.taken)),

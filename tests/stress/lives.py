@@ -85,6 +85,7 @@ class Lives:
         self.outsiders: dict[str, Child] = {}
         self.wrong: list[str] = []
         self.count = 0  # of servers
+        self.refused = 0  # starts without database, memory or a lock
         self.recovered = 0  # times that the lock was taken from a dead process
         self.full = False  # is /dev/shm?
         self._children = children
@@ -100,10 +101,14 @@ class Lives:
         """Start a server, when what keeps it from starting is gone at the second try."""
         try:
             return self._start()
-        except ServerError:
-            if self.database.is_there and not self.full:
+        except ServerError as error:
+            # A process outside that was stopped with a queue's lock keeps a server from taking the queue over.
+            if self.database.is_there and not self.full and "LockTimeout" not in str(error):
                 raise
+            self.refused += 1
             self.make_whole()
+            for child in self.outsiders.values():
+                child.send(signal.SIGCONT)
             return self._start()
 
     def _start(self) -> Kamailio:

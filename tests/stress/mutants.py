@@ -327,13 +327,13 @@ class Fuzz:
         except MqueueError as error:
             self.outcomes["refused"] += 1
             return "" if "mqk." in str(error) else f"the error does not name the file: {error}"
-        wrong = ""
-        order = chance.randrange(3)
-        if order == 1:
+        # To build a key index anew costs most of all.
+        recovers = chance.random() < (0.3 if queue.addmode else 0.6)
+        if chance.random() < 0.5:
             use(queue)
-        if order < 2:
-            wrong = self._recover(queue)
-        use(queue)
+        wrong = self._recover(queue) if recovers else ""
+        if chance.random() < 0.3:
+            use(queue)
         return wrong
 
     def _recover(self, queue: Queue) -> str:
