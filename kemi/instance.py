@@ -74,11 +74,14 @@ class Instance:
     # --- queues -----------------------------------------------------------------------------------------------------
 
     def define(self, spec: QueueSpec) -> Queue:
-        """Make a queue, or take over what a dead server left of it."""
+        """Make a queue, or take over what a dead server left of it.
+
+        One whose rows are still to be loaded is closed until `Queue.open`: what others add comes behind the rows.
+        """
         try:
-            queue = self._create(spec)
+            queue = self._create(spec, closed=spec.reads_database())
         except FileExistsError:
-            queue = self._take_over(spec)
+            queue = self._take_over(spec, keep_closed=spec.reads_database())
         self.take(queue)
         return queue
 
@@ -118,7 +121,7 @@ class Instance:
                 else:
                     queue.close()
 
-    def _create(self, spec: QueueSpec, draft: bool = False) -> Queue:
+    def _create(self, spec: QueueSpec, draft: bool = False, closed: bool = False) -> Queue:
         window = min(self.registry.max_memory, _ADDRESS_SPACE // max(1, len(self.settings.queues)))
         return Queue.create(
             self.name,
@@ -132,6 +135,7 @@ class Instance:
             lock_timeout=self.settings.lock_timeout,
             access=self._access,
             draft=draft,
+            closed=closed,
         )
 
     # --- queues that are to take another one's place ------------------------------------------------------------------
@@ -148,15 +152,17 @@ class Instance:
         """What `keep_draft` kept in a server that was killed before it was published."""
         try:
             full_name = segment_name(self.name, spec.name) + _LOADED
-            return Queue.of_segment(full_name, self.registry, self.settings.lock_timeout, spec.name)
+            draft = Queue.of_segment(full_name, self.registry, self.settings.lock_timeout, spec.name)
         except SegmentMissing:
             return None
+        _check_user(draft.segment, self._access.uid)
+        return draft
 
     def take(self, queue: Queue) -> None:
         """From here on this is the queue of its name."""
         queues[queue.name] = queue
 
-    def _take_over(self, spec: QueueSpec) -> Queue:
+    def _take_over(self, spec: QueueSpec, keep_closed: bool = False) -> Queue:
         queue = self._attach(spec)
         present = queue.owner()
         if present != self.owner and not present.is_dead():
@@ -164,7 +170,7 @@ class Instance:
                 f"queue {spec.name!r} in use by pid {present.pid} ({path_of(segment_name(self.name, spec.name))}): "
                 'stop that server, or take another modparam("mqueue", "instance", "...")'
             )
-        queue.adopt(self.owner)
+        queue.adopt(self.owner, keep_closed)
         return queue if queue.addmode == spec.addmode else self._convert(queue, spec)
 
     def _convert(self, old: Queue, spec: QueueSpec) -> Queue:

@@ -77,6 +77,7 @@ def _start_queue(instance: Instance, spec: QueueSpec, crossings: Crossings | Non
         queue, rows = crossings.load(spec, queue)
         if rows:
             around.say(f"queue {spec.name!r}: {rows} rows loaded from its table")
+    queue.open()
     instance.configure(queue, spec)
 
 
