@@ -7,6 +7,8 @@ bucket is the offset of a record, and records of one bucket are chained through 
 The hash is keyed with a secret of the segment: callers choose keys, and must not choose which of them collide.
 
 Called with the queue's lock held. Nothing here is committed: after a kill, `rebuild` makes it anew from the records.
+
+`place` and `locate` spell out what small functions would say: every add of a keyed queue goes through them.
 """
 
 from __future__ import annotations
@@ -21,7 +23,10 @@ from kemi.queue.layout import (
     BUCKETS_PER_CHUNK,
     CHUNK,
     CHUNK_MASK,
+    CHUNK_USED,
     DIRECTORY_ENTRIES,
+    PAGE,
+    R_KEY_LENGTH,
     R_LINK,
     RECORD_HEAD,
     W_ADDED,
@@ -32,6 +37,9 @@ from kemi.queue.layout import (
 )
 
 _MAX_BUCKETS = DIRECTORY_ENTRIES * BUCKETS_PER_CHUNK
+_CHUNK_BITS = CHUNK.bit_length() - 1
+_LAST_HEAD = CHUNK - RECORD_HEAD  # a record's head is never divided
+_from_bytes = int.from_bytes
 _JOINS = 4  # buckets joined per removal: enough to shrink faster than a drain removes
 
 
@@ -46,6 +54,8 @@ class Index:
         self._key_at = key_at
         self._directory = words[W_BUCKETS_AT] >> 3
         self._secret = bytes(buffer[W_SEED * 8 : W_SEED * 8 + 16])
+        self._base = chunks.base
+        self._end = chunks.count * CHUNK  # behind the last chunk, as seen from the first one
 
     def format(self) -> bool:
         """Make an empty index. False if there is no memory."""
@@ -65,16 +75,25 @@ class Index:
 
     def hash(self, key: bytes) -> int:
         """64 bits that nobody outside can foresee."""
-        return int.from_bytes(blake2b(key, digest_size=8, key=self._secret).digest(), "little")
+        # The secret in front is as good as BLAKE2's own key, which is one block more to hash for every add.
+        return _from_bytes(blake2b(self._secret + key, digest_size=8).digest(), "little")
 
     def _bucket(self, hashed: int) -> int:
         """Index, in words, of the bucket for a hash."""
-        count = self._words[W_BUCKETS]
-        if count < BUCKETS_PER_CHUNK:
+        words = self._words
+        count = words[W_BUCKETS]
+        if not BUCKETS_PER_CHUNK <= count <= _MAX_BUCKETS:
             raise DamagedRing(f"the key index claims {count} buckets")
         size = 1 << count.bit_length() - 1
         number = hashed & (2 * size - 1)
-        return self._word(number if number < count else number & (size - 1))
+        if number >= count:
+            number -= size
+        chunk: int = words[self._directory + (number // BUCKETS_PER_CHUNK)]
+        at = chunk - self._base
+        if at & CHUNK_MASK or not 0 <= at < self._end or self._bytes[PAGE + (at >> _CHUNK_BITS)] != CHUNK_USED:
+            raise DamagedRing(f"the key index has {chunk} for its chunk {number // BUCKETS_PER_CHUNK}")
+        word: int = (chunk >> 3) + (number % BUCKETS_PER_CHUNK)
+        return word
 
     def _word(self, number: int) -> int:
         if number >= _MAX_BUCKETS:
@@ -97,28 +116,85 @@ class Index:
         while record:
             left -= 1
             in_chunk = record & CHUNK_MASK
-            if left < 0 or in_chunk > CHUNK - RECORD_HEAD or record & 7 or not self._chunks.holds(record - in_chunk):
-                raise DamagedRing(f"the key index leads to {record}, which is no record")
+            if left < 0 or in_chunk > _LAST_HEAD or record & 7 or not self._chunks.holds(record - in_chunk):
+                raise _no_record(record)
             following = self._next(record)
             yield record
             record = following
 
     def find(self, hashed: int, key: bytes) -> int:
         """Offset of the record with this key; 0 if there is none."""
-        for record in self._chain(self._bucket(hashed)):
-            if self._key_at(record) == key:
-                return record
-        return 0
+        return self.locate(self._bucket(hashed), key)[0]
+
+    def place(self, key: bytes) -> int:
+        """Where `locate` and `insert_at` look for a key: index, in words, of its bucket."""
+        return self._bucket(self.hash(key))
+
+    def locate(self, word: int, key: bytes) -> tuple[int, int]:
+        """Offsets of the record in this bucket that has the key, and of the one before it; 0 for none."""
+        words, halves, buffer, base = self._words, self._halves, self._bytes, self._base
+        before, record = 0, words[word]
+        if not record:
+            return 0, 0
+        end = self._end
+        left = words[W_ADDED] - words[W_REMOVED] + 1
+        length = len(key)
+        while record:
+            left -= 1
+            if (
+                left < 0
+                or record & 7
+                or record & CHUNK_MASK > _LAST_HEAD
+                or not 0 <= record - base < end
+                or buffer[PAGE + (record - base >> _CHUNK_BITS)] != CHUNK_USED
+            ):
+                raise _no_record(record)
+            index = record >> 2
+            if halves[index + R_KEY_LENGTH] == length:
+                start = record + RECORD_HEAD
+                inside = start + length <= record | CHUNK_MASK
+                if (buffer[start : start + length] if inside else self._key_at(record)) == key:
+                    return record, before
+            before = record
+            record = halves[index + R_LINK] << 3
+        return 0, 0
+
+    def move_at(self, word: int, before: int, record: int, moved: int) -> None:
+        """`move` of what `locate` found."""
+        halves = self._halves
+        halves[(moved >> 2) + R_LINK] = halves[(record >> 2) + R_LINK]
+        if before:
+            halves[(before >> 2) + R_LINK] = moved >> 3
+        else:
+            self._words[word] = moved
+
+    def remove_at(self, word: int, before: int, record: int, items: int) -> None:
+        """`remove` of what `locate` found."""
+        following = self._halves[(record >> 2) + R_LINK]
+        if before:
+            self._halves[(before >> 2) + R_LINK] = following
+        else:
+            self._words[word] = following << 3
+        if self._words[W_BUCKETS] > BUCKETS_PER_CHUNK:
+            self._shrink(items)
+
+    def insert_at(self, word: int, record: int, items: int) -> None:
+        """`insert` in a bucket that is known."""
+        self._push(word, record)
+        if items > self._words[W_BUCKETS]:
+            self._split()
 
     def insert(self, hashed: int, record: int, items: int) -> None:
         """A record that is not there yet. `items`: how many the index holds with it."""
-        self._push(self._bucket(hashed), record)
-        if items > self._words[W_BUCKETS]:
-            self._split()
+        self.insert_at(self._bucket(hashed), record, items)
 
     def remove(self, hashed: int, record: int, items: int) -> None:
         """A record that is there. `items`: how many the index holds without it."""
         self._replace(hashed, record, self._next(record))
+        self._shrink(items)
+
+    def _shrink(self, items: int) -> None:
+        """Join buckets when there are too many for so many items."""
         for _ in range(_JOINS):
             count = self._words[W_BUCKETS]
             if count <= BUCKETS_PER_CHUNK or items * 4 > count:
@@ -175,3 +251,7 @@ class Index:
             self._push(target, record)
         if not last % BUCKETS_PER_CHUNK:
             self._chunks.give(self._words[self._directory + last // BUCKETS_PER_CHUNK])
+
+
+def _no_record(record: int) -> DamagedRing:
+    return DamagedRing(f"the key index leads to {record}, which is no record")

@@ -10,6 +10,7 @@ what lies there. A dead record never goes on in the next chunk: it is divided wh
 
 from __future__ import annotations
 
+import struct
 from itertools import chain
 from typing import Any
 
@@ -18,6 +19,7 @@ from kemi.queue.aside import Slot
 from kemi.queue.chunks import Memory
 from kemi.queue.index import Index
 from kemi.queue.layout import (
+    CHUNK,
     CHUNK_FIRST,
     CHUNK_HEAD,
     CHUNK_LIVE,
@@ -27,9 +29,9 @@ from kemi.queue.layout import (
     CHUNK_ROOM,
     DEAD,
     R_KEY_LENGTH,
-    RECORD,
     RECORD_HEAD,
     STEP_MASK,
+    W_ADDED,
     W_ADDMODE,
     W_ASIDE,
     W_CHUNKS,
@@ -37,11 +39,14 @@ from kemi.queue.layout import (
     W_LIVE,
     W_REMOVED,
     W_REPLACED,
+    W_RETURNED,
     W_TAIL,
 )
 from kemi.queue.ring import ADDED, FULL, KEPT, LOOK_ASIDE, Ring
 
 KEEP_OLDEST, KEEP_NEWEST = 1, 2
+_TOO_MANY_DIED = "more of it died than was alive"
+_key_length = struct.Struct("=4xI").unpack_from
 # Two neighbours with no more alive than this become one chunk. It bounds what one add may have to copy, and with it
 # the memory: on average a chunk is at least half as full as this.
 _MERGE_AT = CHUNK_ROOM // 4
@@ -69,41 +74,50 @@ class KeyedRing(Ring):
 
     # --- append and pop ---------------------------------------------------------------------------------------------
 
-    def append(self, record: bytes, step: int) -> int:
-        """As `Ring.append`; KEPT when addmode 1 keeps the record that has the key."""
-        return self._append_key(record, step, 0)
+    def append(self, record: bytes, step: int, limit: int = 0) -> int:
+        """As `Ring.append`; KEPT when addmode 1 keeps the record that has the key. limit: see `append_within`."""
+        words, index = self._words, self._index
+        key = record[RECORD_HEAD : RECORD_HEAD + _key_length(record)[0]]
+        place = index.place(key)
+        old, before = index.locate(place, key)
+        returned = self._returned_with(key) if words[W_RETURNED] else []
+        if (old or returned) and self._mode == KEEP_OLDEST:
+            return KEPT
+        if limit and self._bytes_with(step, old, returned) > limit:
+            return FULL
+        at: int = words[W_TAIL]
+        outcome = Ring.append(self, record, step)
+        if outcome != ADDED:
+            return outcome
+        if at + step > at | CHUNK_MASK:
+            at = self._started_at(at)
+            self._count(at, step, 1)
+        else:  # what these two do, for nearly all records
+            word = (at & ~CHUNK_MASK) >> 3
+            if not words[word + CHUNK_FIRST]:
+                words[word + CHUNK_FIRST] = at
+            words[W_LIVE] += step
+            words[word + CHUNK_LIVE] += step
+        # The new one first: a kill in between leaves both, and `recover` knows which of them goes.
+        if old:
+            index.move_at(place, before, old, at)
+            words[W_REPLACED] += 1
+            self._bury(old)
+        else:
+            index.insert_at(place, at, words[W_ADDED] - words[W_REMOVED])
+        for slot in returned:
+            words[W_REPLACED] += 1
+            self.discard(slot)
+        return ADDED
+
+    def _bytes_with(self, step: int, old: int, returned: list[Slot]) -> int:
+        """Bytes alive when a record of `step` bytes is added and these are replaced."""
+        replaced = sum(self._halves[at >> 2] for at in (old, *(slot.at for slot in returned)) if at)
+        return int(self._words[W_LIVE] + self.aside_bytes() + step - replaced)
 
     def append_within(self, record: bytes, step: int, limit: int) -> int:
         """As `append`, unless there would be more than `limit` bytes alive."""
-        return self._append_key(record, step, limit)
-
-    def _append_key(self, record: bytes, step: int, limit: int) -> int:
-        key = record[RECORD_HEAD : RECORD_HEAD + RECORD.unpack_from(record)[R_KEY_LENGTH]]
-        hashed = self._index.hash(key)
-        old = self._index.find(hashed, key)
-        returned = self._returned_with(key)
-        if (old or returned) and self._mode == KEEP_OLDEST:
-            return KEPT
-        if limit:
-            replaced = sum(self._halves[at >> 2] for at in (old, *(slot.at for slot in returned)) if at)
-            if self._words[W_LIVE] + self.aside_bytes() + step - replaced > limit:
-                return FULL
-        tail: int = self._words[W_TAIL]
-        outcome = super().append(record, step)
-        if outcome == ADDED:
-            at = self._started_at(tail)
-            self._count(at, step, 1)
-            # The new one first: a kill in between leaves both, and `recover` knows which of them goes.
-            if old:
-                self._index.move(hashed, old, at)
-                self._words[W_REPLACED] += 1
-                self._bury(old)
-            else:
-                self._index.insert(hashed, at, len(self))
-            for slot in returned:
-                self._words[W_REPLACED] += 1
-                self.discard(slot)
-        return outcome
+        return self.append(record, step, limit)
 
     def _started_at(self, tail: int) -> int:
         """Where the record begins that was appended when TAIL stood at `tail`."""
@@ -126,7 +140,7 @@ class KeyedRing(Ring):
         if self._words[W_ASIDE]:
             return LOOK_ASIDE
         self._withdraw_head()
-        return super().pop()
+        return Ring.pop(self)
 
     def take(self) -> bytes | None:
         """As `Ring.take`."""
@@ -134,16 +148,28 @@ class KeyedRing(Ring):
         return super().take()
 
     def _withdraw_head(self) -> None:
-        self._skip_dead()
-        head: int = self._words[W_HEAD]
-        if head != self._words[W_TAIL]:
+        words = self._words
+        head: int = words[W_HEAD]
+        if head != words[W_TAIL]:
             step = self._halves[head >> 2]
+            if step & DEAD:
+                self._skip_dead()
+                head = words[W_HEAD]
+                if head == words[W_TAIL]:
+                    return
+                step = self._halves[head >> 2]
             self._check_record(head, step)
             self._withdraw(head, step)
 
     def _withdraw(self, head: int, step: int) -> None:
         """Keys are unique among the items that can be taken: one that is reserved may be added again."""
-        self._index.remove(self._index.hash(self._key_at(head)), head, len(self) - 1)
+        index, words = self._index, self._words
+        key = self._key_at(head)
+        place = index.place(key)
+        found, before = index.locate(place, key)
+        if found != head:
+            raise DamagedRing(f"the record at {head} is not in the key index")
+        index.remove_at(place, before, head, words[W_ADDED] - words[W_REMOVED] - 1)
         self._count(head, step, -1)
 
     def put_back(self, slot: Slot) -> bool:
@@ -185,12 +211,18 @@ class KeyedRing(Ring):
 
     def _count(self, at: int, step: int, sign: int) -> list[int]:
         """Count a record in (sign 1) or out (-1) of `live`; returns the chunks in which it has bytes."""
-        self._change(W_LIVE, sign * step)
+        words = self._words
         chunk = at & ~CHUNK_MASK
-        room = (at | CHUNK_MASK) + 1 - at
+        room = chunk + CHUNK - at
         if step <= room:
-            self._change((chunk >> 3) + CHUNK_LIVE, sign * step)
+            live = words[W_LIVE] + sign * step
+            here = words[(chunk >> 3) + CHUNK_LIVE] + sign * step
+            if live < 0 or here < 0:
+                raise DamagedRing(_TOO_MANY_DIED)
+            words[W_LIVE] = live
+            words[(chunk >> 3) + CHUNK_LIVE] = here
             return [chunk]
+        self._change(W_LIVE, sign * step)
         touched = []
         while True:
             part = min(step, room)
@@ -204,7 +236,7 @@ class KeyedRing(Ring):
     def _change(self, word: int, difference: int) -> None:
         value = self._words[word] + difference
         if value < 0:
-            raise DamagedRing("more of it died than was alive")
+            raise DamagedRing(_TOO_MANY_DIED)
         self._words[word] = value
 
     def _live(self, chunk: int) -> int:
@@ -212,8 +244,25 @@ class KeyedRing(Ring):
 
     def _bury(self, at: int) -> None:
         """Take a record out of the middle; the index does not know it any more."""
+        words = self._words
         step = self._halves[at >> 2]
         self._check_record(at, step)
+        chunk = at & ~CHUNK_MASK
+        if at + step > chunk + CHUNK:
+            self._bury_parts(at, step)
+            return
+        self._halves[at >> 2] = DEAD | step  # commit
+        words[W_REMOVED] += 1
+        word = (chunk >> 3) + CHUNK_LIVE
+        live, here = words[W_LIVE] - step, words[word] - step
+        if live < 0 or here < 0:
+            raise DamagedRing(_TOO_MANY_DIED)
+        words[W_LIVE], words[word] = live, here
+        if here <= _MERGE_AT:
+            self._tidy(chunk)
+
+    def _bury_parts(self, at: int, step: int) -> None:
+        """`_bury` of a record that has bytes in several chunks."""
         self._mark_dead(at, step)
         self._words[W_REMOVED] += 1
         for chunk in self._count(at, step, -1):
