@@ -274,8 +274,12 @@ def _costs(figures: dict[str, Any], reasons: dict[str, str]) -> list[str]:
     rows = []
     for name, one in figures.items():
         cells = [number(_median(one, what)) for what in columns.values()] if one else [reasons.get(name, "")]
-        rows.append([name, *cells, *[""] * (len(columns) - len(cells))])
-    return markdown(["1→1", *columns], rows)
+        if one:
+            # Who else uses the machine changes the clock's figures more than this one.
+            cells.insert(1, ratio(one.get("1→1 cpu"), figures[OURS].get("1→1 cpu")) if name != OURS else "")
+        rows.append([name, *cells, *[""] * (len(columns) + 1 - len(cells))])
+    first, *others = columns
+    return markdown(["1→1", first, "÷ ours", *others], rows)
 
 
 def _turns(figures: dict[str, Any]) -> list[str]:
