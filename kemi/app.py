@@ -5,18 +5,22 @@ The state is here, in a module that Kamailio does not execute again at a reload 
 
 from __future__ import annotations
 
+import contextlib
 import os
+from collections.abc import Iterator
 from typing import Any
 
 from kemi import definitions, lifecycle
 from kemi.errors import ConfigError
-from kemi.instance import Instance
-from kemi.server import core, log, native, standin
+from kemi.instance import Instance, queues
+from kemi.server import core, ksr, log, native, standin
 from kemi.server.ksr import Functions
+from kemi.slots import fetched
 from kemi.spec import Settings, Value
 
 _collected = Settings()
 _running: Instance | None = None
+_private: str | None = None  # the instance of a test, whatever the script says
 
 
 def modparam(module: str, name: str, value: Value) -> None:
@@ -37,8 +41,12 @@ def mod_init(handler: Any, module_folder: str, functions: Functions) -> Any:
         definitions.read(_definitions_file(module_folder), settings)
         handler = native.Handler(functions)
     if _running is None:
+        if _private is not None:
+            _keep_to(_private, settings)
         _running = lifecycle.start(settings, _surroundings())
-        standin.take_place(functions, _stop, settings.core)
+        standin.take_place(functions, _stop, settings.core, _running.meet_new)
+        if _private is not None:
+            ksr.put_in_place(functions)
     else:
         lifecycle.reload(_running, settings, _surroundings())
     return handler
@@ -74,3 +82,35 @@ def _stop() -> None:
 def stop_now() -> None:
     """For a process that is no Kamailio, and for tests: what the server does when it ends."""
     _stop()
+
+
+# --- tests ------------------------------------------------------------------------------------------------------------
+
+
+@contextlib.contextmanager
+def private(instance: str) -> Iterator[None]:
+    """As if nothing was started yet in this process; what starts meanwhile has this instance and no database.
+
+    It is ended afterwards, and all is as it was before.
+    """
+    global _private, _running, _collected
+    before = (_private, _running, _collected, dict(queues), dict(fetched))
+    _private, _running, _collected = instance, None, Settings()
+    queues.clear()
+    fetched.clear()
+    try:
+        yield
+    finally:
+        try:
+            _stop()
+        finally:
+            for table, content in ((queues, before[3]), (fetched, before[4])):
+                table.clear()
+                table.update(content)  # type: ignore[arg-type]
+            _private, _running, _collected = before[:3]
+
+
+def _keep_to(instance: str, settings: Settings) -> None:
+    settings.instance = instance
+    for name, spec in settings.queues.items():
+        settings.queues[name] = spec._replace(dbmode=0)

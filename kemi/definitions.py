@@ -9,6 +9,7 @@ from kemi.spec import Settings, Value
 
 _STRING = r'"(?:[^"\\]|\\.)*"' + r"|'[^']*'"
 _BLANK = re.compile(r"(?:\s+|#[^\n]*|//[^\n]*|/\*.*?\*/)+", re.DOTALL)
+_PASSWORD = re.compile(r"(?<=://).*@")  # of a db_url: an error is for the log
 _LINE = re.compile(
     rf"modparam\s*\(\s*(?P<module>{_STRING})\s*,\s*(?P<name>{_STRING})\s*,\s*(?P<value>{_STRING}|[+-]?\w+)\s*\)\s*;?",
     re.DOTALL,
@@ -31,7 +32,7 @@ def read(path: str, settings: Settings) -> None:
         number = text.count("\n", 0, at) + 1
         line = _LINE.match(text, at)
         if not line:
-            here = text[at:].split("\n", 1)[0]
+            here = _PASSWORD.sub("***", text[at:].split("\n", 1)[0])
             raise ConfigError(f'{path}, line {number}: expected modparam("mqueue", "...", ...), found: {here}')
         try:
             settings.set(str(_value(line["module"])), str(_value(line["name"])), _value(line["value"]))

@@ -16,7 +16,7 @@ from kemi.owner import Owner, this_process
 from kemi.queue import keeping, layout
 from kemi.queue.queue import Queue
 from kemi.queue.registry import Registry
-from kemi.queue.segment import SHM_DIR, Access, Segment, path_of, segment_name
+from kemi.queue.segment import SHM_DIR, Access, Segment, path_of, queue_name, segment_name
 from kemi.spec import QueueSpec, Settings, default_max_memory
 
 # Name → queue of the instance that this process serves. One object for the life of the process.
@@ -74,11 +74,14 @@ class Instance:
     # --- queues -----------------------------------------------------------------------------------------------------
 
     def define(self, spec: QueueSpec) -> Queue:
-        """Make a queue, or take over what a dead server left of it."""
+        """Make a queue, or take over what a dead server left of it.
+
+        One whose rows are still to be loaded is closed until `Queue.open`: what others add comes behind the rows.
+        """
         try:
-            queue = self._create(spec)
+            queue = self._create(spec, closed=spec.reads_database())
         except FileExistsError:
-            queue = self._take_over(spec)
+            queue = self._take_over(spec, keep_closed=spec.reads_database())
         self.take(queue)
         return queue
 
@@ -101,11 +104,24 @@ class Instance:
         keeping.set_policy(queue.segment.words, spec.dbmode, spec.recover)
 
     def _attach(self, spec: QueueSpec) -> Queue:
-        queue = Queue.attach(self.name, spec.name, self.registry, self.settings.lock_timeout)
+        return self._attach_named(spec.name)
+
+    def _attach_named(self, name: str) -> Queue:
+        queue = Queue.attach(self.name, name, self.registry, self.settings.lock_timeout)
         _check_user(queue.segment, self._access.uid)
         return queue
 
-    def _create(self, spec: QueueSpec, draft: bool = False) -> Queue:
+    def meet_new(self) -> None:
+        """For a process that runs no script, and so never reloads: use the queues that others have made since."""
+        for path in self.left_over():
+            with contextlib.suppress(SegmentError):  # gone meanwhile, or not of this server
+                queue = self._attach_named(queue_name(path))
+                if queue.owner() == self.owner:
+                    queues[queue.name] = queue
+                else:
+                    queue.close()
+
+    def _create(self, spec: QueueSpec, draft: bool = False, closed: bool = False) -> Queue:
         window = min(self.registry.max_memory, _ADDRESS_SPACE // max(1, len(self.settings.queues)))
         return Queue.create(
             self.name,
@@ -119,6 +135,7 @@ class Instance:
             lock_timeout=self.settings.lock_timeout,
             access=self._access,
             draft=draft,
+            closed=closed,
         )
 
     # --- queues that are to take another one's place ------------------------------------------------------------------
@@ -135,15 +152,17 @@ class Instance:
         """What `keep_draft` kept in a server that was killed before it was published."""
         try:
             full_name = segment_name(self.name, spec.name) + _LOADED
-            return Queue.of_segment(full_name, self.registry, self.settings.lock_timeout, spec.name)
+            draft = Queue.of_segment(full_name, self.registry, self.settings.lock_timeout, spec.name)
         except SegmentMissing:
             return None
+        _check_user(draft.segment, self._access.uid)
+        return draft
 
     def take(self, queue: Queue) -> None:
         """From here on this is the queue of its name."""
         queues[queue.name] = queue
 
-    def _take_over(self, spec: QueueSpec) -> Queue:
+    def _take_over(self, spec: QueueSpec, keep_closed: bool = False) -> Queue:
         queue = self._attach(spec)
         present = queue.owner()
         if present != self.owner and not present.is_dead():
@@ -151,7 +170,7 @@ class Instance:
                 f"queue {spec.name!r} in use by pid {present.pid} ({path_of(segment_name(self.name, spec.name))}): "
                 'stop that server, or take another modparam("mqueue", "instance", "...")'
             )
-        queue.adopt(self.owner)
+        queue.adopt(self.owner, keep_closed)
         return queue if queue.addmode == spec.addmode else self._convert(queue, spec)
 
     def _convert(self, old: Queue, spec: QueueSpec) -> Queue:
@@ -182,15 +201,6 @@ class Instance:
         return sorted(path for path in paths if path not in defined and not path.endswith(_LOADED))
 
     # --- the end ------------------------------------------------------------------------------------------------------
-
-    def all_queues(self) -> list[Queue]:
-        """The queues of this server, also those that another process of it made at a reload."""
-        for path in self.left_over():
-            with contextlib.suppress(SegmentError):
-                queue = Queue.of_segment(os.path.basename(path), self.registry, self.settings.lock_timeout)
-                if queue.owner() == self.owner:
-                    self.take(queue)
-        return list(queues.values())
 
     def close(self, kept: Collection[Queue] = ()) -> None:
         """End the instance: take all its names away but those of queues that are kept."""

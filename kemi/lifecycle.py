@@ -77,6 +77,7 @@ def _start_queue(instance: Instance, spec: QueueSpec, crossings: Crossings | Non
         queue, rows = crossings.load(spec, queue)
         if rows:
             around.say(f"queue {spec.name!r}: {rows} rows loaded from its table")
+    queue.open()
     instance.configure(queue, spec)
 
 
@@ -145,7 +146,8 @@ def stop(instance: Instance, crashed: bool, around: Surroundings) -> None:
     crashed: it ends because a process of it died, or because it could not start.
     """
     ending = _Ending(instance, crashed, around)
-    everything = instance.all_queues()
+    instance.meet_new()  # the process that ends the server has not reloaded
+    everything = list(queues.values())
     for queue in everything:
         if keeping.policy(queue.segment.words).writes_database():
             _mark_unsaved(queue)  # so it is, if this process is killed before its turn

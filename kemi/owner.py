@@ -30,6 +30,8 @@ class Owner(NamedTuple):
             os.kill(self.pid, 0)
         except ProcessLookupError:
             return True
+        except OverflowError:
+            return False  # no pid at all: damaged, which proves nothing
         except OSError:
             pass  # there is one, of another user
         try:

@@ -97,7 +97,7 @@ class Rows:
         self._connection = connection
         self._place = place
         self._table = open_table(connection, place)
-        engines.prefer_index(connection, place.url.kind)
+        engines.prepare_for_rows(connection, place.url.kind)
         self._packet = engines.longest_statement(connection, place.url.kind)
         self._statements = Statements(self._table.rows, place.url.kind)
         self._failed = False

@@ -8,7 +8,7 @@
 set -eu
 cd "$(dirname "$0")/.."
 
-packages='kamailio kamailio-python3-modules sip-tester python3-venv tmux
+packages='kamailio kamailio-python3-modules kamcli sip-tester python3-venv tmux
     kamailio-sqlite-modules kamailio-mysql-modules mariadb-server-core mariadb-client-core postgresql
     python3-sqlalchemy python3-pymysql python3-psycopg2'
 python=/usr/bin/python3 # the one that Debian's Kamailio embeds, whatever else is on PATH

@@ -60,9 +60,13 @@ def limit_waiting(connection: Any, kind: str) -> None:
         connection.exec_driver_sql(f"SET LOCAL statement_timeout = '{STATEMENT_TIMEOUT}s'")
 
 
-def prefer_index(connection: Any, kind: str) -> None:
-    """See that pages are found by id: PostgreSQL knows nothing of a table just filled, and would sort it for each."""
+def prepare_for_rows(connection: Any, kind: str) -> None:
+    """Set what would disturb SQLAlchemy's look at the table, after it."""
+    if kind == SQLITE:
+        # The C module writes as text whatever bytes it has; and nothing is decoded to be encoded again.
+        connection.connection.dbapi_connection.text_factory = bytes
     if kind == POSTGRES:
+        # It knows nothing of a table that was just filled, and would sort the whole table for each page.
         for way in ("seqscan", "bitmapscan", "sort"):
             connection.exec_driver_sql(f"SET LOCAL enable_{way} = off")
 
@@ -153,14 +157,8 @@ def _has(module: str) -> bool:
 
 def _sqlite_connected(connection: Any, _record: object) -> None:
     connection.isolation_level = None  # transactions begin where _sqlite_begin says, not where the driver guesses
-    connection.text_factory = _any_text
 
 
 def _sqlite_begin(connection: Any) -> None:
     """Take the write lock at once: two servers never load the same rows."""
     connection.exec_driver_sql("BEGIN IMMEDIATE")
-
-
-def _any_text(value: bytes) -> str:
-    """The C module writes as text whatever bytes it has."""
-    return value.decode("utf-8", "surrogateescape")

@@ -43,11 +43,11 @@ class QueueTable(NamedTuple):
 
 def decode(value: Any) -> bytes:
     """The bytes of an item, from whatever a driver makes of a column; NULL is empty."""
-    if isinstance(value, str):
-        return value.encode("utf-8", "surrogateescape")
+    if type(value) is bytes:
+        return value
     if value is None:
         return b""
-    return bytes(value) if isinstance(value, (bytes, bytearray, memoryview)) else str(value).encode()
+    return bytes(value) if isinstance(value, (bytearray, memoryview)) else str(value).encode()
 
 
 def open_table(connection: Any, place: Place) -> QueueTable:

@@ -120,6 +120,10 @@ class Chunks:
                 self._memory.release(self.offset(number), CHUNK)
         self._memory.account(self.base_bytes() + fresh.count(_USED) * CHUNK)
 
+    def in_use(self) -> int:
+        """How many chunks are in use."""
+        return bytes(self._bytes[self._map : self._map_end]).count(CHUNK_USED)
+
     def reserved(self) -> int:
         """Bytes of memory that the segment holds."""
         chunks = bytes(self._bytes[self._map : self._map_end])

@@ -22,6 +22,7 @@ from kemi.queue.layout import (
     CHUNK_HEAD,
     CHUNK_LIVE,
     CHUNK_MASK,
+    CHUNK_NEXT,
     CHUNK_PREVIOUS,
     CHUNK_ROOM,
     DEAD,
@@ -57,6 +58,10 @@ class KeyedRing(Ring):
     def format(self) -> bool:
         """As `Ring.format`, with an empty index."""
         return super().format() and self._index.format()
+
+    def close(self) -> None:
+        """As `Ring.close`."""
+        del self._index
 
     def used_bytes(self) -> int:
         """Bytes of the live records with their heads."""
@@ -245,13 +250,20 @@ class KeyedRing(Ring):
             if chunk != head:
                 return
         elif not self._live(chunk):
-            before: int = self._words[(chunk >> 3) + CHUNK_PREVIOUS]
+            before = self._previous_chunk(chunk)
             self._link(before, self.next_chunk(chunk))  # commit
             self._words[W_CHUNKS] -= 1
             self.chunks.give(chunk)
             chunk = before
         if not self._merge(chunk) and chunk != head:
-            self._merge(self._words[(chunk >> 3) + CHUNK_PREVIOUS])
+            self._merge(self._previous_chunk(chunk))
+
+    def _previous_chunk(self, chunk: int) -> int:
+        """The chunk before this one in the stream."""
+        before: int = self._words[(chunk >> 3) + CHUNK_PREVIOUS]
+        if not self.chunks.holds(before) or self._words[(before >> 3) + CHUNK_NEXT] != chunk:
+            raise DamagedRing(f"the chunk at {chunk} follows {before}, which is not the one before it")
+        return before
 
     def _merge(self, first: int) -> bool:
         """Copy what is alive in a chunk and in the next one to a new chunk, which takes their place."""
@@ -259,6 +271,8 @@ class KeyedRing(Ring):
         live = self._live(first) + self._live(second)
         if second == self._words[W_TAIL] & ~CHUNK_MASK or live > _MERGE_AT:
             return False
+        is_head = first == self._words[W_HEAD] & ~CHUNK_MASK
+        before = 0 if is_head else self._previous_chunk(first)
         fresh = self.chunks.take()
         if not fresh:
             return False
@@ -268,10 +282,10 @@ class KeyedRing(Ring):
         for old, new in moved:
             self._index.move(self._index.hash(self._key_at(old)), old, new)
         self._link(fresh, self.next_chunk(second))
-        if first == self._words[W_HEAD] & ~CHUNK_MASK:
+        if is_head:
             self._words[W_HEAD] = fresh + CHUNK_HEAD  # commit
         else:
-            self._link(self._words[(first >> 3) + CHUNK_PREVIOUS], fresh)  # commit
+            self._link(before, fresh)  # commit
         self._words[W_CHUNKS] -= 1
         kept = self._kept()
         for chunk in (second, first):
@@ -288,12 +302,14 @@ class KeyedRing(Ring):
         head = self._words[W_HEAD]
         is_head = first == head & ~CHUNK_MASK
         at: int = head if is_head else self._words[(first >> 3) + CHUNK_FIRST]
+        if at & ~CHUNK_MASK != first or at & CHUNK_MASK < CHUNK_HEAD or at & 7:
+            raise DamagedRing(f"the first record of the chunk at {first} is said to be at {at}")
         to = fresh + CHUNK_HEAD
+        end = (fresh | CHUNK_MASK) + 1
         if not is_head:
-            to = self._put(to, self._bytes[first + CHUNK_HEAD : at])
+            to = self._put(to, self._bytes[first + CHUNK_HEAD : at], end)
         self._words[(fresh >> 3) + CHUNK_FIRST] = to
         moved: list[tuple[int, int]] = []
-        end = (fresh | CHUNK_MASK) + 1
         while at & ~CHUNK_MASK in (first, second):
             step = self._halves[at >> 2]
             after, passed = self.follow(at, step & STEP_MASK)
@@ -301,17 +317,19 @@ class KeyedRing(Ring):
                 inside = (at | CHUNK_MASK) + 1 - at + (CHUNK_ROOM if first in passed else 0)
                 if second in passed and step > inside:  # it goes on behind
                     end -= inside
-                    self._put(end, self.read(at, inside))
+                    self._put(max(to, end), self.read(at, inside), end + inside)
                     moved.append((at, end))
                 else:
                     moved.append((at, to))
-                    to = self._put(to, self.read(at, step))
+                    to = self._put(to, self.read(at, step), end)
             at = after
         if to < end:
             self._halves[to >> 2] = DEAD | (end - to)
         return moved
 
-    def _put(self, to: int, data: bytes) -> int:
+    def _put(self, to: int, data: bytes, end: int) -> int:
+        if to + len(data) > end:
+            raise DamagedRing(f"more is alive than the chunks say that become the one at {to & ~CHUNK_MASK}")
         self._bytes[to : to + len(data)] = data
         return to + len(data)
 

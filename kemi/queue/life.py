@@ -47,11 +47,12 @@ class Life(Waiting):
         lock_timeout: float = 1.0,
         access: Access = PRIVATE,
         draft: bool = False,
+        closed: bool = False,
     ) -> _Life:
         """Make a queue. Raises FileExistsError when its segment exists, NoMemory when there is no room.
 
         window: bytes that it may grow to. size_limit, byte_limit: see `set_limits`. draft: to be filled before it
-        gets its name with `publish`.
+        gets its name with `publish`. closed: nothing may be added before `open`.
         """
         keyed = addmode != 0
         window = layout.data_offset(window, keyed) + -(-window // layout.CHUNK) * layout.CHUNK
@@ -71,6 +72,8 @@ class Life(Waiting):
                     f'{SHM_DIR}, or raise modparam("mqueue", "max_memory", ...)'
                 )
             queue._store_limits(size_limit, byte_limit)
+            if closed:
+                segment.words[W_WATCH] |= WATCH_CLOSED
 
         with contextlib.ExitStack() as undo:
             segment = Segment.create(full_name, fixed, window, fill, access)
@@ -97,15 +100,23 @@ class Life(Waiting):
             )
         return cls(name or queue_name(full_name), segment, registry, lock_timeout)
 
-    def adopt(self, owner: Owner) -> int:
-        """Take over from an owner that is dead: repair, and become its owner. Returns the number of items."""
+    def adopt(self, owner: Owner, keep_closed: bool = False) -> int:
+        """Take over from an owner that is dead: repair, and become its owner. Returns the number of items.
+
+        keep_closed: when it is closed, it is so until `open`.
+        """
         words = self._words
         with self._mutex:
             self._memory.open(self.segment.size())
-            words[W_WATCH] &= WATCH_LIMITS
+            words[W_WATCH] &= WATCH_LIMITS | (WATCH_CLOSED if keep_closed else 0)
             self._repair()
             header.set_owner(self.segment, owner)
         return len(self._ring)
+
+    def open(self) -> None:
+        """From here on items may be added."""
+        with self._mutex:
+            self._words[W_WATCH] &= ~WATCH_CLOSED
 
     def publish(self, instance: str) -> None:
         """Give a draft its name, in place of the queue that has it."""

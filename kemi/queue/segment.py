@@ -13,8 +13,10 @@ from __future__ import annotations
 
 import ctypes
 import errno
+import fcntl
 import mmap
 import os
+import resource
 import time
 from collections.abc import Callable
 from multiprocessing import resource_tracker
@@ -118,6 +120,19 @@ def _descriptor(shared: SharedMemory) -> int:
     return fd
 
 
+_HIGH = 1000  # descriptors of segments begin here, or at half of what the process may have
+
+
+def _out_of_the_way(fd: int) -> int:
+    """The same file under a high number, which alone is kept: parts of Kamailio (ctl) work with low ones only."""
+    limit, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    least = _HIGH if limit == resource.RLIM_INFINITY else min(_HIGH, limit // 2)
+    try:
+        return fcntl.fcntl(fd, fcntl.F_DUPFD_CLOEXEC, least)
+    except OSError:  # all of these are in use
+        return os.dup(fd)
+
+
 def _give(fd: int, access: Access, name: str) -> None:
     try:
         os.fchown(fd, access.uid, access.gid)
@@ -164,11 +179,12 @@ class Segment:
     """
 
     def __init__(self, shared: SharedMemory, window: int) -> None:
-        self._shared = shared
-        self.fd = _descriptor(shared)
+        self.fd = -1
         self.name = shared.name.lstrip("/")
         self.window = window
-        self.bytes = _map_window(self.fd, window, self.name)
+        self.bytes = _map_window(_descriptor(shared), window, self.name)
+        self.fd = _out_of_the_way(_descriptor(shared))
+        shared.close()  # with a mapping of its own, and a descriptor for that
         view = memoryview(self.bytes)
         self.words = view.cast("Q")
         self.halves = view.cast("I")
@@ -195,11 +211,10 @@ class Segment:
             os.unlink(path_of(draft))
             shared = _Shared(draft, create=True, size=reserve)
         try:
-            fd = _descriptor(shared)
-            _reserve(fd, 0, reserve, name)
+            _reserve(_descriptor(shared), 0, reserve, name)
             segment = cls(shared, window)
             fill(segment)
-            _give(fd, access, name)
+            _give(segment.fd, access, name)
             os.link(path_of(draft), path_of(name))
             segment.name = name
         finally:
@@ -280,8 +295,12 @@ class Segment:
         The mapping goes with the last object that refers to it: a thread that waits for the lock in it must not find
         it gone.
         """
-        self.fd = -1
-        self._shared.close()
+        fd, self.fd = self.fd, -1
+        if fd >= 0:
+            os.close(fd)
+
+    def __del__(self) -> None:
+        self.close()
 
     def __repr__(self) -> str:
         return f"<Segment {self.name} window={self.window}>"

@@ -75,13 +75,13 @@ class Stream:
         room = (at | CHUNK_MASK) + 1 - at
         if length <= room:
             return bytes(self._bytes[at : at + length])
+        if length > self.chunks.in_use() * CHUNK_ROOM:
+            raise DamagedRing(f"the record at {at} of {length} bytes is longer than all chunks in use")
         parts = [bytes(self._bytes[at : at + room])]
         chunk = at & ~CHUNK_MASK
         length -= room
         while length > 0:
             chunk = self.next_chunk(chunk)
-            if len(parts) > self.chunks.count:
-                raise DamagedRing(f"the chunks after {at} go in a circle")
             part = min(length, CHUNK_ROOM)
             parts.append(bytes(self._bytes[chunk + CHUNK_HEAD : chunk + CHUNK_HEAD + part]))
             length -= part
@@ -113,7 +113,7 @@ class Stream:
                 yield at
             at, passed = self.follow(at, step & STEP_MASK)
             chunks += len(passed)
-            if chunks > self.chunks.count:
+            if passed and chunks > self.chunks.in_use():
                 raise DamagedRing(f"the chunks before {at} go in a circle")
 
     def record_at(self, at: int) -> bytes:

@@ -9,9 +9,11 @@ from __future__ import annotations
 import ctypes
 import os
 import re
+from collections.abc import Sequence
 from typing import Any, Union
 
 from kemi.server import core
+from kemi.server.private import Memory
 from kemi.server.structs import (
     DlInfo,
     Int,
@@ -21,21 +23,26 @@ from kemi.server.structs import (
     Text,
     str_of,
 )
+from kemi.server.values import Values
 
 Value = Union[str, bytes, int]
 
-# The most bytes of JSON that get through, by what Kamailio calls the process that answers. A FIFO's writer waits, and a
-# script that asks has no transport. What a TCP connection does not take at once must fit into Kamailio's own queue of
-# 32 KiB, or the answer is thrown away; within a host the connection takes more.
-_DATAGRAM, _HTTP = "JSONRPCS DATAGRAM", "tcp receiver"
+# The most bytes of JSON that get through. A FIFO's writer waits, and a script that asks has no transport. What a TCP
+# connection does not take at once must fit into Kamailio's own queue of 32 KiB, or the answer is thrown away; within a
+# host the connection takes more.
+_DATAGRAM_PROCESS = "JSONRPCS DATAGRAM"
 _DATAGRAM_LIMIT = 65_000
 _HTTP_LIMIT, _LOCAL_HTTP_LIMIT = 64_000, 1_200_000
+_CTL_LIMIT = 64_000  # what a socket does not take at once, ctl leaves out; 8192 a struct, of which it says so itself
 _UNKNOWN_LIMIT = 32_000  # another module than ctl and jsonrpcs
-_ENVELOPE = 500  # {"jsonrpc": "2.0", "result": ..., "id": ...}, laid out for people too
-_COPIES = 8  # jsonrpcs and xhttp hold an answer several times over while they print it
 
-_ESCAPED = re.compile(rb'["\\\b\f\n\r\t]')
-_CONTROL = re.compile(rb"[\x01-\x1f]")
+# What is around the texts: {"jsonrpc": "2.0", "result": ..., "id": ...}, and all of it laid out for people too.
+_ENVELOPE, _STRUCT, _MEMBER = 500, 12, 16
+_MEMBER_OF_UNKNOWN = 100
+
+_SHORT_ESCAPE = re.compile(rb'["\\\b\f\n\r\t]')
+_LONG_ESCAPE = re.compile(rb"[\x01-\x07\x0b\x0e-\x1f]")
+_INT_MAX = (1 << 31) - 1
 
 
 class Fault(Exception):
@@ -51,11 +58,9 @@ class RpcApi:
 
     def __init__(self, library: Any) -> None:
         self._address_of = core.function(library, "dladdr", Int, Pointer, ctypes.POINTER(DlInfo))
-        self._new = core.function(library, "srjson_NewDoc", Pointer, Pointer)
-        self._copy = core.function(library, "srjson_CreateStr", Pointer, Pointer, Text, Int)
-        self._delete = core.function(library, "srjson_Delete", None, Pointer, Pointer)
-        self._end = core.function(library, "srjson_DeleteDoc", None, Pointer)
         self._process = core.function(library, "my_desc", Text)
+        self._values = Values(library)
+        self._memory = Memory(library)
         self._modules: dict[int, str] = {}
 
     def module_of(self, rpc: Rpc) -> str:
@@ -67,29 +72,29 @@ class RpcApi:
             self._modules[address] = os.path.basename(os.fsdecode(found)).partition(".")[0] if found else ""
         return self._modules[address]
 
-    def limit(self, module: str) -> int | None:
-        """The most bytes that this process can answer through that module; None for as many as there are."""
-        if module != "jsonrpcs":
-            return _UNKNOWN_LIMIT
-        process = (self._process() or b"").decode("utf-8", "replace")
-        if process.startswith(_DATAGRAM):
-            return _DATAGRAM_LIMIT
-        if process.startswith(_HTTP):
-            return _LOCAL_HTTP_LIMIT if _asked_from_this_host() else _HTTP_LIMIT
-        return None
+    def refusal(self, module: str, context: int, size: int) -> str:
+        """Why so many bytes would not get through as an answer; "" when they would."""
+        limit, private = self._transport(module, context)
+        if limit is not None and size > limit:
+            return "Too large for this transport"
+        if not self._memory.has_heap(size) or (private and not self._memory.has_private(size)):
+            return "Too large for the memory of this process"
+        return ""
 
-    def has_memory(self, size: int) -> bool:
-        """Whether this process can hold that many bytes several times: allocated as jsonrpcs does, and given back."""
-        document = self._new(None)
-        if not document:
-            return False
-        filler = bytes(size)
-        nodes = [self._copy(document, filler, size) for _ in range(_COPIES)]
-        for node in nodes:
-            if node:
-                self._delete(document, node)
-        self._end(document)
-        return all(nodes)
+    def _transport(self, module: str, context: int) -> tuple[int | None, bool]:
+        """The most bytes that can be answered, None for any number; and whether they need private memory."""
+        if module != "jsonrpcs":
+            return (_CTL_LIMIT, False) if module == "ctl" else (_UNKNOWN_LIMIT, True)
+        message = Pointer.from_address(context).value  # jsonrpc_ctx_t begins with it; there is one for HTTP only
+        if message:
+            return (_LOCAL_HTTP_LIMIT if self._is_local(message) else _HTTP_LIMIT), True
+        process = (self._process() or b"").decode("utf-8", "replace")
+        return (_DATAGRAM_LIMIT if process.startswith(_DATAGRAM_PROCESS) else None), False
+
+    def _is_local(self, message: int) -> bool:
+        """Did the request come from this host?"""
+        source = self._values.text(message, "$si")
+        return source in ("127.0.0.1", "::1") or source == self._values.text(message, "$Ri")
 
 
 class Call:
@@ -99,7 +104,6 @@ class Call:
         self._api = api
         self._rpc = Rpc.from_address(rpc)
         self._context = context
-        self._used = 0
         self._module = api.module_of(self._rpc)
 
     # --- parameters
@@ -112,11 +116,17 @@ class Call:
         return text.bytes().decode("utf-8", "surrogateescape")
 
     def number(self, default: int) -> int:
-        """The next parameter, which may be missing."""
+        """The next parameter, which may be missing. Raises Fault when it is no number."""
         number = ctypes.c_int(default)
-        if self._rpc.scan(self._context, b"*d", ctypes.byref(number)) < 0:
+        if self._rpc.scan(self._context, b"*d", ctypes.byref(number)) < 1 and self._has_more():
             raise Fault(400, "The count must be a number")
         return number.value
+
+    def _has_more(self) -> bool:
+        """Is there a parameter, though no whole number? ctl gives the same answer for none and for a wrong one."""
+        text, real = StrAt(), ctypes.c_double()
+        read = [(b"*S", text), (b"*f", real)]
+        return any(self._rpc.scan(self._context, kind, ctypes.byref(place)) > 0 for kind, place in read)
 
     # --- answer
 
@@ -125,52 +135,61 @@ class Call:
         self._rpc.fault(self._context, code, b"%s", text.encode("utf-8", "backslashreplace"))
 
     def struct(self, **members: Value) -> None:
-        """Answer with a struct; several make a list. Raises Fault when it cannot get through."""
-        data = {name: _bytes(value) for name, value in members.items() if not isinstance(value, int)}
-        if self._module != "ctl":  # ctl itself says what is too large for it, and takes all bytes
-            self._check(data)
+        """Answer with a struct. Raises Fault when it cannot get through."""
+        self.structs([members])
+
+    def structs(self, rows: Sequence[dict[str, Value]]) -> None:
+        """Answer with a list of structs. Raises Fault when they cannot get through."""
+        encoded = [{name: _bytes(value) for name, value in row.items()} for row in rows]
+        self._check(encoded)
+        for row in encoded:
+            self._add(row)
+
+    def _add(self, row: dict[str, bytes | int]) -> None:
         handle = ctypes.c_void_p()
         if self._rpc.add(self._context, b"{", ctypes.byref(handle)) < 0:
             raise Fault(500, "Server error")
-        for name, value in members.items():
-            kind, argument = (b"J", ctypes.c_ulonglong(value)) if isinstance(value, int) else (b"S", str_of(data[name]))
-            given = argument if isinstance(value, int) else ctypes.byref(argument)
-            if self._rpc.struct_add(handle, kind, name.encode(), given) < 0:
-                raise Fault(500, f"Too large for this transport: {name} of {len(data.get(name, b''))} bytes")
+        for name, value in row.items():
+            if self._add_member(handle, name.encode(), value) < 0:
+                size = "" if isinstance(value, int) else f" of {len(value)} bytes"
+                raise Fault(500, f"Too large for this transport: {name}{size}")
 
-    def _check(self, data: dict[str, bytes]) -> None:
-        for name, value in data.items():
-            if b"\0" in value or not _is_utf8(value):
-                raise Fault(500, f"No text, and cannot be given in JSON: {name}; use kamcmd")
-        size = sum(_json_size(value) for value in data.values())
-        self._used += size + _ENVELOPE
-        limit = self._api.limit(self._module)
-        if limit is not None and self._used > limit:
-            raise Fault(500, f"Too large for this transport: {size} bytes")
-        if not self._api.has_memory(self._used):
-            raise Fault(500, f"Too large for the private memory of this process: {size} bytes")
+    def _add_member(self, handle: ctypes.c_void_p, name: bytes, value: bytes | int) -> int:
+        if isinstance(value, bytes):
+            return int(self._rpc.struct_add(handle, b"S", name, ctypes.byref(str_of(value))))
+        if value <= _INT_MAX:
+            return int(self._rpc.struct_add(handle, b"d", name, ctypes.c_int(value)))
+        return int(self._rpc.struct_add(handle, b"J", name, ctypes.c_ulonglong(value)))
+
+    def _check(self, rows: list[dict[str, bytes | int]]) -> None:
+        around = _MEMBER if self._module in ("ctl", "jsonrpcs") else _MEMBER_OF_UNKNOWN
+        size = _ENVELOPE
+        for row in rows:
+            size += _STRUCT
+            for name, value in row.items():
+                if self._module != "ctl" and not _is_text(value):
+                    raise Fault(500, f"No text, and cannot be given in JSON: {name}; use kamcmd")
+                size += around + len(name) + _printed(value)
+        refusal = self._api.refusal(self._module, self._context, size)
+        if refusal:
+            raise Fault(500, f"{refusal}: {size} bytes")
 
 
-def _asked_from_this_host() -> bool:
-    """Of the request under way, as far as a KEMI script handles it."""
-    import KSR
-
-    return str(KSR.pv.gete("$si")) in ("127.0.0.1", "::1", str(KSR.pv.gete("$Ri")))
-
-
-def _bytes(value: str | bytes) -> bytes:
+def _bytes(value: Value) -> bytes | int:
     return value.encode("utf-8", "surrogateescape") if isinstance(value, str) else value
 
 
-def _is_utf8(value: bytes) -> bool:
+def _is_text(value: bytes | int) -> bool:
+    if isinstance(value, int):
+        return True
     try:
-        value.decode()
+        return "\0" not in value.decode()
     except UnicodeDecodeError:
         return False
-    return True
 
 
-def _json_size(value: bytes) -> int:
-    """Bytes of a text as jsonrpcs prints it."""
-    escaped = len(_ESCAPED.findall(value))
-    return len(value) + escaped + 5 * (len(_CONTROL.findall(value)) - len(re.findall(rb"[\b\f\n\r\t]", value))) + 3
+def _printed(value: bytes | int) -> int:
+    """Bytes of a value as jsonrpcs prints it."""
+    if isinstance(value, int):
+        return len(str(value))
+    return len(value) + len(_SHORT_ESCAPE.findall(value)) + 5 * len(_LONG_ESCAPE.findall(value)) + 2

@@ -40,6 +40,14 @@ class Unavailable(Exception):
     """A part of the server that cannot be used; the text says what is missing."""
 
 
+class Taken(Unavailable):
+    """Names that the server has from another module; whatever else was registered with them works."""
+
+    def __init__(self, names: list[str]) -> None:
+        super().__init__("another module has " + ("this name" if len(names) == 1 else "these names"))
+        self.names = names
+
+
 def trusted() -> Any:
     """The server's symbols, when its structs are known. Raises Unavailable."""
     library = _library()
@@ -67,11 +75,6 @@ def function(library: Any, name: str, result: Any, *arguments: Any) -> Any:
         raise Unavailable(f"the server does not export {name}") from None
     found.restype, found.argtypes = result, arguments
     return found
-
-
-def module_is_loaded(name: str) -> bool:
-    """Is the C module of that name loaded? Raises Unavailable."""
-    return bool(function(trusted(), _MARK, ctypes.c_void_p, ctypes.c_char_p)(name.encode()))
 
 
 def inside_kamailio() -> bool:

@@ -7,6 +7,7 @@ after it has returned, so they are kept until the same variable gives others.
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 from typing import Any, Callable, NamedTuple
 
@@ -17,7 +18,6 @@ from kemi.server.structs import (
     NAME_IN_PARAM,
     NAME_IN_SPEC,
     PVT_OTHER,
-    VALUE_BYTES,
     Int,
     Pointer,
     PvExport,
@@ -28,10 +28,10 @@ from kemi.server.structs import (
     StrAt,
     str_of,
 )
+from kemi.server.values import Values
 from kemi.slots import fetched
 
 _OK, _FAILED = 0, -1
-_NULL = 1  # PV_VAL_NULL
 _PROBE = "mqueue_kemi self test"
 
 # What C holds pointers to. Never to be collected.
@@ -49,46 +49,17 @@ _variables: list[_Variable] = []
 _numbers: dict[_Variable, int] = {}  # from 1: 0 is what a struct of zeros holds
 _probed: list[_Variable] = []
 
-# What each variable gave last: the record, and the bytes out of it.
-_given: dict[tuple[str, str], tuple[bytes, bytes]] = {}
-
 
 class _Api:
     """The core's functions for pseudo-variables."""
 
     def __init__(self, library: Any) -> None:
         get = (Pointer, Pointer, Pointer)
-        text = ctypes.POINTER(Str)
         self.register = core.function(library, "register_pvars_mod", Int, ctypes.c_char_p, ctypes.POINTER(PvExport))
-        self.give_text = core.function(library, "pv_get_strval", Int, *get, text)
+        self.give_text = core.function(library, "pv_get_strval", Int, *get, Pointer)
         self.give_number = core.function(library, "pv_get_sintval", Int, *get, ctypes.c_long)
-        self.give_null = core.function(library, "pv_get_null", Int, *get)
-        self.find = core.function(library, "pv_cache_get", Pointer, text)
-        self.length = core.function(library, "pv_locate_name", Int, text)
-        self.evaluate = core.function(library, "pv_get_spec_value", Int, *get)
-        self.message = core.function(library, "faked_msg_next", Pointer)
-        self.flags_at = self._place_of_flags()
-
-    def _place_of_flags(self) -> int:
-        """Where pv_value_t has its flags: the one place where the core itself stores PV_VAL_NULL."""
-        value = ctypes.create_string_buffer(VALUE_BYTES)
-        self.give_null(None, None, value)
-        # The str in front is the core's empty one: a pointer, and the length 0.
-        places = [at for at in range(16, VALUE_BYTES, 4) if value[at] != b"\0"]
-        if len(places) != 1 or value[places[0]] != bytes([_NULL]):
-            raise core.Unavailable("the flags of pv_value_t were not found")
-        return places[0]
-
-    def text_of(self, message: Any, variable: str) -> str:
-        """The value of a variable of Kamailio's, "" for null. Raises ValueError."""
-        name = str_of(variable.encode("utf-8", "surrogateescape"))
-        spec = self.find(name) if self.length(name) == name.len else None
-        value = ctypes.create_string_buffer(VALUE_BYTES)
-        if not spec or self.evaluate(message or self.message(), spec, value) != _OK:
-            raise ValueError(f"{variable} is no variable that can be read")
-        if value[self.flags_at][0] & _NULL:
-            return ""
-        return StrAt.from_buffer(value).bytes().decode("utf-8", "surrogateescape")
+        self.values = Values(library)
+        self.give_null = self.values.give_null
 
 
 def register() -> None:
@@ -100,8 +71,11 @@ def register() -> None:
     exports = (PvExport * (len(entries) + 1))(*entries)
     _kept.extend((api, exports, entries))
     api.register(b"mqueue_kemi", exports)
-    for kind in _GIVERS:
-        _probe(kind, api)
+    others = [kind for kind in _GIVERS if not _comes_back(kind, api)]
+    if any(_Variable(kind, _PROBE) in _numbers for kind in others):  # our function has parsed it
+        raise core.Unavailable("what is stored in a pv_spec_t does not come back in its pv_param_t")
+    if others:
+        raise core.Taken([f"${kind}" for kind in others])
 
 
 def _entry(kind: str, give: Callable[..., int], api: _Api) -> PvExport:
@@ -114,8 +88,10 @@ def _entry(kind: str, give: Callable[..., int], api: _Api) -> PvExport:
 
     def get(message: int | None, param: int, value: int) -> int:
         try:
-            variable = _variables[Size.from_address(param + NAME_IN_PARAM).value - 1]
-            if variable.name == _PROBE:
+            variable = _variable(Size.from_address(param + NAME_IN_PARAM).value)
+            if variable is None:
+                pass
+            elif variable.name == _PROBE:
                 _probed.append(variable)
             elif (name := _queue_name(variable, api, message)) is not None:
                 return give(api, (message, param, value), name)
@@ -139,12 +115,17 @@ def _parse(kind: str, spec: int, name: StrAt) -> int:
     return _OK
 
 
+def _variable(number: int) -> _Variable | None:
+    """What `parse` stored that number for; None if it is none of ours: `register` has told that then."""
+    return _variables[number - 1] if 0 < number <= len(_variables) else None
+
+
 def _queue_name(variable: _Variable, api: _Api, message: int | None) -> str | None:
     """The queue that is meant, if there is one of that name; None with one line in the log."""
     name = variable.name
     if name[0] == "$":
         try:
-            name = api.text_of(message, name)
+            name = api.values.text(message, name)
         except ValueError as error:
             log.error(f"${variable.kind}({variable.name}): {error}")
             return None
@@ -155,39 +136,39 @@ def _queue_name(variable: _Variable, api: _Api, message: int | None) -> str | No
     return name
 
 
-def _give_part(kind: str, part: Callable[[Item], bytes]) -> Callable[..., int]:
+def _give_part(part: Callable[[Item], bytes]) -> Callable[..., int]:
     """A function that gives a part of the item fetched last: bytes, or null."""
+    # Queue → what was given last: the record, the part as C has it, and where.
+    given: dict[str, tuple[bytes, Str, int]] = {}
 
     def give(api: _Api, place: tuple[Any, Any, Any], name: str) -> int:
         record = fetched.get(name)
         if record is None:
-            _given.pop((kind, name), None)
+            given.pop(name, None)
             return int(api.give_null(*place))
-        given = _given.get((kind, name))
-        if given is None or given[0] is not record:
-            given = _given[kind, name] = (record, part(Item(record)))
-        return int(api.give_text(*place, str_of(given[1])))
+        last = given.get(name)
+        if last is None or last[0] is not record:
+            text = str_of(part(Item(record)))
+            last = given[name] = (record, text, ctypes.addressof(text))
+        return api.give_text(*place, last[2])  # type: ignore[no-any-return]
 
     return give
 
 
 def _give_size(api: _Api, place: tuple[Any, Any, Any], name: str) -> int:
-    return int(api.give_number(*place, len(queues[name])))
+    return api.give_number(*place, len(queues[name]))  # type: ignore[no-any-return]
 
 
 _GIVERS: dict[str, Callable[..., int]] = {
-    "mqk": _give_part("mqk", lambda item: item.key_bytes),
-    "mqv": _give_part("mqv", lambda item: item.value_bytes),
+    "mqk": _give_part(lambda item: item.key_bytes),
+    "mqv": _give_part(lambda item: item.value_bytes),
     "mq_size": _give_size,
 }
 
 
-def _probe(kind: str, api: _Api) -> None:
-    """Read a variable through the core, and see that what `parse` stored reached `get`. Raises Unavailable."""
-    name = str_of(f"${kind}({_PROBE})".encode())
-    spec = api.find(name)
-    value = ctypes.create_string_buffer(VALUE_BYTES)
+def _comes_back(kind: str, api: _Api) -> bool:
+    """Read a variable through the core, and see that what `parse` stored reached `get`."""
     del _probed[:]
-    read = bool(spec) and api.evaluate(api.message(), spec, value) == _OK
-    if not read or _probed != [_Variable(kind, _PROBE)]:
-        raise core.Unavailable(f"the core did not take ${kind} (or has another of that name)")
+    with contextlib.suppress(ValueError):
+        api.values.text(None, f"${kind}({_PROBE})")
+    return _probed == [_Variable(kind, _PROBE)]

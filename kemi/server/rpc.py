@@ -15,13 +15,17 @@ from kemi.queue.item import Item
 from kemi.queue.outcome import REASONS
 from kemi.queue.queue import Queue
 from kemi.server import core, log
-from kemi.server.call import Call, Fault, RpcApi
-from kemi.server.structs import RET_ARRAY, Int, RpcExport, RpcFunction, Text
+from kemi.server.call import Call, Fault, RpcApi, Value
+from kemi.server.structs import RET_ARRAY, Int, Pointer, RpcExport, RpcFunction, Text
 
 _MOST_PEEKED = 100
 
 # What C holds pointers to. Never to be collected.
 _kept: list[Any] = []
+
+
+# Called where a queue may have been defined by a reload since: who answers RPC runs no script, and is not told.
+_meet_new: list[Callable[[], None]] = []
 
 
 class _Codes(NamedTuple):
@@ -35,13 +39,30 @@ _SIZE_CODES = _Codes(400, 404)
 _FETCH_CODES = _Codes(500, 500)  # as the C module has them
 
 
+def _look_again() -> None:
+    for meet_new in _meet_new:
+        meet_new()
+
+
+def _find(name: str) -> Queue | None:
+    if name not in queues:
+        _look_again()
+    return queues.get(name)
+
+
+def _all_queues() -> list[Queue]:
+    """The newest first, as the C module has them."""
+    _look_again()
+    return list(queues.values())[::-1]
+
+
 def _queue(call: Call, codes: _Codes = _SIZE_CODES) -> Queue:
     name = call.text()
     if name is None:
         raise Fault(codes.missing, "No queue name")
     if not name:
         raise Fault(codes.missing, "Invalid queue name")
-    queue = queues.get(name)
+    queue = _find(name)
     if queue is None:
         raise Fault(codes.unknown, "No such queue")
     return queue
@@ -53,8 +74,7 @@ def _get_size(call: Call) -> None:
 
 
 def _get_sizes(call: Call) -> None:
-    for queue in reversed(queues.values()):
-        call.struct(name=queue.name, size=len(queue))
+    call.structs([{"name": queue.name, "size": len(queue)} for queue in _all_queues()])
 
 
 def _fetch(call: Call) -> None:
@@ -90,19 +110,23 @@ def _peek(call: Call) -> None:
     if not 1 <= count <= _MOST_PEEKED:
         raise Fault(400, f"The count must be 1 to {_MOST_PEEKED}")
     now = time.time()
-    for item in queue.peek(count):
-        call.struct(key=item.key_bytes, val=item.value_bytes, age=_age(item.added, now))
+    items = queue.peek(count)
+    call.structs([{"key": i.key_bytes, "val": i.value_bytes, "age": _age(i.added, now)} for i in items])
 
 
 def _stats(call: Call) -> None:
     name = call.text()
-    if name is not None and name not in queues:
-        raise Fault(404, "No such queue")
+    chosen = _all_queues() if name is None else [_find(name)]
     now = time.time()
-    for queue in [queues[name]] if name is not None else reversed(queues.values()):
-        stats = queue.stats()
-        counts = {field: number for field, number in stats._asdict().items() if field != "oldest"}
-        call.struct(name=queue.name, **counts, oldest_age=0 if stats.oldest is None else _age(stats.oldest, now))
+    if None in chosen:
+        raise Fault(404, "No such queue")
+    call.structs([_counters(queue, now) for queue in chosen if queue])
+
+
+def _counters(queue: Queue, now: float) -> dict[str, Value]:
+    stats = queue.stats()
+    counts = {field: number for field, number in stats._asdict().items() if field != "oldest"}
+    return {"name": queue.name, **counts, "oldest_age": 0 if stats.oldest is None else _age(stats.oldest, now)}
 
 
 def _age(added: float, now: float) -> int:
@@ -136,19 +160,32 @@ _COMMANDS = (
 )
 
 
-def register() -> None:
-    """Register the commands, once in the life of the server. Raises Unavailable."""
+def register(meet_new: Callable[[], None]) -> None:
+    """Register the commands, once in the life of the server. Raises Unavailable.
+
+    meet_new: makes the queues known that a reload in another process has defined.
+    """
     if _kept:
         return
+    _meet_new.append(meet_new)
     library = core.trusted()
     register_array = core.function(library, "rpc_register_array", Int, ctypes.POINTER(RpcExport))
+    find = core.function(library, "rpc_lookup", Pointer, Text, Int)
     api = RpcApi(library)
     exports = (RpcExport * (len(_COMMANDS) + 1))(*(_export(command, api) for command in _COMMANDS))
     _kept.extend((api, exports))
-    refused = register_array(exports)
-    if refused:
-        count = "all" if refused < 0 else refused
-        raise core.Unavailable(f"the core refused {count} of the commands mqueue.* (others of that name are there)")
+    if register_array(exports):
+        raise core.Taken([export.name.decode() for export in exports[:-1] if not _is_ours(export, find)])
+
+
+def _is_ours(export: RpcExport, find: Any) -> bool:
+    """Does the core call ours by that name? It keeps a copy."""
+    found = find(export.name, len(export.name))
+    return bool(found) and _address(RpcExport.from_address(found)) == _address(export)
+
+
+def _address(export: RpcExport) -> int | None:
+    return ctypes.cast(export.function, Pointer).value
 
 
 def _export(command: _Command, api: RpcApi) -> RpcExport:

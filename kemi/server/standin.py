@@ -21,8 +21,13 @@ _INSTEAD = {
 }
 
 
-def take_place(functions: ksr.Functions, at_stop: Callable[[], None], with_core: bool) -> None:
-    """Offer all that is possible; with_core: also what needs the core's C symbols. For the main process, once."""
+def take_place(
+    functions: ksr.Functions, at_stop: Callable[[], None], with_core: bool, meet_new: Callable[[], None]
+) -> None:
+    """Offer all that is possible; with_core: also what needs the core's C symbols. For the main process, once.
+
+    meet_new: makes the queues known that a reload in another process has defined.
+    """
     if not core.inside_kamailio():
         return
     beside = not ksr.put_in_place(functions)
@@ -30,7 +35,7 @@ def take_place(functions: ksr.Functions, at_stop: Callable[[], None], with_core:
         _offer(_STOP, lambda: stop.at_destroy(at_stop))
         if not beside:
             _offer(_VARIABLES, pvars.register)
-            _offer(_COMMANDS, rpc.register)
+            _offer(_COMMANDS, lambda: rpc.register(meet_new))
     if beside:
         log.notice(
             f"the C module mqueue is loaded: {_VARIABLES}, {_COMMANDS} and KSR.mqueue are those of its queues; "
@@ -41,5 +46,9 @@ def take_place(functions: ksr.Functions, at_stop: Callable[[], None], with_core:
 def _offer(what: str, register: Callable[[], None]) -> None:
     try:
         register()
+    except core.Taken as taken:
+        log.notice(f"{', '.join(taken.names)} not available: {taken}; {_INSTEAD[what]}")
     except core.Unavailable as missing:
         log.notice(f"{what} not available: {missing}; {_INSTEAD[what]}")
+    except Exception as error:  # noqa: BLE001 - the server starts without it
+        log.error(f"{what} not available: {type(error).__name__}: {error}; {_INSTEAD[what]}")

@@ -99,3 +99,26 @@ class DlInfo(ctypes.Structure):
     """What dladdr tells of an address."""
 
     _fields_ = (("file", Text), ("base", Pointer), ("symbol", Text), ("at", Pointer))
+
+
+# --- private memory: core/mem/memapi.h --------------------------------------------------------------------------------
+
+# void *malloc(void *block, size_t size, ...), void free(void *block, void *memory, ...): a file, function, line and
+# module follow, which only a build that looks for mistakes reads.
+PkgMalloc = ctypes.PYFUNCTYPE(Pointer, Pointer, Size, Text, Text, ctypes.c_uint, Text)
+PkgFree = ctypes.PYFUNCTYPE(None, Pointer, Pointer, Text, Text, ctypes.c_uint, Text)
+
+
+class PkgApi(ctypes.Structure):
+    """sr_pkg_api_t, as far as it is used."""
+
+    _fields_ = (
+        ("name", Text),
+        ("pool", Pointer),
+        ("block", Pointer),
+        ("malloc", PkgMalloc),
+        ("mallocxz", Pointer),
+        ("realloc", Pointer),
+        ("reallocxf", Pointer),
+        ("free", PkgFree),
+    )

@@ -78,6 +78,29 @@ def calls(rounds: int, count: int) -> Nanoseconds:
     return times
 
 
+READS = {
+    "$mqk(q) of 8 bytes, KSR.pv.get": 'get("$mqk(q)")',
+    "$mqv(q) of 100 bytes, KSR.pv.get": 'get("$mqv(q)")',
+    "$mqk($var(q)), KSR.pv.get": 'get("$mqk($var(q))")',
+    "$mq_size(q), KSR.pv.get": 'get("$mq_size(q)")',
+    "$rU, KSR.pv.get (for comparison)": 'get("$rU")',
+}
+
+
+def reads(count: int) -> dict[str, float]:
+    """Time reads of pseudo-variables in a server that has one of the modules: nanoseconds."""
+    module, get = KSR.mqueue, KSR.pv.get
+    KSR.pv.sets("$var(q)", "q")
+    module.mq_add("q", KEY, VALUE)
+    module.mq_add("q", KEY, VALUE)
+    module.mq_fetch("q")
+    assert get("$mqk($var(q))") == KEY
+    names = {"get": get}
+    times = {what: timeit.timeit(text, globals=names, number=count) / count * 1e9 for what, text in READS.items()}
+    module.mq_fetch("q")
+    return times
+
+
 def unique_keys(rounds: int, count: int, depths: dict[str, int]) -> dict[str, list[float]]:
     """Time an add that replaces a key chosen at random (addmode 2). depths: side and depth as text → depth."""
     rng = random.Random(1)  # noqa: S311 no secret

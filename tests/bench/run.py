@@ -23,8 +23,9 @@ sys.path[:0] = [str(ROOT)]
 from mqueue_kemi import attach  # noqa: E402
 from tests.bench import parts  # noqa: E402
 from tests.processes.children import Children  # noqa: E402
-from tests.server.harness import Kamailio, Servers  # noqa: E402
+from tests.server.harness import Kamailio, Reachable, Servers  # noqa: E402
 from tests.server.process import adopt_orphans  # noqa: E402
+from tests.server.transports import Binrpc  # noqa: E402
 
 RESULTS = Path(__file__).parent / "results" / "latest.json"
 OURS, THEIRS = "ours", "C module"
@@ -33,6 +34,7 @@ TIMEOUT = 170.0
 CALLS = "calls"  # what this module measures itself
 
 Results = dict[str, Any]
+Nanoseconds = dict[str, dict[str, list[float]]]  # what → side → one number for each round
 
 
 class Measured(Kamailio):
@@ -84,6 +86,47 @@ def waking(server: Measured, children: Children, count: int) -> list[float]:
     return delays
 
 
+class One(Reachable):
+    """A server with one of the modules."""
+
+    def measure(self, call: str) -> Any:
+        """Call a function of `inside` in a worker."""
+        return self.submit(f"from tests.bench import inside\nreturn inside.{call}").result(TIMEOUT)
+
+
+def commands(server: One, count: int) -> dict[str, float]:
+    """Microseconds from a request on the ctl socket to its answer, medians."""
+    medians = {}
+    with Binrpc(server.control) as ctl:
+        for method in ("mqueue.get_size", "mqueue.get_sizes", "core.uptime"):
+            times = []
+            for _ in range(count):
+                begin = time.perf_counter_ns()
+                failed, _answer = ctl.send(method, "q")
+                times.append((time.perf_counter_ns() - begin) / 1e3)
+                assert not failed
+            medians[method] = statistics.median(times)
+    return medians
+
+
+def from_outside(servers: Servers, rounds: int, count: int) -> dict[str, Nanoseconds]:
+    """Pseudo-variables and RPC, which only one of the modules can have in a server: so in two, in turn."""
+    sides = {side: servers.start(One(["name=q"], theirs=side == THEIRS)) for side in (OURS, THEIRS)}
+    found: dict[str, Nanoseconds] = {"variables": {}, "commands": {}}
+    for number in range(rounds):
+        for side in list(sides) if number % 2 else list(reversed(sides)):
+            figures = {
+                "variables": sides[side].measure(f"reads({count})"),
+                "commands": commands(sides[side], count // 20),
+            }
+            for kind, medians in figures.items():
+                for what, figure in medians.items():
+                    found[kind].setdefault(what, {OURS: [], THEIRS: []})[side].append(figure)
+    for server in sides.values():
+        server.stop()
+    return found
+
+
 def measure(quick: bool) -> Results:
     """Start the servers and take all figures."""
     rounds, count = (3, 500) if quick else (40, 4000)
@@ -104,6 +147,7 @@ def measure(quick: bool) -> Results:
         other = servers.start(Measured("fm"))
         results["calls, other allocator"] = other.measure(f"calls({rounds}, {count})")
         other.stop()
+        results.update(from_outside(servers, rounds, count))
     return results
 
 
@@ -114,18 +158,24 @@ def row(*cells: object) -> str:
     return f"  {cells[0]!s:<44}" + "".join(f"{cell!s:>12}" for cell in cells[1:])
 
 
-def call_table(title: str, calls: dict[str, dict[str, list[float]]]) -> list[str]:
+def call_table(title: str, calls: Nanoseconds) -> list[str]:
+    """As `side_table`, and what share of a fetch is not its own."""
+    nothing, full = (statistics.median(calls[call][OURS]) for call in ("fetch of nothing", "fetch"))
+    share = row("fetch of nothing, as part of a fetch (ours)", f"{nothing / full:.2f}")
+    return [*side_table(title, "nanoseconds a call, median of the rounds", calls), share, ""]
+
+
+def side_table(title: str, unit: str, calls: Nanoseconds) -> list[str]:
     """Medians of the rounds, and the median of each round's own ratio."""
     titles = (OURS, THEIRS, "ratio", "(quartiles)", "best ours", "best C")
-    lines = [title, row("nanoseconds a call, median of the rounds", *titles)]
+    lines = [title, row(unit, *titles)]
     for call, sides in calls.items():
         ratios = [ours / theirs for ours, theirs in zip(sides[OURS], sides[THEIRS])]
         low, middle, high = statistics.quantiles(ratios, n=4)
         medians = [f"{statistics.median(sides[side]):.0f}" for side in (OURS, THEIRS)]
         best = [f"{min(sides[side]):.0f}" for side in (OURS, THEIRS)]
         lines.append(row(call, *medians, f"{middle:.2f}", f"{low:.2f}-{high:.2f}", *best))
-    nothing, full = (statistics.median(calls[call][OURS]) for call in ("fetch of nothing", "fetch"))
-    return [*lines, row("fetch of nothing, as part of a fetch (ours)", f"{nothing / full:.2f}"), ""]
+    return lines
 
 
 def depth_table(times: dict[str, list[float]]) -> list[str]:
@@ -159,6 +209,11 @@ def report(results: Results) -> str:
     lines += call_table("Kamailio's own allocator", results["calls"])
     lines += call_table("The C module with another allocator (kamailio -x fm)", results["calls, other allocator"])
     lines += depth_table(results["addmode 2"])
+    lines += [
+        *side_table("Pseudo-variables, each in a server of its own", "nanoseconds a read", results["variables"]),
+        "",
+    ]
+    lines += [*side_table("RPC over the ctl socket", "microseconds to the answer", results["commands"]), ""]
     return "\n".join(lines + other_tables(results))
 
 

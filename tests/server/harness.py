@@ -21,7 +21,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from tests.server import sip
+from tests.server import sip, transports
 from tests.server.process import SYSTEM_PATH, ServerError, ServerProcess, wait_until
 
 if TYPE_CHECKING:
@@ -298,6 +298,73 @@ class Kamailio(Server):
         texts = [path.read_text("ascii") for path in sorted(self.consumed.iterdir())]
         # A line that is still being written does not count yet.
         return [[ast.literal_eval(line) for line in text[: text.rfind("\n") + 1].splitlines()] for text in texts]
+
+
+class Reachable(Kamailio):
+    """A server that takes RPC in every way. With `theirs` it has the C module's queues, and none of ours."""
+
+    def __init__(
+        self,
+        definitions: Sequence[str] = ("name=q",),
+        *,
+        theirs: bool = False,
+        handler: str = "pass",
+        options: Sequence[str] = (),
+        cfg: str = "",
+    ) -> None:
+        self._options = options
+        self.theirs = theirs
+        self.tcp_port = sip.free_tcp_port()
+        answer = "def ksr_xhttp(self, msg, event):\n    KSR.jsonrpcs.dispatch()\n    return 1\n"
+        queues = "\n".join(f'modparam("mqueue", "mqueue", "{text}")' for text in definitions) if theirs else ""
+        super().__init__(
+            definitions,
+            handler=answer + textwrap.dedent(handler),
+            modules=[*(["mqueue"] if theirs else []), "xhttp", "jsonrpcs"],
+            cfg=f"{queues}\n{cfg}",
+        )
+        (self.home / "tmp").mkdir()
+        self.http = transports.Http(self.tcp_port)
+        self.datagram = transports.Datagram(self.home / "dgram")
+        self.fifo = transports.Fifo(self.home / "fifo", self.home / "tmp")
+        self.clients: list[transports.Client] = [
+            transports.Kamcmd(self),
+            transports.Kamctl(self),
+            transports.Kamcli(self),
+        ]
+
+    @property
+    def json(self) -> list[transports.Json]:
+        """Every way for JSON-RPC."""
+        return [self.http, self.datagram, self.fifo]
+
+    def options(self) -> list[str]:
+        return list(self._options)
+
+    def write_script(self, definitions: Sequence[str], params: Sequence[tuple[str, object]] = ()) -> None:
+        super().write_script(definitions, params)
+        if self.theirs:
+            script = self.home / "script.py"
+            kept = [line for line in script.read_text("utf-8").splitlines() if "modparam" not in line]
+            text = "\n".join(kept).replace("return mqueue_kemi.mod_init(Script())", "return Script()")
+            script.write_text(text + "\n", "utf-8")
+
+    def _config_text(self, timers: int, modules: Sequence[str], cfg: str) -> str:
+        ways = f"""
+            disable_tcp=no
+            listen=tcp:{sip.HOST}:{self.tcp_port}
+            modparam("jsonrpcs", "transport", 0)
+            modparam("jsonrpcs", "fifo_name", "{self.home}/fifo")
+            modparam("jsonrpcs", "fifo_reply_dir", "{self.home}/tmp/")
+            modparam("jsonrpcs", "dgram_socket", "{self.home}/dgram")
+            modparam("xhttp", "event_callback", "ksr_xhttp")
+        """
+        return super()._config_text(timers, modules, textwrap.dedent(ways) + cfg)
+
+    def add_item(self, queue: str, key: str, value: str) -> None:
+        """Add an item from a script."""
+        module = "KSR.mqueue" if self.theirs else "mq"
+        assert self.run(f"return {module}.mq_add(*{(queue, key, value)!a})") == 1
 
 
 class Example(Server):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import struct
+import tracemalloc
 from contextlib import suppress
 from itertools import islice
 from typing import TYPE_CHECKING
@@ -134,6 +136,78 @@ def test_reading_one_record_ends(damage: Callable[[Plain], None]) -> None:
     for at in starts:
         with suppress(DamagedRing):
             assert len(plain.watched().record_at(at)) <= 4 * CHUNK
+
+
+def most_memory(action: Callable[[], object]) -> int:
+    """Return the bytes that an action had at a time at most, and that it ended in DamagedRing."""
+    tracemalloc.start()
+    try:
+        with pytest.raises(DamagedRing):
+            action()
+        return tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+
+
+def test_a_giant_in_a_circle_takes_no_memory() -> None:
+    """A record claims more than all chunks in use hold, in a chunk that follows itself: nothing is read of it."""
+    plain = Plain(0, chunks=400)
+    fill(plain.ring(), *ITEMS[:2])
+    at = next(plain.ring().scan())
+    step = 300 * CHUNK_ROOM
+    plain.halves[at >> 2 : (at >> 2) + 3] = memoryview(struct.pack("3I", step, 0, step - layout.RECORD_HEAD)).cast("I")
+    link(0, lambda _, chain: chain[0])(plain)
+    assert most_memory(lambda: plain.ring().record_at(at)) < 2 * CHUNK
+    assert most_memory(plain.ring().pop) < 2 * CHUNK
+
+
+def test_a_scan_of_a_circle_ends_with_what_is_in_use() -> None:
+    """It gives no more records than the chunks in use can hold, however large the segment may grow."""
+    plain = Plain(0, chunks=400)
+    fill(plain.ring(), *(sized(CHUNK_ROOM, b"%d" % number) for number in range(5)))
+    link(1, lambda _, chain: chain[1])(plain)
+    count = 0
+    with pytest.raises(DamagedRing, match="circle"):
+        for count, _ in enumerate(plain.ring().scan(), 1):
+            pass
+    assert count <= 6
+
+
+NINTH = (CHUNK_ROOM // 9) & ~7
+HEADS: dict[str, tuple[int, Callable[[int], int]]] = {
+    "first is nowhere": (layout.CHUNK_FIRST, lambda _: 0),
+    "first is before": (layout.CHUNK_FIRST, lambda chunk: chunk - 8),
+    "first is in its head": (layout.CHUNK_FIRST, lambda chunk: chunk + 8),
+    "first is odd": (layout.CHUNK_FIRST, lambda chunk: chunk + layout.CHUNK_HEAD + 4),
+    "first is behind": (layout.CHUNK_FIRST, lambda chunk: chunk + CHUNK + layout.CHUNK_HEAD),
+    "first is far behind": (layout.CHUNK_FIRST, lambda chunk: chunk + 3 * CHUNK + 8000),
+    "first is outside": (layout.CHUNK_FIRST, lambda _: 1 << 40),
+    "previous is nowhere": (layout.CHUNK_PREVIOUS, lambda _: 0),
+    "previous is absent": (layout.CHUNK_PREVIOUS, lambda chunk: chunk + 9 * CHUNK),
+    "previous is no chunk": (layout.CHUNK_PREVIOUS, lambda chunk: chunk - CHUNK + 8),
+    "previous is outside": (layout.CHUNK_PREVIOUS, lambda _: 1 << 40),
+    "live is less": (layout.CHUNK_LIVE, lambda _: 8),
+    "live is none": (layout.CHUNK_LIVE, lambda _: 0),
+}
+
+
+@pytest.mark.parametrize("number", [1, 2])
+@pytest.mark.parametrize("dying", [b"b5", b"c5", b"b7", b"c7"])
+@pytest.mark.parametrize(("word", "value"), HEADS.values(), ids=HEADS.keys())
+def test_tidying_damaged_chunks(number: int, dying: bytes, word: int, value: Callable[[int], int]) -> None:
+    """What a chunk's head says of its records and its neighbour is checked before anything is copied or linked."""
+    plain = Plain(2)
+    names = [b"%c%d" % (letter, part) for letter in b"abcd" for part in range(9)]
+    fill(plain.ring(), *(sized(NINTH, name) for name in names))
+    fill(plain.ring(), *((name, b"") for name in names[9:27] if name not in (b"b5", b"c5", b"c7", dying)))
+    before = {key: value for key, value in plain.contents() if key != dying}
+    chunk = plain.chain()[number]
+    plain.words[(chunk >> 3) + word] = value(chunk)
+    ring = plain.watched()
+    with suppress(DamagedRing):
+        put(ring, dying)  # with it two chunks have so little alive that they become one, or one has nothing
+    ring.recover()
+    assert {key: value for key, value in plain.check() if key != dying} == before
 
 
 @pytest.mark.timeout(5)

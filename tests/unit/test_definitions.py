@@ -145,3 +145,11 @@ def test_the_example_file() -> None:
     settings = Settings()
     definitions.read(str(CHECKOUT / "conf" / "mqueue_kemi.cfg"), settings)
     assert settings.queues
+
+
+@pytest.mark.parametrize("url", ["mysql://u:s3cr3t@h/db", "postgres://u:p@s3cr3t@h/db", "mysql://u:/s3cr3t:@h"])
+def test_a_password_is_not_in_the_error(url: str) -> None:
+    """A line that cannot be read is shown without it."""
+    with pytest.raises(ConfigError, match=r"line 1: expected modparam.*://\*\*\*h") as caught:
+        read(f'modparam("mqueue", "db_url", "{url}"')
+    assert "s3cr3t" not in str(caught.value)

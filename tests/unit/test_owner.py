@@ -83,6 +83,12 @@ def test_another_namespace_proves_nothing(pid: int) -> None:
     assert not Owner(pid, 1, this_process().namespace + 1).is_dead()
 
 
+@pytest.mark.parametrize("pid", [1 << 31, (1 << 62) - 1, (1 << 64) - 1])
+def test_what_is_no_pid_proves_nothing(pid: int) -> None:
+    """Damaged memory may say anything."""
+    assert not Owner(pid, 1, this_process().namespace).is_dead()
+
+
 @pytest.mark.parametrize("error", [PermissionError(13, "Permission denied"), OSError(24, "Too many open files")])
 def test_what_cannot_be_looked_at_is_not_dead(mocker: MockerFixture, child: int, error: Exception) -> None:
     """Only that there is no such process proves its death, not that /proc could not be read."""

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 CHECKOUT = Path(__file__).parents[2]
+PLUGIN = "kemi.testing.plugin"  # pytest loads it, and it imports pytest
 SOURCES = [*sorted((CHECKOUT / "kemi").rglob("*.py")), CHECKOUT / "mqueue_kemi.py"]
 
 
@@ -58,11 +59,17 @@ def test_the_queue_knows_no_kamailio(name: str) -> None:
     assert {module for module in own if not module.startswith("kemi.queue")} <= {"kemi.errors", "kemi.owner"}
 
 
-@pytest.mark.parametrize("name", [name for name in MODULES if not name.startswith("kemi.server")])
+@pytest.mark.parametrize("name", [name for name in MODULES if not name.startswith(("kemi.server", "kemi.testing"))])
 def test_only_the_server_knows_ksr(name: str) -> None:
     """Nothing else imports KSR, in whatever way."""
     assert not {module for module in imports(name, everywhere=True) if module.partition(".")[0] == "KSR"}
     assert "KSR" not in texts(name)
+
+
+@pytest.mark.parametrize("name", [name for name in MODULES if not name.startswith("kemi.testing")])
+def test_nothing_needs_what_is_for_tests(name: str) -> None:
+    """What a server loads has nothing of the fake one."""
+    assert not {module for module in imports(name, everywhere=True) if module.startswith("kemi.testing")}
 
 
 def test_no_circle() -> None:
@@ -74,7 +81,7 @@ def test_no_circle() -> None:
     assert not left
 
 
-@pytest.mark.parametrize("name", MODULES)
+@pytest.mark.parametrize("name", sorted(MODULES.keys() - {PLUGIN}))
 def test_each_module_is_imported_alone(name: str) -> None:
     """In a fresh Python, with warnings as errors, from any folder, with the standard library alone."""
     code = f"import sys; sys.path.insert(0, {str(CHECKOUT)!r}); import {name}; assert 'KSR' not in sys.modules"
@@ -97,7 +104,7 @@ def test_the_standard_library_is_enough() -> None:
     known: frozenset[str] = getattr(sys, "stdlib_module_names", frozenset())
     if not known:
         pytest.skip("this Python has no list of its standard library")
-    for name in MODULES:
+    for name in MODULES.keys() - {PLUGIN}:
         outside = {module.partition(".")[0] for module in imports(name, everywhere=True)}
         assert outside - known - OPTIONAL.get(name, set()) <= {"kemi", "KSR", "mqueue_kemi"}
         at_once = {module.partition(".")[0] for module in imports(name, everywhere=False)}

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import mmap
 import os
+import resource
 import stat
 from multiprocessing import resource_tracker
 from typing import TYPE_CHECKING
@@ -16,7 +18,7 @@ from hypothesis import strategies as st
 
 from kemi.errors import ConfigError, NoMemory, SegmentError, SegmentMissing
 from kemi.queue.layout import CHUNK
-from kemi.queue.segment import PRIVATE, Access, Segment, path_of, segment_name
+from kemi.queue.segment import PRIVATE, Access, Segment, path_of, queue_name, segment_name
 from tests.conftest import SHM
 from tests.unit.children import child, python
 
@@ -55,6 +57,45 @@ def path(name: str) -> Path:
     return SHM / name
 
 
+# --- descriptors ------------------------------------------------------------------------------------------------------
+
+
+def descriptors() -> set[int]:
+    """Return the numbers of this process's open files."""
+    return {int(number) for number in os.listdir("/proc/self/fd") if os.path.exists(f"/proc/self/fd/{number}")}
+
+
+def test_one_descriptor_out_of_the_way(name: str) -> None:
+    """A segment has one open file, with a high number: low ones are left to the server."""
+    before = descriptors()
+    segment = create(name)
+    other = attach(name)
+    assert descriptors() - before == {segment.fd, other.fd}
+    assert min(segment.fd, other.fd) >= min(1000, resource.getrlimit(resource.RLIMIT_NOFILE)[0] // 2)
+    assert not os.get_inheritable(segment.fd)
+    other.close()
+    other.close()
+    assert descriptors() - before == {segment.fd}
+    del segment
+    assert descriptors() == before
+
+
+def test_no_high_number_is_left(name: str, mocker: MockerFixture) -> None:
+    """Then any number will do."""
+    mocker.patch("fcntl.fcntl", side_effect=OSError(errno.EMFILE, "none"))
+    segment = create(name)
+    assert segment.size() == SIZE
+    segment.close()
+
+
+@pytest.mark.parametrize("limit", [64, resource.RLIM_INFINITY])
+def test_few_or_any_number_of_descriptors(name: str, mocker: MockerFixture, limit: int) -> None:
+    """A low limit leaves half of the numbers to the server."""
+    mocker.patch("resource.getrlimit", return_value=(limit, limit))
+    with contextlib.closing(create(name)) as segment:
+        assert 32 <= segment.fd < 1000 if limit == 64 else segment.fd >= 1000
+
+
 # --- names ------------------------------------------------------------------------------------------------------------
 
 
@@ -76,6 +117,8 @@ def path(name: str) -> Path:
 def test_a_name(instance: str, queue: str | None, name: str) -> None:
     """Dots, slashes, tildes and all that is no ASCII letter or digit are percent-encoded."""
     assert segment_name(instance, queue) == name
+    if queue is not None:
+        assert queue_name(path_of(name)) == queue
 
 
 @pytest.mark.parametrize(("queue", "fits"), [("q" * 249, True), ("q" * 250, False), ("é" * 42, False)])

@@ -63,7 +63,7 @@ def test_outside_of_kamailio(ksr: Any) -> None:
     assert core.config_folder() is None
     with pytest.raises(Unavailable, match="this is not Kamailio"):
         stop.at_destroy(lambda: None)
-    standin.take_place(mqueue_kemi._FUNCTIONS, lambda: None, with_core=True)
+    standin.take_place(mqueue_kemi._FUNCTIONS, lambda: None, with_core=True, meet_new=lambda: None)
     assert not ksr.notice.call_count
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import shutil
 import signal
@@ -14,6 +15,8 @@ from kemi import app
 from kemi.instance import queues
 from kemi.owner import _start_time, this_process
 from kemi.queue import header, layout
+from kemi.queue.outcome import CLOSED
+from kemi.queue.ring import ADDED
 from kemi.slots import fetched
 from mqueue_kemi import (
     ConfigError,
@@ -248,6 +251,55 @@ def test_a_crash_loses_nothing(crashed: Callable[..., None], start: Callable[...
     assert queues["a"].owner().pid == os.getpid()
 
 
+@pytest.fixture
+def at_load(mocker: MockerFixture) -> Any:
+    """Return what is called instead of loading rows, with definition and queue; there is no database."""
+    mocker.patch("kemi.lifecycle._open_store")
+    crossings = mocker.patch("kemi.lifecycle.Crossings").return_value
+    crossings.settle.side_effect = lambda _, queue: queue
+    crossings.load.side_effect = lambda _, queue: (queue, 0)
+    return crossings.load
+
+
+def test_nobody_adds_before_the_rows(start: Callable[..., None], instance: str, at_load: Any) -> None:
+    """A queue is closed until its rows are in it: what another process adds at the start comes behind them."""
+    outcomes = []
+
+    def load(_: Any, queue: Any) -> tuple[Any, int]:
+        outcomes.append(attach("a", instance).add("k", "v"))
+        return queue, 0
+
+    at_load.side_effect = load
+    start("name=a;dbmode=1")
+    assert outcomes == [CLOSED]
+    assert attach("a", instance).add("k", "v") == ADDED
+
+
+@pytest.mark.parametrize("was_closed", [False, True])
+def test_what_was_closed_stays_closed_until_the_rows_are_loaded(
+    start: Callable[..., None], instance: str, at_load: Any, was_closed: bool
+) -> None:
+    """A server died between its save and its end: the next one loads first. An open queue stays open all the time."""
+
+    def serve() -> None:
+        start("name=a;dbmode=1")
+        if was_closed:
+            queues["a"]._words[layout.W_WATCH] |= layout.WATCH_CLOSED
+
+    with child(serve):
+        pass
+    outcomes = []
+
+    def load(_: Any, queue: Any) -> tuple[Any, int]:
+        outcomes.append(attach("a", instance).add("k", "v"))
+        return queue, 0
+
+    at_load.side_effect = load
+    start("name=a;dbmode=1")
+    assert outcomes == [CLOSED if was_closed else ADDED]
+    assert attach("a", instance).add("k", "v") == ADDED
+
+
 @pytest.mark.parametrize(("before", "after", "keys"), [
     (0, 1, "012"), (0, 2, "021"), (0, 0, "0121"), (1, 0, "012"), (1, 2, "012"), (2, 0, "021"), (2, 1, "021"),
 ])  # fmt: skip
@@ -356,6 +408,30 @@ def test_a_consumer_goes_on(crashed: Callable[..., None], start: Callable[..., N
 
 
 # --- reload -----------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("addmode", [0, 2])
+def test_a_process_that_attaches_again_and_again(start: Callable[..., None], instance: str, addmode: int) -> None:
+    """What is closed is let go at once, files and mappings, not when Python looks for garbage."""
+    start(f"name=a;addmode={addmode}")
+
+    def held() -> tuple[int, int]:
+        maps = Path("/proc/self/maps").read_text("utf-8")
+        return len(os.listdir("/proc/self/fd")), maps.count(f"/mqk.{instance}")
+
+    gc.collect()
+    before = held()
+    gc.disable()
+    try:
+        for _ in range(10):
+            with attach("a", instance) as queue:
+                queue.add("k", "v")
+                queue.fetch(0.001)
+                queue.peek()
+            del queue
+        assert held() == before
+    finally:
+        gc.enable()
 
 
 def test_a_reload_keeps_every_item(start: Callable[..., None], server: Any) -> None:

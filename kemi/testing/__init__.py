@@ -1,0 +1,25 @@
+"""Write and test routing scripts without Kamailio: a typed KSR (KSR-stubs), a fake one, and a runner for whole scripts.
+
+Never imported by the rest of the package.
+"""
+
+from kemi.testing.errors import FakeError, NotCovered, SilentMistake
+from kemi.testing.fake import Call, FakeKSR
+from kemi.testing.runner import Result, Script, ScriptError, run_route
+from kemi.testing.state import Change, Line, Relayed, Reply
+
+__all__ = [
+    "Call",
+    "Change",
+    "FakeError",
+    "FakeKSR",
+    "Line",
+    "NotCovered",
+    "Relayed",
+    "Reply",
+    "Result",
+    "Script",
+    "ScriptError",
+    "SilentMistake",
+    "run_route",
+]

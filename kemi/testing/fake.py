@@ -1,0 +1,265 @@
+"""The fake KSR: what a script imports, and what a test asks and tells.
+
+One source of truth for the signatures: kemi.testing.api. A function is covered (`functions`), or a test says what it
+gives (`FakeKSR.stub`), or a call of it fails.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import difflib
+import itertools
+import os
+import sys
+from collections.abc import Callable, Iterable, Iterator
+from types import ModuleType
+from typing import Any, NamedTuple
+
+from kemi import app
+from kemi.testing import api, functions, pvars
+from kemi.testing.calls import check
+from kemi.testing.errors import NotCovered, SilentMistake
+from kemi.testing.message import Message
+from kemi.testing.state import Line, Name, Relayed, Reply, State, Value
+
+__all__ = ["Call", "FakeKSR", "Line", "NotCovered", "Relayed", "Reply", "SilentMistake"]
+
+CLIENT = ("127.0.0.1", 5062)
+_numbers = itertools.count(1)
+
+# Made by mqueue_kemi.mod_init, unless a test stubs one of its functions.
+_LATER = frozenset({"mqueue"})
+
+
+_installed: list[FakeKSR] = []
+
+
+class Call(NamedTuple):
+    """One call of a function of KSR."""
+
+    path: str  # sl.send_reply
+    arguments: tuple[Any, ...]
+    result: Any
+
+
+class FakeKSR:
+    """A KSR without a server.
+
+    modules: the modules that kamailio.cfg would load; without it, all of Kamailio's are there.
+    """
+
+    def __init__(self, modules: Iterable[str] | None = None) -> None:
+        self._loaded = None if modules is None else frozenset(modules)
+        self._stubs: dict[str, Callable[..., Any]] = {}
+        self._values: dict[str, Value] = {}  # of variables, as a test set them
+        self.state = State()
+        self.calls: list[Call] = []
+        # None where kamailio.cfg has kemi.onsend_route_callback="none".
+        self.onsend_route: str | None = "ksr_onsend_route"
+        self.on_relay: Callable[[], None] = lambda: None  # what the runner does when a request goes on
+        self.module = self._make()
+
+    # --- what a test sees -------------------------------------------------------------------------------------------
+
+    @property
+    def log(self) -> list[Line]:
+        """What was logged, oldest first."""
+        return self.state.log
+
+    @property
+    def text(self) -> str:
+        """The log as one text."""
+        return "".join(line.text for line in self.state.log)
+
+    @property
+    def replies(self) -> list[Reply]:
+        """Replies that were sent, oldest first."""
+        return self.state.replies
+
+    @property
+    def relayed(self) -> list[Relayed]:
+        """Requests that were sent on, oldest first."""
+        return self.state.relayed
+
+    def called(self, path: str) -> list[tuple[Any, ...]]:
+        """The arguments of each call of a function: ksr.called("sl.send_reply") == [(404, "Not Found")]."""
+        self._function(path)
+        return [call.arguments for call in self.calls if call.path == path]
+
+    def get(self, name: str) -> Value:
+        """The value of a variable: ksr.get("$var(a)")."""
+        found, end = pvars.find(name)
+        if end != len(name):
+            raise ValueError(f"{name!r} is more than one variable")
+        return self.value(found)
+
+    # --- what a test says -------------------------------------------------------------------------------------------
+
+    def receive(
+        self, text: str, source: tuple[str, int] = CLIENT, received: tuple[str, int] | None = None, proto: str = "udp"
+    ) -> None:
+        """A message comes in: the whole of it or its first lines, what is missing is filled in. Raises ValueError."""
+        self.state.receive(Message(text, source, received or self.state.listening, proto))
+
+    def set(self, name: str, value: Value) -> None:
+        """Set a variable. What a script cannot set keeps that value until the test ends: ksr.set("$si", "10.0.0.1")."""
+        found, end = pvars.find(name) if "{" not in name else (Name(name, name), len(name))
+        if end != len(name):
+            raise ValueError(f"{name!r} is more than one variable")
+        try:
+            if pvars.put(self.state, found, value):
+                return
+        except (NotCovered, SilentMistake):
+            self._values[name] = value
+
+    def stub(self, path: str, result: Any = None) -> None:
+        """Say what a function gives: a value, or a callable that gets the arguments. Raises AttributeError, TypeError.
+
+        ksr.stub("registrar.lookup", -1)
+        """
+        function = self._function(path)
+        if not callable(result):
+            _check_result(function, result)
+        self._stubs[path] = result if callable(result) else lambda *_: result
+        if function.module in _LATER and not hasattr(self.module, function.module):
+            setattr(self.module, function.module, self._make_module(function.module))
+
+    @contextlib.contextmanager
+    def installed(self) -> Iterator[FakeKSR]:
+        """As long as this lasts, `import KSR` gives the fake, and queues are private."""
+        before, known = sys.modules.get("KSR"), set(sys.modules)
+        sys.modules["KSR"] = self.module
+        _installed.append(self)
+        try:
+            with app.private(f"test-{os.getpid()}-ksr{next(_numbers)}"):
+                yield self
+        finally:
+            _installed.remove(self)
+            del sys.modules["KSR"]
+            if before is not None:
+                sys.modules["KSR"] = before
+            _forget(set(sys.modules) - known)
+
+    @staticmethod
+    def current() -> FakeKSR | None:
+        """The one that `import KSR` gives now."""
+        return _installed[-1] if _installed else None
+
+    # --- what functions use -----------------------------------------------------------------------------------------
+
+    def value(self, name: Name) -> Value:
+        """The value of a variable; what the test set comes first."""
+        if name.text in self._values:
+            return self._values[name.text]
+        return pvars.get(self.state, name)
+
+    def stubbed(self, path: str) -> bool:
+        """Whether the test says what this function gives."""
+        return path in self._stubs
+
+    def known(self, name: str) -> bool:
+        """Whether the test gave this variable a value of its own."""
+        return name in self._values
+
+    # --- the module -------------------------------------------------------------------------------------------------
+
+    def _make(self) -> ModuleType:
+        names = sorted(name for name in api.load().modules() if name and name not in _LATER)
+        module = _Module("KSR", "")
+        for name in names:
+            part = self._make_module(name)
+            if len(vars(part)) > len(vars(_Module("", ""))):
+                setattr(module, name, part)
+        vars(module).update(self._functions(""))
+        module.x = _Module("KSR.x", "")  # type: ignore[attr-defined]
+        module.x.modf = functions.modf
+        return module
+
+    def _make_module(self, name: str) -> ModuleType:
+        module = _Module(f"KSR.{name}", "")
+        vars(module).update(self._functions(name))
+        return module
+
+    def _functions(self, module: str) -> dict[str, Callable[..., Any]]:
+        return {
+            name: self._callable(function)
+            for name, function in api.load().modules()[module].items()
+            if self._loaded is None or not function.loaded_by or function.loaded_by in self._loaded
+        }
+
+    def _callable(self, function: api.Function) -> Callable[..., Any]:
+        def call(*arguments: Any, **keywords: Any) -> Any:
+            if keywords:
+                raise TypeError(f"{function.name}() takes no keyword arguments")
+            given = check(function, arguments)
+            result = self._run(function, given)
+            self.calls.append(Call(function.path, given, result))
+            return result
+
+        call.__name__ = call.__qualname__ = function.name
+        call.__doc__ = function.doc
+        return call
+
+    def _run(self, function: api.Function, arguments: tuple[Any, ...]) -> Any:
+        stub = self._stubs.get(function.path)
+        if stub is not None:
+            result = stub(*arguments)
+            _check_result(function, result)
+            return result
+        covered = functions.COVERED.get(function.path)
+        if covered is None:
+            raise NotCovered(
+                f"KSR.{function.path} is not covered by the fake: "
+                f'say what it gives with ksr.stub("{function.path}", {_example(function)})'
+            )
+        return covered(self, *arguments)
+
+    def _function(self, path: str) -> api.Function:
+        module, _, name = path.rpartition(".")
+        found = api.load().modules().get(module, {}).get(name)
+        if found is None:
+            near = difflib.get_close_matches(path, [each.path for each in api.load().functions], 1)
+            hint = f"; did you mean {near[0]}?" if near else ""
+            raise AttributeError(f"KEMI of Kamailio {api.load().version} has no function {path!r}{hint}")
+        return found
+
+
+class _Module(ModuleType):
+    """KSR and its parts: what is not there fails as in the server, with a hint."""
+
+    def __getattr__(self, name: str) -> Any:
+        known = [each for each in vars(self) if not each.startswith("__")]
+        near = difflib.get_close_matches(name, known, 1)
+        hint = f"; did you mean {near[0]}?" if near else ""
+        if name in _LATER:
+            hint = f"; it comes with mqueue_kemi.mod_init(), or with ksr.stub('{name}. ...')"
+        elif name in api.load().modules():
+            hint = "; the module is not among those that the test loads"
+        raise AttributeError(f"module '{self.__name__}' has no attribute '{name}'{hint}")
+
+
+def _forget(names: set[str]) -> None:
+    """Modules that hold a KSR which is gone: the next test imports them anew."""
+    for name in names:
+        if any(isinstance(value, _Module) for value in list(vars(sys.modules[name]).values())):
+            del sys.modules[name]
+
+
+_RESULTS: dict[str, tuple[type, ...]] = {
+    "int": (int,),
+    "bool": (bool,),
+    "none": (int, type(None)),
+    "xval": (str, int, type(None)),
+}
+
+
+def _check_result(function: api.Function, result: Any) -> None:
+    wanted = _RESULTS[function.returns]
+    wrong = isinstance(result, bool) and bool not in wanted
+    if wrong or not isinstance(result, wanted):
+        names = " or ".join("None" if kind is type(None) else kind.__name__ for kind in wanted)
+        raise TypeError(f"KSR.{function.path} gives {names}, not {result!r}")
+
+
+def _example(function: api.Function) -> str:
+    return {"int": "1", "bool": "True", "none": "None", "xval": '"..."'}[function.returns]

@@ -1,0 +1,28 @@
+"""What the fake does for each function that it covers: path → a function of the fake and the checked arguments.
+
+Results are those of Kamailio 5.6.3, where each was tried (tests/testing/agreement.py has the calls).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from kemi.testing.errors import SilentMistake
+from kemi.testing.functions import core, headers, replies, routing, text, variables
+
+COVERED: dict[str, Callable[..., Any]] = {
+    **core.COVERED,
+    **headers.COVERED,
+    **replies.COVERED,
+    **routing.COVERED,
+    **text.COVERED,
+    **variables.COVERED,
+}
+
+
+def modf(*_arguments: Any) -> Any:
+    """KSR.x.modf, which is in no list of KEMI."""
+    raise SilentMistake(
+        "KSR.x.modf crashes the server (app_python3 of 5.6.3): call the function of KSR's module instead"
+    )

@@ -1,0 +1,352 @@
+"""Pseudo-variables: their names, what they give, and what can be set.
+
+`find` splits a name, tables say what each one gives. What is in no table is not covered, unless a test gives it a
+value.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+
+from kemi.instance import queues
+from kemi.queue.item import key_of, value_of
+from kemi.slots import fetched
+from kemi.testing import uri
+from kemi.testing.errors import NotCovered, SilentMistake
+from kemi.testing.state import Name, State, Value
+
+_NAME = re.compile(r"[A-Za-z0-9_.]+")
+
+
+class InvalidName(Exception):
+    """The server says that too, in its log, and takes the variable as null."""
+
+
+def find(text: str, start: int = 0) -> tuple[Name, int]:
+    """The variable that begins at `start`, and where it ends. Raises InvalidName, NotCovered."""
+    if text[start : start + 1] != "$":
+        raise InvalidName(text)
+    if text[start : start + 2] == "$$":
+        return Name("$$", "$"), start + 2
+    if text[start : start + 2] == "$(":
+        end = _closing(text, start + 1)
+        return _bracketed(text[start:end], text[start + 2 : end - 1]), end
+    found = _NAME.match(text, start + 1)
+    if not found:
+        raise InvalidName(text)
+    end = found.end()
+    inner = None
+    if text[end : end + 1] == "(":
+        end = _closing(text, end)
+        inner = text[found.end() + 1 : end - 1]
+    return Name(text[start:end], found.group(), inner), end
+
+
+def _bracketed(whole: str, content: str) -> Name:
+    found = _NAME.match(content)
+    if not found:
+        raise InvalidName(whole)
+    rest, inner = content[found.end() :], None
+    if rest.startswith("("):
+        end = _closing(rest, 0)
+        inner, rest = rest[1 : end - 1], rest[end:]
+    index = re.match(r"\[(\*|-?\d+)\]", rest)
+    if index:
+        rest = rest[index.end() :]
+    if rest.startswith("{"):
+        raise NotCovered(
+            f"transformations are not covered by the fake: say what {whole} gives with ksr.set({whole!r}, ...)"
+        )
+    if rest:
+        raise InvalidName(whole)
+    return Name(whole, found.group(), inner, index.group(1) if index else None)
+
+
+def _closing(text: str, start: int) -> int:
+    """Behind the parenthesis that closes the one at `start`."""
+    depth = 0
+    for place in range(start, len(text)):
+        depth += {"(": 1, ")": -1}.get(text[place], 0)
+        if not depth:
+            return place + 1
+    raise InvalidName(text)
+
+
+# --- get --------------------------------------------------------------------------------------------------------------
+
+
+def get(state: State, name: Name) -> Value:
+    """The value of a variable."""
+    if name.kind in _WITH_NAME:
+        return _WITH_NAME[name.kind](state, _inner(state, name), name.which)
+    if name.kind not in _PLAIN:
+        raise NotCovered(
+            f"{name.text} is not covered by the fake, or not known to the server: "
+            f"say what it gives with ksr.set({name.text!r}, ...)"
+        )
+    if name.inner is not None:
+        raise InvalidName(name.text)
+    return _PLAIN[name.kind](state)
+
+
+def _inner(state: State, name: Name) -> str:
+    """The name in parentheses, which may itself be a variable, but not for those that scripts make."""
+    if not name.inner:
+        raise InvalidName(name.text)
+    if not name.inner.startswith("$") or name.kind in _TABLES:
+        return name.inner
+    variable, end = find(name.inner)
+    if end != len(name.inner):
+        raise InvalidName(name.text)
+    return str(get(state, variable) or "")
+
+
+def _uri_part(part: Callable[[uri.Uri], Value], whole: Callable[[State], str | None]) -> Callable[[State], Value]:
+    def give(state: State) -> Value:
+        text = whole(state)
+        parsed = uri.parse(text) if text else None
+        return part(parsed) if parsed else None
+
+    return give
+
+
+def _user(parsed: uri.Uri) -> Value:
+    return parsed.user or None
+
+
+def _host(parsed: uri.Uri) -> Value:
+    return parsed.host
+
+
+def _port(parsed: uri.Uri) -> Value:
+    return parsed.port or ("5061" if parsed.scheme.lower() == "sips" else "5060")
+
+
+def _ruri(state: State) -> str | None:
+    return state.request_uri or None
+
+
+def _checked_ruri(state: State) -> Value:
+    return _ruri(state) if state.parsed_uri() else None
+
+
+def _original(state: State) -> str | None:
+    return state.message.uri or None
+
+
+def _whose(header: str) -> Callable[[State], str | None]:
+    def give(state: State) -> str | None:
+        found = state.message.address(header)
+        return found.uri if found else None
+
+    return give
+
+
+def _display(header: str) -> Callable[[State], Value]:
+    return lambda state: getattr(state.message.address(header), "display", None)
+
+
+def _tag(header: str) -> Callable[[State], Value]:
+    def give(state: State) -> Value:
+        found = state.message.address(header)
+        return found.params.get("tag") if found else None
+
+    return give
+
+
+def _first(header: str) -> Callable[[State], Value]:
+    return lambda state: state.message.first(header)
+
+
+def _cseq(state: State) -> Value:
+    found = state.message.first("CSeq")
+    return found.split()[0] if found else None
+
+
+def _method(state: State) -> Value:
+    return state.message.method or (state.message.first("CSeq") or "").split()[-1]
+
+
+def _length(state: State) -> Value:
+    found = state.message.first("Content-Length")
+    return int(found) if found else None
+
+
+def _bits(flags: set[int]) -> int:
+    return sum(1 << flag for flag in flags)
+
+
+_PLAIN: dict[str, Callable[[State], Value]] = {
+    "$": lambda _: "$",
+    "null": lambda _: None,
+    "rm": _method,
+    "ru": _checked_ruri,
+    "rU": _uri_part(_user, _ruri),
+    "rd": _uri_part(_host, _ruri),
+    "rp": _uri_part(_port, _ruri),
+    "rz": _uri_part(lambda parsed: parsed.scheme, _ruri),
+    "ou": _original,
+    "oU": _uri_part(_user, _original),
+    "od": _uri_part(_host, _original),
+    "op": _uri_part(_port, _original),
+    "du": lambda state: state.destination,
+    "dd": _uri_part(_host, lambda state: state.destination),
+    "fu": _whose("From"),
+    "fU": _uri_part(_user, _whose("From")),
+    "fd": _uri_part(_host, _whose("From")),
+    "fn": _display("From"),
+    "ft": _tag("From"),
+    "tu": _whose("To"),
+    "tU": _uri_part(_user, _whose("To")),
+    "td": _uri_part(_host, _whose("To")),
+    "tn": _display("To"),
+    "tt": _tag("To"),
+    "ci": _first("Call-ID"),
+    "cs": _cseq,
+    "ct": _first("Contact"),
+    "cT": _first("Content-Type"),
+    "ua": _first("User-Agent"),
+    "cl": _length,
+    "rb": lambda state: state.message.body,
+    "bs": lambda state: len(state.message.body.encode("utf-8", "surrogateescape")),
+    "mb": lambda state: state.message.text,
+    "ml": lambda state: len(state.message.text.encode("utf-8", "surrogateescape")),
+    "mf": lambda state: _bits(state.flags),
+    "rv": lambda _: "SIP/2.0",
+    "rs": lambda state: None if state.message.is_request else state.message.status,
+    "rr": lambda state: None if state.message.is_request else state.message.reason,
+    "mt": lambda state: 1 if state.message.is_request else 2,
+    "si": lambda state: state.message.source[0],
+    "sp": lambda state: state.message.source[1],
+    "Ri": lambda state: state.message.received[0],
+    "Rp": lambda state: state.message.received[1],
+    "pr": lambda state: state.message.proto,
+    "proto": lambda state: state.message.proto,
+    "T_reply_code": lambda state: state.transaction.status,
+}
+
+
+def _header(state: State, name: str, index: str | None) -> Value:
+    bodies = state.message.all(name)
+    if index == "*":
+        return ",".join(bodies) if bodies else None
+    number = int(index or 0)
+    return bodies[number] if -len(bodies) <= number < len(bodies) else None
+
+
+def _avp(state: State, name: str, index: str | None) -> Value:
+    values = state.avps.get(avp_name(name), [])
+    if index == "*":
+        return ", ".join(str(value) for value in values) if values else None
+    number = int(index or 0)
+    return values[number] if 0 <= number < len(values) else None
+
+
+def avp_name(name: str) -> str:
+    """$avp(a) is $avp(s:a)."""
+    return name.removeprefix("s:")
+
+
+def _item(part: Callable[[bytes], str]) -> Callable[[State, str, str | None], Value]:
+    def give(_state: State, name: str, _index: str | None) -> Value:
+        record = fetched.get(name)
+        return None if record is None else part(record) or None
+
+    return give
+
+
+def _size(_state: State, name: str, _index: str | None) -> Value:
+    return len(queues[name]) if name in queues else None
+
+
+_WITH_NAME: dict[str, Callable[[State, str, str | None], Value]] = {
+    "var": lambda state, name, _: state.variables.get(name, 0),
+    "vn": lambda state, name, _: state.named.get(name),
+    "vz": lambda state, name, _: state.zeroed.get(name, 0),
+    "shv": lambda state, name, _: state.shared.get(name, 0),
+    "hdr": _header,
+    "avp": _avp,
+    "mqk": _item(key_of),
+    "mqv": _item(value_of),
+    "mq_size": _size,
+}
+
+
+# --- set --------------------------------------------------------------------------------------------------------------
+
+
+def put(state: State, name: Name, value: Value) -> bool:
+    """Set a variable; None sets it to null. False when the server refuses."""
+    if name.kind in _TABLES:
+        table, null = _TABLES[name.kind]
+        table(state)[_inner(state, name)] = null if value is None else value
+        return True
+    if name.kind == "avp":
+        _put_avp(state, avp_name(_inner(state, name)), name.which, value)
+        return True
+    if name.kind in _URI_PARTS:
+        return _put_part(state, _URI_PARTS[name.kind], value)
+    if name.kind == "ru" and value is not None:
+        state.new_uri = str(value)
+        return True
+    if name.kind == "du":
+        state.destination = None if value is None else str(value)
+        return True
+    if name.kind in _READ_ONLY:
+        raise SilentMistake(f"{name.text} cannot be set; the server says that it was, and changes nothing")
+    raise NotCovered(f"to set {name.text} is not covered by the fake: stub pv.sets, pv.seti or pv.unset for this test")
+
+
+_TABLES: dict[str, tuple[Callable[[State], dict[str, Value]], Value]] = {
+    "var": (lambda state: state.variables, 0),
+    "vn": (lambda state: state.named, None),
+    "vz": (lambda state: state.zeroed, 0),
+    "shv": (lambda state: state.shared, ""),
+}
+
+_URI_PARTS = {"rU": "user", "rd": "host", "rp": "port"}
+
+_READ_ONLY = frozenset(
+    {
+        *("ci", "cs", "ct", "cT", "ua", "cl", "rb", "bs", "mb", "ml", "rm", "rv", "rs", "rr", "rz", "mt", "si", "sp"),
+        *("Ri", "Rp", "pr", "proto", "ou", "oU", "od", "op", "ft", "tt", "hdr", "mqk", "mqv", "mq_size"),
+    }
+)
+
+
+def _put_part(state: State, part: str, value: Value) -> bool:
+    parsed = state.parsed_uri()
+    if parsed is None:
+        return False
+    text = None if value is None else str(value)
+    changed = parsed._replace(**{part: text})  # type: ignore[arg-type]
+    state.new_uri = str(changed._replace(password=None) if part == "user" and text is None else changed)
+    return True
+
+
+def _put_avp(state: State, name: str, index: str | None, value: Value) -> None:
+    """A value goes before the others; null takes the first one away; [*] is for all of them."""
+    values = state.avps.setdefault(name, [])
+    if index == "*":
+        values.clear()
+    elif index not in (None, "0"):
+        raise NotCovered("to set one of several values of an $avp is not covered by the fake")
+    elif value is None:
+        del values[:1]
+    if value is not None:
+        values.insert(0, value)
+
+
+# --- text with variables ----------------------------------------------------------------------------------------------
+
+
+def expand(text: str, give: Callable[[Name], Value]) -> str:
+    """A text as xlog prints it. Raises InvalidName."""
+    parts, place = [], 0
+    while (dollar := text.find("$", place)) >= 0:
+        parts.append(text[place:dollar])
+        name, place = find(text, dollar)
+        value = give(name)
+        parts.append("<null>" if value is None else str(value))
+    return "".join([*parts, text[place:]])

@@ -1,0 +1,56 @@
+"""What is committed of KEMI is what the installed Kamailio has."""
+
+from __future__ import annotations
+
+import os
+
+import pytest
+
+from kemi.testing import api
+from kemi.testing.stubgen import __main__ as stubgen
+from kemi.testing.stubgen import collect, readme, server
+
+SOME = ("app_python3", "dialog", "htable", "mqueue", "pv", "registrar", "textopsx", "tm", "tmx", "uac")
+
+
+def test_some_modules() -> None:
+    """A running server lists the functions that api.json has of its modules, with names from the READMEs."""
+    answers = {name: server.ask(name) for name in SOME}
+    assert {name: found.why for name, found in answers.items() if found.listed is None} == {}
+    found = collect.merge(server.version(), answers, readme.read)
+    committed = api.load()
+    own = {each for each in committed.functions if each.loaded_by in SOME}
+    assert committed.version == found.version
+    told = set(found.functions)
+    if not os.path.isdir(readme.FOLDER):  # a small image has no documentation, and so no names of arguments
+        own, told = without_names(own), without_names(told)
+    assert own == {each for each in told if each.loaded_by in SOME}
+    assert len(own) > 200
+
+
+def without_names(functions: set[api.Function]) -> set[api.Function]:
+    return {each._replace(names=(), doc="") for each in functions}
+
+
+def test_a_module_that_cannot_start_is_read_all_the_same() -> None:
+    told = server.ask("mtree")
+    assert told.listed is None
+    assert "no trees" in told.why
+    assert told.tables is not None
+    assert "mtree" in {row["module"] for row in told.tables}
+
+
+def test_a_module_that_is_not_there() -> None:
+    told = server.ask("no_such_module")
+    assert told.tables is None
+    assert "no_such_module" in told.why
+
+
+@pytest.mark.stress
+def test_every_module() -> None:
+    """Making all of it again changes nothing."""
+    known = {each.loaded_by for each in api.load().functions} | api.load().not_started.keys()
+    missing = known - {""} - set(server.installed_modules(server.modules_folder()))
+    if missing:
+        pytest.skip(f"modules of packages that are not installed: {', '.join(sorted(missing))}")
+    assert stubgen.main(["--check"]) == 0

@@ -1,0 +1,56 @@
+"""A mixed load that may go on for ever: what outsiders do in a soak."""
+
+from __future__ import annotations
+
+import itertools
+import os
+import time
+from typing import TYPE_CHECKING
+
+from mqueue_kemi import attach
+from tests.stress.books import DEEP, length_of
+
+if TYPE_CHECKING:
+    import mmap
+    from collections.abc import Sequence
+
+_TURN = 200  # calls until a queue is let go and attached again
+_KEYS = 500  # so that a queue with unique keys replaces some
+_BURST = 5_000  # items, now and then
+_EVERY = 40  # turns
+
+
+def produce(instance: str, queues: Sequence[str], stop: mmap.mmap) -> int:
+    """Add small and large items, in bursts now and then; returns how many."""
+    numbers = itertools.count()
+    added = 0
+    for turn in itertools.count(1):
+        for name in queues:
+            with attach(name, instance) as queue:
+                burst = not turn % _EVERY
+                for number in itertools.islice(numbers, _BURST if burst else _TURN):
+                    if stop[0]:
+                        return added
+                    if not burst and len(queue) > DEEP:
+                        time.sleep(0.002)
+                        continue
+                    added += queue.add(f"{os.getpid()}:{number % _KEYS}", "x" * length_of(number)) == 1
+                time.sleep(0.01)
+    raise AssertionError
+
+
+def consume(instance: str, queues: Sequence[str], stop: mmap.mmap) -> int:
+    """Take items, look at some, ask for counters; returns how many were taken."""
+    taken = 0
+    while True:
+        for name in queues:
+            with attach(name, instance) as queue:
+                for _ in range(_TURN):
+                    item = queue.fetch(0.005)
+                    taken += item is not None
+                    if item is None and stop[0]:
+                        break
+                queue.peek(3)
+                queue.stats()
+        if stop[0]:
+            return taken

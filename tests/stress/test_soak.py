@@ -1,0 +1,119 @@
+"""A mixed load for a long time: memory, descriptors, mappings and /dev/shm stay what they were."""
+
+from __future__ import annotations
+
+import mmap
+import os
+import time
+from typing import TYPE_CHECKING, Callable
+
+import pytest
+
+from mqueue_kemi import attach
+from tests.server.harness import RELOAD, Kamailio
+from tests.stress import gauges, mixed, outside
+from tests.stress.gauges import MIB
+
+if TYPE_CHECKING:
+    from tests.processes.children import Children
+    from tests.server.harness import Servers
+
+QUEUES = {"q": "", "unique": "addmode=2", "last": "size=200", "bounded": "maxbytes=400k"}
+SECONDS, LONG = 12.0, 1800.0
+SAMPLES = 60
+# Python's own heap breathes by some pages; a leak of 30 bytes an item would be ten times this within the short form.
+MEMORY = 700_000
+SHM = 6 * MIB  # a burst more or less
+HANDLER = """
+    def request(self, msg):
+        number = self.state["number"] = self.state.get("number", 0) + 1
+        for name in {queues!r}:
+            if mqueue_kemi.mq_size(name) < 1500:
+                mqueue_kemi.mq_add(name, str(number % 700), "v" * (20000 if number % 97 == 0 else 100))
+        KSR.sl.send_reply(200, "OK")
+        return 1
+
+    state = {{}}
+
+    def ksr_consume(self, msg, event):
+        for name in {queues!r}:
+            for _ in range(60):
+                if mqueue_kemi.mq_fetch(name) != 1:
+                    break
+                KSR.pv.get("$mqk(" + name + ")"), mqueue_kemi.mqv_gete(name)
+            mqueue_kemi.mq_pv_free(name)
+        return 1
+"""
+COMMANDS = (
+    ("mqueue.get_sizes",),
+    ("mqueue.stats",),
+    ("mqueue.add", "q", "from", "outside"),
+    ("mqueue.peek", "unique", "3"),
+    ("mqueue.fetch", "q"),
+    ("mqueue.get_size", "nosuch"),
+)
+
+
+def names_of(server: Kamailio) -> dict[str, int]:
+    """Return the server's processes by names that stay."""
+    return {f"server {number}": pid for number, pid in enumerate(server.process.pids())}
+
+
+@pytest.mark.timeout(2400)
+def test_soak(servers: Servers, children: Children, stress: bool, say: Callable[[str], None]) -> None:
+    """Requests, timers, RPC commands, reloads, and processes outside that attach and close all the time."""
+    handler = HANDLER.format(queues=tuple(QUEUES))
+    definitions = [f"name={name};{text}" for name, text in QUEUES.items()]
+    server = servers.start(Kamailio(definitions, handler=handler, workers=2, timers=2))
+    stop = mmap.mmap(-1, 1)
+    names = tuple(QUEUES)
+    producers = [children.fork(lambda: mixed.produce(server.instance, names, stop)) for _ in range(2)]
+    consumers = [children.fork(lambda: mixed.consume(server.instance, names, stop)) for _ in range(2)]
+    caller = children.fork(lambda: outside.call(server.ports, 0.004))
+    watched = names_of(server)
+    for number, child in enumerate([*producers, *consumers]):
+        watched[f"outsider {number}"] = child.pid
+    begin, length = time.monotonic(), LONG if stress else SECONDS
+    samples = []
+    while time.monotonic() < begin + length:
+        turn = time.monotonic()
+        for command in COMMANDS:
+            server._kamcmd(*command)
+        if len(samples) % 10 == 5:
+            server.kamcmd(RELOAD)
+        samples.append(gauges.sample(watched, server.instance))
+        time.sleep(max(0.0, turn + length / SAMPLES - time.monotonic()))
+    caller.end()
+    stop[0] = 1
+    added = sum(child.result() for child in producers)
+    taken = sum(child.result() for child in consumers)
+    say(f"soak of {length:.0f} s, {added} added and {taken} taken outside: {gauges.summary(samples)}")
+    assert gauges.grown(samples, MEMORY, SHM) == []
+    assert added > 100 * length
+    left = {name: attach(name, server.instance).stats().memory for name in QUEUES}
+    assert max(left.values()) < 2 * MIB, left
+    assert server.process.pids() == sorted(watched[name] for name in watched if name.startswith("server"))
+
+
+def leak(what: str) -> None:
+    """Hold on to a little more again and again."""
+    kept: list[object] = []
+    begin = time.monotonic()
+    while time.monotonic() < begin + 20:
+        if what == "memory":
+            kept.append(bytearray(100_000))
+        elif what == "descriptors":
+            kept.append(os.dup(1))
+        time.sleep(0.05)
+
+
+@pytest.mark.parametrize("what", ["memory", "descriptors", "nothing"])
+def test_a_planted_leak_is_found(children: Children, what: str) -> None:
+    """The same look at a process that leaks: 2 MB a second, or 20 descriptors."""
+    child = children.fork(lambda: leak(what))
+    samples = []
+    for _ in range(15):
+        time.sleep(0.1)
+        samples.append(gauges.sample({"leaking": child.pid}, "none"))
+    found = [text.split()[1] for text in gauges.grown(samples, MEMORY, SHM)]
+    assert found == ([] if what == "nothing" else [what])
