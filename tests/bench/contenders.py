@@ -168,8 +168,8 @@ class MultiprocessingQueue(Contender):
         self._queue.close()
         self._queue.join_thread()
 
-    def close(self) -> None:
-        self._queue.close()
+    # A thread that were still there at the next fork could leave the child with a lock that nobody frees.
+    close = flush
 
 
 class SimpleQueue(Contender):

@@ -34,9 +34,11 @@ MODULE = {NONE: "None", THEIRS: "KSR.mqueue", OURS: "mqueue_kemi"}
 WORKERS = 2
 FIRST, RISE, FINEST = 250.0, 1.4, 1.03  # calls a second; the search ends when two rates are that close
 MOST_BAD = 0.001
+TRIES = 3  # what else goes on for a moment is not the server's limit
 KEPT = 0.95  # of the rate that was asked for
 _DRAINED_WITHIN = 30.0  # seconds, as all these
 _PROBE_EVERY, _PROBE_WITHIN = 0.005, 2.0
+_PAUSE = 0.5  # after a failure, in which what was sent again dies away
 _START = 0.5  # that sipp may take to start and to end
 
 HANDLER = """
@@ -170,16 +172,17 @@ class Search:
         return float((max(self.good, self.failed / 2) * self.failed) ** 0.5)
 
     def go_on(self, seconds: float, folder: Path) -> bool:
-        """Try the next rate, a second time if it failed. False when the search is over."""
+        """Try the next rate, again if it failed. False when the search is over."""
         rate = self.next_rate()
         if not rate:
             return False
-        for _ in range(2):
+        for _ in range(TRIES):
             done = step(self.server, rate, seconds, folder)
             self.steps.append(done)
             if done.sustained:
                 self.good = max(self.good, rate)
                 return True
+            time.sleep(_PAUSE)
         self.failed = rate
         return True
 

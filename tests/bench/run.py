@@ -9,6 +9,7 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import signal
 import statistics
 import sys
 import time
@@ -225,6 +226,8 @@ def main() -> None:
     parser.add_argument("--results", type=Path, default=RESULTS.parent, help="the folder to write to")
     options = parser.parse_args()
     adopt_orphans()
+    # Whatever ends it, the servers and segments that it made go with it.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     chosen = options.part or [CALLS, *parts.NAMES]
     if CALLS in chosen:
         measure_calls(options.quick, options.results)
