@@ -274,7 +274,8 @@ class Fuzz:
     def __init__(self, instance: str, seed: int) -> None:
         self._instance = instance
         self._seed = seed
-        index.BUCKETS_PER_CHUNK = 8  # so that a few keys make a directory with something in it
+        # So that a few keys make a directory with something in it.
+        index.BUCKETS_PER_CHUNK, index._MAX_BUCKETS = 8, 8 * layout.DIRECTORY_ENTRIES
         segment._LOOKS = view._LOOKS = 1  # nobody else changes what is looked at
         for path in glob.glob(path_of(segment_name(instance)) + "*"):
             os.unlink(path)  # of a process that crashed
