@@ -260,3 +260,10 @@ def test_memory_is_half_of_what_there_is() -> None:
     """The default of max_memory is half of the file system that holds shared memory."""
     system = os.statvfs("/dev/shm")
     assert default_max_memory("/dev/shm") == system.f_blocks * system.f_frsize // 2
+
+
+@pytest.mark.parametrize("name", ["mode", "group", "core", "max_memory", "mqueue_size", "mqueue_addmode"])
+def test_bytes_are_no_value(name: str) -> None:
+    """A script in Python may give them: a ConfigError, also where Python makes an error of bytes taken for text."""
+    with pytest.raises(ConfigError, match=f'modparam\\("mqueue", "{name}"'):
+        Settings().set("mqueue", name, b"1")  # type: ignore[arg-type]
