@@ -10,7 +10,7 @@ import signal
 import sqlite3
 from typing import TYPE_CHECKING
 
-from kemi.errors import MqueueError
+from kemi.errors import LockTimeout, MqueueError
 from kemi.queue.layout import W_RECOVERED
 from mqueue_kemi import attach
 from tests.processes import own_shm
@@ -107,8 +107,7 @@ class Lives:
                 raise
             self.refused += 1
             self.make_whole()
-            for child in self.outsiders.values():
-                child.send(signal.SIGCONT)
+            self.wake_outsiders()
             return self._start()
 
     def _start(self) -> Kamailio:
@@ -165,13 +164,22 @@ class Lives:
         """Take what is in memory that has no name any more."""
         count = 0
         book = self._thrown.get(name) or Consumer(str(self.books), f"{name}-lost")
-        try:
-            while (item := queue.fetch()) is not None:
-                book.about_to_fetch()
-                book.took(item.key, item.value)
-                count += 1
-        except MqueueError as error:
-            self.wrong.append(f"what server {self.count} left of {name}: {error}")
+        tries = _TRIES
+        while tries:
+            try:
+                item = queue.fetch()
+            except LockTimeout:  # a process outside was stopped with it
+                self.wake_outsiders()
+                tries -= 1
+                continue
+            except MqueueError as error:
+                self.wrong.append(f"what server {self.count} left of {name}: {error}")
+                break
+            if item is None:
+                break
+            book.about_to_fetch()
+            book.took(item.key, item.value)
+            count += 1
         return count
 
     # --- processes outside
@@ -183,6 +191,10 @@ class Lives:
         run = outside.produce if role == "producer" else outside.consume
         folder, instance, phase = str(self.books), self.instance, self._phase
         self.outsiders[name] = self._children.fork(lambda: run(folder, instance, tuple(QUEUES), phase))
+
+    def wake_outsiders(self) -> None:
+        for child in self.outsiders.values():
+            child.send(signal.SIGCONT)
 
     def replace_outsider(self, name: str) -> None:
         """Kill one, and start another in its place."""

@@ -314,7 +314,11 @@ def everywhere() -> Iterator[None]:
 @pytest.mark.parametrize("name", NAMES)
 def test_names_stay_in_their_folder(serve: Serve, name: str) -> None:
     """Any queue and any instance: a file in /dev/shm, a queue that works, and nothing left of it."""
-    for instance, queue in ((serve.instance, name), (f"{serve.instance}-{name}", "q"), (f"{serve.instance}{name}", name)):
+    for instance, queue in (
+        (serve.instance, name),
+        (f"{serve.instance}-{name}", "q"),
+        (f"{serve.instance}{name}", name),
+    ):
         serve.instance, before = instance, serve.instance
         try:
             app.modparam("mqueue", "mqueue_name", queue)
