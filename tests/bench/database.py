@@ -40,7 +40,9 @@ class Theirs(Kamailio):
     """The same with the C module."""
 
     def __init__(self, database: Path, instance: str) -> None:
-        cfg = f'modparam("mqueue", "db_url", "sqlite:///{database}")\nmodparam("mqueue", "mqueue", "name=q;dbmode=1")\n'
+        cfg = (
+            f'modparam("mqueue", "db_url", "sqlite:///{database}")\nmodparam("mqueue", "mqueue", "name=q;dbmode=1")\n'
+        )
         super().__init__(["name=other"], modules=["db_sqlite", "mqueue"], cfg=cfg, instance=instance)
 
     def options(self) -> list[str]:
@@ -51,6 +53,7 @@ class Theirs(Kamailio):
 
     def size(self) -> int:
         return int(self.run("return KSR.mqueue.mq_size('q')"))
+
 
 
 def stop(server: Server) -> float:

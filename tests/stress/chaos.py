@@ -216,14 +216,14 @@ class Chaos:
     def fill_memory(self) -> str:
         if not self.lives.full:
             self.lives.fill_memory()
-            self._in(1.5, lambda: self.lives.full and self.lives.free_memory())
+            self._in(1.5, self.lives.free_memory)
         return ""
 
     def take_database_away(self) -> str:
         database = self.lives.database
         if database.is_there:
             database.close()
-            self._in(3.0, lambda: database.is_there or database.open())
+            self._in(3.0, database.open)
         return ""
 
 

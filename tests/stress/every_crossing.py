@@ -109,6 +109,7 @@ def watch_everything(moments: Moments) -> None:
         segment.words, segment.halves = Watched(segment.words, moments), Watched(segment.halves, moments)
 
     def queue_made(queue: Any) -> None:
+        part: Any
         for part in (queue._ring, queue._ring.chunks, getattr(queue._ring, "_index", None)):
             if hasattr(part, "_bytes"):
                 part._bytes = Watched(part._bytes, moments)
@@ -276,8 +277,8 @@ def main(folder: str) -> None:
     for line in sys.stdin:
         name, most, twice = json.loads(line)
         children = Children()
+        lives = Lives(folder, CASES[name], children)
         try:
-            lives = Lives(folder, CASES[name], children)
             answer: tuple[int, int, list[str]] = walk(lives, most, twice)
         except Exception:  # noqa: BLE001 it is handed to the test
             answer = 0, 0, [traceback.format_exc()]

@@ -60,7 +60,9 @@ class Database:
         self.is_there = False
 
     def open(self) -> None:
-        """Put it back."""
+        """Put it back, if it is away."""
+        if self.is_there:
+            return
         self.path.rmdir()
         if self.path.with_suffix(".away").exists():
             self.path.with_suffix(".away").rename(self.path)
@@ -215,15 +217,15 @@ class Lives:
             return
 
     def free_memory(self) -> None:
+        if not self.full:
+            return
         own_shm.make_room()
         self.full = False
 
     def make_whole(self) -> None:
         """Give memory and database back."""
-        if self.full:
-            self.free_memory()
-        if not self.database.is_there:
-            self.database.open()
+        self.free_memory()
+        self.database.open()
 
     # --- the end
 

@@ -6,6 +6,7 @@ import json
 import linecache
 import os
 import sys
+from functools import partial
 from typing import TYPE_CHECKING
 
 from kemi.queue import index
@@ -56,7 +57,7 @@ def main() -> None:
             with replaced(index, "BUCKETS_PER_CHUNK", case.buckets):
                 queue = serve(case.definition, max_memory=case.max_memory)
                 case.prepare(queue)
-                for store in children.fork(lambda queue=queue, case=case: _operate(queue, case)).result():
+                for store in children.fork(partial(_operate, queue, case)).result():
                     _seen.add((store[0], store[1]))
                 serve.stop()
     finally:

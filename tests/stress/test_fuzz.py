@@ -82,7 +82,8 @@ def test_parameters(stress: bool, seed: int, say: Callable[[str], None]) -> None
             settings.set(module, name, value)  # type: ignore[arg-type]
             taken += 1
         except ConfigError as error:
-            assert "modparam(" in str(error), what
+            if "modparam(" not in str(error):
+                pytest.fail(f"{what}: {error}")
         except Exception as error:  # noqa: BLE001 named with what it came from
             pytest.fail(f"{what}: {type(error).__name__}: {error}")
         longest = max(longest, time.thread_time() - begin)
@@ -162,7 +163,7 @@ def check_alive(server: Server, pids: list[int], where: str) -> None:
             # That line is the sum of all queues.
             wrong = [text for text in faults(queue) if not text.startswith("line of the instance")]
             assert wrong == [], f"{where}: {stats}"
-    assert not [line for line in server.process.log_lines("Traceback")], server.process.log()[-3000:]
+    assert server.process.log_lines("Traceback") == [], server.process.log()[-3000:]
 
 
 @pytest.mark.timeout(3600)

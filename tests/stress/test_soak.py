@@ -74,7 +74,7 @@ def test_soak(servers: Servers, children: Children, stress: bool, say: Callable[
     for number, child in enumerate([*producers, *consumers]):
         watched[f"outsider {number}"] = child.pid
     begin, length = time.monotonic(), LONG if stress else SECONDS
-    samples = []
+    samples: list[gauges.Sample] = []
     while time.monotonic() < begin + length:
         turn = time.monotonic()
         for command in COMMANDS:
