@@ -115,7 +115,7 @@ def _plain(value: object) -> str:
 def _integer(where: str, value: Value, low: int, high: int) -> int:
     if isinstance(value, (bool, float)) or not re.fullmatch(r"[+-]?[0-9]{1,20}", _plain(value)):
         raise ConfigError(f"{where}: {_quoted(value)} is no whole number")
-    number = int(value)
+    number = int(_plain(value))
     if not low <= number <= high:
         raise ConfigError(f"{where}: {number} is out of range, {low} to {high} are allowed")
     return number

@@ -262,6 +262,13 @@ def test_memory_is_half_of_what_there_is() -> None:
     assert default_max_memory("/dev/shm") == system.f_blocks * system.f_frsize // 2
 
 
+def test_blanks_that_only_text_knows() -> None:
+    """What Python takes for a blank in text, and not in a number, is taken away before."""
+    settings = Settings()
+    settings.set("mqueue", "mqueue_size", "\x1e5\x1f")
+    assert settings.mqueue_size == 5
+
+
 @pytest.mark.parametrize("name", ["mode", "group", "core", "max_memory", "mqueue_size", "mqueue_addmode"])
 def test_bytes_are_no_value(name: str) -> None:
     """A script in Python may give them: a ConfigError, also where Python makes an error of bytes taken for text."""
