@@ -19,6 +19,7 @@ from mqueue_kemi import attach
 from tests.processes.sound import faults
 from tests.server.harness import Example, Kamailio
 from tests.server.process import wait_until
+from tests.server.sip import NoReplyError
 from tests.stress import crowd, hostile
 
 if TYPE_CHECKING:
@@ -151,6 +152,13 @@ def test_hostile_rpc(servers: Servers, tmp_path: Path, stress: bool, seed: int, 
         say(f"{count} RPC calls, seed {seed}")
 
 
+def is_served(server: Server) -> bool:
+    """Is a request answered? One may be lost when the socket's buffer is full."""
+    with suppress(NoReplyError):
+        return server.ping(0)
+    return False
+
+
 def check_alive(server: Server, pids: list[int], where: str) -> None:
     """All processes are the same, requests are served, and the books of all queues agree."""
     assert server.process.pids() == pids, where
@@ -177,8 +185,8 @@ def test_hostile_requests(servers: Servers, config: str, stress: bool, seed: int
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
         for number in range(count):
             sock.sendto(hostile.sip_request(chance, server.ports[0], number), ("127.0.0.1", server.ports[0]))
-            if not number % 50:  # no faster than they are served
-                assert server.request("OPTIONS").status == 200
+            if not number % 20:  # no faster than they are served
+                wait_until(lambda: is_served(server), "requests are served", 60)
     assert server.request("MESSAGE", to=b"after", sender=b"everything").status == 202
     wait_until(lambda: "after - call from everything" in server.process.log(), "the caller after that is consumed")
     wait_until(lambda: not len(attach("myq", server.instance)), "the queue is drained")
