@@ -60,12 +60,12 @@ class Settings:
     def set(self, module: str, name: str, value: Value) -> None:
         """One modparam line. Raises ConfigError."""
         if module not in MODULES:
-            raise ConfigError(f'modparam("{module}", ...): the module is "mqueue"')
+            raise ConfigError(f'modparam({_quoted(module)}, ...): the module is "mqueue"')
         try:
             parse = _PARAMETERS[name]
         except (KeyError, TypeError):
             raise ConfigError(
-                f'modparam("mqueue", "{name}"): no such parameter; there are {", ".join(sorted(_PARAMETERS))}'
+                f'modparam("mqueue", {_quoted(name)}): no such parameter; there are {", ".join(sorted(_PARAMETERS))}'
             ) from None
         parse(self, f'modparam("mqueue", "{name}", {_quoted(value)})', value)
 
@@ -132,17 +132,22 @@ def _quoted(value: object) -> str:
     return f'"{value}"' if isinstance(value, str) else repr(value)
 
 
+def _plain(value: object) -> str:
+    """Text without blanks around it, of any value: scripts give what they like."""
+    return value.strip() if isinstance(value, str) else repr(value)
+
+
 def _integer(where: str, value: Value, low: int, high: int) -> int:
-    if isinstance(value, (bool, float)) or not re.fullmatch(r"[+-]?[0-9]{1,20}", str(value).strip()):
+    if isinstance(value, (bool, float)) or not re.fullmatch(r"[+-]?[0-9]{1,20}", _plain(value)):
         raise ConfigError(f"{where}: {_quoted(value)} is no whole number")
-    number = int(value)
+    number = int(_plain(value))
     if not low <= number <= high:
         raise ConfigError(f"{where}: {number} is out of range, {low} to {high} are allowed")
     return number
 
 
 def _bytes(where: str, value: Value) -> int:
-    match = re.fullmatch(r"([0-9]{1,16})\s*([kmgt]?)i?b?", str(value).strip(), re.IGNORECASE | re.ASCII)
+    match = re.fullmatch(r"([0-9]{1,16})\s*([kmgt]?)i?b?", _plain(value), re.IGNORECASE | re.ASCII)
     if not match or isinstance(value, (bool, float)):
         raise ConfigError(f"{where}: {_quoted(value)} is no number of bytes; write for instance 1000000, 512k or 2G")
     number = int(match[1]) * _SUFFIXES[match[2].lower()]
@@ -187,7 +192,7 @@ def _set_mode(settings: Settings, where: str, value: Value) -> None:
 def _set_group(settings: Settings, where: str, value: Value) -> None:
     try:
         settings.group = (
-            _integer(where, value, 0, (1 << 32) - 2) if str(value).isdigit() else grp.getgrnam(str(value)).gr_gid
+            _integer(where, value, 0, (1 << 32) - 2) if _plain(value).isdigit() else grp.getgrnam(_plain(value)).gr_gid
         )
     except (KeyError, ValueError):  # ValueError: no name could be like that
         raise ConfigError(f"{where}: there is no such group on this host") from None

@@ -4,15 +4,12 @@ from __future__ import annotations
 
 import os
 import random
-from typing import TYPE_CHECKING, Callable
+from typing import Callable
 
 import pytest
 
 from tests.processes.conftest import children, serve
 from tests.server.conftest import _no_process_is_left, _reaper, pytest_runtest_makereport, servers
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator
 
 __all__ = ["_no_process_is_left", "_reaper", "children", "pytest_runtest_makereport", "serve", "servers"]
 
@@ -26,11 +23,11 @@ def seed(record_property: Callable[[str, object], None]) -> int:
 
 
 @pytest.fixture
-def say(capsys: pytest.CaptureFixture[str]) -> Iterator[Callable[[str], None]]:
+def say(capsys: pytest.CaptureFixture[str]) -> Callable[[str], None]:
     """Return what prints a line about a long run, whether it fails or not."""
 
     def print_it(text: str) -> None:
         with capsys.disabled():
             print(f"\n{text}", flush=True)  # noqa: T201 the figures of a run
 
-    yield print_it
+    return print_it

@@ -10,7 +10,7 @@ import signal
 import sqlite3
 from typing import TYPE_CHECKING
 
-from kemi.errors import MqueueError
+from kemi.errors import LockTimeout, MqueueError
 from kemi.queue.layout import W_RECOVERED
 from mqueue_kemi import attach
 from tests.processes import own_shm
@@ -60,7 +60,9 @@ class Database:
         self.is_there = False
 
     def open(self) -> None:
-        """Put it back."""
+        """Put it back, if it is away."""
+        if self.is_there:
+            return
         self.path.rmdir()
         if self.path.with_suffix(".away").exists():
             self.path.with_suffix(".away").rename(self.path)
@@ -107,8 +109,7 @@ class Lives:
                 raise
             self.refused += 1
             self.make_whole()
-            for child in self.outsiders.values():
-                child.send(signal.SIGCONT)
+            self.wake_outsiders()
             return self._start()
 
     def _start(self) -> Kamailio:
@@ -165,13 +166,22 @@ class Lives:
         """Take what is in memory that has no name any more."""
         count = 0
         book = self._thrown.get(name) or Consumer(str(self.books), f"{name}-lost")
-        try:
-            while (item := queue.fetch()) is not None:
-                book.about_to_fetch()
-                book.took(item.key, item.value)
-                count += 1
-        except MqueueError as error:
-            self.wrong.append(f"what server {self.count} left of {name}: {error}")
+        tries = _TRIES
+        while tries:
+            try:
+                item = queue.fetch()
+            except LockTimeout:  # a process outside was stopped with it
+                self.wake_outsiders()
+                tries -= 1
+                continue
+            except MqueueError as error:
+                self.wrong.append(f"what server {self.count} left of {name}: {error}")
+                break
+            if item is None:
+                break
+            book.about_to_fetch()
+            book.took(item.key, item.value)
+            count += 1
         return count
 
     # --- processes outside
@@ -183,6 +193,10 @@ class Lives:
         run = outside.produce if role == "producer" else outside.consume
         folder, instance, phase = str(self.books), self.instance, self._phase
         self.outsiders[name] = self._children.fork(lambda: run(folder, instance, tuple(QUEUES), phase))
+
+    def wake_outsiders(self) -> None:
+        for child in self.outsiders.values():
+            child.send(signal.SIGCONT)
 
     def replace_outsider(self, name: str) -> None:
         """Kill one, and start another in its place."""
@@ -203,15 +217,15 @@ class Lives:
             return
 
     def free_memory(self) -> None:
+        if not self.full:
+            return
         own_shm.make_room()
         self.full = False
 
     def make_whole(self) -> None:
         """Give memory and database back."""
-        if self.full:
-            self.free_memory()
-        if not self.database.is_there:
-            self.database.open()
+        self.free_memory()
+        self.database.open()
 
     # --- the end
 

@@ -274,7 +274,8 @@ class Fuzz:
     def __init__(self, instance: str, seed: int) -> None:
         self._instance = instance
         self._seed = seed
-        index.BUCKETS_PER_CHUNK = 8  # so that a few keys make a directory with something in it
+        # So that a few keys make a directory with something in it.
+        vars(index).update(BUCKETS_PER_CHUNK=8, _MAX_BUCKETS=8 * layout.DIRECTORY_ENTRIES)
         segment._LOOKS = view._LOOKS = 1  # nobody else changes what is looked at
         for path in glob.glob(path_of(segment_name(instance)) + "*"):
             os.unlink(path)  # of a process that crashed
@@ -376,8 +377,9 @@ def most_memory() -> int:
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss << 10
 
 
-def main(instance: str, seed: int, first: int, end: int, progress_path: str) -> None:
-    """Try mutants number `first` to `end`."""
+def main(instance: str, numbers: list[str], progress_path: str) -> None:
+    """Try mutants. numbers: seed, first, and the end."""
+    seed, first, end = map(int, numbers)
     faulthandler.enable()
     faulthandler.register(signal.SIGALRM, chain=True)  # says where, and then the process ends
     resource.setrlimit(resource.RLIMIT_AS, (ADDRESS_SPACE, ADDRESS_SPACE))
@@ -411,4 +413,4 @@ def report(fuzz: Fuzz, number: int, wrong: str) -> None:
 
 
 if __name__ == "__main__":
-    main(sys.argv[1], *map(int, sys.argv[2:5]), sys.argv[5])
+    main(sys.argv[1], sys.argv[2:5], sys.argv[5])

@@ -150,7 +150,7 @@ def remove(path: Path) -> None:
 def test_what_is_no_segment_is_refused(
     serve: Serve, tmp_path: Path, name: str, plant: Callable[[Path, Path], None]
 ) -> None:
-    """The server does not start and says which file; what lies there, or behind it, is as it was; a client refuses too."""
+    """The server does not start and says which file; what lies there is as it was; a client refuses too."""
     aside = tmp_path / "aside"
     aside.write_bytes(b"precious" * 10_000)
     path = Path(path_of(segment_name(serve.instance, name) if name else segment_name(serve.instance)))

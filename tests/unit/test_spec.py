@@ -276,3 +276,17 @@ def test_a_queue_for_dead_letters_must_be_there() -> None:
         settings.check()
     settings.set("mqueue", "mqueue_name", "bad")
     settings.check()
+
+
+def test_blanks_that_only_text_knows() -> None:
+    """What Python takes for a blank in text, and not in a number, is taken away before."""
+    settings = Settings()
+    settings.set("mqueue", "mqueue_size", "\x1e5\x1f")
+    assert settings.mqueue_size == 5
+
+
+@pytest.mark.parametrize("name", ["mode", "group", "core", "max_memory", "mqueue_size", "mqueue_addmode"])
+def test_bytes_are_no_value(name: str) -> None:
+    """A script in Python may give them: a ConfigError, also where Python makes an error of bytes taken for text."""
+    with pytest.raises(ConfigError, match=f'modparam\\("mqueue", "{name}"'):
+        Settings().set("mqueue", name, b"1")  # type: ignore[arg-type]

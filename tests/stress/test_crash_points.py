@@ -1,0 +1,150 @@
+"""Every step at which a process may die, and what the next one finds.
+
+What a queue does by itself (add, fetch, growth, key index, recovery) is struck in tests/processes/test_every_store.py,
+by the cases of tests/processes/cases.py. Here: that those cases leave no store of the source out, and the way of items
+to the database and from it. Reservations: their operations belong into those cases, their modules into `STORING`.
+"""
+
+from __future__ import annotations
+
+import ast
+import json
+import select
+import subprocess
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Callable
+
+import pytest
+
+from kemi.queue import chunks, index, keyed, ring
+from kemi.queue.segment import SHM_DIR
+from tests.processes.children import CHECKOUT
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from types import ModuleType
+
+STORING = (ring, keyed, index, chunks)  # all that writes into a segment while a queue is used
+CROSSINGS = [
+    "load",
+    "load before what a crash left",
+    "load of nothing",
+    "load that is not saved",
+    "load into unique keys",
+    "load and another addmode",
+    "another addmode",
+    "take over",
+    "save",
+    "save behind rows",
+    "save of what came from rows too",
+    "save without recover",
+    "save of unique keys",
+    "stay in memory",
+]
+CHOSEN = ["load before what a crash left", "save of what came from rows too", "another addmode"]
+SOME, ALL = 12, 100_000  # moments
+
+
+# --- every store of the source ----------------------------------------------------------------------------------------
+
+# A store that no case reaches, with the reason.
+_NO_NAME = "a queue that is made has no name yet, and nobody finds what was made of it"
+NOT_STRUCK = {
+    ("ring", "self._words[W_CHUNKS] = 1"): _NO_NAME,
+    ("ring", "self._words[W_HEAD] = self._words[W_TAIL] = first + CHUNK_HEAD"): _NO_NAME,
+}
+
+
+def stores_in(module: ModuleType) -> set[tuple[str, str]]:
+    """Return module and text of each line that stores into a segment."""
+    path = Path(str(module.__file__))
+    text = path.read_text("utf-8")
+    found = set()
+    for node in ast.walk(ast.parse(text)):
+        targets = node.targets if isinstance(node, ast.Assign) else [getattr(node, "target", None)]
+        names = {
+            ast.unparse(part.value)
+            for target in targets
+            if isinstance(node, (ast.Assign, ast.AugAssign)) and target is not None
+            for part in ast.walk(target)
+            if isinstance(part, ast.Subscript)
+        }
+        if names & {"words", "self._words", "self._bytes", "self._halves"}:
+            assert isinstance(node, ast.stmt)
+            found.add((path.stem, text.splitlines()[node.lineno - 1].strip()))
+    return found
+
+
+def test_every_store_is_struck() -> None:
+    """The cases of test_every_store go through each line of the source that writes into a segment."""
+    argv = [sys.executable, "-m", "tests.stress.stores_struck"]
+    done = subprocess.run(argv, cwd=CHECKOUT, capture_output=True, text=True, timeout=200, check=True)
+    struck = {(str(module), str(line)) for module, line in json.loads(done.stdout)}
+    there = {store for module in STORING for store in stores_in(module)}
+    assert len(there) > 40
+    assert there - struck - NOT_STRUCK.keys() == set()
+    assert set(NOT_STRUCK) <= there - struck, "a reason that is not needed any more"
+
+
+# --- to the database and from it --------------------------------------------------------------------------------------
+
+
+class Engine:
+    """The process that does it (see `every_crossing`)."""
+
+    def __init__(self, folder: Path) -> None:
+        argv = [sys.executable, "-m", "tests.stress.every_crossing", str(folder)]
+        self._process = subprocess.Popen(
+            argv, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, cwd=CHECKOUT, text=True
+        )
+
+    def __call__(self, case: str, most: int, *, twice: bool = False, timeout: float = 250.0) -> tuple[int, int]:
+        """Return how many moments there were and how often a process was killed."""
+        process = self._process
+        assert process.stdin is not None
+        assert process.stdout is not None
+        process.stdin.write(json.dumps([case, most, twice]) + "\n")
+        process.stdin.flush()
+        assert select.select([process.stdout], [], [], timeout)[0], f"no answer within {timeout} s"
+        answer: Any = json.loads(process.stdout.readline())
+        moments, kills, wrong = answer
+        assert wrong == [], f"{moments} moments, {kills} kills, {len(wrong)} wrong"
+        return moments, kills
+
+    def end(self) -> None:
+        self._process.kill()
+        self._process.communicate()
+        for path in Path(SHM_DIR).glob(f"mqk.processes-{self._process.pid}-*"):
+            path.unlink()
+
+
+@pytest.fixture
+def engine(tmp_path: Path) -> Iterator[Engine]:
+    """Return the function that walks through a case."""
+    started = Engine(tmp_path)
+    yield started
+    started.end()
+
+
+@pytest.mark.timeout(3600)
+@pytest.mark.parametrize(
+    "case", [pytest.param(case, marks=() if case in CHOSEN else pytest.mark.stress) for case in CROSSINGS]
+)
+def test_killed_between_queue_and_table(engine: Engine, case: str, stress: bool, say: Callable[[str], None]) -> None:
+    """Statements, commits, stores, renames: wherever it died, the next start has every item once, in order."""
+    moments, kills = engine(case, ALL if stress else SOME, timeout=1800)
+    if stress:
+        say(f"{case}: {moments} moments, {kills} killed")
+    assert moments > 10
+    assert kills == (moments if stress else len(range(0, moments, -(-moments // SOME))))
+
+
+@pytest.mark.stress
+@pytest.mark.timeout(3600)
+@pytest.mark.parametrize("case", CROSSINGS)
+def test_killed_again_at_the_next_start(engine: Engine, case: str, say: Callable[[str], None]) -> None:
+    """The server that finds out where the items are is killed, too; the third one has them all."""
+    moments, kills = engine(case, 30, twice=True, timeout=3000)
+    say(f"{case}, and the next start: {kills} killed")
+    assert kills > moments
