@@ -189,7 +189,7 @@ class Instance:
         return new
 
     def _remove_drafts(self) -> None:
-        """Segments that a process was making when it was killed. Only the owner of an instance makes any."""
+        """Segments that a process was making when it was killed. Only those of this server make any."""
         for path in [*_files(self.name, "~*"), *_files(self.name, ".*~*")]:
             if not path.endswith(_LOADED):
                 os.unlink(path)
@@ -207,6 +207,7 @@ class Instance:
         with contextlib.ExitStack() as each:  # also when one of them resists
             if not kept:
                 each.callback(self.registry.segment.unlink)
+            each.callback(self._remove_drafts)  # of workers that were ended in the middle of a reload
             for queue in queues.values():
                 if queue not in kept:
                     each.callback(queue.remove)

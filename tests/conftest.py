@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -11,6 +12,12 @@ from hypothesis import settings
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+
+# A test that gives sys.modules back as it was must not take these away: they cannot be imported a second time.
+with contextlib.suppress(ImportError):
+    import sqlalchemy.dialects.mysql
+    import sqlalchemy.dialects.postgresql
+    import sqlalchemy.dialects.sqlite  # noqa: F401
 
 SHM = Path("/dev/shm")
 

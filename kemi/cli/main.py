@@ -34,7 +34,11 @@ def main(attach: Attach, arguments: Sequence[str] | None = None) -> int:
 
 
 def _run(attach: Attach, arguments: Sequence[str] | None) -> int:
-    parsed = parser().parse_args(arguments)
+    try:
+        parsed = parser().parse_args(arguments)
+    except SystemExit:
+        sys.stdout.flush()  # the help; at the interpreter's end it is too late for a reader that went away
+        raise
     try:
         code: int = parsed.run(Call(parsed, Output(), attach))
     except Failure as failure:

@@ -79,6 +79,8 @@ def _end(process: subprocess.Popen[bytes]) -> None:
     with contextlib.suppress(ProcessLookupError):
         os.killpg(process.pid, signal.SIGKILL)
     process.wait()
+    with contextlib.suppress(FileNotFoundError):  # what a library of the mongodb modules leaves behind
+        os.unlink(f"/dev/shm/mongoc-{process.pid}")  # noqa: S108 its name
 
 
 def config_text(module: str, folder: str, port: int) -> str:

@@ -157,7 +157,7 @@ def is_myself_turi() -> bool:
     """Whether the URI in To is this server's."""
 
 def is_proto(letters: str, /) -> bool:
-    """Whether the protocol is one of those: u UDP, t TCP, s TLS, e SCTP, w WS, x WSS, ..."""
+    """Whether the protocol is one of those: u UDP, t TCP, e TLS, s SCTP, v WS, w WSS."""
 
 def is_src_port(port: int, /) -> bool:
     """Whether the message came from this port."""
