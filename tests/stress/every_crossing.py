@@ -69,7 +69,6 @@ CASES = {
     "save of what came from rows too": Case("stop", "dbmode=1", rows=2, items=3),
     "save without recover": Case("stop", "dbmode=1;recover=0", items=3),
     "save of unique keys": Case("stop", "dbmode=1;addmode=2", items=3),
-    "stay in memory": Case("stop", "recover=2", items=3),
 }
 
 

@@ -40,7 +40,6 @@ CROSSINGS = [
     "save of what came from rows too",
     "save without recover",
     "save of unique keys",
-    "stay in memory",
 ]
 CHOSEN = ["load before what a crash left", "save of what came from rows too", "another addmode"]
 SOME, ALL = 12, 100_000  # moments
