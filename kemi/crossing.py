@@ -14,7 +14,7 @@ import time
 from collections.abc import Callable, Iterable
 
 from kemi.errors import CommitUnknown, StoreError
-from kemi.instance import Instance
+from kemi.instance import Instance, Settled
 from kemi.queue import keeping
 from kemi.queue.item import Item, record_of
 from kemi.queue.keeping import LOADED, NONE, SAVING, UNSAVED, Crossing
@@ -41,37 +41,30 @@ class Crossings:
 
     # --- after a server that was killed on the way --------------------------------------------------------------------
 
-    def settle(self, spec: QueueSpec, queue: Queue) -> Queue:
-        """Find out on which side the items are. Returns the queue that counts. Raises StoreError.
-
-        A crossing that it has still says that its items are in no table.
-        """
+    def settle(self, spec: QueueSpec, queue: Queue) -> Settled:
+        """Find out on which side the items are, before the queue is taken over. Raises StoreError."""
         loaded = self._instance.loaded_draft(spec)
         if loaded is not None:
-            return self._settle_load(spec, queue, loaded)
+            if self._is_committed(spec, loaded):
+                return Settled(loaded)
+            loaded.remove()
         crossing = keeping.crossing(queue.segment.words)
-        if crossing.kind == SAVING:
-            with self._store.begin(spec.name) as rows:
-                saved = rows.last_id() >= crossing.first
-            if saved:
-                self._say(f"queue {spec.name!r}: its {queue.held()} items were saved before the server died")
-                queue.clear()
-        return queue
+        if crossing.kind != SAVING:
+            return Settled(queue)
+        with self._store.begin(spec.name) as rows:
+            saved = rows.last_id() >= crossing.first
+        if saved:
+            self._say(f"queue {spec.name!r}: its items were saved before the server died")
+        return Settled(queue, saved)
 
-    def _settle_load(self, spec: QueueSpec, queue: Queue, loaded: Queue) -> Queue:
+    def _is_committed(self, spec: QueueSpec, loaded: Queue) -> bool:
+        """Are the rows gone? Then only who made the draft did not live to give it the queue's name."""
         crossing = keeping.crossing(loaded.segment.words)
         with contextlib.suppress(_Undo), self._store.begin(spec.name) as rows:
-            if rows.delete(crossing.first, crossing.last):
-                raise _Undo
-            # The rows are gone: committed. Who made the draft did not live to give it the queue's name.
-            loaded.adopt(self._instance.owner)
-            with queue.moving():
-                self._publish(loaded)
-            queue.remove()
-            keeping.set_crossing(loaded.segment.words, Crossing(UNSAVED))
-            return loaded
-        loaded.remove()
-        return queue
+            if not rows.delete(crossing.first, crossing.last):
+                return True
+            raise _Undo
+        return False
 
     # --- start --------------------------------------------------------------------------------------------------------
 

@@ -9,11 +9,13 @@ from __future__ import annotations
 import contextlib
 import glob
 import os
-from collections.abc import Collection
+from collections.abc import Callable, Collection
+from typing import NamedTuple
 
 from kemi.errors import InstanceInUse, SegmentError, SegmentMissing
 from kemi.owner import Owner, this_process
 from kemi.queue import keeping, layout
+from kemi.queue.keeping import UNSAVED, Crossing
 from kemi.queue.queue import Queue
 from kemi.queue.registry import Registry
 from kemi.queue.segment import SHM_DIR, Access, Segment, path_of, queue_name, segment_name
@@ -25,6 +27,21 @@ queues: dict[str, Queue] = {}
 _ADDRESS_SPACE = 1 << 45  # bytes of windows together; a process has 47 bits
 _LOADED = "~loaded"  # ends the name of a draft that is complete
 _LINK_REACH = 1 << 35  # what a 32-bit link in units of 8 bytes can name
+
+
+class Settled(NamedTuple):
+    """Where the items of a queue are that a dead server left."""
+
+    queue: Queue  # the one that counts
+    saved: bool = False  # are they in its table?
+
+
+Settle = Callable[[QueueSpec, Queue], Settled]
+
+
+def untouched(_spec: QueueSpec, queue: Queue) -> Settled:
+    """They are where they were."""
+    return Settled(queue)
 
 
 class Instance:
@@ -73,17 +90,34 @@ class Instance:
 
     # --- queues -----------------------------------------------------------------------------------------------------
 
-    def define(self, spec: QueueSpec) -> Queue:
+    def define(self, spec: QueueSpec, settle: Settle = untouched) -> Queue:
         """Make a queue, or take over what a dead server left of it.
 
+        settle: asked about it first, because nobody else uses what was on its way before it is taken over.
         One whose rows are still to be loaded is closed until `Queue.open`: what others add comes behind the rows.
         """
+        closed = spec.reads_database()
         try:
-            queue = self._create(spec, closed=spec.reads_database())
+            queue = self._create(spec, closed=closed)
         except FileExistsError:
-            queue = self._take_over(spec, keep_closed=spec.reads_database())
+            queue = self._abandoned(spec)
+            settled = settle(spec, queue)
+            if settled.queue is queue:
+                queue.adopt(self.owner, closed, settled.saved)
+        else:
+            settled = settle(spec, queue)
+        if settled.queue is not queue:
+            self._put_in_place(settled.queue, queue)
+        queue = self._with_addmode(settled.queue, spec)
         self.take(queue)
         return queue
+
+    def _put_in_place(self, draft: Queue, old: Queue) -> None:
+        """A draft that was complete takes the place of the queue from which it was made."""
+        draft.adopt(self.owner)
+        draft.publish(self.name)
+        keeping.set_crossing(draft.segment.words, Crossing(UNSAVED))
+        old.remove()
 
     def join(self, spec: QueueSpec) -> Queue:
         """Reload: use a queue that another process of this server may have made, or make it."""
@@ -92,7 +126,9 @@ class Instance:
         except FileExistsError:
             queue = self._attach(spec)
             if queue.owner() != self.owner:
-                queue = self._take_over(spec)
+                queue = self._abandoned(spec)
+                queue.adopt(self.owner)
+                queue = self._with_addmode(queue, spec)
         self.configure(queue, spec)
         self.take(queue)
         return queue
@@ -162,7 +198,8 @@ class Instance:
         """From here on this is the queue of its name."""
         queues[queue.name] = queue
 
-    def _take_over(self, spec: QueueSpec, keep_closed: bool = False) -> Queue:
+    def _abandoned(self, spec: QueueSpec) -> Queue:
+        """The queue of a dead server, or of this one. Raises InstanceInUse."""
         queue = self._attach(spec)
         present = queue.owner()
         if present != self.owner and not present.is_dead():
@@ -170,7 +207,9 @@ class Instance:
                 f"queue {spec.name!r} in use by pid {present.pid} ({path_of(segment_name(self.name, spec.name))}): "
                 'stop that server, or take another modparam("mqueue", "instance", "...")'
             )
-        queue.adopt(self.owner, keep_closed)
+        return queue
+
+    def _with_addmode(self, queue: Queue, spec: QueueSpec) -> Queue:
         return queue if queue.addmode == spec.addmode else self._convert(queue, spec)
 
     def _convert(self, old: Queue, spec: QueueSpec) -> Queue:

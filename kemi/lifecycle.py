@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 from kemi.crossing import Crossings
 from kemi.errors import ConfigError, StoreError
-from kemi.instance import Instance, queues
+from kemi.instance import Instance, Settled, queues
 from kemi.queue import keeping
 from kemi.queue.keeping import NONE, UNSAVED, Crossing
 from kemi.queue.queue import Queue
@@ -65,7 +65,7 @@ def _open_store(settings: Settings, around: Surroundings) -> Store:
 
 
 def _start_queue(instance: Instance, spec: QueueSpec, crossings: Crossings | None, around: Surroundings) -> None:
-    queue = _settle(spec, instance.define(spec), crossings, around)
+    queue = instance.define(spec, lambda spec, queue: _settle(spec, queue, crossings, around))
     items = queue.held()
     if items and not _is_recovered(spec, queue):
         queue.clear()
@@ -81,16 +81,16 @@ def _start_queue(instance: Instance, spec: QueueSpec, crossings: Crossings | Non
     instance.configure(queue, spec)
 
 
-def _settle(spec: QueueSpec, queue: Queue, crossings: Crossings | None, around: Surroundings) -> Queue:
+def _settle(spec: QueueSpec, queue: Queue, crossings: Crossings | None, around: Surroundings) -> Settled:
     """Find out where the items are, when the last server was killed on their way to the table or from it."""
     if crossings and spec.dbmode:
         return crossings.settle(spec, queue)
-    if keeping.crossing(queue.segment.words).kind == keeping.SAVING and queue.held():
+    if keeping.crossing(queue.segment.words).kind == keeping.SAVING:
         around.warn(
             f"queue {spec.name!r}: the last server died while it saved; without dbmode it cannot be found out whether "
             "its items are in the table too"
         )
-    return queue
+    return Settled(queue)
 
 
 def _is_recovered(spec: QueueSpec, queue: Queue) -> bool:

@@ -70,9 +70,8 @@ def _held(instance: str, spec: QueueSpec, db_url: str, say: Say) -> Iterator[tup
         undo.callback(store.close)
         ours = Instance.open(Settings(instance=instance, queues={spec.name: spec}))
         undo.callback(_let_go, ours)
-        queue = ours.define(spec)
         crossings = Crossings(ours, store, say, lambda: None)
-        yield crossings, crossings.settle(spec, queue)
+        yield crossings, ours.define(spec, crossings.settle)
 
 
 def _let_go(instance: Instance) -> None:

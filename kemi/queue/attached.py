@@ -11,6 +11,7 @@ next to nothing; a watch (inotify) of /dev/shm would wake it for every other pro
 
 from __future__ import annotations
 
+import contextlib
 import math
 import os
 import threading
@@ -171,7 +172,12 @@ class AttachedQueue(Queue):
     def _add(self, call: Callable[[Queue], _Found], is_closed: Callable[[_Found], bool]) -> _Found:
         while True:
             queue = self._inner
-            outcome = call(queue)
+            try:
+                outcome = call(queue)
+            except QueueClosed:
+                if not self._reattach or not self._renew(queue):
+                    raise
+                continue
             if not is_closed(outcome) or not self._reattach or not self._renew(queue):
                 return outcome
 
@@ -223,8 +229,10 @@ class AttachedQueue(Queue):
         deadline = math.inf if timeout is None else time.monotonic() + timeout
         while True:
             queue = self._inner
-            await settled(queue)
-            found = call(queue)
+            found = None
+            with contextlib.suppress(QueueClosed):
+                await settled(queue)
+                found = call(queue)
             if found is not None:
                 return found
             over = self._is_over(queue)

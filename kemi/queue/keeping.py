@@ -70,5 +70,11 @@ def set_crossing(words: Any, new: Crossing) -> None:
     words[W_CROSSING] = new.kind
 
 
+def settle(words: Any) -> None:
+    """It is known where the items are: those which are left in memory are nowhere else."""
+    if crossing(words).kind == SAVING:
+        set_crossing(words, Crossing(UNSAVED))
+
+
 def _signed(word: int) -> int:
     return word - 2 * _SIGN if word >= _SIGN else word

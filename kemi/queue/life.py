@@ -8,8 +8,8 @@ from typing import TypeVar
 
 from kemi.errors import NoMemory, SegmentError
 from kemi.owner import Owner, this_process
-from kemi.queue import header, layout
-from kemi.queue.layout import W_HEAD, W_TAIL, W_WATCH, WATCH_CLOSED, WATCH_LIMITS
+from kemi.queue import header, keeping, layout
+from kemi.queue.layout import W_HEAD, W_MOVING, W_TAIL, W_WATCH, WATCH_CLOSED, WATCH_LIMITS
 from kemi.queue.mutex import unlock
 from kemi.queue.outcome import REASONS
 from kemi.queue.registry import Registry
@@ -100,17 +100,26 @@ class Life(Waiting):
             )
         return cls(name or queue_name(full_name), segment, registry, lock_timeout)
 
-    def adopt(self, owner: Owner, keep_closed: bool = False) -> int:
+    def adopt(self, owner: Owner, keep_closed: bool = False, saved: bool = False) -> int:
         """Take over from an owner that is dead: repair, and become its owner. Returns the number of items.
 
-        keep_closed: when it is closed, it is so until `open`.
+        keep_closed: when it is closed, it is so until `open`. saved: its items are in its table, and go.
         """
         words = self._words
-        with self._mutex:
-            self._memory.open(self.segment.size())
-            words[W_WATCH] &= WATCH_LIMITS | (WATCH_CLOSED if keep_closed else 0)
-            self._repair()
-            header.set_owner(self.segment, owner)
+        self._settles = True
+        try:
+            with self._mutex:
+                self._memory.open(self.segment.size())
+                words[W_WATCH] &= WATCH_LIMITS | (WATCH_CLOSED if keep_closed else 0)
+                self._repair()
+                if saved:
+                    self._throw_away()
+                # In this order: whoever dies now leaves a queue that is not used, or one about which nothing is open.
+                keeping.settle(words)
+                words[W_MOVING] = 0
+                header.set_owner(self.segment, owner)
+        finally:
+            self._settles = False
         return len(self._ring)
 
     def open(self) -> None:
@@ -130,8 +139,8 @@ class Life(Waiting):
             raise NoMemory(f"{path_of(self.segment.name)}: {REASONS[outcome]}")
 
     def is_closed(self) -> bool:
-        """Did its server end it?"""
-        return bool(self._words[W_WATCH] & WATCH_CLOSED)
+        """Did its server end it, or die while the items were on their way to another place?"""
+        return bool(self._words[W_WATCH] & WATCH_CLOSED or self._words[W_MOVING])
 
     def owner(self) -> Owner:
         """The process that made the queue, or took it over from a dead one."""
@@ -178,22 +187,36 @@ class Life(Waiting):
 
     @contextlib.contextmanager
     def moving(self) -> Iterator[Iterator[bytes]]:
-        """All records in order, for a queue that takes this one's place; nobody else adds or takes meanwhile.
+        """All records in order, for what takes this queue's place; nobody else adds or takes meanwhile.
 
         Also what is reserved: whoever holds it has it as delivered from a queue that is gone.
 
-        Afterwards this queue is empty and closed; after an exception it is as before.
+        Afterwards this queue is empty and closed; after an exception it is as before. When this process is killed, its
+        items may be in both places, so nobody uses it before `adopt`: see `_repair`.
         """
+        words = self._words
         with self._locked():
-            yield map(self._ring.record_at, self._ring.undone())
-            self._words[W_WATCH] |= WATCH_CLOSED
+            was_open = not self.is_closed()
+            words[W_MOVING] = 1
+            words[W_WATCH] |= WATCH_CLOSED
+            try:
+                yield map(self._ring.record_at, self._ring.undone())
+            except BaseException:
+                if was_open:
+                    words[W_WATCH] &= ~WATCH_CLOSED
+                words[W_MOVING] = 0
+                raise
             self._empty()
+            words[W_MOVING] = 0
 
     def clear(self) -> None:
         """Take all items away, the reserved ones too; they do not count as fetched."""
         with self._working():
-            self._words[layout.W_DROPPED] += sum(1 for _ in self._ring.undone())
-            self._empty()
+            self._throw_away()
+
+    def _throw_away(self) -> None:
+        self._words[layout.W_DROPPED] += sum(1 for _ in self._ring.undone())
+        self._empty()
 
     def _empty(self) -> None:
         self._words[W_HEAD] = self._words[W_TAIL]

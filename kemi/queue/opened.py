@@ -11,7 +11,7 @@ import struct
 from collections.abc import Iterator
 from typing import Any, TypeVar
 
-from kemi.errors import DamagedRing, Reentered, SegmentError
+from kemi.errors import DamagedRing, QueueClosed, Reentered, SegmentError
 from kemi.queue import layout
 from kemi.queue.bell import Bell
 from kemi.queue.holding import Holding
@@ -46,6 +46,7 @@ class Opened:
         self._bell = Bell(segment)
         self._registry = registry
         self._dead_letters: Any = None  # a queue, once it was needed
+        self._settles = False  # may this process use what was moving when its owner died?
         self._mutex = Mutex(segment, lock_timeout, self._repair, self._progress)
 
     # --- the lock ---------------------------------------------------------------------------------------------------
@@ -69,6 +70,11 @@ class Opened:
 
     def _repair(self) -> None:
         """Called with the lock held, when its last holder died with it."""
+        if self._words[layout.W_MOVING] and not self._settles:
+            raise QueueClosed(
+                f"queue {self.name!r}: its server died while its items were on their way to another place; "
+                "the next one finds out where they are"
+            )
         try:
             self._ring.recover()
         except _DAMAGE as error:

@@ -25,8 +25,10 @@ from sqlalchemy.engine.default import DefaultDialect
 
 import mqueue_kemi
 from kemi import app
+from kemi.errors import MqueueError
 from kemi.instance import queues
 from kemi.queue.queue import Queue
+from kemi.queue.ring import ADDED
 from kemi.queue.segment import Segment, path_of, segment_name
 from tests.processes.children import Child, ChildError, Children
 from tests.processes.moments import Moments, Watched, die
@@ -34,7 +36,7 @@ from tests.processes.serve import items as items_of
 from tests.processes.sound import faults
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Sequence
 
 
 class Case(NamedTuple):
@@ -67,7 +69,6 @@ CASES = {
     "save of what came from rows too": Case("stop", "dbmode=1", rows=2, items=3),
     "save without recover": Case("stop", "dbmode=1;recover=0", items=3),
     "save of unique keys": Case("stop", "dbmode=1;addmode=2", items=3),
-    "stay in memory": Case("stop", "recover=2", items=3),
 }
 
 
@@ -187,18 +188,41 @@ class Lives:
         with contextlib.closing(sqlite3.connect(self.database)) as connection:
             return [key for (key,) in connection.execute("SELECT key FROM q ORDER BY id")]
 
-    def examine(self) -> list[str]:
-        """Start and stop a server as usual; say what is wrong."""
+    def attached(self) -> Queue | None:
+        """Return the queue as a process outside has it that attached before anything happened."""
+        with contextlib.suppress(MqueueError):
+            return Queue.attach(self.instance, "q")
+        return None
+
+    def meddle(self, before: Queue | None) -> tuple[list[str], list[str]]:
+        """Do what a process outside does while no server runs; return what it took, and what it added."""
+        taken, added = [], []
+        for number, queue in enumerate((before, self.attached())):
+            if queue is None:
+                continue
+            with contextlib.suppress(MqueueError):
+                if (item := queue.fetch()) is not None:
+                    taken.append(item.key)
+            with contextlib.suppress(MqueueError):
+                if queue.add(f"late {number}", "v") == ADDED:
+                    added.append(f"late {number}")
+        return taken, added
+
+    def examine(self, taken: Sequence[str] = (), added: Sequence[str] = ()) -> list[str]:
+        """Start and stop a server as usual; say what is wrong. taken, added: what others did since the kill."""
         wrong = []
+        everything = [key for key in self.rows + self.items if key not in taken] + list(added)
+        if not {*taken} <= {*self.rows, *self.items} or len({*taken}) != len(taken):
+            wrong.append(f"taken were {taken}")
         self.start(self.case.definition)
         table, memory = self.table(), [key for key, _ in items_of(queues["q"])]
-        if table + memory != self.rows + self.items:
-            wrong.append(f"rows {table}, items {memory}")
+        if table + memory != everything:
+            wrong.append(f"rows {table}, items {memory}, taken before {taken}, added {added}")
         if self.case.loads() and table:
             wrong.append(f"rows are left: {table}")
         wrong += faults(queues["q"])
         app.stop_now()
-        if self.case.saves() and self.table() != self.rows + self.items:
+        if self.case.saves() and self.table() != everything:
             wrong.append(f"saved were {self.table()}")
         left = sorted(glob.glob(path_of(segment_name(self.instance)) + "*"))
         if left and "recover=2" not in self.case.definition:
@@ -220,9 +244,10 @@ class Lives:
 
         return self.children.fork(act)
 
-    def look(self) -> list[str]:
+    def look(self, before: Queue | None = None, *, meddle: bool = False) -> list[str]:
         try:
-            wrong: list[str] = self.children.fork(self.examine).result()
+            done = self.children.fork(lambda: self.meddle(before)).result() if meddle else ((), ())
+            wrong: list[str] = self.children.fork(lambda: self.examine(*done)).result()
         except ChildError as error:
             return [str(error)]
         return wrong
@@ -251,8 +276,12 @@ def killed(child: Child) -> bool:
     return False
 
 
-def walk(lives: Lives, most: int, twice: bool) -> tuple[int, int, list[str]]:
-    """Kill at moments of the step, then look; with `twice`, kill the next start at its moments, too."""
+def walk(lives: Lives, most: int, how: str) -> tuple[int, int, list[str]]:
+    """Kill at moments of the step, then look.
+
+    how: "meddle" with processes outside that take and add before the next start, "twice" with a next start that is
+    killed at its moments, too.
+    """
     wrong: list[str] = []
     lives.prepare()
     total = lives.struck(0).result()
@@ -260,9 +289,10 @@ def walk(lives: Lives, most: int, twice: bool) -> tuple[int, int, list[str]]:
     kills = 0
     for moment in chosen(total, most):
         lives.prepare()
+        before = lives.attached()
         kills += killed(lives.struck(moment))
-        if not twice:
-            wrong += [f"killed at moment {moment}: {text}" for text in lives.look()]
+        if how != "twice":
+            wrong += [f"killed at moment {moment}: {text}" for text in lives.look(before, meddle=how == "meddle")]
             continue
         starts = lives.start_struck(0).result()
         for second in chosen(starts, most):
@@ -275,11 +305,11 @@ def walk(lives: Lives, most: int, twice: bool) -> tuple[int, int, list[str]]:
 def main(folder: str) -> None:
     """Answer each line of the input."""
     for line in sys.stdin:
-        name, most, twice = json.loads(line)
+        name, most, how = json.loads(line)
         children = Children()
         lives = Lives(folder, CASES[name], children)
         try:
-            answer: tuple[int, int, list[str]] = walk(lives, most, twice)
+            answer: tuple[int, int, list[str]] = walk(lives, most, how)
         except Exception:  # noqa: BLE001 it is handed to the test
             answer = 0, 0, [traceback.format_exc()]
         finally:

@@ -40,7 +40,6 @@ CROSSINGS = [
     "save of what came from rows too",
     "save without recover",
     "save of unique keys",
-    "stay in memory",
 ]
 CHOSEN = ["load before what a crash left", "save of what came from rows too", "another addmode"]
 SOME, ALL = 12, 100_000  # moments
@@ -99,12 +98,12 @@ class Engine:
             argv, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, cwd=CHECKOUT, text=True
         )
 
-    def __call__(self, case: str, most: int, *, twice: bool = False, timeout: float = 250.0) -> tuple[int, int]:
+    def __call__(self, case: str, most: int, how: str = "", timeout: float = 250.0) -> tuple[int, int]:
         """Return how many moments there were and how often a process was killed."""
         process = self._process
         assert process.stdin is not None
         assert process.stdout is not None
-        process.stdin.write(json.dumps([case, most, twice]) + "\n")
+        process.stdin.write(json.dumps([case, most, how]) + "\n")
         process.stdin.flush()
         assert select.select([process.stdout], [], [], timeout)[0], f"no answer within {timeout} s"
         answer: Any = json.loads(process.stdout.readline())
@@ -140,11 +139,22 @@ def test_killed_between_queue_and_table(engine: Engine, case: str, stress: bool,
     assert kills == (moments if stress else len(range(0, moments, -(-moments // SOME))))
 
 
+@pytest.mark.timeout(3600)
+@pytest.mark.parametrize(
+    "case", [pytest.param(case, marks=() if case in CHOSEN else pytest.mark.stress) for case in CROSSINGS]
+)
+def test_killed_and_others_go_on(engine: Engine, case: str, stress: bool, say: Callable[[str], None]) -> None:
+    """Others take and add until the next start: nothing they took comes again, nothing they added is lost."""
+    moments, kills = engine(case, ALL if stress else SOME, "meddle", timeout=1800)
+    if stress:
+        say(f"{case}, and others go on: {moments} moments, {kills} killed")
+
+
 @pytest.mark.stress
 @pytest.mark.timeout(3600)
 @pytest.mark.parametrize("case", CROSSINGS)
 def test_killed_again_at_the_next_start(engine: Engine, case: str, say: Callable[[str], None]) -> None:
     """The server that finds out where the items are is killed, too; the third one has them all."""
-    moments, kills = engine(case, 30, twice=True, timeout=3000)
+    moments, kills = engine(case, 30, "twice", timeout=3000)
     say(f"{case}, and the next start: {kills} killed")
     assert kills > moments

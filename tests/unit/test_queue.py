@@ -15,10 +15,13 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from kemi.errors import ItemError, LockTimeout, NoMemory, SegmentError, SegmentMissing
+from kemi.errors import ItemError, LockTimeout, NoMemory, QueueClosed, SegmentError, SegmentMissing
 from kemi.owner import Owner, this_process
-from kemi.queue import layout, ring
+from kemi.queue import keeping, layout, ring
 from kemi.queue import queue as queues
+from kemi.queue.attached import AttachedQueue
+from kemi.queue.item import record_of
+from kemi.queue.keeping import SAVING, UNSAVED, Crossing
 from kemi.queue.layout import CHUNK, W_HEAD, W_WATCH
 from kemi.queue.outcome import CLOSED, Stats
 from kemi.queue.queue import Queue
@@ -692,3 +695,57 @@ def test_records_move_to_another_queue(make: Callable[..., Queue], instance: str
     queue.add("large", "x" * 4 * CHUNK)
     with pytest.raises(NoMemory, match=r"mqk.*small"):
         list(map(small.append_record, records(queue)))
+
+
+@ADDMODES
+def test_killed_while_its_items_move(make: Callable[..., Queue], instance: str, addmode: int) -> None:
+    """Its items may be in another place already: nobody uses the queue before the next owner has found out."""
+    queue = make(addmode=addmode)
+    queue.add("k", "v")
+    registry = Registry.create(instance, this_process(), 1 << 30)
+
+    def move() -> None:
+        with queue.moving() as moved:
+            list(moved)
+            os.kill(os.getpid(), signal.SIGKILL)
+
+    pid = fork(move)
+    os.waitpid(pid, 0)
+    for _ in range(2):
+        for call in (lambda: queue.add("late", "v"), queue.pop, queue.stats, lambda: queue.fetch(0.01)):
+            with pytest.raises(QueueClosed, match="the next one finds out"):
+                call()
+    assert queue.is_closed()
+    other = AttachedQueue(instance, "q")
+    assert other.fetch(0.05) is None  # it waits for the next server
+    with pytest.raises(QueueClosed):
+        other.add("late", "v")
+    assert Queue.attach(instance, "q", registry).adopt(this_process()) == 1
+    assert not queue.is_closed()
+    assert queue.add("late", "v") == ADDED
+    assert [item.key for item in queue.peek(9)] == ["k", "late"]
+    sound(queue)
+
+
+@ADDMODES
+def test_taken_over_with_items_that_are_saved(make: Callable[..., Queue], instance: str, addmode: int) -> None:
+    """They are in the table: the queue is empty, and nothing more is to be found out about it."""
+    queue = make(addmode=addmode)
+    queue.add("k", "v")
+    keeping.set_crossing(queue.segment.words, Crossing(SAVING, 1))
+    other = Queue.attach(instance, "q", Registry.create(instance, this_process(), 1 << 30))
+    assert other.adopt(this_process(), saved=True) == 0
+    assert keeping.crossing(queue.segment.words).kind == UNSAVED
+    assert other.stats().dropped == 1
+    sound(other)
+
+
+@pytest.mark.parametrize("was_closed", [False, True])
+def test_a_move_that_fails_changes_nothing(make: Callable[..., Queue], was_closed: bool) -> None:
+    """Whatever is raised inside: the items are there, and it is as closed as before."""
+    queue = make(closed=was_closed)
+    queue.append_record(record_of(b"k", b"v", 1.0))
+    with pytest.raises(ZeroDivisionError), queue.moving():
+        raise ZeroDivisionError
+    assert queue.is_closed() == was_closed
+    assert len(queue) == 1

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from kemi import app
-from kemi.instance import queues
+from kemi.instance import queues, untouched
 from kemi.owner import _start_time, this_process
 from kemi.queue import header, layout
 from kemi.queue.outcome import CLOSED
@@ -256,7 +256,7 @@ def at_load(mocker: MockerFixture) -> Any:
     """Return what is called instead of loading rows, with definition and queue; there is no database."""
     mocker.patch("kemi.lifecycle._open_store")
     crossings = mocker.patch("kemi.lifecycle.Crossings").return_value
-    crossings.settle.side_effect = lambda _, queue: queue
+    crossings.settle.side_effect = untouched
     crossings.load.side_effect = lambda _, queue: (queue, 0)
     return crossings.load
 
