@@ -147,8 +147,13 @@ def drop(instance: str, queue: str | None = None) -> None:
     try:
         _remove(instance, names_to_drop, ours.registry)
     finally:
-        if not names().get(instance):
-            ours.registry.segment.unlink()
+        let_go(ours)
+
+
+def let_go(instance: Instance) -> None:
+    """End what this process did as the owner of a dead server's instance: its own segment goes with the last queue."""
+    if not names().get(instance.name):
+        instance.registry.segment.unlink()
 
 
 def _remove(instance: str, queues: list[str], registry: Registry) -> None:

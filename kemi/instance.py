@@ -124,12 +124,11 @@ class Instance:
         try:
             queue = self._create(spec)
         except FileExistsError:
-            queue = self._attach(spec)
+            queue = self._attach(spec.name)
             if queue.owner() != self.owner:
                 queue = self._abandoned(spec)
                 queue.adopt(self.owner)
                 queue = self._with_addmode(queue, spec)
-        self.configure(queue, spec)
         self.take(queue)
         return queue
 
@@ -139,10 +138,7 @@ class Instance:
         queue.set_deliveries(spec.max_deliveries, spec.dead_letter)
         keeping.set_policy(queue.segment.words, spec.dbmode, spec.recover)
 
-    def _attach(self, spec: QueueSpec) -> Queue:
-        return self._attach_named(spec.name)
-
-    def _attach_named(self, name: str) -> Queue:
+    def _attach(self, name: str) -> Queue:
         queue = Queue.attach(self.name, name, self.registry, self.settings.lock_timeout)
         _check_user(queue.segment, self._access.uid)
         return queue
@@ -151,9 +147,9 @@ class Instance:
         """For a process that runs no script, and so never reloads: use the queues that others have made since."""
         for path in self.left_over():
             with contextlib.suppress(SegmentError):  # gone meanwhile, or not of this server
-                queue = self._attach_named(queue_name(path))
+                queue = self._attach(queue_name(path))
                 if queue.owner() == self.owner:
-                    queues[queue.name] = queue
+                    self.take(queue)
                 else:
                     queue.close()
 
@@ -200,7 +196,7 @@ class Instance:
 
     def _abandoned(self, spec: QueueSpec) -> Queue:
         """The queue of a dead server, or of this one. Raises InstanceInUse."""
-        queue = self._attach(spec)
+        queue = self._attach(spec.name)
         present = queue.owner()
         if present != self.owner and not present.is_dead():
             raise InstanceInUse(

@@ -69,12 +69,7 @@ def _held(instance: str, spec: QueueSpec, db_url: str, say: Say) -> Iterator[tup
         store = Store.open(db_url)
         undo.callback(store.close)
         ours = Instance.open(Settings(instance=instance, queues={spec.name: spec}))
-        undo.callback(_let_go, ours)
+        undo.callback(host.let_go, ours)
+        undo.callback(queues.clear)
         crossings = Crossings(ours, store, say, lambda: None)
         yield crossings, ours.define(spec, crossings.settle)
-
-
-def _let_go(instance: Instance) -> None:
-    queues.clear()
-    if not host.names().get(instance.name):
-        instance.registry.segment.unlink()
