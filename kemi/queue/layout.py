@@ -41,7 +41,7 @@ import sys
 
 MAGIC = b"mqkemi-q"
 INSTANCE_MAGIC = b"mqkemi-i"
-VERSION = 2
+VERSION = 3
 
 PAGE = 4096
 CHUNK = 1 << 18

@@ -100,7 +100,7 @@ def test_after_reloads(servers: Servers) -> None:
         # A worker does not reload while the timer runs the script.
         add = f"return mq.mq_size('new{number}') == 1 or mq.mq_add('new{number}', 'k', 'v') == 1"
         wait_until(lambda: server.run(add, worker=number % 2), "the worker reloads")  # noqa: B023 called at once
-    assert len(server.segments()) == 6
+    assert len([path for path in server.segments() if "~" not in path.name]) == 6  # the other worker may be making one
     assert server.stop() < 3
     assert len(server.hooks()) == 2
     assert server.segments() == []
