@@ -27,6 +27,7 @@ import mqueue_kemi
 from kemi import app
 from kemi.errors import MqueueError
 from kemi.instance import queues
+from kemi.queue import keeping
 from kemi.queue.queue import Queue
 from kemi.queue.ring import ADDED
 from kemi.queue.segment import Segment, path_of, segment_name
@@ -208,10 +209,17 @@ class Lives:
                     added.append(f"late {number}")
         return taken, added
 
+    def _is_thrown_away(self) -> bool:
+        """Was it killed with recover=0 before it began to save? Then the next start does as that says."""
+        queue = self.attached() if "recover=0" in self.case.definition else None
+        return queue is not None and keeping.crossing(queue.segment.words).kind == keeping.NONE
+
     def examine(self, taken: Sequence[str] = (), added: Sequence[str] = ()) -> list[str]:
         """Start and stop a server as usual; say what is wrong. taken, added: what others did since the kill."""
         wrong = []
         everything = [key for key in self.rows + self.items if key not in taken] + list(added)
+        if self._is_thrown_away():
+            everything = []
         if not {*taken} <= {*self.rows, *self.items} or len({*taken}) != len(taken):
             wrong.append(f"taken were {taken}")
         self.start(self.case.definition)

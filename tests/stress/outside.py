@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import contextlib
+import ctypes
+import signal
 import socket
 import time
 from typing import TYPE_CHECKING
@@ -20,6 +22,14 @@ if TYPE_CHECKING:
 
 RUN, NO_MORE_ADDS, END = 0, 1, 2  # phases of a run, in one shared byte
 _PAUSE = 0.002  # seconds
+_PR_SET_PDEATHSIG = 1
+_libc = ctypes.CDLL(None, use_errno=True)
+
+
+def end_with_parent() -> None:
+    """Have this process killed when the one ends that started it, also while it is stopped."""
+    if _libc.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0):
+        raise OSError(ctypes.get_errno(), "prctl(PR_SET_PDEATHSIG)")
 
 
 class Handles:
@@ -47,6 +57,7 @@ class Handles:
 
 def produce(folder: str, instance: str, queues: Sequence[str], phase: mmap.mmap) -> None:
     """Add to all queues in turn until no more is wanted."""
+    end_with_parent()
     books = {queue: Producer(folder, queue) for queue in queues}
     handles = Handles(instance)
     while phase[0] == RUN:
@@ -75,6 +86,7 @@ def _is_deep(queue: Queue) -> bool:
 
 def consume(folder: str, instance: str, queues: Sequence[str], phase: mmap.mmap) -> None:
     """Take from all queues in turn until the end."""
+    end_with_parent()
     books = {queue: Consumer(folder, queue) for queue in queues}
     handles = Handles(instance)
     while phase[0] != END:
@@ -97,6 +109,7 @@ def consume(folder: str, instance: str, queues: Sequence[str], phase: mmap.mmap)
 
 def call(ports: Sequence[int], pause: float) -> None:
     """Send a request to each worker again and again; nobody reads the answers."""
+    end_with_parent()
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
         sock.bind(("127.0.0.1", 0))
         own = sock.getsockname()[1]
