@@ -13,7 +13,8 @@
 A chunk of the stream starts with a small head, then records follow one another. The payload of a record may go on in
 the next chunk (the one that `CHUNK_NEXT` names); its head never does.
 
-    chunk:   next u64 | previous u64 | live u64 | first u64 | records ...
+    chunk:   next u64 | previous u64 | live u64 | first u64 | records ...         (keyed queues)
+             next u64 | previous u64 | mark u64 | serial u64 | records ...        (others, see `kemi.queue.marks`)
     record:  step u32 | key length u32 | value length u32 | link u32 | added f64 | key | value | (padding to 8)
 
 `step` is the distance to the next record, a multiple of 8; its bit 31 marks a dead record, of which only `step` means
@@ -41,7 +42,7 @@ import sys
 
 MAGIC = b"mqkemi-q"
 INSTANCE_MAGIC = b"mqkemi-i"
-VERSION = 3
+VERSION = 4
 
 PAGE = 4096
 CHUNK = 1 << 18
@@ -123,6 +124,8 @@ CHUNK_NEXT = 0  # words of a chunk's head
 CHUNK_PREVIOUS = 1
 CHUNK_LIVE = 2  # bytes of live records, keyed queues only
 CHUNK_FIRST = 3  # offset of the first record that starts here, 0 = none; keyed queues only
+CHUNK_MARK = 2  # offset at which TAIL came into this chunk; not in keyed queues
+CHUNK_SERIAL = 3  # how many items had ever been appended then, sealed; 0 = this chunk has no mark; not in keyed queues
 CHUNK_HEAD = 32
 CHUNK_ROOM = CHUNK - CHUNK_HEAD
 

@@ -111,7 +111,7 @@ class Life(Waiting):
             with self._mutex:
                 self._memory.open(self.segment.size())
                 words[W_WATCH] &= WATCH_LIMITS | (WATCH_CLOSED if keep_closed else 0)
-                self._repair()
+                self._repair(thorough=True)
                 if saved:
                     self._throw_away()
                 # In this order: whoever dies now leaves a queue that is not used, or one about which nothing is open.

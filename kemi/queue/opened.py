@@ -1,7 +1,7 @@
 """A queue's segment as this process has it open: its ring, its lock, and what becomes of what went wrong under it.
 
 Lock contract: work is done in `_working`, what only looks in `_locked`. What an exception leaves half done under the
-lock (a signal handler may raise anywhere) is put right by the same `recover` that follows a kill.
+lock (a signal handler may raise anywhere) is put right as it is after a kill.
 """
 
 from __future__ import annotations
@@ -68,15 +68,21 @@ class Opened:
 
     # --- when something went wrong ----------------------------------------------------------------------------------
 
-    def _repair(self) -> None:
-        """Called with the lock held, when its last holder died with it."""
+    def _repair(self, *, thorough: bool = False) -> None:
+        """Called with the lock held, when its last holder died with it, or left it by an exception.
+
+        thorough: read every record, however long others have to wait.
+        """
         if self._words[layout.W_MOVING] and not self._settles:
             raise QueueClosed(
                 f"queue {self.name!r}: its server died while its items were on their way to another place; "
                 "the next one finds out where they are"
             )
         try:
-            self._ring.recover()
+            if thorough:
+                self._ring.recover()
+            else:
+                self._ring.recover_quickly()
         except _DAMAGE as error:
             raise self._damaged(error) from None
         self._bell.call_all()  # the dead one may have died before it woke somebody
@@ -88,8 +94,9 @@ class Opened:
         """An exception under the lock: leave nothing half done. Returns what to unlock."""
         if not isinstance(error, Reentered) and not self.closed and mutex.is_mine():
             try:
-                self._repair()
-                if _comes_from_memory(error):
+                is_damage = _comes_from_memory(error)
+                self._repair(thorough=is_damage)
+                if is_damage:
                     raise self._damaged(error)
             except BaseException:
                 unlock(mutex.ref)

@@ -1,4 +1,4 @@
-"""Append, pop, set aside and recover on a plain writable buffer: no lock, no system call, no clock.
+"""Append, pop and set aside on a plain writable buffer: no lock, no system call, no clock.
 
 A stream of records through a chain of chunks (see `layout`). The rules:
 
@@ -18,7 +18,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from kemi.errors import DamagedRing
-from kemi.queue.aside import Aside, Holder, Slot
+from kemi.queue.aside import Holder, Slot
 from kemi.queue.chunks import SPARES, Memory
 from kemi.queue.layout import (
     CHUNK_HEAD,
@@ -29,10 +29,6 @@ from kemi.queue.layout import (
     DEAD,
     MAX_STEP,
     RECORD_HEAD,
-    RESERVED,
-    RETURNED,
-    SLOT_STATE,
-    SLOTS,
     STEP_MASK,
     W_ADDED,
     W_ASIDE,
@@ -40,12 +36,11 @@ from kemi.queue.layout import (
     W_GATE,
     W_HEAD,
     W_HIGH,
-    W_RECOVERED,
     W_REMOVED,
     W_RETURNED,
     W_TAIL,
 )
-from kemi.queue.stream import Stream
+from kemi.queue.recovery import Recoverable
 
 # What became of an append.
 ADDED = 1
@@ -59,12 +54,11 @@ FULL = 5  # the queue's own limit in bytes
 LOOK_ASIDE = b""
 
 
-class Ring(Stream):
+class Ring(Recoverable):
     """A first-in first-out ring of records."""
 
     def __init__(self, buffer: Any, words: Any, halves: Any, memory: Memory) -> None:
         super().__init__(buffer, words, halves, memory)
-        self.aside = Aside(words)
         # An empty queue whose cursors are behind this goes back to the front, so that the segment can shrink.
         self._far = self.chunks.offset(SPARES + 1)
 
@@ -77,6 +71,7 @@ class Ring(Stream):
             return False
         self._start_chunk(first, 0)
         self._words[W_CHUNKS] = 1
+        self._mark(first + CHUNK_HEAD, 0)
         self._words[W_HEAD] = self._words[W_TAIL] = first + CHUNK_HEAD
         return True
 
@@ -138,9 +133,11 @@ class Ring(Stream):
         for number, chunk in enumerate(fresh):
             part = record[here + number * CHUNK_ROOM : here + (number + 1) * CHUNK_ROOM]
             self._bytes[chunk + CHUNK_HEAD : chunk + CHUNK_HEAD + len(part)] = part
+        end = fresh[-1] + CHUNK_HEAD + behind % CHUNK_ROOM
+        self._mark(end, self._words[W_ADDED] + 1)
         self._link(tail & ~CHUNK_MASK, fresh[0])
         self._words[W_CHUNKS] += len(fresh)
-        self._words[W_TAIL] = fresh[-1] + CHUNK_HEAD + behind % CHUNK_ROOM  # commit
+        self._words[W_TAIL] = end  # commit
         self._words[W_ADDED] += 1
         return ADDED
 
@@ -258,6 +255,7 @@ class Ring(Stream):
                 self.chunks.give(chunk)
             return
         self._start_chunk(chunk, 0)
+        self._mark(chunk + CHUNK_HEAD, words[W_ADDED])
         # Two cursors cannot move in one store. So TAIL goes first, over a dead record that fills the rest of the chunk.
         self._halves[here >> 2] = DEAD | ((here | CHUNK_MASK) + 1 - here)
         self._link(here & ~CHUNK_MASK, chunk)
@@ -338,12 +336,6 @@ class Ring(Stream):
             if chunk not in kept:
                 self.chunks.give(chunk)
 
-    def _kept(self) -> set[int]:
-        """Chunks that are in use for what is set aside."""
-        if not self._words[W_ASIDE]:
-            return set()
-        return {chunk for slot in self.aside.slots() for chunk in self._chunks_of(slot.at)}
-
     def waiting(self) -> Iterator[int]:
         """Offsets of all records that are there to be taken, from the oldest on."""
         for slot in self.returned():
@@ -355,40 +347,3 @@ class Ring(Stream):
         for slot in self.slots():
             yield slot.at
         yield from self.scan()
-
-    # --- recovery ---------------------------------------------------------------------------------------------------
-
-    def recover(self) -> None:
-        """Make everything follow from HEAD, TAIL, the chain and the records, after a process died in the middle.
-
-        Raises DamagedRing, having changed nothing, when what lies between the cursors is no ring.
-        """
-        walk = self._walk()
-        void, slots = self._sound_slots()
-        words = self._words
-        words[(words[W_TAIL] & ~CHUNK_MASK) >> 3] = 0  # a chunk that was linked, but not committed
-        words[W_CHUNKS] = len(walk.chunks)
-        self.aside.clear(void)
-        items = walk.items + sum(slot.returned for slot in slots)
-        # One operation at most was under way. It had moved a cursor, but not yet counted.
-        if items > words[W_ADDED] - words[W_REMOVED]:
-            words[W_ADDED] = words[W_REMOVED] + items
-        else:
-            words[W_REMOVED] = words[W_ADDED] - items
-        words[W_HIGH] = max(words[W_HIGH], items)
-        self.aside.count()
-        self.chunks.rebuild({*walk.chunks, *self._kept()})
-        words[W_RECOVERED] += 1
-
-    def _sound_slots(self) -> tuple[list[Slot], list[Slot]]:
-        """Slots that never came to count, and those that do, each of which is checked."""
-        void, slots = [], []
-        for slot in self.aside.slots(SLOTS):
-            if slot.at == self._words[W_HEAD]:
-                void.append(slot)
-                continue
-            if slot.state & SLOT_STATE not in (RESERVED, RETURNED):
-                raise DamagedRing(f"slot {slot.number} of what is set aside has the state {slot.state:#x}")
-            self._chunks_of(slot.at)
-            slots.append(slot)
-        return void, slots

@@ -29,10 +29,11 @@ from kemi.queue.layout import (
 
 
 class Walk(NamedTuple):
-    """What `recover` found between HEAD and TAIL."""
+    """What was found between two places, HEAD and TAIL most often."""
 
     items: int
     chunks: list[int]
+    entries: list[tuple[int, int]]  # of each chunk in which a record starts: where the first one does, items before it
 
 
 class Stream:
@@ -124,15 +125,23 @@ class Stream:
 
     def _walk(self) -> Walk:
         """Count from HEAD to TAIL, checking every step."""
-        at, tail = self._words[W_HEAD], self._words[W_TAIL]
-        for name, cursor in (("head", at), ("tail", tail)):
-            chunk = cursor & ~CHUNK_MASK
-            if not self.chunks.holds(chunk) or cursor & CHUNK_MASK < CHUNK_HEAD or cursor & 7:
+        return self._walk_between(*self._cursors())
+
+    def _cursors(self) -> tuple[int, int]:
+        """HEAD and TAIL, each of which is in a chunk in use."""
+        head, tail = self._words[W_HEAD], self._words[W_TAIL]
+        for name, cursor in (("head", head), ("tail", tail)):
+            if not self.chunks.holds(cursor & ~CHUNK_MASK) or cursor & CHUNK_MASK < CHUNK_HEAD or cursor & 7:
                 raise DamagedRing(f"its {name} cursor {cursor} is in no chunk in use")
+        return head, tail
+
+    def _walk_between(self, at: int, end: int) -> Walk:
+        """Count from one place in a chunk in use to another, checking every step."""
         chunks = [at & ~CHUNK_MASK]
+        entries = [(at, 0)]
         seen = set(chunks)
         items = 0
-        while at != tail:
+        while at != end:
             step = self._halves[at >> 2]
             if not step & DEAD:
                 items += 1
@@ -144,9 +153,10 @@ class Stream:
                     raise DamagedRing(f"the chunks before {at} go in a circle")
                 seen.update(entered)
                 chunks += entered
-            if at > tail and at & ~CHUNK_MASK == tail & ~CHUNK_MASK:
-                raise DamagedRing(f"a record ends at {at}, behind the tail {tail}")
-        return Walk(items, chunks)
+                entries.append((at, items))
+            if at > end and at & ~CHUNK_MASK == end & ~CHUNK_MASK:
+                raise DamagedRing(f"a record ends at {at}, behind {end}, where the last one should")
+        return Walk(items, chunks, entries)
 
     def _check_record(self, at: int, step: int) -> None:
         """Do the lengths in a record's head fit its step?"""

@@ -235,7 +235,7 @@ def _repair_nothing(ring: Any) -> None:
 FAULTS: dict[str, tuple[str, Callable[..., object]]] = {
     "append commits first": ("append", _commit_first),
     "pop wipes first": ("pop", _pop_slowly),
-    "nothing is repaired": ("recover", _repair_nothing),
+    "nothing is repaired": ("recover_quickly", _repair_nothing),
 }
 
 

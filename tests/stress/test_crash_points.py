@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, Callable
 
 import pytest
 
-from kemi.queue import chunks, index, keyed, ring
+from kemi.queue import chunks, index, keyed, marks, recovery, ring
 from kemi.queue.segment import SHM_DIR
 from tests.processes.children import CHECKOUT
 
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from types import ModuleType
 
-STORING = (ring, keyed, index, chunks)  # all that writes into a segment while a queue is used
+STORING = (ring, keyed, index, chunks, marks, recovery)  # all that writes into a segment while a queue is used
 CROSSINGS = [
     "load",
     "load before what a crash left",

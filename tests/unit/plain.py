@@ -239,6 +239,7 @@ class Plain:
             self._check_live(chain)
         else:
             assert self.ring().used_bytes() == sum(step for _, step, _ in self.records())
+            self._check_marks(chain)
         return contents
 
     def _check_aside(self) -> set[int]:
@@ -257,6 +258,27 @@ class Plain:
             keys = [pair(ring.record_at(at))[0] for at in ring.waiting()]
             assert len(set(keys)) == len(keys)
         return ring._kept()
+
+    def _check_marks(self, chain: list[int]) -> None:
+        """Compare what each chunk says of the items before it with the records behind, and the way back."""
+        ring = self.ring()
+        marks = {chunk: mark for chunk in chain if (mark := ring._mark_of(chunk))}
+        assert chain[-1] in marks
+        for chunk, mark in marks.items():
+            steps = [self.halves[at >> 2] for at in self._places(mark.at)]
+            live = sum(not step & DEAD for step in steps)
+            assert mark.serial == (self.words[layout.W_ADDED] - live) % (1 << 32), f"the mark of {chunk}"
+        ends = {ring.follow(at, step)[0] & ~CHUNK_MASK for at, step, dead in self.records() if not dead}
+        assert ends - {chain[0]} <= marks.keys(), "records end in a chunk without a mark"
+        for before, chunk in zip(chain, chain[1:]):
+            assert self.words[(chunk >> 3) + layout.CHUNK_PREVIOUS] == before
+
+    def _places(self, at: int) -> Iterator[int]:
+        """Give the offsets of all records, dead or alive, from one to TAIL."""
+        ring = self.ring()
+        while at != self.words[layout.W_TAIL]:
+            yield at
+            at, _ = ring.follow(at, self.halves[at >> 2] & STEP_MASK)
 
     def _check_live(self, chain: list[int]) -> None:
         """Compare what is counted for each chunk, and the way back, with the records."""

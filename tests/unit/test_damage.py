@@ -73,7 +73,7 @@ CURSORS: dict[str, Damage] = {
     "head in an absent chunk": (cursor(W_HEAD, lambda at: at + 9 * CHUNK), "head cursor"),
     "tail 0": (cursor(W_TAIL, lambda _: 0), "tail cursor 0"),
     "tail in an absent chunk": (cursor(W_TAIL, lambda at: at + 4 * CHUNK), "tail cursor"),
-    "tail inside a record": (cursor(W_TAIL, lambda at: at - 8), "behind the tail"),
+    "tail inside a record": (cursor(W_TAIL, lambda at: at - 8), "where the last one should"),
     "tail behind nothing": (cursor(W_TAIL, lambda at: at + 8), "no room for its head"),
 }
 RECORDS: dict[str, Damage] = {

@@ -32,6 +32,7 @@ GOLDEN = {
     1: "d8f1542b75bbbaad9c198f8ed0bb1cc6cf0640caccc8bd1d85e6886dae3afa37",
     2: "b54b0ef4806b0523a92951bf4c9afc8e02cc3f4c75ca6256a3ce6b17db58318d",
     3: "c4c6fe7df050417bcdcc00e612531f58656b8842814f23ce1b7457436e7cd00d",
+    4: "5cd7f0b942a49b090d4e66cb4ae94577e71c6719a7b709c984f062d67b6fcbb3",
 }
 
 
@@ -48,7 +49,7 @@ def placed(length: int, parts: dict[int, bytes]) -> bytes:
     return bytes(data)
 
 
-PREFIX = b"mqkemi-q" + struct.pack("<II", 3, 0) + ABI.ljust(32, b"\0") + words(1700000000000000000)
+PREFIX = b"mqkemi-q" + struct.pack("<II", 4, 0) + ABI.ljust(32, b"\0") + words(1700000000000000000)
 SEED = (0x0123456789ABCDEF, 0xFEDCBA9876543210)
 CREATED_1_5 = b"\0\0\0\0\0\0\xf8\x3f"
 CREATED_2_5 = b"\0\0\0\0\0\0\x04\x40"
@@ -65,7 +66,7 @@ PLAIN = placed(
         336: words(3, 0, 0, 0, 0),  # gate ... turn
         384: words(3, 0, 0, 0, 0),  # high, dropped, replaced, refused, recovered
         4096: b"\x02",
-        KIB256: words(0, 0, 0, 0),
+        KIB256: words(0, 0, KIB256 + 32, (~(KIB256 + 32 >> 3) & 0xFFFFFFFF) << 32),  # the mark: no item before
         KIB256 + 32: struct.pack("<IIII", 32, 1, 1, 0) + CREATED_1_5 + b"a1",
         KIB256 + 64: struct.pack("<IIII", 32, 3, 2, 0) + CREATED_2_5 + b"key\xff\0",
         KIB256 + 96: struct.pack("<IIII", 32, 0, 1 << 31 | 3, 0) + CREATED_3_5 + b"\xed\xa0\x80",
