@@ -14,9 +14,10 @@ from kemi.queue import layout
 from kemi.queue.mutex import Mutex, trylock
 from kemi.queue.outcome import CLOSED
 from kemi.queue.queue import Queue
+from kemi.queue.recovery import Recoverable
 from kemi.queue.registry import Registry
 from kemi.queue.ring import ADDED
-from tests.unit.children import child
+from tests.unit.children import child, in_child, killed_after
 
 if TYPE_CHECKING:
     from pytest_mock import MockerFixture
@@ -70,6 +71,52 @@ def test_a_broken_index_is_built_anew(instance: str) -> None:
     with pytest.raises(SegmentError, match="not in the key index"):
         queue.pop()
     assert [item.key for item in iter(queue.fetch, None)] == ["a", "b", "c"]
+
+
+# --- which repair -----------------------------------------------------------------------------------------------------
+
+
+def long_queue(instance: str) -> Queue:
+    """Make a queue whose items lie in several chunks."""
+    queue = Queue.create(instance, "q", window=WINDOW)
+    for number in range(10):
+        queue.add(str(number), "x" * 100_000)
+    return queue
+
+
+@in_child
+def test_who_waits_behind_the_lock_waits_for_the_quick_one(instance: str, mocker: MockerFixture) -> None:
+    """After a kill, and after an exception of the application, the next call does not read every record."""
+    queue = long_queue(instance)
+    thorough = mocker.spy(Recoverable, "recover")
+    killed_after(queue._mutex.take)
+    assert queue.add("after the kill", "") == ADDED
+    mocker.patch.object(queue._ring, "_leave", side_effect=KeyboardInterrupt)
+    with pytest.raises(KeyboardInterrupt), queue._working():
+        queue._ring.drop()
+    assert queue.stats().recovered == 2
+    assert not thorough.called
+
+
+@in_child
+def test_a_new_server_reads_every_record(instance: str, mocker: MockerFixture) -> None:
+    """What a dead one left is checked from end to end before it is used."""
+    queue = long_queue(instance)
+    thorough = mocker.spy(Recoverable, "recover")
+    killed_after(queue._mutex.take)
+    assert queue.adopt(this_process()) == 10
+    assert thorough.call_count == 1
+
+
+def test_where_memory_is_damaged_every_record_is_read(instance: str, mocker: MockerFixture) -> None:
+    """An error that comes from the segment itself is no time for haste."""
+    queue = long_queue(instance)
+    thorough = mocker.spy(Recoverable, "recover")
+    sixth = list(queue._ring.scan())[5]
+    queue.segment.halves[sixth >> 2] = 0
+    with pytest.raises(SegmentError, match=f"a record at {sixth}|the record at {sixth}"):
+        queue.clear()
+    assert thorough.call_count == 1
 
 
 def test_an_item_is_not_lost_on_the_way_out_of_a_sleep(instance: str, mocker: MockerFixture) -> None:

@@ -245,6 +245,37 @@ def test_marks_that_are_wrong_and_look_right(change: int) -> None:
         recover_quickly(plain)
 
 
+def test_a_mark_that_is_one_item_too_early() -> None:
+    """Where a record begins, and nearly what an append leaves that was not counted: the seal tells."""
+    plain = Plain()
+    fill(plain.ring(), sized(ROOM), sized(ROOM - 16), sized(640), sized(64))
+    chunk = plain.chain()[2]
+    assert plain.words[(chunk >> 3) + CHUNK_MARK] == chunk + CHUNK_HEAD + 640
+    plain.words[(chunk >> 3) + CHUNK_MARK] = chunk + CHUNK_HEAD
+    either(plain)
+    assert len(plain.check()) == plain.words[W_ADDED] == 4
+
+
+def test_more_items_than_there_is_room_for() -> None:
+    """Marks and counters that agree with one another, and cannot be true."""
+    plain = long_ring()
+    mark = plain.ring()._mark_of(plain.chain()[-1])
+    assert mark is not None
+    plain.ring()._mark(mark.at, mark.serial + 1_000_000)
+    plain.words[W_ADDED] += 1_000_000
+    assert outcome(plain, either) == outcome(plain, read_all) is not None
+
+
+@pytest.mark.timeout(20)
+def test_a_circle_of_chunks_ends() -> None:
+    """Chunks that lead back to the first one, and that know one another."""
+    plain = long_ring()
+    first, second = plain.chain()[:2]
+    plain.words[(second >> 3) + CHUNK_NEXT] = first
+    plain.words[(first >> 3) + CHUNK_PREVIOUS] = second
+    assert outcome(plain, either) is outcome(plain, read_all) is None
+
+
 @pytest.mark.parametrize("added", [1, -1, 5, -5])
 def test_marks_follow_a_counter_that_was_corrected(added: int) -> None:
     """A counter was wrong and a repair has corrected another one: from then on the quick way is right again."""
