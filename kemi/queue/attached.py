@@ -150,6 +150,12 @@ class AttachedQueue(Queue):
 
     def add(self, key: str | bytes, value: str | bytes) -> int:
         """As `Queue.add`. While no server runs it is CLOSED."""
+        try:
+            outcome: int = self._inner.add(key, value)
+        except QueueClosed:
+            outcome = CLOSED
+        if outcome != CLOSED:
+            return outcome
         return self._add(lambda queue: queue.add(key, value), lambda outcome: outcome == CLOSED)
 
     def add_many(self, pairs: Iterable[tuple[str | bytes, str | bytes]]) -> list[int]:
@@ -183,11 +189,15 @@ class AttachedQueue(Queue):
 
     def pop(self) -> bytes | None:
         """As `Queue.pop`."""
-        return self._inner.pop() or self._wait_for(lambda queue, _: queue.pop(), 0.0)
+        return self.pop_wait(0.0)
 
     def pop_wait(self, timeout: float | None) -> bytes | None:
         """As `Queue.pop_wait`, in one server after the other. Raises QueueClosed where that is not wanted."""
-        return self._wait_for(Queue.pop_wait, timeout)
+        try:
+            record = self._inner.pop()
+        except QueueClosed:
+            record = None
+        return record or self._wait_for(Queue.pop_wait, timeout)
 
     def fetch_many(self, count: int, timeout: float | None = 0.0) -> list[Item]:
         """As `Queue.fetch_many`."""

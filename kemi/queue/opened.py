@@ -40,8 +40,13 @@ class Opened:
         kind = KeyedRing if self.addmode else Ring
         self._memory = InstanceMemory(segment, registry)
         self._ring: Ring = kind(segment.bytes, words, segment.halves, self._memory)
+        # What `add` and `pop` have at hand.
+        self._bytes = segment.bytes
+        self._halves = segment.halves
         self._append = self._ring.append
         self._pop = self._ring.pop
+        self._inside = self._ring.inside
+        self._far = self._ring.far
         self._holding = Holding(self._ring, words)
         self._bell = Bell(segment)
         self._registry = registry

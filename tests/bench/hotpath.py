@@ -28,16 +28,17 @@ DEPTH = 10_000
 ADD = {
     "mq_add, all of it": "mq_add('q', KEY, VALUE)",
     "mq_add: the queue of that name": "queues['q']",
+    "Queue.add: the call": "nothing(KEY, VALUE)",
     "Queue.add: key and value to bytes": "KEY.encode(); VALUE.encode()",
+    "Queue.add: lengths": "k = len(key); v = len(value); size = k + v + RECORD_HEAD; step = size + 7 & -8; step > MAX_STEP",
     "Queue.add: the time of day": "now()",
     "Queue.add: the record's bytes": "pack(136, 8, 100, 0, 1.5) + key + value",
     "lock and unlock": "trylock(ref); unlock(ref)",
-    "is there a limit or a sleeper?": "words[W_WATCH]",
-    "Ring.append: the call": "nothing(key, 136)",
-    "Ring.append: the tail, and its end": "tail = words[W_TAIL]; end = tail + 136; end > tail | CHUNK_MASK",
-    "Ring.append: the record's bytes to shared memory": "memory[at : at + len(record)] = record",
-    "Ring.append: commit": "words[FREE] = 1",
-    "Ring.append: counted": "words[FREE] += 1",
+    "Queue.add: the tail, and its end": "tail = words[W_TAIL]; end = tail + 136; end <= tail | CHUNK_MASK",
+    "Queue.add: is there a limit or a sleeper?": "words[W_WATCH]",
+    "Queue.add: the record's bytes to shared memory": "memory[at : at + 132] = record",
+    "Queue.add: commit": "words[FREE] = 1",
+    "Queue.add: counted": "words[FREE] += 1",
 }
 FETCH = {
     "mq_fetch, all of it": "mq_fetch('q')",
@@ -45,11 +46,12 @@ FETCH = {
     "Queue.pop: the call": "nothing()",
     "Queue.pop: empty?": "words[W_HEAD] == words[W_TAIL]",
     "lock and unlock": "trylock(ref); unlock(ref)",
-    "Ring.pop: the call": "nothing()",
-    "Ring.pop: head, tail, step": "head = words[W_HEAD]; tail = words[W_TAIL]; halves[head >> 2]; head + 136",
-    "Ring.pop: the record's bytes out of shared memory": "record = memory[at : at + 136]",
-    "Ring.pop: commit": "words[FREE] = 1",
-    "Ring.pop: most items ever, counted": "words[FREE] - words[FREE] > words[FREE]; words[FREE] = 1",
+    "Queue.pop: head, tail, step": "head = words[W_HEAD]; tail = words[W_TAIL]; end = head + (halves[head >> 2] & 0)",
+    "Queue.pop: may it be taken so?": "head + RECORD_HEAD <= head + 136 <= head | CHUNK_MASK",
+    "Queue.pop: most items ever": "removed = words[W_REMOVED]; words[W_ADDED] - removed <= words[W_GATE]",
+    "Queue.pop: the record's bytes out of shared memory": "memory[at : at + 136]",
+    "Queue.pop: commit": "words[FREE] = 1",
+    "Queue.pop: counted": "words[FREE] = removed + 1",
 }
 READ = {
     "mqk_get and mqv_get, all of it": "mqk_get('q'); mqv_get('q')",
@@ -89,8 +91,10 @@ def _names(queue: Any) -> dict[str, Any]:
         "words": segment.words,
         "halves": segment.halves,
         "memory": mmap.mmap(-1, layout.PAGE),  # not the segment itself, which is in use
-        "record": record,
+        "record": record[:132],
         "at": 1024,
+        "head": layout.CHUNK,
+        "removed": 1,
         "nothing": _nothing,
         "FREE": 62,  # a word of the header that means nothing
         "key_length": struct.Struct("=4xI").unpack_from,
