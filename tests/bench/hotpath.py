@@ -30,7 +30,7 @@ ADD = {
     "mq_add: the queue of that name": "queues['q']",
     "Queue.add: the call": "nothing(KEY, VALUE)",
     "Queue.add: key and value to bytes": "KEY.encode(); VALUE.encode()",
-    "Queue.add: lengths": "k = len(key); v = len(value); size = k + v + RECORD_HEAD; step = size + 7 & -8; step > MAX_STEP",
+    "Queue.add: lengths": "k = len(key); v = len(value); size = k + v + RECORD_HEAD; size + 7 & -8 > MAX_STEP",
     "Queue.add: the time of day": "now()",
     "Queue.add: the record's bytes": "pack(136, 8, 100, 0, 1.5) + key + value",
     "lock and unlock": "trylock(ref); unlock(ref)",
