@@ -27,6 +27,27 @@ _DAMAGE = (DamagedRing, IndexError, ValueError, struct.error)
 
 _Self = TypeVar("_Self", bound="Opened")
 
+# The attributes of a queue beside `name` and `closed`, for what stands in for one.
+PARTS = (
+    "addmode",
+    "segment",
+    "_append",
+    "_bell",
+    "_bytes",
+    "_dead_letters",
+    "_far",
+    "_halves",
+    "_holding",
+    "_inside",
+    "_memory",
+    "_mutex",
+    "_pop",
+    "_registry",
+    "_ring",
+    "_settles",
+    "_words",
+)
+
 
 class Opened:
     """The parts of a queue, and how they are used together."""
