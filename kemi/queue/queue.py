@@ -9,6 +9,7 @@ handler may raise anywhere) is put right by the same `recover` that follows a ki
 from __future__ import annotations
 
 import contextlib
+import sys
 import time
 from collections.abc import Callable, Iterable, Iterator
 
@@ -385,12 +386,13 @@ class Queue(Life):
     def __len__(self) -> int:
         """Items that can be taken; reserved ones do not count."""
         words = self._words
-        size = len(self._ring)
+        removed = words[W_REMOVED]  # first, as in the ring's own
+        size: int = words[W_ADDED] - removed
         if not size and words[W_HEAD] != words[W_TAIL]:
             # Who added was killed before it counted. Taking the lock repairs that.
             with self._mutex:
                 size = len(self._ring)
-        return size
+        return size if 0 <= size <= sys.maxsize else len(self._ring)
 
     def held(self) -> int:
         """Items in the queue, with those that are reserved."""

@@ -1,7 +1,7 @@
 """Nanoseconds per call inside a real Kamailio, ours beside the C module: `tox -e bench`.
 
-Prints tables and writes them to results/ (with --quick to results/quick/). It measures and never judges: no figure here makes it fail. What is measured
-beside the calls of this module is in the modules that `parts` names.
+Prints tables and writes them to results/ (with --quick to results/quick/). It measures and never judges: no figure
+here makes it fail. What is measured beside the calls of this module is in the modules that `parts` names.
 """
 
 from __future__ import annotations
