@@ -1,7 +1,8 @@
 """Taking what is there, or sleeping until something is.
 
 Whatever takes items and is not the hot `pop` goes through `_take_or_count_in`: it looks after what is reserved, and is
-counted as a sleeper in the same moment in which it finds nothing.
+counted as a sleeper in the same moment in which it finds nothing. The hot `pop` comes here, too, when items may be in
+two places (W_MOVING), and is refused.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ from typing import Callable, TypeVar
 
 from kemi.errors import LockTimeout, QueueClosed
 from kemi.queue.aside import Slot
-from kemi.queue.layout import W_ASIDE, W_WATCH, WATCH_CLOSED
+from kemi.queue.layout import W_ASIDE, W_MOVING, W_WATCH, WATCH_CLOSED
 from kemi.queue.opened import Opened
 
 _Found = TypeVar("_Found")
@@ -57,6 +58,8 @@ class Waiting(Opened):
         signal: int | None = None
         call = False
         with self._working():
+            if words[W_MOVING]:
+                raise QueueClosed(f"queue {self.name!r}: the next server finds out where its items are")
             if words[W_ASIDE]:
                 if self._holding.tend(dead) > 1:
                     self._bell.call_all()  # more than this process can take
