@@ -13,7 +13,7 @@ import time
 from typing import Callable, TypeVar
 
 from kemi.errors import LockTimeout, QueueClosed
-from kemi.queue.aside import Slot
+from kemi.queue.aside import Holder, Slot
 from kemi.queue.layout import W_ASIDE, W_MOVING, W_WATCH, WATCH_CLOSED
 from kemi.queue.opened import Opened
 
@@ -58,12 +58,8 @@ class Waiting(Opened):
         signal: int | None = None
         call = False
         with self._working():
-            if words[W_MOVING]:
-                raise QueueClosed(f"queue {self.name!r}: the next server finds out where its items are")
             if words[W_ASIDE]:
-                if self._holding.tend(dead) > 1:
-                    self._bell.call_all()  # more than this process can take
-                due = self._holding.due()
+                due = self._tend(dead)
             found = take()
             if found is None and goes_to_sleep:
                 if words[W_WATCH] & WATCH_CLOSED:
@@ -78,6 +74,14 @@ class Waiting(Opened):
         for slot, record in due:
             self._move_dead_letter(slot, record)
         return found, signal
+
+    def _tend(self, dead: set[Holder]) -> list[tuple[Slot, bytes]]:
+        """Look after what is set aside (locked). Returns what is to go to the queue for dead letters."""
+        if self._words[W_MOVING]:
+            raise QueueClosed(f"queue {self.name!r}: the next server finds out where its items are")
+        if self._holding.tend(dead) > 1:
+            self._bell.call_all()  # more than this process can take
+        return self._holding.due()
 
     def _count_out(self, remembered: int) -> None:
         with self._mutex:
