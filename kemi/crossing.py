@@ -78,6 +78,7 @@ class Crossings:
         if first is None:
             return queue, 0
         draft = self._instance.draft(spec)
+        committed = False
         try:
             with queue.moving() as records:
                 with self._store.begin(spec.name) as rows:
@@ -88,11 +89,13 @@ class Crossings:
                         raise StoreError(f"table {spec.name}: another process took rows of it meanwhile; start again")
                     keeping.set_crossing(draft.segment.words, crossing)
                     self._instance.keep_draft(draft)
-                self._publish(draft)
+                committed = True
+            self._publish(draft)
         except CommitUnknown:
             raise  # the next start finds out
         except BaseException:
-            draft.remove()
+            if not committed:  # the next start goes on with it otherwise: there are no rows any more
+                draft.remove()
             raise
         queue.remove()
         return draft, count

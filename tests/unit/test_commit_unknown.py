@@ -287,3 +287,23 @@ def test_who_sleeps_goes_on(lives: Lives, instance: str) -> None:
 
     with child(serve):
         assert os.waitpid(waiter, 0)[1] == 0
+
+
+@pytest.mark.parametrize("where", ["publish", "_empty"])
+def test_what_fails_after_the_commit(lives: Lives, where: str) -> None:
+    """The rows are deleted: the draft that has them is not thrown away, and the next start goes on with it."""
+    lives.have_rows("1", "2")
+    lives.have_items("a", "b")
+
+    def work() -> None:
+        with pytest.MonkeyPatch.context() as patch, pytest.raises(OSError, match="full"):
+            patch.setattr(f"kemi.queue.life.Life.{where}", raising)
+            lives.start()
+        assert lives.rows() == []
+
+    lives.live(work)
+    lives.finds("1", "2", "a", "b")
+
+
+def raising(*_: object) -> None:
+    raise OSError(28, "full")
