@@ -7,7 +7,7 @@ from collections.abc import Callable
 from typing import NamedTuple
 
 from kemi.crossing import Crossings
-from kemi.errors import ConfigError, StoreError
+from kemi.errors import CommitUnknown, ConfigError, StoreError
 from kemi.instance import Instance, Settled, queues
 from kemi.queue import keeping
 from kemi.queue.keeping import NONE, UNSAVED, Crossing
@@ -180,7 +180,8 @@ class _Ending:
             if isinstance(error, StoreError) and time.monotonic() - begin > _PATIENCE:
                 self._given_up = str(error)
             _mark_unsaved(queue)
-            self._around.warn(f"queue {queue.name!r}: {error}; {self._where(queue)}")
+            where = self._where_perhaps(queue) if isinstance(error, CommitUnknown) else self._where(queue)
+            self._around.warn(f"queue {queue.name!r}: {error}; {where}")
             return True
 
     def _decide(self, queue: Queue) -> bool:
@@ -203,6 +204,12 @@ class _Ending:
         if self._store is None:
             self._store = _open_store(self._instance.settings, self._around)
         return Crossings(self._instance, self._store, self._around.say, self._around.working)
+
+    def _where_perhaps(self, queue: Queue) -> str:
+        return (
+            f"its {queue.held()} items stay in {path_of(queue.segment.name)} until the next start has found out "
+            "whether they are in the table; nobody can take them before"
+        )
 
     def _where(self, queue: Queue) -> str:
         return (

@@ -107,6 +107,12 @@ class Rows:
         with self._guard():
             return self._greatest() or 0
 
+    def wait_for_others(self, first: int) -> None:
+        """Wait until no other transaction is changing rows from this id on. Look for its outcome in a new one."""
+        with self._guard():
+            if self._statements.lock is not None:
+                self._run(self._statements.lock, first=first)
+
     def read(self) -> Iterator[Row]:
         """Every row in the order of id, a bounded number of bytes at a time."""
         first = LOWEST

@@ -296,9 +296,10 @@ def test_what_fails_after_the_commit(lives: Lives, where: str) -> None:
     lives.have_items("a", "b")
 
     def work() -> None:
-        with pytest.MonkeyPatch.context() as patch, pytest.raises(OSError, match="full"):
+        with pytest.MonkeyPatch.context() as patch:
             patch.setattr(f"kemi.queue.life.Life.{where}", raising)
-            lives.start()
+            with pytest.raises(OSError, match="full"):
+                lives.start()
         assert lives.rows() == []
 
     lives.live(work)
