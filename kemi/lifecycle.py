@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Callable
 from typing import NamedTuple
@@ -65,7 +66,7 @@ def _open_store(settings: Settings, around: Surroundings) -> Store:
 
 
 def _start_queue(instance: Instance, spec: QueueSpec, crossings: Crossings | None, around: Surroundings) -> None:
-    queue = instance.define(spec, lambda spec, queue: _settle(spec, queue, crossings, around))
+    queue = instance.define(spec, lambda spec, queue: _settle(instance, spec, queue, crossings, around))
     items = queue.held()
     if items and not _is_recovered(spec, queue):
         queue.clear()
@@ -81,7 +82,9 @@ def _start_queue(instance: Instance, spec: QueueSpec, crossings: Crossings | Non
     instance.configure(queue, spec)
 
 
-def _settle(spec: QueueSpec, queue: Queue, crossings: Crossings | None, around: Surroundings) -> Settled:
+def _settle(
+    instance: Instance, spec: QueueSpec, queue: Queue, crossings: Crossings | None, around: Surroundings
+) -> Settled:
     """Find out where the items are, when the last server was killed on their way to the table or from it."""
     if crossings and spec.dbmode:
         return crossings.settle(spec, queue)
@@ -89,6 +92,12 @@ def _settle(spec: QueueSpec, queue: Queue, crossings: Crossings | None, around: 
         around.warn(
             f"queue {spec.name!r}: the last server died while it saved; without dbmode it cannot be found out whether "
             "its items are in the table too"
+        )
+    loaded = instance.loaded_path(spec)
+    if os.path.exists(loaded):
+        around.warn(
+            f"queue {spec.name!r}: the last server died while it loaded; only with dbmode it can be found out whether "
+            f"the rows of its table are there still, or in {loaded}, which is left as it is"
         )
     return Settled(queue)
 

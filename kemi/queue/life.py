@@ -142,6 +142,10 @@ class Life(Waiting):
         """Did its server end it, or die while the items were on their way to another place?"""
         return bool(self._words[W_WATCH] & WATCH_CLOSED or self._words[W_MOVING])
 
+    def is_moving(self) -> bool:
+        """Are its items on their way to another place, or was it not found out yet whether they got there?"""
+        return bool(self._words[W_MOVING])
+
     def owner(self) -> Owner:
         """The process that made the queue, or took it over from a dead one."""
         return header.owner_of(self.segment)

@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import os
 import sqlite3
+import sys
 import time
 from typing import TYPE_CHECKING, Any, Callable
 
@@ -308,3 +309,20 @@ def test_what_fails_after_the_commit(lives: Lives, where: str) -> None:
 
 def raising(*_: object) -> None:
     raise OSError(28, "full")
+
+
+def test_without_a_database_it_cannot_be_found_out(lives: Lives) -> None:
+    """The definition has no dbmode any more: a line says where the rows may be, and they stay there."""
+    lives.have_rows("1")
+    lives.have_items("a")
+    lives.starts_in_vain(done=True)
+
+    def work() -> None:
+        lives.start(dbmode=0)
+        said = "".join(call.args[0] for call in sys.modules["KSR"].err.call_args_list)
+        assert "the last server died while it loaded" in said
+        assert "~loaded, which is left as it is" in said
+        assert keys(queues["q"]) == ["a"]
+
+    lives.live(work)
+    lives.finds("1", "a")
