@@ -51,6 +51,7 @@ class Crossings:
         crossing = keeping.crossing(queue.segment.words)
         if crossing.kind != SAVING:
             return Settled(queue)
+        self._wait_for_the_dead(spec, crossing)
         with self._store.begin(spec.name) as rows:
             saved = rows.last_id() >= crossing.first
         if saved:
@@ -60,11 +61,20 @@ class Crossings:
     def _is_committed(self, spec: QueueSpec, loaded: Queue) -> bool:
         """Are the rows gone? Then only who made the draft did not live to give it the queue's name."""
         crossing = keeping.crossing(loaded.segment.words)
+        self._wait_for_the_dead(spec, crossing)
         with contextlib.suppress(_Undo), self._store.begin(spec.name) as rows:
             if not rows.delete(crossing.first, crossing.last):
                 return True
             raise _Undo
         return False
+
+    def _wait_for_the_dead(self, spec: QueueSpec, crossing: Crossing) -> None:
+        """Until a transaction has ended that the database still works on, although who began it is gone.
+
+        It may have got the COMMIT, and takes its time. Raises StoreError when that is too long.
+        """
+        with self._store.begin(spec.name) as rows:
+            rows.wait_for_others(crossing.first)
 
     # --- start --------------------------------------------------------------------------------------------------------
 
@@ -78,6 +88,7 @@ class Crossings:
         if first is None:
             return queue, 0
         draft = self._instance.draft(spec)
+        committed = False
         try:
             with queue.moving() as records:
                 with self._store.begin(spec.name) as rows:
@@ -88,11 +99,13 @@ class Crossings:
                         raise StoreError(f"table {spec.name}: another process took rows of it meanwhile; start again")
                     keeping.set_crossing(draft.segment.words, crossing)
                     self._instance.keep_draft(draft)
-                self._publish(draft)
+                committed = True
+            self._publish(draft)
         except CommitUnknown:
             raise  # the next start finds out
         except BaseException:
-            draft.remove()
+            if not committed:  # the next start goes on with it otherwise: there are no rows any more
+                draft.remove()
             raise
         queue.remove()
         return draft, count

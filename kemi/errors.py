@@ -52,7 +52,7 @@ class StoreError(MqueueError, RuntimeError):
 
 
 class CommitUnknown(StoreError):
-    """The connection broke in the middle of a commit: whether the transaction is done or undone cannot be known."""
+    """No answer came to a commit (the connection broke off): it cannot be known now whether all is done, or nothing."""
 
 
 class NoMemory(MqueueError, MemoryError):

@@ -180,6 +180,10 @@ class Instance:
         """From here on the draft outlives this process: the next start decides about it."""
         draft.segment.rename(segment_name(self.name, draft.name) + _LOADED)
 
+    def loaded_path(self, spec: QueueSpec) -> str:
+        """Where `keep_draft` keeps it."""
+        return path_of(segment_name(self.name, spec.name) + _LOADED)
+
     def loaded_draft(self, spec: QueueSpec) -> Queue | None:
         """What `keep_draft` kept in a server that was killed before it was published."""
         try:

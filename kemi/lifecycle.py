@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Callable
 from typing import NamedTuple
 
 from kemi.crossing import Crossings
-from kemi.errors import ConfigError, StoreError
+from kemi.errors import CommitUnknown, ConfigError, StoreError
 from kemi.instance import Instance, Settled, queues
 from kemi.queue import keeping
 from kemi.queue.keeping import NONE, UNSAVED, Crossing
@@ -65,7 +66,7 @@ def _open_store(settings: Settings, around: Surroundings) -> Store:
 
 
 def _start_queue(instance: Instance, spec: QueueSpec, crossings: Crossings | None, around: Surroundings) -> None:
-    queue = instance.define(spec, lambda spec, queue: _settle(spec, queue, crossings, around))
+    queue = instance.define(spec, lambda spec, queue: _settle(instance, spec, queue, crossings, around))
     items = queue.held()
     if items and not _is_recovered(spec, queue):
         queue.clear()
@@ -81,7 +82,9 @@ def _start_queue(instance: Instance, spec: QueueSpec, crossings: Crossings | Non
     instance.configure(queue, spec)
 
 
-def _settle(spec: QueueSpec, queue: Queue, crossings: Crossings | None, around: Surroundings) -> Settled:
+def _settle(
+    instance: Instance, spec: QueueSpec, queue: Queue, crossings: Crossings | None, around: Surroundings
+) -> Settled:
     """Find out where the items are, when the last server was killed on their way to the table or from it."""
     if crossings and spec.dbmode:
         return crossings.settle(spec, queue)
@@ -89,6 +92,12 @@ def _settle(spec: QueueSpec, queue: Queue, crossings: Crossings | None, around: 
         around.warn(
             f"queue {spec.name!r}: the last server died while it saved; without dbmode it cannot be found out whether "
             "its items are in the table too"
+        )
+    loaded = instance.loaded_path(spec)
+    if os.path.exists(loaded):
+        around.warn(
+            f"queue {spec.name!r}: the last server died while it loaded; only with dbmode it can be found out whether "
+            f"the rows of its table are there still, or in {loaded}, which is left as it is"
         )
     return Settled(queue)
 
@@ -180,7 +189,8 @@ class _Ending:
             if isinstance(error, StoreError) and time.monotonic() - begin > _PATIENCE:
                 self._given_up = str(error)
             _mark_unsaved(queue)
-            self._around.warn(f"queue {queue.name!r}: {error}; {self._where(queue)}")
+            where = self._where_perhaps(queue) if isinstance(error, CommitUnknown) else self._where(queue)
+            self._around.warn(f"queue {queue.name!r}: {error}; {where}")
             return True
 
     def _decide(self, queue: Queue) -> bool:
@@ -203,6 +213,12 @@ class _Ending:
         if self._store is None:
             self._store = _open_store(self._instance.settings, self._around)
         return Crossings(self._instance, self._store, self._around.say, self._around.working)
+
+    def _where_perhaps(self, queue: Queue) -> str:
+        return (
+            f"its {queue.held()} items stay in {path_of(queue.segment.name)} until the next start has found out "
+            "whether they are in the table; nobody can take them before"
+        )
 
     def _where(self, queue: Queue) -> str:
         return (

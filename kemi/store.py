@@ -107,6 +107,12 @@ class Rows:
         with self._guard():
             return self._greatest() or 0
 
+    def wait_for_others(self, first: int) -> None:
+        """Wait until no other transaction is changing rows from this id on. Look for its outcome in a new one."""
+        with self._guard():
+            if self._statements.lock is not None:
+                self._run(self._statements.lock, first=first)
+
     def read(self) -> Iterator[Row]:
         """Every row in the order of id, a bounded number of bytes at a time."""
         first = LOWEST
@@ -249,11 +255,11 @@ def _commit(place: Place, rows: Rows, transaction: Any) -> None:
         raise place.error("something failed before the commit", "nothing was changed")
     try:
         transaction.commit()
-    except Exception as error:  # noqa: BLE001 as in Place.faults
-        broken = place.broken(error)
-        if getattr(error, "connection_invalidated", False):
-            raise CommitUnknown(f"{broken}; it broke off during the commit, so all may be done or nothing") from None
-        raise broken from None
+    except BaseException as error:  # noqa: BLE001 - also a signal's: the answer to the commit did not get here
+        if place.is_refusal(error):
+            raise place.broken(error) from None
+        broken = place.broken(error, "look into the database's log")
+        raise CommitUnknown(f"{broken}; it broke off during the commit, so all may be done or nothing") from None
 
 
 def _batches(items: Iterable[Item], limit: int) -> Iterator[list[Item]]:

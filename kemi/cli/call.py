@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from argparse import Namespace
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -62,3 +63,13 @@ class Call:
             return self.attach(self.arguments.queue, self.instance)
         except UnknownQueue:
             raise UnknownQueue(host.no_queue(self.instance, self.arguments.queue)) from None
+
+    def source(self) -> Queue:
+        """The queue asked for, from which items are to be taken."""
+        queue = self.queue()
+        if queue.is_moving():
+            sys.stderr.write(
+                f"mqueue-kemi: queue {queue.name!r}: nobody can take its items, they were on their way to its table or "
+                "from it; the next start of its server finds out where they are, as `mqueue-kemi save` does\n"
+            )
+        return queue

@@ -35,7 +35,7 @@ def add(call: Call) -> int:
 def fetch(call: Call) -> int:
     """`fetch Q`."""
     arguments = call.arguments
-    with call.queue() as queue, waiting(taking(queue, arguments.reserve), arguments.timeout) as item:
+    with call.source() as queue, waiting(taking(queue, arguments.reserve), arguments.timeout) as item:
         if item is None:
             return NOTHING
         _writer(call)(item)
@@ -58,7 +58,7 @@ def consume(call: Call) -> int:
     most = arguments.count or sys.maxsize
     taken = 0
     pause = _FIRST_PAUSE
-    with call.queue() as queue:
+    with call.source() as queue:
         take = taking(queue, arguments.reserve)
         while taken < most:
             signals.check()
@@ -110,7 +110,7 @@ def drain(call: Call) -> int:
         advance(number)
         signals.check()
 
-    with call.queue() as queue, progress("drain", len(queue), call.output.fd) as advance:
+    with call.source() as queue, progress("drain", len(queue), call.output.fd) as advance:
         if call.arguments.reserve:
             take = taking(queue, reserve=True)
             while _consume_one(take, 0.0, lambda item: call.output.write(json_line(item))):

@@ -16,6 +16,8 @@ from kemi.errors import ConfigError
 CONNECT_TIMEOUT = 10  # seconds until a host that does not answer is given up
 LOCK_TIMEOUT = 10  # seconds that another process's transaction is waited for
 STATEMENT_TIMEOUT = 30  # seconds for one statement; none is for more than some thousand rows
+# Seconds between two statements of a transaction, until the database undoes it: who began it is not reachable any more.
+IDLE_TIMEOUT = 300
 _FILE_MODE = 0o660  # less the umask: items are nobody else's business
 # Where a server on this host listens: Debian's default, and others' defaults.
 _MYSQL_SOCKETS = ("/run/mysqld/mysqld.sock", "/var/lib/mysql/mysql.sock", "/tmp/mysql.sock")  # noqa: S108
@@ -58,6 +60,7 @@ def limit_waiting(connection: Any, kind: str) -> None:
     if kind == POSTGRES:
         connection.exec_driver_sql(f"SET LOCAL lock_timeout = '{LOCK_TIMEOUT}s'")
         connection.exec_driver_sql(f"SET LOCAL statement_timeout = '{STATEMENT_TIMEOUT}s'")
+        connection.exec_driver_sql(f"SET LOCAL idle_in_transaction_session_timeout = '{IDLE_TIMEOUT}s'")
 
 
 def prepare_for_rows(connection: Any, kind: str) -> None:
@@ -113,7 +116,8 @@ def _mysql(url: DbUrl) -> tuple[str, dict[str, Any]]:
         "write_timeout": STATEMENT_TIMEOUT,
         # Strict: what a column cannot hold is an error, not a shorter item.
         "init_command": "SET SESSION sql_mode = CONCAT(@@sql_mode, ',STRICT_ALL_TABLES'),"
-        f" innodb_lock_wait_timeout = {LOCK_TIMEOUT}, lock_wait_timeout = {LOCK_TIMEOUT}",
+        f" innodb_lock_wait_timeout = {LOCK_TIMEOUT}, lock_wait_timeout = {LOCK_TIMEOUT},"
+        f" wait_timeout = {IDLE_TIMEOUT}",
     }
     # As MySQL's own clients do: localhost is the socket. A port asks for TCP.
     if url.host in ("", "localhost") and not url.port:

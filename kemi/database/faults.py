@@ -11,10 +11,14 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import NamedTuple
 
-from kemi.database.url import DbUrl
+from kemi.database.url import POSTGRES, SQLITE, DbUrl
 from kemi.errors import MqueueError, StoreError
 
 _LONGEST = 400  # characters of each part of an error
+
+# What MySQL and MariaDB answer to a COMMIT that they undo: a lock, a conflict in a cluster, a server that only reads.
+_MYSQL_REFUSALS = (1205, 1213, 1290, 1792, 1836)
+_POSTGRES_CONNECTION = "08"  # class of errors; a pooler between here and the server has them, too
 
 # What to do, by what is found in the reason, in any case; the first counts.
 _ADVICE = (
@@ -54,13 +58,29 @@ class Place(NamedTuple):
         where = f'database {one_line(str(self.url))}, table "{one_line(self.table)}"'
         return StoreError(f"{where}: {one_line(reason)}: {one_line(advice)}")
 
-    def broken(self, error: BaseException) -> StoreError:
-        """What to raise for what a driver or SQLAlchemy raised."""
+    def broken(self, error: BaseException, otherwise: str = "nothing was changed") -> StoreError:
+        """What to raise for what a driver or SQLAlchemy raised. otherwise: the advice where there is no better one."""
         reason = reason_of(error)
         advice = (text for pattern, text in _ADVICE if re.search(pattern, reason, re.IGNORECASE))
         if self.url.password:  # no driver is known to repeat it; this makes sure
             reason = reason.replace(self.url.password, "***")
-        return self.error(reason, next(advice, "nothing was changed"))
+        return self.error(reason, next(advice, otherwise))
+
+    def is_refusal(self, error: BaseException) -> bool:
+        """Raised by a COMMIT: did the database itself answer, so that it is known that nothing was done?
+
+        Whatever else is raised there may come from a connection, a proxy, or a server that was ended in the middle.
+        """
+        cause = getattr(error, "orig", None)
+        if cause is None or getattr(error, "connection_invalidated", False):
+            return False
+        if self.url.kind == SQLITE:
+            return True
+        if self.url.kind == POSTGRES:
+            state = getattr(cause, "sqlstate", None) or getattr(cause, "pgcode", None) or _POSTGRES_CONNECTION
+            severity = getattr(getattr(cause, "diag", None), "severity_nonlocalized", None)
+            return severity == "ERROR" and not state.startswith(_POSTGRES_CONNECTION)
+        return bool(cause.args) and cause.args[0] in _MYSQL_REFUSALS
 
     @contextmanager
     def faults(self) -> Iterator[None]:

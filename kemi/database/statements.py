@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from kemi.database.url import SQLITE
+from kemi.database.url import MYSQL, POSTGRES, SQLITE
 
 # The ids that there can be, in a signed 64-bit column.
 LOWEST, HIGHEST = 1 - (1 << 63), (1 << 63) - 1
@@ -30,7 +30,18 @@ class Statements:
         self.end = sa.select(sa.func.max(ids.c.id))  # :first :last :limit
         # The same, with the bytes and the number of these rows.
         self.extent = sa.select(sa.func.max(sizes.c.id), sa.func.sum(sizes.c.size), sa.func.count(sizes.c.id))
+        # What waits for other writers. sqlite has had its lock since the transaction began; MySQL locks the first row,
+        # as it reads it; PostgreSQL would read what was there at the beginning, and locks the table.
+        self.lock: Any = {
+            MYSQL: sa.select(number).where(number >= first).order_by(number).limit(1).with_for_update(),
+            POSTGRES: sa.text(f"LOCK TABLE {_quoted(table.name)} IN SHARE MODE"),
+        }.get(kind)  # :first
         self.rows = sa.select(number, table.c.key, table.c.val).where(between).order_by(number).limit(limit)
+
+
+def _quoted(name: str) -> str:
+    """A name for SQLAlchemy's text, where a colon begins a parameter."""
+    return '"' + name.replace('"', '""').replace(":", "\\:") + '"'
 
 
 def _length(sa: Any, column: Any, kind: str) -> Any:

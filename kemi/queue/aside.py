@@ -164,6 +164,16 @@ class Aside:
         if not words[W_ASIDE]:
             words[W_GATE] = words[W_HIGH]
 
+    def bar_short_way(self) -> None:
+        """Have everybody who takes an item go through `Waiting._take_or_count_in`, until `count` ends that.
+
+        One more seems to be returned, which is harmless: whoever looks finds the slots as they are.
+        """
+        words = self._words
+        words[W_ASIDE] += 1
+        words[W_RETURNED] += 1
+        words[W_GATE] = 0
+
     def at(self, number: int) -> Slot:
         """The slot of that number."""
         return Slot(number, self._words[self._states + number], self._words[self._turns + number])

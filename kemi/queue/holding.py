@@ -14,7 +14,7 @@ from typing import Any
 from kemi.owner import Owner, this_process
 from kemi.queue import layout
 from kemi.queue.aside import Holder, Slot
-from kemi.queue.layout import W_ASIDE, W_HEAD, W_RETURNED, W_TAIL
+from kemi.queue.layout import W_ASIDE, W_HEAD, W_MOVING, W_RETURNED, W_TAIL
 from kemi.queue.ring import Ring
 
 _LOOK = 0.2  # seconds between looks for zombies and pids that are used again; who is gone is seen at once
@@ -132,7 +132,8 @@ class Holding:
 
     def due(self) -> list[tuple[Slot, bytes]]:
         """What goes to the queue for dead letters, held by this process meanwhile (locked)."""
-        if not self._words[W_RETURNED] or time.monotonic() < self._letters_after:
+        words = self._words
+        if not words[W_RETURNED] or words[W_MOVING] or time.monotonic() < self._letters_after:
             return []
         me = this_holder()
         slots = [slot for slot in self._ring.returned() if self._is_due(slot)]

@@ -6,7 +6,7 @@ import contextlib
 from collections.abc import Iterator
 from typing import TypeVar
 
-from kemi.errors import NoMemory, SegmentError
+from kemi.errors import CommitUnknown, NoMemory, SegmentError
 from kemi.owner import Owner, this_process
 from kemi.queue import header, keeping, layout
 from kemi.queue.layout import W_HEAD, W_MOVING, W_TAIL, W_WATCH, WATCH_CLOSED, WATCH_LIMITS
@@ -142,6 +142,10 @@ class Life(Waiting):
         """Did its server end it, or die while the items were on their way to another place?"""
         return bool(self._words[W_WATCH] & WATCH_CLOSED or self._words[W_MOVING])
 
+    def is_moving(self) -> bool:
+        """Are its items on their way to another place, or was it not found out yet whether they got there?"""
+        return bool(self._words[W_MOVING])
+
     def owner(self) -> Owner:
         """The process that made the queue, or took it over from a dead one."""
         return header.owner_of(self.segment)
@@ -191,8 +195,9 @@ class Life(Waiting):
 
         Also what is reserved: whoever holds it has it as delivered from a queue that is gone.
 
-        Afterwards this queue is empty and closed; after an exception it is as before. When this process is killed, its
-        items may be in both places, so nobody uses it before `adopt`: see `_repair`.
+        Afterwards this queue is empty and closed; after an exception it is as before. When this process is killed, or
+        CommitUnknown is raised, its items may be in both places, so nobody uses it before `adopt`: see `_repair` and
+        `_take_or_count_in`.
         """
         words = self._words
         with self._locked():
@@ -201,6 +206,10 @@ class Life(Waiting):
             words[W_WATCH] |= WATCH_CLOSED
             try:
                 yield map(self._ring.record_at, self._ring.undone())
+            except CommitUnknown:
+                self._ring.aside.bar_short_way()
+                self._bell.call_all()
+                raise
             except BaseException:
                 if was_open:
                     words[W_WATCH] &= ~WATCH_CLOSED

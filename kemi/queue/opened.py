@@ -101,8 +101,8 @@ class Opened:
         """
         if self._words[layout.W_MOVING] and not self._settles:
             raise QueueClosed(
-                f"queue {self.name!r}: its server died while its items were on their way to another place; "
-                "the next one finds out where they are"
+                f"queue {self.name!r}: its items were on their way to another place when that was broken off; "
+                "the next server finds out where they are"
             )
         try:
             if thorough:

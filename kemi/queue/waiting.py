@@ -1,7 +1,8 @@
 """Taking what is there, or sleeping until something is.
 
 Whatever takes items and is not the hot `pop` goes through `_take_or_count_in`: it looks after what is reserved, and is
-counted as a sleeper in the same moment in which it finds nothing.
+counted as a sleeper in the same moment in which it finds nothing. The hot `pop` comes here, too, when items may be in
+two places (W_MOVING), and is refused.
 """
 
 from __future__ import annotations
@@ -12,8 +13,8 @@ import time
 from typing import Callable, TypeVar
 
 from kemi.errors import LockTimeout, QueueClosed
-from kemi.queue.aside import Slot
-from kemi.queue.layout import W_ASIDE, W_HEAD, W_TAIL, W_WATCH, WATCH_CLOSED
+from kemi.queue.aside import Holder, Slot
+from kemi.queue.layout import W_ASIDE, W_HEAD, W_MOVING, W_TAIL, W_WATCH, WATCH_CLOSED
 from kemi.queue.opened import Opened
 
 # Looks before a sleep, some 0.1 µs each: as many as an item costs that comes to a sleeper.
@@ -77,9 +78,7 @@ class Waiting(Opened):
         call = False
         with self._working():
             if words[W_ASIDE]:
-                if self._holding.tend(dead) > 1:
-                    self._bell.call_all()  # more than this process can take
-                due = self._holding.due()
+                due = self._tend(dead)
             found = take()
             if found is None and goes_to_sleep:
                 if words[W_WATCH] & WATCH_CLOSED:
@@ -94,6 +93,14 @@ class Waiting(Opened):
         for slot, record in due:
             self._move_dead_letter(slot, record)
         return found, signal
+
+    def _tend(self, dead: set[Holder]) -> list[tuple[Slot, bytes]]:
+        """Look after what is set aside (locked). Returns what is to go to the queue for dead letters."""
+        if self._words[W_MOVING]:
+            raise QueueClosed(f"queue {self.name!r}: the next server finds out where its items are")
+        if self._holding.tend(dead) > 1:
+            self._bell.call_all()  # more than this process can take
+        return self._holding.due()
 
     def _count_out(self, remembered: int) -> None:
         with self._mutex:

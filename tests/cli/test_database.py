@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from kemi.errors import CommitUnknown
 from kemi.queue.queue import Queue
 from tests.cli.command import Command
 from tests.conftest import SHM
@@ -114,3 +115,16 @@ def test_a_save_that_fails_loses_nothing(dead: Serve, command: Dressed, database
     database.write_text("no database")
     assert "no sqlite database" in command("save", "q", f"--db-url=sqlite:///{database}").failed(6)
     assert items(dead("name=q;recover=0")) == ITEMS
+
+
+def test_on_their_way(dead: Serve, command: Dressed, database: Path) -> None:
+    """A save broke off: nobody can take the items, which is said, before somebody has found out where they are."""
+    with Queue.attach(dead.instance, "q") as queue, pytest.raises(CommitUnknown), queue.moving():
+        raise CommitUnknown
+    for arguments in (("fetch", "q"), ("drain", "q"), ("consume", "q")):
+        done = command(*arguments)
+        assert (done.code, done.out) == (1, "")
+        assert "nobody can take its items" in done.err
+    assert "closed" in command("add", "q", "k", "v").failed(5)
+    assert command("save", "q", f"--db-url=sqlite:///{database}").code == 0
+    assert rows(database) == ITEMS

@@ -106,6 +106,7 @@ def test_any_name_is_a_table(store: Store, name: str) -> None:
     with store.begin(name) as rows:
         rows.insert(ITEMS)
         assert rows.delete(rows.last_id(), rows.last_id()) == 1
+        rows.wait_for_others(1)
     assert read(store, name) == ITEMS[:-1]
     with store.begin("other") as rows:
         assert rows.delete(1, rows.last_id()) > 0

@@ -10,12 +10,14 @@ import sys
 import time
 import tracemalloc
 from pathlib import Path
+from types import SimpleNamespace
 from typing import TYPE_CHECKING
 
 import pytest
 
 import kemi.store
 from kemi.database import engine
+from kemi.database.faults import Place
 from kemi.database.statements import LOWEST
 from kemi.database.url import parse
 from kemi.errors import CommitUnknown, ConfigError, StoreError
@@ -271,6 +273,51 @@ def test_a_commit_that_breaks_off_is_told_apart(store: Store, mocker: MockerFixt
     mocker.patch.object(sa.engine.RootTransaction, "commit", side_effect=gone)
     with pytest.raises(CommitUnknown, match=r"reset by peer.*all may be done or nothing$"), store.begin("q"):
         pass
+
+
+class Answer(Exception):
+    """What a driver raises, with what PostgreSQL's drivers have besides."""
+
+    def __init__(self, *args: object, sqlstate: str | None = None, severity: str | None = None) -> None:
+        super().__init__(*args)
+        self.sqlstate = sqlstate
+        self.diag = SimpleNamespace(severity_nonlocalized=severity, message_primary=None)
+
+
+@pytest.mark.parametrize(("kind", "orig", "refused"), [
+    ("mysql", Answer(1213, "Deadlock found"), True),
+    ("mysql", Answer(1290, "running with --read-only"), True),
+    ("mysql", Answer(1053, "Server shutdown in progress"), False),
+    ("mysql", Answer(1180, "Got error 5 during COMMIT"), False),
+    ("mysql", Answer(2013, "Lost connection"), False),
+    ("mysql", Answer("Packet sequence number wrong"), False),
+    ("mysql", Answer(), False),
+    ("postgres", Answer("no", sqlstate="23503", severity="ERROR"), True),
+    ("postgres", Answer("no", sqlstate="57014", severity="ERROR"), True),
+    ("postgres", Answer("no", sqlstate="57P01", severity="FATAL"), False),
+    ("postgres", Answer("pooler", sqlstate="08P01", severity="ERROR"), False),
+    ("postgres", Answer("gone"), False),
+    ("sqlite", Answer("disk I/O error"), True),
+])  # fmt: skip
+def test_what_a_commit_answers(kind: str, orig: Exception, refused: bool) -> None:
+    """Only what the database itself refuses is known to be undone."""
+    import sqlalchemy as sa
+
+    url = "sqlite:////tmp/x.db" if kind == "sqlite" else f"{kind}://user:password@host/database"
+    assert Place(parse(url), "q").is_refusal(sa.exc.DBAPIError("COMMIT", {}, orig)) == refused
+
+
+@pytest.mark.parametrize(
+    "raised", [KeyboardInterrupt(), MemoryError(), OSError(32, "Broken pipe"), AttributeError("x")]
+)
+def test_a_commit_that_is_interrupted(store: Store, mocker: MockerFixture, raised: BaseException) -> None:
+    """A signal, or a driver's own mistake: it may have been done."""
+    import sqlalchemy as sa
+
+    mocker.patch.object(sa.engine.RootTransaction, "commit", side_effect=raised)
+    with pytest.raises(CommitUnknown, match=r"all may be done or nothing$") as caught, store.begin("q"):
+        pass
+    assert "nothing was changed" not in str(caught.value)
 
 
 def test_a_commit_that_fails_is_an_error(store: Store, file: Path) -> None:
