@@ -198,7 +198,7 @@ class Ring(Stream):
         # The most there ever was is always there just before a pop.
         words[W_HIGH] = max(words[W_HIGH], words[W_ADDED] - words[W_REMOVED])
         words[W_GATE] = words[W_HIGH]
-        return Ring.pop(self)
+        return self.pop()
 
     def drop(self) -> bool:
         """Throw the oldest record away; False if there is none."""
