@@ -58,6 +58,8 @@ class Chunks:
         self.count = (words[W_WINDOW] - self.base) // CHUNK
         self._map = PAGE
         self._map_end = PAGE + self.count
+        # The chunk map, to be read by a chunk's number where a call of `holds` costs too much.
+        self.map: Any = words[0 : -(-self._map_end // 8)].cast("B")[self._map : self._map_end]
 
     def offset(self, number: int) -> int:
         """Offset of chunk `number` in the segment."""

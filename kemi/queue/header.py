@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import os
-import secrets
 import time
 from collections.abc import Callable
 
 from kemi.errors import SegmentError
 from kemi.owner import Owner
-from kemi.queue import layout, mutex
+from kemi.queue import keyhash, layout, mutex
 from kemi.queue.segment import Segment, path_of
 
 Check = Callable[[int, str], int]  # descriptor and name → bytes to map
@@ -33,7 +32,7 @@ def write_queue(segment: Segment, owner: Owner, addmode: int) -> None:
     words[layout.W_ASIDE_AT] = layout.aside_offset(segment.window, addmode != 0)
     if addmode:
         words[layout.W_BUCKETS_AT] = directory_offset(segment.window)
-        words[layout.W_SEED], words[layout.W_SEED + 1] = secrets.randbits(64), secrets.randbits(64)
+        words[layout.W_SECRET], words[layout.W_HASH] = keyhash.new_secret(), keyhash.FORM
 
 
 def owner_of(segment: Segment) -> Owner:
@@ -110,6 +109,8 @@ def _check_queue(words: memoryview) -> None:
         raise _Wrong(f"its chunks begin at {words[layout.W_DATA]}, not at {data}")
     if words[layout.W_ASIDE_AT] != layout.aside_offset(window, keyed):
         raise _Wrong(f"what is set aside is looked for at {words[layout.W_ASIDE_AT]}")
+    if keyed and (words[layout.W_HASH] not in keyhash.FORMS or words[layout.W_SECRET] > keyhash.MOST_SECRET):
+        raise _Wrong(f"its keys are hashed in form {words[layout.W_HASH]}")
     if words[layout.W_SLOT] >= layout.TABLE_ENTRIES:
         raise _Wrong(f"it has line {words[layout.W_SLOT]} of {layout.TABLE_ENTRIES} in its instance's table")
 

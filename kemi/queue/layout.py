@@ -13,13 +13,14 @@
 A chunk of the stream starts with a small head, then records follow one another. The payload of a record may go on in
 the next chunk (the one that `CHUNK_NEXT` names); its head never does.
 
-    chunk:   next u64 | previous u64 | live u64 | first u64 | records ...         (keyed queues)
+    chunk:   next u64 | previous u64 | dead u64 | first u64 | records ...         (keyed queues)
              next u64 | previous u64 | mark u64 | serial u64 | records ...        (others, see `kemi.queue.marks`)
     record:  step u32 | key length u32 | value length u32 | link u32 | added f64 | key | value | (padding to 8)
 
 `step` is the distance to the next record, a multiple of 8; its bit 31 marks a dead record, of which only `step` means
-anything. Bits 30 and 31 of the value's length tell how key and value were encoded (see `kemi.queue.item`). `link`
-chains the records of one bucket in a keyed queue, in units of 8 bytes.
+anything. Bits 30 and 31 of the value's length tell how key and value were encoded (see `kemi.queue.item`). A keyed
+queue chains the records of one bucket: bucket and `link` (u32) have the next one's distance from chunk 0 in units of 8
+bytes, 0 for none.
 
 Cursors are byte offsets in the segment. They are never at a chunk's end: a record that ends just there leaves the
 cursor at the beginning of the next chunk. So head == tail means empty, and nothing else does.
@@ -45,7 +46,8 @@ INSTANCE_MAGIC = b"mqkemi-i"
 VERSION = 4
 
 PAGE = 4096
-CHUNK = 1 << 18
+CHUNK_BITS = 18
+CHUNK = 1 << CHUNK_BITS
 CHUNK_MASK = CHUNK - 1
 
 # --- header ---------------------------------------------------------------------------------------------------------
@@ -60,7 +62,8 @@ W_DATA = 8  # offset of chunk 0
 W_BUCKETS_AT = 9  # offset of the bucket directory, 0 when the queue has no key index
 W_ADDMODE = 10
 W_SLOT = 11  # the queue's line in the instance's table of memory
-W_SEED = 12  # two words: secret of the key index's hash
+W_SECRET = 12  # of the key index's hash
+W_HASH = 13  # the form of that hash
 W_OWNER = 14  # three words: pid, start, namespace
 # Limits, changed under the lock.
 W_SIZE_LIMIT = 17  # items, 0 = none
@@ -83,8 +86,8 @@ W_WATCH = 36  # not 0 when an add has more to do than to append, see WATCH_*
 W_SIGNAL = 37  # the futex word, 32 bits
 W_CHUNKS = 38  # chunks in the stream
 W_SPARE = 39  # chunks that are reserved and not in use
-W_LIVE = 40  # bytes of live records, keyed queues only
-W_BUCKETS = 41  # buckets in use, keyed queues only
+W_DEAD = 40  # bytes of dead records from HEAD to TAIL, keyed queues only
+W_BUCKETS = 41  # low half: buckets in use; high half: how often the directory changed. Keyed queues only
 W_GATE = 42  # a pop that finds more items than this has more to do: a new W_HIGH; or 0 while anything is set aside
 W_ASIDE = 43  # slots in use: reserved, or returned
 W_RETURNED = 44  # of these, returned
@@ -122,8 +125,8 @@ CHUNK_ABSENT, CHUNK_FREE, CHUNK_USED = 0, 1, 2  # in the chunk map
 
 CHUNK_NEXT = 0  # words of a chunk's head
 CHUNK_PREVIOUS = 1
-CHUNK_LIVE = 2  # bytes of live records, keyed queues only
-CHUNK_FIRST = 3  # offset of the first record that starts here, 0 = none; keyed queues only
+CHUNK_DEAD = 2  # bytes of dead records in it, none of them before HEAD; keyed queues only
+CHUNK_FIRST = 3  # offset of the first record that starts here, or that will when TAIL is there; 0 = none; keyed only
 CHUNK_MARK = 2  # offset at which TAIL came into this chunk; not in keyed queues
 CHUNK_SERIAL = 3  # how many items had ever been appended then, sealed; 0 = this chunk has no mark; not in keyed queues
 CHUNK_HEAD = 32
@@ -153,7 +156,10 @@ MOST_DELIVERIES = (1 << 16) - 1
 
 # --- key index ------------------------------------------------------------------------------------------------------
 
-BUCKETS_PER_CHUNK = CHUNK // 8
+BUCKETS_PER_CHUNK = CHUNK // 4
+BUCKETS_MASK = (1 << 32) - 1
+LINK_SHIFT = 3  # a link is in units of 8 bytes
+SIPHASH_1_3, SIPHASH_2_4 = 13, 24  # forms of the hash
 DIRECTORY_ENTRIES = 1024
 
 # --- the instance's own segment -------------------------------------------------------------------------------------

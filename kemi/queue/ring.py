@@ -198,18 +198,21 @@ class Ring(Recoverable):
         # The most there ever was is always there just before a pop.
         words[W_HIGH] = max(words[W_HIGH], words[W_ADDED] - words[W_REMOVED])
         words[W_GATE] = words[W_HIGH]
-        return Ring.pop(self)
+        return self.pop()
 
     def drop(self) -> bool:
-        """Throw the oldest record away; False if there is none."""
+        """Throw the oldest record away, for one that was added beyond a limit; False if there is none."""
         returned = self.returned()
         if returned:
             self.discard(returned[0])
             return True
-        return self.take() is not None
+        dropped = self._pop_across() is not None
+        self._note_high()  # only now: the one that was too many never counted
+        return dropped
 
     def take(self) -> bytes | None:
         """`pop`, whatever is set aside."""
+        self._note_high()
         return self._pop_across()
 
     def _pop_across(self) -> bytes | None:
@@ -224,7 +227,6 @@ class Ring(Recoverable):
                 continue
             self._check_record(head, step)
             record = self.read(head, step)
-            self._note_high()
             self._leave(head, step)
             words[W_REMOVED] += 1
         if words[W_HEAD] == words[W_TAIL] and words[W_HEAD] > self.far:

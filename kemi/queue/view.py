@@ -214,7 +214,5 @@ def _stats(words: memoryview, memory: int, oldest: float | None, aside_bytes: in
 
 
 def _used_bytes(words: memoryview) -> int:
-    if words[layout.W_ADDMODE]:
-        return int(words[layout.W_LIVE])
     head, tail = words[layout.W_HEAD] & CHUNK_MASK, words[layout.W_TAIL] & CHUNK_MASK
-    return max(0, int((words[layout.W_CHUNKS] - 1) * CHUNK_ROOM + tail - head))
+    return max(0, int((words[layout.W_CHUNKS] - 1) * CHUNK_ROOM + tail - head - words[layout.W_DEAD]))

@@ -193,7 +193,7 @@ KEYED = {
     "buckets give a chunk back": Case(then(many(17), pops(12)), pop, addmode=2),
     "replaced and size exceeded": Case(some, add("new"), addmode=2, size=3),
     "fetch of a key": Case(some, pop, addmode=1),
-    "fetch behind dead ones": Case(then(some, add("k1")), then(pop), addmode=2),
+    "fetch behind dead ones": Case(then(some, add("k1"), pops(1)), pop, addmode=2),
     "fetch of the last key": Case(add("only"), pop, addmode=2),
     "fetch of a key that crosses": Case(then(room_left(200), adds(("c", 1000)), pops(4), some), pop, addmode=2),
     "fetch of a giant key": Case(then(lambda q: q.add("giant", GIANT), some), pop, addmode=2),

@@ -8,7 +8,6 @@ from kemi.queue.layout import (
     BUCKETS_PER_CHUNK,
     CHUNK_FREE,
     CHUNK_USED,
-    W_BUCKETS,
     W_BUCKETS_AT,
     W_CHUNKS,
     W_SPARE,
@@ -53,7 +52,7 @@ def faults(queue: Queue) -> list[str]:
     content = items(queue)
     walk = ring._walk()
     states = [queue.segment.bytes[ring.chunks._map + number] for number in range(ring.chunks.count)]
-    indexed = -(-words[W_BUCKETS] // buckets_per_chunk()) if words[W_BUCKETS_AT] else 0
+    indexed = -(-ring._index.count() // buckets_per_chunk()) if words[W_BUCKETS_AT] else 0
     length, memory = file_sizes(queue)
     last = max(number for number, state in enumerate(states) if state)
     books: dict[str, tuple[object, object]] = {
@@ -74,7 +73,7 @@ def faults(queue: Queue) -> list[str]:
     if queue.addmode:
         records = list(ring.scan())
         index = ring._index
-        found = [index.find(index.hash(ring._key_at(at)), ring._key_at(at)) for at in records]
+        found = [index.find(ring._key_at(at)) for at in records]
         books["live bytes"] = (stats.bytes - ring.aside_bytes(), sum(ring._halves[at >> 2] for at in records))
         books["key index"] = (found, records)
     return [f"{name}: {pair}" for name, pair in books.items() if pair[0] != pair[1]]

@@ -148,9 +148,9 @@ def places_of(queue: Queue, data: bytes) -> dict[str, tuple[Span, ...]]:
     if queue.addmode:
         directory = words[layout.W_BUCKETS_AT]
         buckets = words[directory >> 3]
-        used = [at for at in range(buckets, buckets + CHUNK, 8) if words[at >> 3]]
+        used = [at for at in range(buckets, buckets + CHUNK, _U32) if queue.segment.halves[at >> 2]]
         places["directory"] = tuple((at, _U64) for at in range(directory, directory + 32, 8))
-        places["index"] = tuple((at, _U64) for at in [*used, buckets, buckets + 8])
+        places["index"] = tuple((at, _U32) for at in [*used, buckets, buckets + 4])
     return places
 
 

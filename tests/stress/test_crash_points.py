@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, Callable
 
 import pytest
 
-from kemi.queue import chunks, index, keyed, marks, recovery, ring
+from kemi.queue import chunks, index, keyed, marks, recovery, ring, thinned
 from kemi.queue.segment import SHM_DIR
 from tests.processes.children import CHECKOUT
 
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from types import ModuleType
 
-STORING = (ring, keyed, index, chunks, marks, recovery)  # all that writes into a segment while a queue is used
+STORING = (ring, thinned, keyed, index, chunks, marks, recovery)  # all that writes into a segment while in use
 CROSSINGS = [
     "load",
     "load before what a crash left",
@@ -69,7 +69,7 @@ def stores_in(module: ModuleType) -> set[tuple[str, str]]:
             for part in ast.walk(target)
             if isinstance(part, ast.Subscript)
         }
-        if names & {"words", "self._words", "self._bytes", "self._halves"}:
+        if names & {"words", "halves", "self._words", "self._bytes", "self._halves"}:
             assert isinstance(node, ast.stmt)
             found.add((path.stem, text.splitlines()[node.lineno - 1].strip()))
     return found

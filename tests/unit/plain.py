@@ -5,17 +5,17 @@ from __future__ import annotations
 import mmap
 from typing import TYPE_CHECKING, Any
 
-from kemi.queue import index, layout
+from kemi.queue import index, keyhash, layout
 from kemi.queue.chunks import SPARES
 from kemi.queue.keyed import KeyedRing
-from kemi.queue.layout import CHUNK, CHUNK_FREE, CHUNK_HEAD, CHUNK_MASK, CHUNK_USED, DEAD, PAGE, RECORD, STEP_MASK
+from kemi.queue.layout import CHUNK, CHUNK_FREE, CHUNK_MASK, CHUNK_USED, DEAD, PAGE, RECORD, STEP_MASK
 from kemi.queue.ring import ADDED, Ring
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
 POISON = b"\xdd" * CHUNK
-SEED = (0x0123456789ABCDEF, 0xFEDCBA9876543210)
+SECRET = 0x01234567
 
 Pair = tuple[bytes, bytes]
 
@@ -159,7 +159,7 @@ class Plain:
         self.words[layout.W_ASIDE_AT] = layout.aside_offset(window, keyed)
         if keyed:
             self.words[layout.W_BUCKETS_AT] = PAGE + layout.map_bytes(window)
-            self.words[layout.W_SEED], self.words[layout.W_SEED + 1] = SEED
+            self.words[layout.W_SECRET], self.words[layout.W_HASH] = SECRET, keyhash.FORM
         assert self.ring().format()
 
     def ring(self) -> Ring:
@@ -236,7 +236,7 @@ class Plain:
         assert self.memory.chunks == used | self.mapped(CHUNK_FREE)
         assert self.memory.accounted == self.ring().chunks.reserved()
         if self.addmode:
-            self._check_live(chain)
+            self._check_dead(chain)
         else:
             assert self.ring().used_bytes() == sum(step for _, step, _ in self.records())
             self._check_marks(chain)
@@ -280,29 +280,26 @@ class Plain:
             yield at
             at, _ = ring.follow(at, self.halves[at >> 2] & STEP_MASK)
 
-    def _check_live(self, chain: list[int]) -> None:
+    def _check_dead(self, chain: list[int]) -> None:
         """Compare what is counted for each chunk, and the way back, with the records."""
-        live = dict.fromkeys(chain, 0)
+        dead_in = dict.fromkeys(chain, 0)
         first: dict[int, int] = {}
-        total = 0
+        live = 0
         for at, step, dead in self.records():
             chunk = at & ~CHUNK_MASK
             first.setdefault(chunk, at)
-            room = (at | CHUNK_MASK) + 1 - at
             if dead:
-                assert step <= room, "a dead record goes on in the next chunk"
-                continue
-            total += step
-            rest = step
-            while rest:
-                part = min(rest, room)
-                live[chunk] += part
-                rest -= part
-                chunk, room = int(self.words[(chunk >> 3) + layout.CHUNK_NEXT]), CHUNK - CHUNK_HEAD
-        assert self.ring().used_bytes() == total
+                assert step <= (at | CHUNK_MASK) + 1 - at, "a dead record goes on in the next chunk"
+                dead_in[chunk] += step
+            else:
+                live += step
+        tail = self.words[layout.W_TAIL]
+        first.setdefault(tail & ~CHUNK_MASK, tail)
+        assert self.ring().used_bytes() == live
+        assert self.words[layout.W_DEAD] == sum(dead_in.values())
         for before, chunk in zip([0, *chain], chain):
             word = chunk >> 3
-            assert self.words[word + layout.CHUNK_LIVE] == live[chunk]
+            assert self.words[word + layout.CHUNK_DEAD] == dead_in[chunk]
             if before:
                 assert self.words[word + layout.CHUNK_PREVIOUS] == before
                 assert self.words[word + layout.CHUNK_FIRST] == first.get(chunk, 0)
@@ -316,19 +313,19 @@ class Plain:
         for at, _, dead in self.records():
             if not dead:
                 key = pair(ring.record_at(at))[0]
-                assert table.find(table.hash(key), key) == at
+                assert table.find(key) == at
                 there.add(at)
         size: int = vars(index)["BUCKETS_PER_CHUNK"]  # which a test may have made few
         directory = self.words[layout.W_BUCKETS_AT] >> 3
-        chunks = self.words[directory : directory - (-self.words[layout.W_BUCKETS] // size)].tolist()
-        buckets = [at for chunk in chunks for at in self.words[chunk >> 3 : (chunk >> 3) + size].tolist() if at]
+        chunks = self.words[directory : directory - (-table.count() // size)].tolist()
+        buckets = [link for chunk in chunks for link in self.halves[chunk >> 2 : (chunk >> 2) + size].tolist() if link]
         chained = []
         for bucket in buckets:
-            at = bucket
-            while at:
-                chained.append(at)
+            link = bucket
+            while link:
+                chained.append(int(self.words[layout.W_DATA]) + (link << layout.LINK_SHIFT))
                 assert len(chained) <= len(there), "a circle, or a record too many, in the index"
-                at = table._next(at)
+                link = self.halves[(chained[-1] >> 2) + layout.R_LINK]
         assert set(chained) == there
         return set(chunks)
 

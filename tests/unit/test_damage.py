@@ -185,8 +185,10 @@ HEADS: dict[str, tuple[int, Callable[[int], int]]] = {
     "previous is absent": (layout.CHUNK_PREVIOUS, lambda chunk: chunk + 9 * CHUNK),
     "previous is no chunk": (layout.CHUNK_PREVIOUS, lambda chunk: chunk - CHUNK + 8),
     "previous is outside": (layout.CHUNK_PREVIOUS, lambda _: 1 << 40),
-    "live is less": (layout.CHUNK_LIVE, lambda _: 8),
-    "live is none": (layout.CHUNK_LIVE, lambda _: 0),
+    "more is dead": (layout.CHUNK_DEAD, lambda _: CHUNK_ROOM - 8),
+    "all is dead": (layout.CHUNK_DEAD, lambda _: CHUNK_ROOM),
+    "more is dead than there is": (layout.CHUNK_DEAD, lambda _: CHUNK),
+    "nothing is dead": (layout.CHUNK_DEAD, lambda _: 0),
 }
 
 
@@ -213,7 +215,7 @@ def test_tidying_damaged_chunks(number: int, dying: bytes, word: int, value: Cal
 @pytest.mark.parametrize("call", ["append", "pop", "recover"])
 def test_a_circle_in_the_key_index_ends(mocker: MockerFixture, call: str) -> None:
     """A record that leads to itself in its bucket is no endless search for another one of that bucket."""
-    mocker.patch("kemi.queue.index.Index.hash", return_value=0)
+    mocker.patch("kemi.queue.keyhash.function_of", return_value=lambda _, __: bytes(8))
     plain = Plain(2)
     ring = plain.ring()
     fill(ring, (b"a", b""), (b"b", b""))

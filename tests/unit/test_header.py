@@ -42,7 +42,7 @@ def number(value: int) -> bytes:
 COMMON = [
     (0, b"\x7fELF\0\0\0\0", "it begins with b'\\x7fELF"),
     (0, bytes(8), "made by another program?"),
-    (8, struct.pack("=I", 2), "it has format 2, this is format 4"),
+    (8, struct.pack("=I", 3), "it has format 3, this is format 4"),
     (8, struct.pack("=I", 0), "it has format 0"),
     (16, b"sparc-32b-glibc".ljust(32, b"\0"), "it was made on sparc-32b-glibc, this is"),
     (16, b"\xff" * 32, "it was made on"),

@@ -24,7 +24,7 @@ FEW = 4  # buckets in a chunk, so that the index grows over chunks soon
 def plain(mocker: MockerFixture) -> Plain:
     """Return memory for a queue whose index grows soon."""
     mocker.patch("kemi.queue.index.BUCKETS_PER_CHUNK", FEW)
-    return Plain(2, chunks=20)
+    return Plain(2, chunks=40)
 
 
 def index_of(plain: Plain) -> Index:
@@ -35,20 +35,20 @@ def index_of(plain: Plain) -> Index:
 
 
 def test_it_grows_and_shrinks_by_single_buckets(plain: Plain) -> None:
-    """One more item splits at most one bucket; one less joins a few; each key is found all the while."""
+    """One more item divides at most two buckets; one less joins a few; each key is found all the while."""
     ring = plain.watched()
     items = [(b"%d" % number, b"") for number in range(40)]
-    before = plain.words[W_BUCKETS]
+    before = index_of(plain).count()
     for number, item in enumerate(items, 1):
         fill(ring, item)
-        assert plain.words[W_BUCKETS] - before <= 1
-        assert plain.words[W_BUCKETS] == max(FEW, number)
-        before = plain.words[W_BUCKETS]
+        assert index_of(plain).count() - before <= 2
+        assert index_of(plain).count() == max(FEW, 2 * number)
+        before = index_of(plain).count()
         plain.check()
     for _ in items:
         assert ring.pop()
-        assert 0 <= before - plain.words[W_BUCKETS] <= 4
-        before = plain.words[W_BUCKETS]
+        assert 0 <= before - index_of(plain).count() <= 4
+        before = index_of(plain).count()
         plain.check()
     assert before == FEW
 
@@ -69,11 +69,11 @@ def test_without_memory_chains_grow_instead(plain: Plain) -> None:
     ring = plain.watched()
     plain.memory.limit = len(plain.memory.chunks)
     fill(ring, *((b"%d" % number, b"") for number in range(30)))
-    assert plain.words[W_BUCKETS] == FEW
+    assert index_of(plain).count() == FEW
     plain.check()
-    plain.memory.limit = 20
+    plain.memory.limit = 40
     fill(ring, *((b"more%d" % number, b"") for number in range(20)))
-    assert plain.words[W_BUCKETS] > FEW
+    assert index_of(plain).count() > FEW
     plain.check()
 
 
@@ -81,8 +81,8 @@ def test_recover_makes_it_anew(plain: Plain) -> None:
     """Rubbish in buckets and links is gone afterwards."""
     fill(plain.ring(), *((b"%d" % number, b"") for number in range(40)))
     index = index_of(plain)
-    for bucket in range(plain.words[W_BUCKETS]):
-        plain.words[index._word(bucket)] = 12345
+    for bucket in range(index.count()):
+        plain.halves[index._place_of(bucket)] = 12345
     plain.words[W_BUCKETS] = 1
     plain.watched().recover()
     assert len(plain.check()) == 40
@@ -90,7 +90,7 @@ def test_recover_makes_it_anew(plain: Plain) -> None:
 
 def test_all_keys_in_one_bucket(plain: Plain, mocker: MockerFixture) -> None:
     """Keys that collide are told apart, replaced and taken by their text."""
-    mocker.patch("kemi.queue.index.Index.hash", return_value=5)
+    mocker.patch("kemi.queue.keyhash.function_of", return_value=lambda _, __: bytes(8))
     ring = plain.watched()
     items = [(b"%d" % number, b"old") for number in range(12)]
     fill(ring, *items)
@@ -99,12 +99,31 @@ def test_all_keys_in_one_bucket(plain: Plain, mocker: MockerFixture) -> None:
     assert plain.check() == [*left, (b"6", b"new"), (b"0", b"new"), (b"11", b"new")]
 
 
-def test_the_hash_is_secret(plain: Plain) -> None:
-    """Another seed gives another hash, so nobody can choose keys that collide."""
-    first = index_of(plain).hash(b"key")
-    assert first == index_of(plain).hash(b"key")
-    plain.words[layout.W_SEED] += 1
-    assert index_of(plain).hash(b"key") != first
+def test_the_hash_is_secret() -> None:
+    """Another secret gives other places, so nobody can choose keys that collide."""
+    plain = Plain(2)
+    keys = [b"%d" % number for number in range(100)]
+    first = [index_of(plain).place(key) for key in keys]
+    assert first == [index_of(plain).place(key) for key in keys]
+    plain.words[layout.W_SECRET] += 1
+    assert sum(index_of(plain).place(key) == place for key, place in zip(keys, first)) < 5
+
+
+def test_a_table_that_moved_is_noticed(plain: Plain) -> None:
+    """Another process has the same number of buckets as at this one's last look, but one of their chunks is new."""
+    ring, other = plain.watched(), plain.ring()
+    fill(ring, *((b"%d" % number, b"") for number in range(4)))
+    fill(other, (b"0", b"seen"))
+    assert index_of(plain).count() == 2 * FEW
+    assert len(drain(ring)) == 4
+    assert index_of(plain).count() == FEW
+    fill(ring, (b"large", bytes(300_000)), *((b"%d" % number, b"old") for number in range(3)))
+    assert index_of(plain).count() == 2 * FEW
+    fill(other, *((b"%d" % number, b"new") for number in range(3)))
+    assert plain.check()[1:] == [(b"%d" % number, b"new") for number in range(3)]
+    other.recover()
+    fill(ring, *((b"%d" % number, b"newest") for number in range(3)))
+    assert plain.check()[1:] == [(b"%d" % number, b"newest") for number in range(3)]
 
 
 def test_a_record_that_is_not_there_is_said_so(plain: Plain) -> None:
@@ -112,7 +131,7 @@ def test_a_record_that_is_not_there_is_said_so(plain: Plain) -> None:
     fill(plain.ring(), (b"a", b""))
     index = index_of(plain)
     with pytest.raises(DamagedRing, match="not in the key index"):
-        index.remove(index.hash(b"a"), plain.words[layout.W_TAIL], 1)
+        index.remove(index.place(b"a"), plain.words[layout.W_TAIL], 1)
 
 
 def test_more_keys_than_a_chunk_has_buckets() -> None:
@@ -122,8 +141,8 @@ def test_more_keys_than_a_chunk_has_buckets() -> None:
     items = [(b"%d" % number, b"") for number in range(BUCKETS_PER_CHUNK + 1000)]
     for key, value in items:
         assert put(ring, key, value) == ADDED
-    assert plain.words[W_BUCKETS] == len(items)
+    assert index_of(plain).count() == 2 * len(items)
     plain.check()
     assert drain(ring) == items
-    assert plain.words[W_BUCKETS] == BUCKETS_PER_CHUNK
+    assert index_of(plain).count() == BUCKETS_PER_CHUNK
     plain.check()

@@ -67,7 +67,7 @@ def test_a_handlers_exception_is_its_own(instance: str, mocker: MockerFixture, e
     """Whatever a handler raises comes out as it is, and what it broke off is put right."""
     queue = Queue.create(instance, "q", window=WINDOW, addmode=2)
     queue.add("k", "old")
-    mocker.patch.object(queue._ring, "_bury", side_effect=error("from the application"))
+    mocker.patch.object(queue._ring, "_replace", side_effect=error("from the application"))
     with pytest.raises(error, match="from the application"):
         queue.add("k", "new")
     assert [(item.key, item.value) for item in queue.peek(9)] == [("k", "new")]

@@ -32,7 +32,7 @@ GOLDEN = {
     1: "d8f1542b75bbbaad9c198f8ed0bb1cc6cf0640caccc8bd1d85e6886dae3afa37",
     2: "b54b0ef4806b0523a92951bf4c9afc8e02cc3f4c75ca6256a3ce6b17db58318d",
     3: "c4c6fe7df050417bcdcc00e612531f58656b8842814f23ce1b7457436e7cd00d",
-    4: "5cd7f0b942a49b090d4e66cb4ae94577e71c6719a7b709c984f062d67b6fcbb3",
+    4: "b9112df6ed836e5a4f614d379559c0f1738d62319c42957234f6e80b42c2c595",
 }
 
 
@@ -50,7 +50,7 @@ def placed(length: int, parts: dict[int, bytes]) -> bytes:
 
 
 PREFIX = b"mqkemi-q" + struct.pack("<II", 4, 0) + ABI.ljust(32, b"\0") + words(1700000000000000000)
-SEED = (0x0123456789ABCDEF, 0xFEDCBA9876543210)
+SECRET = 0x01234567
 CREATED_1_5 = b"\0\0\0\0\0\0\xf8\x3f"
 CREATED_2_5 = b"\0\0\0\0\0\0\x04\x40"
 CREATED_3_5 = b"\0\0\0\0\0\0\x0c\x40"
@@ -60,7 +60,7 @@ PLAIN = placed(
     KIB256 * 2,
     {
         0: PREFIX,
-        56: words(5 * KIB256, KIB256, 0, 0, 0, 0, 0),  # window, data, directory, addmode, slot, seed
+        56: words(5 * KIB256, KIB256, 0, 0, 0, 0, 0),  # window, data, directory, addmode, slot, secret, form
         112: words(4711, 123456, 4026531836, 0, 0, 0, 8192),  # owner, limits, what is set aside
         256: words(KIB256 + 64, KIB256 + 128, 3, 1, 0, 0, 1, 0, 0, 0),  # head ... buckets
         336: words(3, 0, 0, 0, 0),  # gate ... turn
@@ -74,28 +74,28 @@ PLAIN = placed(
 )
 
 # addmode 2, 7 items and 4096 bytes at most, 5 deliveries, then to "dead":
-# ("a", "1"), replaced; ("key", b"\xff\0"), reserved; ("a", "\ud800").
+# ("key", b"\xff\0"), reserved; ("a", "1"), replaced; ("a", "\ud800").
 KEYED = placed(
     KIB256 * 3,
     {
         0: PREFIX,
-        56: words(5 * KIB256, KIB256, 8192, 2, 0, *SEED),
+        56: words(5 * KIB256, KIB256, 8192, 2, 0, SECRET, 13),
         112: words(4711, 123456, 4026531836, 7, 4096, 5, 16384),
-        256: words(KIB256 + 96, KIB256 + 128, 3, 2, 1, 0, 1, 0, 32, 32768),
+        256: words(KIB256 + 64, KIB256 + 128, 3, 2, 1, 0, 1, 0, 32, 1 << 32 | 65536),
         336: words(0, 1, 0, 1, 1),
         384: words(2, 0, 1, 0, 0),
         2048: words(4) + b"dead",
         4096: b"\x02\x02",
         8192: words(2 * KIB256),
-        16384: words(1 << 48 | KIB256 + 64 | 1),  # one slot: delivery, record, reserved
+        16384: words(1 << 48 | KIB256 + 32 | 1),  # one slot: delivery, record, reserved
         16384 + 8192: words(1),
         16384 + 2 * 8192: words(123456),
         16384 + 3 * 8192: struct.pack("<II", 4711, 4026531836),
         KIB256: words(0, 0, 32, KIB256 + 32),
-        KIB256 + 32: struct.pack("<IIII", 1 << 31 | 32, 1, 1, 0) + CREATED_1_5 + b"a1",
-        KIB256 + 64: struct.pack("<IIII", 32, 3, 2, 0) + CREATED_2_5 + b"key\xff\0",
+        KIB256 + 32: struct.pack("<IIII", 32, 3, 2, 0) + CREATED_1_5 + b"key\xff\0",
+        KIB256 + 64: struct.pack("<IIII", 1 << 31 | 32, 1, 1, 0) + CREATED_2_5 + b"a1",
         KIB256 + 96: struct.pack("<IIII", 32, 1, 1 << 31 | 3, 0) + CREATED_3_5 + b"a\xed\xa0\x80",
-        2 * KIB256 + 8 * 19627: words(KIB256 + 96),  # the bucket of "a"
+        2 * KIB256 + 4 * 27321: struct.pack("<I", 96 // 8),  # the bucket of "a"
     },
 )
 
@@ -116,7 +116,8 @@ def _same_every_time(mocker: MockerFixture) -> None:
     mocker.patch.object(layout, "abi", return_value=ABI)
     mocker.patch("time.time_ns", return_value=1700000000000000000)
     mocker.patch("kemi.queue.queue._now", side_effect=[1.5, 2.5, 3.5])
-    mocker.patch("secrets.randbits", side_effect=SEED)
+    mocker.patch("secrets.randbits", return_value=SECRET)
+    mocker.patch("kemi.queue.keyhash.FORM", layout.SIPHASH_1_3)
 
 
 def file_of(name: str) -> bytes:
@@ -145,7 +146,7 @@ def test_a_plain_queue(instance: str) -> None:
 def test_a_keyed_queue(instance: str, mocker: MockerFixture) -> None:
     """The same with directory, buckets, links, a dead record, and a reserved one, of addmode 2."""
     queue = Queue.create(instance, "q", window=4 * KIB256, addmode=2, size_limit=7, byte_limit=4096, owner=OWNER)
-    for key, value in (("a", "1"), (b"key", b"\xff\0"), ("a", "\ud800")):
+    for key, value in ((b"key", b"\xff\0"), ("a", "1"), ("a", "\ud800")):
         queue.add(key, value)
     queue.set_deliveries(5, "dead")
     mocker.patch("kemi.queue.holding.this_holder", return_value=Holder(*OWNER))

@@ -282,7 +282,7 @@ def test_statistics(make: Callable[..., Queue]) -> None:
     queue.fetch()
     stats = queue.stats()
     assert stats._replace(memory=0, oldest=None) == Stats(
-        size=3, bytes=96, memory=0, added=6, fetched=1, dropped=2, replaced=0, refused=1, recovered=0, high_water=5,
+        size=3, bytes=96, memory=0, added=6, fetched=1, dropped=2, replaced=0, refused=1, recovered=0, high_water=4,
         size_limit=4, byte_limit=320, addmode=0, oldest=None,
     )  # fmt: skip
     assert stats.oldest == queue.peek()[0].added
@@ -294,6 +294,22 @@ def make_empty(queue: Queue) -> Queue:
     while queue.fetch():
         pass
     return queue
+
+
+@ADDMODES
+def test_high_water_is_within_the_size(make: Callable[..., Queue], addmode: int) -> None:
+    """The one item too many that an add throws away at once never counted; what was there before a lower limit did."""
+    queue = make(addmode=addmode, size_limit=4)
+    for number in range(9):
+        queue.add(str(number), "")
+    assert queue.stats().high_water == 4
+    queue.set_limits(0, 0)
+    for number in range(9, 14):
+        queue.add(str(number), "")
+    queue.set_limits(2, 0)
+    queue.add("last", "")
+    assert len(queue) == 2
+    assert queue.stats().high_water == 9
 
 
 def test_high_water(make: Callable[..., Queue]) -> None:

@@ -201,7 +201,7 @@ def test_recover_changes_no_item(plain_of: dict[int, Plain], addmode: int) -> No
     assert not plain.words[layout.W_SPARE]
 
 
-@pytest.mark.parametrize("word", [layout.W_ADDED, layout.W_CHUNKS, layout.W_SPARE, layout.W_LIVE])
+@pytest.mark.parametrize("word", [layout.W_ADDED, layout.W_CHUNKS, layout.W_SPARE, layout.W_DEAD])
 @ADDMODES
 def test_recover_counts_anew(plain_of: dict[int, Plain], addmode: int, word: int) -> None:
     """A counter one too high or one too low is right again."""

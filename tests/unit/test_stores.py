@@ -126,9 +126,9 @@ def deaths(plain: Plain, work: Callable[[Ring], object], *, torn: bool = False) 
             return
 
 
-def states(operation: Operation) -> list[list[Pair]]:
+def states(operation: Operation, chunks: int = 12) -> list[list[Pair]]:
     """Return the contents before the operation, and after each call of it."""
-    plain = prepared(operation)
+    plain = prepared(operation, chunks)
     found = [plain.check()]
     for what in operation.run:
         call(plain.ring(), what)
@@ -162,10 +162,10 @@ def recovered(plain: Plain, allowed: list[list[Pair]]) -> list[Pair]:
     return contents
 
 
-def survive(operation: Operation, *, torn: bool = False) -> int:
+def survive(operation: Operation, *, torn: bool = False, chunks: int = 12) -> int:
     """Die at every store of an operation and recover. Returns how many there are."""
-    allowed = states(operation)
-    plain = prepared(operation)
+    allowed = states(operation, chunks)
+    plain = prepared(operation, chunks)
     number = -1
     for number in deaths(plain, lambda ring: calls(ring, operation.run), torn=torn):
         go_on(plain, recovered(plain, allowed), backwards=bool(number % 2))
@@ -192,7 +192,7 @@ def test_nothing_is_lost_whenever_a_process_dies(operation: Operation, torn: boo
 def test_a_death_while_the_index_changes(mocker: MockerFixture, buckets: int, items: int, run: list[object]) -> None:
     """Buckets that are divided or joined lose no key."""
     mocker.patch("kemi.queue.index.BUCKETS_PER_CHUNK", buckets)
-    assert survive(Operation(2, [64] * items, [], run)) > 4
+    assert survive(Operation(2, [64] * items, [], run), chunks=24) > 4
 
 
 TWICE = ["append over many chunks (0)", "pop the last one, far from the front (2)", "pop over many chunks (0)"]
