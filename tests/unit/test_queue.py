@@ -729,7 +729,7 @@ def test_killed_while_its_items_move(make: Callable[..., Queue], instance: str, 
     os.waitpid(pid, 0)
     for _ in range(2):
         for call in (lambda: queue.add("late", "v"), queue.pop, queue.stats, lambda: queue.fetch(0.01)):
-            with pytest.raises(QueueClosed, match="the next one finds out"):
+            with pytest.raises(QueueClosed, match="the next server finds out"):
                 call()
     assert queue.is_closed()
     other = AttachedQueue(instance, "q")
