@@ -106,7 +106,7 @@ def register() -> None:
     api.register(b"mqueue_kemi", exports)
     others = [kind for kind in getters if not _comes_back(kind, api)]
     if any((kind, _PROBE) in _numbers for kind in others):  # our function has parsed it
-        raise core.Unavailable("what is stored in a pv_spec_t does not come back in its pv_param_t")
+        raise core.Unavailable("what is stored in a pv_spec_t, or given in a pv_value_t, does not come back")
     if others:
         raise core.Taken([f"${kind}" for kind in others])
 

@@ -65,6 +65,8 @@ def ends(server: Reachable, without: set[str]) -> None:
     [
         (WITHOUT.format(symbol="register_pvars_mod"), {VARIABLES}, "does not export no_register_pvars_mod"),
         (WITHOUT.format(symbol="pv_get_strval"), {VARIABLES}, "does not export no_pv_get_strval"),
+        (WITHOUT.format(symbol="pv_get_sintval"), {VARIABLES}, "does not export no_pv_get_sintval"),
+        (WITHOUT.format(symbol="pv_parse_spec2"), {VARIABLES}, "does not export no_pv_parse_spec2"),
         (WITHOUT.format(symbol="pv_cache_get"), BOTH, "does not export no_pv_cache_get"),
         (WITHOUT.format(symbol="rpc_register_array"), {COMMANDS}, "does not export no_rpc_register_array"),
         (WITHOUT.format(symbol="my_desc"), {COMMANDS}, "does not export no_my_desc"),
@@ -77,6 +79,13 @@ def ends(server: Reachable, without: set[str]) -> None:
         ("from kemi.server import core; core._EXPORTS = (b'nothing',)", {STOP}, "exports of app_python3 was not found"),
         (OTHER_LAYOUT, {VARIABLES}, "does not come back"),
         (OTHER_SPEC, {VARIABLES}, "does not come back"),
+        (
+            "from kemi.server import values; values.VALUE_BYTES = 24",
+            {VARIABLES},
+            "the size of pv_value_t was not found",
+        ),
+        ("from kemi.server import values; values._INTO_BYTES += 8", {VARIABLES}, "the text in a pv_value_t was not"),
+        ("from kemi.server import pvars; pvars._Api.give = lambda *_: 0", {VARIABLES}, "does not come back"),
         ("from kemi.server import values; values.VALUE_BYTES = 17", BOTH, "the flags of pv_value_t were not found"),
         ("from kemi.server.structs import PkgApi; PkgApi.name = b'other'", {COMMANDS}, "private memory is not known"),
         (RAISING, {COMMANDS}, "TypeError: 'NoneType' object is not callable"),
