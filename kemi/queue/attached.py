@@ -23,6 +23,7 @@ from kemi.errors import QueueClosed, SegmentMissing, UnknownQueue
 from kemi.owner import Owner
 from kemi.queue.aside import Slot
 from kemi.queue.item import Item
+from kemi.queue.opened import PARTS
 from kemi.queue.outcome import CLOSED, Stats
 from kemi.queue.queue import Queue
 from kemi.queue.registry import Registry
@@ -63,12 +64,6 @@ class AttachedQueue(Queue):
         self._inner = self._open()
         self._looked = 0.0
         self._doorbell: Doorbell | None = None
-
-    def __getattr__(self, name: str) -> Any:
-        # What a queue knows of itself and is not asked for here, as its segment.
-        if name == "_inner":
-            raise AttributeError(name)
-        return getattr(self._inner, name)
 
     # --- which queue ------------------------------------------------------------------------------------------------
 
@@ -150,6 +145,12 @@ class AttachedQueue(Queue):
 
     def add(self, key: str | bytes, value: str | bytes) -> int:
         """As `Queue.add`. While no server runs it is CLOSED."""
+        try:
+            outcome: int = self._inner.add(key, value)
+        except QueueClosed:
+            outcome = CLOSED
+        if outcome != CLOSED:
+            return outcome
         return self._add(lambda queue: queue.add(key, value), lambda outcome: outcome == CLOSED)
 
     def add_many(self, pairs: Iterable[tuple[str | bytes, str | bytes]]) -> list[int]:
@@ -183,11 +184,15 @@ class AttachedQueue(Queue):
 
     def pop(self) -> bytes | None:
         """As `Queue.pop`."""
-        return self._inner.pop() or self._wait_for(lambda queue, _: queue.pop(), 0.0)
+        return self.pop_wait(0.0)
 
     def pop_wait(self, timeout: float | None) -> bytes | None:
         """As `Queue.pop_wait`, in one server after the other. Raises QueueClosed where that is not wanted."""
-        return self._wait_for(Queue.pop_wait, timeout)
+        try:
+            record = self._inner.pop()
+        except QueueClosed:
+            record = None
+        return record or self._wait_for(Queue.pop_wait, timeout)
 
     def fetch_many(self, count: int, timeout: float | None = 0.0) -> list[Item]:
         """As `Queue.fetch_many`."""
@@ -295,3 +300,13 @@ class AttachedQueue(Queue):
         if queue.is_closed():
             return f"<{about}, its server has ended>"
         return f"<{about}, size={len(queue)} addmode={queue.addmode} server={queue.owner().pid}>"
+
+
+def _of_the_inner(name: str) -> property:
+    return property(lambda queue: getattr(queue._inner, name))  # noqa: SLF001 - it is a part of the class above
+
+
+# What a queue knows of itself is that of the queue in use. (`__getattr__` would say the same, and make every attribute
+# of these objects slower, also those that are found.)
+for _name in PARTS:
+    setattr(AttachedQueue, _name, _of_the_inner(_name))

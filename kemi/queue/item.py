@@ -15,8 +15,8 @@ from kemi.errors import ItemError
 from kemi.queue.layout import KEY_PASS, LENGTH_MASK, RECORD, RECORD_HEAD, VALUE_PASS
 
 # Parts of layout.RECORD: a script reads keys and values more often than it adds.
-_key_length = struct.Struct("=4xI").unpack_from
-_lengths = struct.Struct("=4xII").unpack_from
+_key_length = struct.Struct("@4xI").unpack_from
+_lengths = struct.Struct("@4xII").unpack_from
 
 
 class Item:

@@ -55,6 +55,8 @@ _MERGE_AT = CHUNK_ROOM // 4
 class KeyedRing(Ring):
     """A ring that holds each key once."""
 
+    inside = 0
+
     def __init__(self, buffer: Any, words: Any, halves: Any, memory: Memory) -> None:
         super().__init__(buffer, words, halves, memory)
         self._index = Index(buffer, words, halves, self.chunks, self._key_at)

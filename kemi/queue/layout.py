@@ -128,7 +128,7 @@ CHUNK_ROOM = CHUNK - CHUNK_HEAD
 
 # --- records --------------------------------------------------------------------------------------------------------
 
-RECORD = struct.Struct("=IIIId")
+RECORD = struct.Struct("@IIIId")  # native is faster, and has no gaps here
 RECORD_HEAD = RECORD.size
 R_KEY_LENGTH, R_VALUE_LENGTH, R_LINK = 1, 2, 3  # 32-bit words after `step`
 DEAD = 1 << 31

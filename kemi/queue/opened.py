@@ -27,6 +27,27 @@ _DAMAGE = (DamagedRing, IndexError, ValueError, struct.error)
 
 _Self = TypeVar("_Self", bound="Opened")
 
+# The attributes of a queue beside `name` and `closed`, for what stands in for one.
+PARTS = (
+    "addmode",
+    "segment",
+    "_append",
+    "_bell",
+    "_bytes",
+    "_dead_letters",
+    "_far",
+    "_halves",
+    "_holding",
+    "_inside",
+    "_memory",
+    "_mutex",
+    "_pop",
+    "_registry",
+    "_ring",
+    "_settles",
+    "_words",
+)
+
 
 class Opened:
     """The parts of a queue, and how they are used together."""
@@ -40,8 +61,13 @@ class Opened:
         kind = KeyedRing if self.addmode else Ring
         self._memory = InstanceMemory(segment, registry)
         self._ring: Ring = kind(segment.bytes, words, segment.halves, self._memory)
+        # What `add` and `pop` have at hand.
+        self._bytes = segment.bytes
+        self._halves = segment.halves
         self._append = self._ring.append
         self._pop = self._ring.pop
+        self._inside = self._ring.inside
+        self._far = self._ring.far
         self._holding = Holding(self._ring, words)
         self._bell = Bell(segment)
         self._registry = registry

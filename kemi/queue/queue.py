@@ -1,13 +1,15 @@
 """One queue as its users have it: add, take, reserve, look.
 
 Lock contract: `add` and `pop` spell out what `with self._mutex` means, because a context manager costs a third of
-their time. Encode before the lock, log and wake after it. What an exception leaves half done under the lock (a signal
+their time, and what `Ring.append` and `Ring.pop` do with a record that lies within a chunk, which saves a tenth.
+Encode before the lock, log and wake after it. What an exception leaves half done under the lock (a signal
 handler may raise anywhere) is put right by the same `recover` that follows a kill.
 """
 
 from __future__ import annotations
 
 import contextlib
+import sys
 import time
 from collections.abc import Callable, Iterable, Iterator
 
@@ -15,7 +17,21 @@ from kemi.errors import LockTimeout, MqueueError
 from kemi.queue import header, layout
 from kemi.queue.aside import Slot
 from kemi.queue.item import Item, encode
-from kemi.queue.layout import MAX_STEP, RECORD, W_ASIDE, W_HEAD, W_RETURNED, W_TAIL, W_WATCH, WATCH_CLOSED
+from kemi.queue.layout import (
+    MAX_STEP,
+    RECORD,
+    RECORD_HEAD,
+    W_ADDED,
+    W_ASIDE,
+    W_GATE,
+    W_HEAD,
+    W_REFUSED,
+    W_REMOVED,
+    W_RETURNED,
+    W_TAIL,
+    W_WATCH,
+    WATCH_CLOSED,
+)
 from kemi.queue.life import Life
 from kemi.queue.mutex import trylock, unlock
 from kemi.queue.outcome import CLOSED, NOT_TRIED, Stats
@@ -50,22 +66,30 @@ class Queue(Life):
             flags = 0
         except (AttributeError, UnicodeEncodeError):
             k, v, flags = encode(key, value)
-        step = len(k) + len(v) + 31 & -8
+        key_length = len(k)
+        value_length = len(v)
+        size = key_length + value_length + RECORD_HEAD
+        step = size + 7 & -8
         if step > MAX_STEP:
             return self._refuse(TOO_LARGE)
-        record = _pack(step, len(k), len(v) | flags, 0, _now()) + k + v
-        call = False
+        record = _pack(step, key_length, value_length | flags, 0, _now()) + k + v
         mutex = self._mutex
         ref = mutex.ref
         try:
             if code := trylock(ref):
                 ref = mutex.take_slowly(code)
-            if self._words[W_WATCH]:
-                outcome, call = self._add_watched(record, step)
-            else:
-                outcome = self._append(record, step)
+            words = self._words
+            tail = words[W_TAIL]
+            end = tail + step
+            watch = words[W_WATCH]
+            if not watch and end <= tail | self._inside:
+                self._bytes[tail : tail + size] = record
+                words[W_TAIL] = end  # commit
+                words[W_ADDED] += 1
+                return ADDED
+            outcome, call = self._add_watched(record, step) if watch else (self._append(record, step), False)
             if outcome > KEPT:
-                self._words[layout.W_REFUSED] += 1
+                words[W_REFUSED] += 1
         except BaseException as error:
             ref = self._clean_up(mutex, error)
             raise
@@ -77,7 +101,7 @@ class Queue(Life):
 
     def _refuse(self, outcome: int) -> int:
         with self._mutex:
-            self._words[layout.W_REFUSED] += 1
+            self._words[W_REFUSED] += 1
         return outcome
 
     def _add_watched(self, record: bytes, step: int) -> tuple[int, bool]:
@@ -127,7 +151,7 @@ class Queue(Life):
             for record in records:
                 step = len(record) + 7 & -8
                 outcome, call = (TOO_LARGE, False) if step > MAX_STEP else self._add_watched(record, step)
-                self._words[layout.W_REFUSED] += outcome > KEPT
+                self._words[W_REFUSED] += outcome > KEPT
                 outcomes.append(outcome)
                 calls += call
         for _ in range(calls):
@@ -146,6 +170,21 @@ class Queue(Life):
         try:
             if code := trylock(ref):
                 ref = mutex.take_slowly(code)
+            words = self._words
+            head = words[W_HEAD]
+            tail = words[W_TAIL]
+            end = head + self._halves[head >> 2]
+            removed = words[W_REMOVED]
+            if (
+                head != tail
+                and head + RECORD_HEAD <= end <= head | self._inside
+                and words[W_ADDED] - removed <= words[W_GATE]
+                and (end != tail or end <= self._far)
+            ):
+                record: bytes | None = self._bytes[head:end]
+                words[W_HEAD] = end  # commit
+                words[W_REMOVED] = removed + 1
+                return record
             record = self._pop()
         except BaseException as error:
             ref = self._clean_up(mutex, error)
@@ -347,12 +386,13 @@ class Queue(Life):
     def __len__(self) -> int:
         """Items that can be taken; reserved ones do not count."""
         words = self._words
-        size = len(self._ring)
+        removed = words[W_REMOVED]  # first, as in the ring's own
+        size: int = words[W_ADDED] - removed
         if not size and words[W_HEAD] != words[W_TAIL]:
             # Who added was killed before it counted. Taking the lock repairs that.
             with self._mutex:
                 size = len(self._ring)
-        return size
+        return size if 0 <= size <= sys.maxsize else len(self._ring)
 
     def held(self) -> int:
         """Items in the queue, with those that are reserved."""
@@ -380,7 +420,7 @@ class Queue(Life):
                 fetched=removed - dropped - replaced - reserved - dead_lettered,
                 dropped=dropped,
                 replaced=replaced,
-                refused=words[layout.W_REFUSED],
+                refused=words[W_REFUSED],
                 recovered=words[layout.W_RECOVERED],
                 high_water=max(words[layout.W_HIGH], size),
                 size_limit=words[layout.W_SIZE_LIMIT],

@@ -62,11 +62,14 @@ LOOK_ASIDE = b""
 class Ring(Stream):
     """A first-in first-out ring of records."""
 
+    # The bits of an offset within its chunk, for a caller that itself appends and pops within one; 0 forbids that.
+    inside = CHUNK_MASK
+
     def __init__(self, buffer: Any, words: Any, halves: Any, memory: Memory) -> None:
         super().__init__(buffer, words, halves, memory)
         self.aside = Aside(words)
         # An empty queue whose cursors are behind this goes back to the front, so that the segment can shrink.
-        self._far = self.chunks.offset(SPARES + 1)
+        self.far = self.chunks.offset(SPARES + 1)
 
     # --- the whole ring ---------------------------------------------------------------------------------------------
 
@@ -186,7 +189,7 @@ class Ring(Stream):
         record: bytes = self._bytes[head:end]
         words[W_HEAD] = end  # commit
         words[W_REMOVED] = removed + 1
-        if end == tail and end > self._far:
+        if end == tail and end > self.far:
             self._return_to_front()
         return record
 
@@ -227,7 +230,7 @@ class Ring(Stream):
             self._note_high()
             self._leave(head, step)
             words[W_REMOVED] += 1
-        if words[W_HEAD] == words[W_TAIL] and words[W_HEAD] > self._far:
+        if words[W_HEAD] == words[W_TAIL] and words[W_HEAD] > self.far:
             self._return_to_front()
         return record
 
@@ -294,7 +297,7 @@ class Ring(Stream):
         self.aside.put(number, head, holder)
         self._leave(head, step)  # the commit is in it
         words[W_REMOVED] += 1
-        if words[W_HEAD] == words[W_TAIL] and words[W_HEAD] > self._far:
+        if words[W_HEAD] == words[W_TAIL] and words[W_HEAD] > self.far:
             self._return_to_front()
         return self.aside.at(number)
 

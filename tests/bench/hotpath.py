@@ -1,64 +1,27 @@
-"""Where the time of a call goes: its own steps, timed one by one in this Python, and what cProfile counts.
-
-A step is timed as the source has it. What is left is the function calls between them and the statements around.
-"""
+"""Where the time of a call goes: what each of its statements adds (`steps`), and what cProfile counts for addmode."""
 
 from __future__ import annotations
 
 import cProfile
-import mmap
 import pstats
 import statistics
-import struct
 import time
 import timeit
 from typing import Any, Callable
 
 import mqueue_kemi
-from kemi import instance
-from kemi.queue import layout, mutex
-from kemi.queue.item import key_of, value_of
-from kemi.slots import fetched
+from tests.bench import steps
 from tests.bench.tables import Part, machine, markdown, number
 from tests.processes.serve import Serve
 
-KEY, VALUE = "key12345", "v" * 100
+VALUE = steps.VALUE
 DEPTH = 10_000
 
-ADD = {
-    "mq_add, all of it": "mq_add('q', KEY, VALUE)",
-    "mq_add: the queue of that name": "queues['q']",
-    "Queue.add: key and value to bytes": "KEY.encode(); VALUE.encode()",
-    "Queue.add: the time of day": "now()",
-    "Queue.add: the record's bytes": "pack(136, 8, 100, 0, 1.5) + key + value",
-    "lock and unlock": "trylock(ref); unlock(ref)",
-    "is there a limit or a sleeper?": "words[W_WATCH]",
-    "Ring.append: the call": "nothing(key, 136)",
-    "Ring.append: the tail, and its end": "tail = words[W_TAIL]; end = tail + 136; end > tail | CHUNK_MASK",
-    "Ring.append: the record's bytes to shared memory": "memory[at : at + len(record)] = record",
-    "Ring.append: commit": "words[FREE] = 1",
-    "Ring.append: counted": "words[FREE] += 1",
+WHOLE = {
+    "add": "mq_add('q', KEY, VALUE)",
+    "fetch": "mq_fetch('q')",
+    "key and value": "mqk_get('q'); mqv_get('q')",
 }
-FETCH = {
-    "mq_fetch, all of it": "mq_fetch('q')",
-    "mq_fetch: the queue of that name, and the slot": "queues['q']; fetched['q'] = record",
-    "Queue.pop: the call": "nothing()",
-    "Queue.pop: empty?": "words[W_HEAD] == words[W_TAIL]",
-    "lock and unlock": "trylock(ref); unlock(ref)",
-    "Ring.pop: the call": "nothing()",
-    "Ring.pop: head, tail, step": "head = words[W_HEAD]; tail = words[W_TAIL]; halves[head >> 2]; head + 136",
-    "Ring.pop: the record's bytes out of shared memory": "record = memory[at : at + 136]",
-    "Ring.pop: commit": "words[FREE] = 1",
-    "Ring.pop: most items ever, counted": "words[FREE] - words[FREE] > words[FREE]; words[FREE] = 1",
-}
-READ = {
-    "mqk_get and mqv_get, all of it": "mqk_get('q'); mqv_get('q')",
-    "the slot": "fetched['q']; fetched['q']",
-    "lengths from the record": "key_length(record); lengths(record)",
-    "the record's parts to str": "record[24:32].decode(); record[32:132].decode()",
-    "calls of key_of and value_of": "key_of(record); value_of(record)",
-}
-CALLS: dict[str, dict[str, str]] = {"add": ADD, "fetch": FETCH, "key and value": READ}
 KEYED = {
     "addmode 1, the key is there": ("oldest", "mq_add('oldest', next(keys), VALUE)"),
     "addmode 2, the key is there": ("newest", "mq_add('newest', next(keys), VALUE)"),
@@ -66,54 +29,15 @@ KEYED = {
 }
 
 
-def _nothing(*_: object) -> None:
-    return None
-
-
-def _names(queue: Any) -> dict[str, Any]:
-    segment = queue.segment
-    record = queue._ring.record_at(next(queue._ring.scan()))
-    calls = {name: getattr(mqueue_kemi, name) for name in mqueue_kemi.__all__}
-    own = {
-        "KEY": KEY,
-        "VALUE": VALUE,
-        "key": KEY.encode(),
-        "value": VALUE.encode(),
-        "queues": instance.queues,
-        "fetched": fetched,
-        "now": time.time,
-        "pack": layout.RECORD.pack,
-        "trylock": mutex.trylock,
-        "unlock": mutex.unlock,
-        "ref": queue._mutex.ref,
-        "words": segment.words,
-        "halves": segment.halves,
-        "memory": mmap.mmap(-1, layout.PAGE),  # not the segment itself, which is in use
-        "record": record,
-        "at": 1024,
-        "nothing": _nothing,
-        "FREE": 62,  # a word of the header that means nothing
-        "key_length": struct.Struct("=4xI").unpack_from,
-        "lengths": struct.Struct("=4xII").unpack_from,
-        "key_of": key_of,
-        "value_of": value_of,
-    }
-    return {**vars(layout), **calls, **own}
-
-
-def steps(queue: Any, rounds: int, count: int) -> dict[str, dict[str, float]]:
-    """Nanoseconds of CPU of each step: medians of rounds in which all of them take turns."""
-    names = _names(queue)
-    empty_loop = timeit.Timer("pass", timer=time.thread_time)
-    found: dict[str, dict[str, list[float]]] = {call: {step: [] for step in of} for call, of in CALLS.items()}
+def whole(rounds: int, count: int) -> dict[str, float]:
+    """Nanoseconds of CPU of the calls themselves: a queue that grows, and is drained."""
+    names = {**vars(mqueue_kemi), "KEY": steps.KEY, "VALUE": VALUE}
+    timers = {call: timeit.Timer(text, globals=names, timer=time.thread_time) for call, text in WHOLE.items()}
+    found: dict[str, list[float]] = {call: [] for call in WHOLE}
     for _ in range(rounds):
-        empty = min(empty_loop.repeat(3, count))
-        for call, of in CALLS.items():
-            for step, text in of.items():
-                seconds = timeit.Timer(text, globals=names, timer=time.thread_time).timeit(count) - empty
-                found[call][step].append(seconds / count * 1e9)
-        assert not queue.stats().recovered, "a measured step damaged the queue"
-    return {call: {step: statistics.median(some) for step, some in of.items()} for call, of in found.items()}
+        for call, timer in timers.items():
+            found[call].append(timer.timeit(count) / count * 1e9)
+    return {call: statistics.median(times) for call, times in found.items()}
 
 
 def profiled(action: Callable[[], object], count: int) -> list[dict[str, Any]]:
@@ -140,9 +64,8 @@ def measure(quick: bool, only: str = "") -> dict[str, Any]:
     serve = Serve()
     try:
         queue = serve("name=q", "name=oldest;addmode=1", "name=newest;addmode=2")
-        mqueue_kemi.mq_add("q", KEY, VALUE)
-        results["steps"] = steps(queue, rounds, count)
-        queue.clear()
+        results["whole"] = whole(rounds, count)
+        results["steps"] = steps.measure(queue._mutex, rounds, count)
         results["keyed"] = _keyed_profiles(count)
     finally:
         serve.stop()
@@ -167,18 +90,14 @@ def _keyed_profiles(count: int) -> dict[str, list[dict[str, Any]]]:
 
 def tables(results: dict[str, Any]) -> str:
     """What a README can show."""
-    lengths = f"a key of {len(KEY)} and a value of {len(VALUE)} bytes"
+    lengths = f"a key of {len(steps.KEY)} and a value of {len(VALUE)} bytes"
     text = [f"Nanoseconds of CPU, medians of {results['rounds']} rounds, {lengths}.", ""]
-    for call, steps_of in results["steps"].items():
-        whole, *parts = steps_of.items()
-        shown = [[name, number(value), f"{value / whole[1]:.0%}"] for name, value in parts]
-        rest = whole[1] - sum(value for _, value in parts)
-        rows = [[whole[0], number(whole[1]), "100%"], *shown]
-        if call != "key and value":  # there the last row holds those before it
-            rows.append(
-                ["calls, names and statements between", number(max(0.0, rest)), f"{max(0.0, rest) / whole[1]:.0%}"]
-            )
-        text += [*markdown([call, "ns", "of all"], rows), ""]
+    for call, of in results["steps"].items():
+        took = results["whole"][call]
+        rest = took - sum(of.values())
+        rows = [[step, number(value), f"{value / took:.0%}"] for step, value in of.items()]
+        rows.append(["what the real call takes longer: other memory each time", number(rest), f"{rest / took:.0%}"])
+        text += [*markdown([call, "ns", "of all"], [*rows, ["all of it", number(took), ""]]), ""]
     for what, rows_of in results["keyed"].items():
         rows = [[row["function"], f"{row['calls']:.2f}", f"{row['share']:.0%}"] for row in rows_of]
         text += [*markdown([f"{what}, {DEPTH:,} items (cProfile)", "calls", "own time"], rows), ""]

@@ -1,7 +1,7 @@
 """Nanoseconds per call inside a real Kamailio, ours beside the C module: `tox -e bench`.
 
-Prints tables and writes them to results/. It measures and never judges: no figure here makes it fail. What is measured
-beside the calls of this module is in the modules that `parts` names.
+Prints tables and writes them to results/ (with --quick to results/quick/). It measures and never judges: no figure
+here makes it fail. What is measured beside the calls of this module is in the modules that `parts` names.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from tests.server.harness import Kamailio, Reachable, Servers  # noqa: E402
 from tests.server.process import adopt_orphans  # noqa: E402
 from tests.server.transports import Binrpc  # noqa: E402
 
-RESULTS = Path(__file__).parent / "results" / "latest.json"
+RESULTS = Path(__file__).parent / "results"
 OURS, THEIRS = "ours", "C module"
 DEPTHS = {OURS: (10, 1000, 100_000), THEIRS: (10, 1000, 10_000)}
 TIMEOUT = 170.0
@@ -223,15 +223,16 @@ def main() -> None:
     parser.add_argument("--quick", action="store_true", help="few rounds, small queues: to see that it runs")
     parser.add_argument("--part", action="append", choices=[CALLS, *parts.NAMES], help="only this one; may be repeated")
     parser.add_argument("--only", default="", help="what else a part may be narrowed to, as its module says")
-    parser.add_argument("--results", type=Path, default=RESULTS.parent, help="the folder to write to")
+    parser.add_argument("--results", type=Path, help="the folder to write to, instead of results/ (or results/quick/)")
     options = parser.parse_args()
     adopt_orphans()
     # Whatever ends it, the servers and segments that it made go with it.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     chosen = options.part or [CALLS, *parts.NAMES]
+    folder = options.results or (RESULTS / "quick" if options.quick else RESULTS)
     if CALLS in chosen:
-        measure_calls(options.quick, options.results)
-    parts.run([name for name in chosen if name != CALLS], options.quick, options.only, options.results)
+        measure_calls(options.quick, folder)
+    parts.run([name for name in chosen if name != CALLS], options.quick, options.only, folder)
 
 
 def measure_calls(quick: bool, folder: Path) -> None:
@@ -239,10 +240,11 @@ def measure_calls(quick: bool, folder: Path) -> None:
     begin = time.monotonic()
     results = measure(quick)
     results["seconds"] = time.monotonic() - begin
-    print(report(results))
+    text = report(results)
+    print(text, flush=True)
     folder.mkdir(parents=True, exist_ok=True)
-    (folder / RESULTS.name).write_text(json.dumps(results, indent=1) + "\n", "ascii")
-    print(f"\n{folder / RESULTS.name} has every round.")
+    (folder / f"{CALLS}.json").write_text(json.dumps(results, indent=1) + "\n", "ascii")
+    (folder / f"{CALLS}.md").write_text(f"### Calls inside Kamailio\n\n```\n{text}\n```\n", "ascii")
 
 
 if __name__ == "__main__":

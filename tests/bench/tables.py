@@ -15,8 +15,6 @@ from xml.sax.saxutils import escape
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-RESULTS = Path(__file__).parent / "results"
-
 
 @dataclass(frozen=True)
 class Part:

@@ -15,6 +15,7 @@ import pytest
 from kemi.errors import LockTimeout
 from kemi.queue.ring import ADDED
 from mqueue_kemi import attach
+from tests.processes.moments import Moments, watch
 from tests.processes.serve import items
 
 if TYPE_CHECKING:
@@ -148,7 +149,6 @@ def test_a_call_in_a_signal_handler_leaves_the_lock_alone(serve: Serve, children
     queue = serve("name=q", lock_timeout="0.3")
 
     def act() -> list[str]:
-        append: Any = queue._ring.append
         seen: list[str] = []
 
         def handler(*_: object) -> None:
@@ -159,12 +159,11 @@ def test_a_call_in_a_signal_handler_leaves_the_lock_alone(serve: Serve, children
                 seen.append("refused")
             seen.append("held" if queue._mutex.is_mine() else "lost")
 
-        def append_struck(*arguments: object) -> object:
+        def interrupt() -> None:
             signal.raise_signal(signal.SIGUSR1)
-            return append(*arguments)
 
         signal.signal(signal.SIGUSR1, handler)
-        queue._append = append_struck  # type: ignore[assignment]
+        watch(queue, Moments(1, interrupt))
         queue.add("outer", "v")
         return seen
 

@@ -17,6 +17,7 @@ from kemi.errors import LockTimeout, QueueClosed, UnknownQueue
 from kemi.owner import this_process
 from kemi.queue import attached
 from kemi.queue.layout import W_WATCH, WATCH_SLEEPER
+from kemi.queue.opened import PARTS
 from kemi.queue.outcome import CLOSED
 from kemi.queue.queue import Queue
 from kemi.queue.registry import Registry
@@ -209,6 +210,13 @@ def test_done_goes_where_the_item_came_from(server: Server, queue: AttachedQueue
             assert item is not None
             assert item.key == "new"
     assert (len(queue), queue.stats().reserved, queue.stats().fetched) == (0, 0, 1)
+
+
+def test_it_knows_what_the_queue_in_use_knows(queue: AttachedQueue) -> None:
+    """Every attribute of a queue that is not its own is that of the queue in use, and only those."""
+    inner = queue._inner
+    assert set(vars(inner)) == {"name", "closed", *PARTS}
+    assert all(getattr(queue, part) is getattr(inner, part) for part in PARTS)
 
 
 def test_it_can_be_closed(server: Server) -> None:

@@ -67,27 +67,22 @@ def test_who_is_missing_is_in_the_table() -> None:
     assert all("not installed" in row for row in rows)
 
 
-@pytest.mark.parametrize("limit", [300.0, 1000.0, 4321.0])
-def test_the_search_finds_what_is_sustained(limit: float, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    """From below, and as close as it says."""
+@pytest.mark.parametrize("limit", [10.0, 1000.0, 4321.0])
+def test_rates_rise_until_one_is_not_sustained(limit: float, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """And that one is tried again first."""
 
-    def step(_server: object, rate: float, _seconds: float, _folder: Path) -> endtoend.Step:
+    def step(_server: object, rate: float, _calls: int, _under_way: int, _folder: Path) -> endtoend.Step:
         return endtoend.Step(rate, rate, 0.0 if rate <= limit else 0.5, 1.0, 1.0, 1.0)
 
     monkeypatch.setattr(endtoend, "step", step)
-    search = endtoend.Search(SOME)
-    for _ in range(60):
-        if not search.go_on(1.0, tmp_path):
-            break
-    assert limit / endtoend.FINEST <= search.good <= limit
-
-
-def test_a_server_that_sustains_nothing_ends_the_search(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    """No endless search downwards."""
-    monkeypatch.setattr(endtoend, "step", lambda _s, rate, _t, _f: endtoend.Step(rate, rate, 1.0, 1.0, 1.0, 1.0))
-    search = endtoend.Search(SOME)
-    assert sum(1 for _ in range(60) if search.go_on(1.0, tmp_path)) < 20
-    assert search.good == 0
+    monkeypatch.setattr(endtoend, "_PAUSE", 0)
+    rise = endtoend.Rise(SOME)
+    assert sum(1 for _ in range(60) if rise.go_on(1.0, tmp_path)) < 20
+    rates = [one.rate for one in rise.steps]
+    assert rates[0] == endtoend.FIRST
+    assert rates[-1] > limit
+    assert rates.count(rates[-1]) == endtoend.TRIES
+    assert all(one.sustained == (one.rate <= limit) for one in rise.steps)
 
 
 def test_numbers_and_ratios() -> None:

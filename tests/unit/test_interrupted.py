@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
@@ -19,6 +19,8 @@ from kemi.queue.ring import ADDED
 from tests.unit.children import child
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from pytest_mock import MockerFixture
 
 WINDOW = 16 << 20
@@ -29,19 +31,32 @@ def keys(queue: Queue) -> list[str]:
     return [item.key for item in queue.peek(1000)]
 
 
+class Struck:
+    """Memory at whose stores something happens first."""
+
+    def __init__(self, memory: Any, strike: Callable[[], None]) -> None:
+        self._memory = memory
+        self._strike = strike
+
+    def __setitem__(self, where: slice, data: bytes) -> None:
+        self._strike()
+        self._memory[where] = data
+
+
 def test_a_nested_add_leaves_the_lock_to_the_outer_one(instance: str, mocker: MockerFixture) -> None:
     """A handler that uses the queue in the middle of an add is refused, and the add still has the lock afterwards."""
     queue = Queue.create(instance, "q", window=WINDOW)
-    append = queue._append
+    strike = mocker.Mock()
 
-    def interrupted(record: bytes, step: int) -> int:
+    def interrupt() -> None:
         with pytest.raises(Reentered):
             queue.add("inner", "v")
         with child(lambda: trylock(queue._mutex.ref) == errno.EBUSY or os._exit(1)):
-            return append(record, step)
+            strike()
 
-    mocker.patch.object(queue, "_append", interrupted)
+    mocker.patch.object(queue, "_bytes", Struck(queue._bytes, interrupt))
     assert queue.add("outer", "v") == ADDED
+    strike.assert_called_once()
     assert not queue._mutex.is_mine()
     assert keys(queue) == ["outer"]
 
