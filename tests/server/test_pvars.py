@@ -94,6 +94,18 @@ def test_unknown_queues(servers: Servers) -> None:
     assert not ours.process.log_lines("Error: ")
 
 
+def test_names_in_what_is_no_variable(servers: Servers) -> None:
+    """Null, and one line for each read that says which one cannot be read; the next good one works."""
+    server = servers.start(Kamailio(["name=q"]))
+    for kind in ("mqk", "mqv", "mq_size"):
+        for name in ("$nosuch", "$var(q)x", "$", "$mqk()"):
+            assert server.run(f"return [KSR.pv.get('${kind}({name})') for _ in range(3)]") == [None] * 3
+            assert len(server.process.log_lines(f"${kind}: {name} is no variable that can be read")) == 3
+    code = "mq.mq_add('q', 'k', 'v'); mq.mq_fetch('q'); KSR.pv.sets('$var(q)', 'q'); return KSR.pv.get('$mqv($var(q))')"
+    assert server.run(code) == "v"
+    assert not server.process.log_lines("Error: ")
+
+
 # --- where
 
 
