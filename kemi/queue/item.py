@@ -40,14 +40,12 @@ class Item:
     @property
     def key_bytes(self) -> bytes:
         """The key as it lies in shared memory."""
-        return self._record[RECORD_HEAD : RECORD_HEAD + _key_length(self._record)[0]]
+        return key_bytes_of(self._record)
 
     @property
     def value_bytes(self) -> bytes:
         """The value as it lies in shared memory."""
-        key_length, value_length = _lengths(self._record)
-        start = RECORD_HEAD + key_length
-        return self._record[start : start + (value_length & LENGTH_MASK)]
+        return value_bytes_of(self._record)
 
     @property
     def added(self) -> float:
@@ -75,6 +73,18 @@ def record_of(key: bytes, value: bytes, added: float) -> bytes:
     """A record, ready to be appended, of bytes as they lay in shared memory before."""
     step = RECORD_HEAD + len(key) + len(value) + 7 & -8
     return RECORD.pack(step, len(key), len(value), 0, added) + key + value
+
+
+def key_bytes_of(record: bytes) -> bytes:
+    """The key in a record, as it lies in shared memory."""
+    return record[RECORD_HEAD : RECORD_HEAD + _key_length(record)[0]]
+
+
+def value_bytes_of(record: bytes) -> bytes:
+    """The value in a record, as it lies in shared memory."""
+    key_length, value_length = _lengths(record)
+    start = RECORD_HEAD + key_length
+    return record[start : start + (value_length & LENGTH_MASK)]
 
 
 def key_of(record: bytes) -> str:

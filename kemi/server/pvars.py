@@ -9,10 +9,10 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
-from typing import Any, Callable, NamedTuple
+from typing import Any, Callable
 
 from kemi.instance import queues
-from kemi.queue.item import Item
+from kemi.queue.item import key_bytes_of, value_bytes_of
 from kemi.server import core, log
 from kemi.server.structs import (
     NAME_IN_PARAM,
@@ -24,7 +24,6 @@ from kemi.server.structs import (
     PvGet,
     PvParseName,
     Size,
-    Str,
     StrAt,
     str_of,
 )
@@ -33,33 +32,46 @@ from kemi.slots import fetched
 
 _OK, _FAILED = 0, -1
 _PROBE = "mqueue_kemi self test"
+_NOTHING = (None, None)
 
 # What C holds pointers to. Never to be collected.
 _kept: list[Any] = []
 
 
-class _Variable(NamedTuple):
+class _Variable:
     """A variable as it was parsed."""
 
-    kind: str  # mqk, mqv or mq_size
-    name: str  # of the queue, or of the variable that holds its name, which begins with $
+    __slots__ = ("given", "kind", "name", "queue")
+
+    def __init__(self, kind: str, name: str) -> None:
+        self.kind = kind  # mqk, mqv or mq_size
+        self.name = name  # of the queue, or of the variable that holds its name, which begins with $
+        self.queue = "" if name[0] == "$" else name
+        # The record whose part was given last, and a pointer to the `str` of that part. Replaced as a whole.
+        self.given: tuple[bytes | None, Any] = _NOTHING
+
+    def __str__(self) -> str:
+        return f"${self.kind}({self.name})"
 
 
-_variables: list[_Variable] = []
-_numbers: dict[_Variable, int] = {}  # from 1: 0 is what a struct of zeros holds
-_probed: list[_Variable] = []
+# Gives the value of a variable for a queue to a pv_value_t at that address. False: there is none.
+_Give = Callable[[_Variable, str, int], bool]
+
+_variables: dict[int, _Variable] = {}  # by number, from 1: 0 is what a struct of zeros holds
+_numbers: dict[tuple[str, str], int] = {}
+_probed: list[str] = []
 
 
 class _Api:
     """The core's functions for pseudo-variables."""
 
     def __init__(self, library: Any) -> None:
-        get = (Pointer, Pointer, Pointer)
+        get = (Pointer, Pointer, Pointer)  # of which message and param are not looked at
         self.register = core.function(library, "register_pvars_mod", Int, ctypes.c_char_p, ctypes.POINTER(PvExport))
-        self.give_text = core.function(library, "pv_get_strval", Int, *get, Pointer)
+        # The `str` comes as what byref made: quicker without a type.
+        self.give_text = core.function(library, "pv_get_strval", Int, *get)
         self.give_number = core.function(library, "pv_get_sintval", Int, *get, ctypes.c_long)
         self.values = Values(library)
-        self.give_null = self.values.give_null
 
 
 def register() -> None:
@@ -67,18 +79,32 @@ def register() -> None:
     if _kept:
         return
     api = _Api(core.trusted())
-    entries = [_entry(kind, give, api) for kind, give in _GIVERS.items()]
+    givers = {
+        "mqk": _part_giver(key_bytes_of, api),
+        "mqv": _part_giver(value_bytes_of, api),
+        "mq_size": _size_giver(api),
+    }
+    entries = [_entry(kind, give, api.values) for kind, give in givers.items()]
     exports = (PvExport * (len(entries) + 1))(*entries)
     _kept.extend((api, exports, entries))
     api.register(b"mqueue_kemi", exports)
-    others = [kind for kind in _GIVERS if not _comes_back(kind, api)]
-    if any(_Variable(kind, _PROBE) in _numbers for kind in others):  # our function has parsed it
+    others = [kind for kind in givers if not _comes_back(kind, api.values)]
+    if any((kind, _PROBE) in _numbers for kind in others):  # our function has parsed it
         raise core.Unavailable("what is stored in a pv_spec_t does not come back in its pv_param_t")
     if others:
         raise core.Taken([f"${kind}" for kind in others])
 
 
-def _entry(kind: str, give: Callable[..., int], api: _Api) -> PvExport:
+def _entry(kind: str, give: _Give, values: Values) -> PvExport:
+    return PvExport(
+        name=str_of(kind.encode()),
+        type=PVT_OTHER,
+        getf=PvGet(_getter(kind, give, values)),
+        parse_name=PvParseName(_parser(kind)),
+    )
+
+
+def _parser(kind: str) -> Callable[[int, Any], int]:
     def parse(spec: int, name: Any) -> int:
         try:
             return _parse(kind, spec, name[0])
@@ -86,20 +112,7 @@ def _entry(kind: str, give: Callable[..., int], api: _Api) -> PvExport:
             log.error(f"${kind}: {type(error).__name__}: {error}")
             return _FAILED
 
-    def get(message: int | None, param: int, value: int) -> int:
-        try:
-            variable = _variable(Size.from_address(param + NAME_IN_PARAM).value)
-            if variable is None:
-                pass
-            elif variable.name == _PROBE:
-                _probed.append(variable)
-            elif (name := _queue_name(variable, api, message)) is not None:
-                return give(api, (message, param, value), name)
-        except BaseException as error:  # noqa: BLE001 - nothing may be raised into C
-            log.error(f"${kind}: {type(error).__name__}: {error}")
-        return int(api.give_null(message, param, value))
-
-    return PvExport(name=str_of(kind.encode()), type=PVT_OTHER, getf=PvGet(get), parse_name=PvParseName(parse))
+    return parse
 
 
 def _parse(kind: str, spec: int, name: StrAt) -> int:
@@ -107,68 +120,75 @@ def _parse(kind: str, spec: int, name: StrAt) -> int:
     if not text:
         log.error(f"${kind}(): no queue is named; write ${kind}(name)")
         return _FAILED
-    variable = _Variable(kind, text)
-    if variable not in _numbers:
-        _variables.append(variable)
-        _numbers[variable] = len(_variables)
-    Size.from_address(spec + NAME_IN_SPEC).value = _numbers[variable]
+    number = _numbers.get((kind, text))
+    if number is None:
+        number = len(_variables) + 1
+        _variables[number] = _Variable(kind, text)
+        _numbers[kind, text] = number
+    Size.from_address(spec + NAME_IN_SPEC).value = number
     return _OK
 
 
-def _variable(number: int) -> _Variable | None:
-    """What `parse` stored that number for; None if it is none of ours: `register` has told that then."""
-    return _variables[number - 1] if 0 < number <= len(_variables) else None
+def _getter(kind: str, give: _Give, values: Values) -> Callable[[int | None, Any, int], int]:
+    variable_of, number_at = _variables.get, NAME_IN_PARAM // ctypes.sizeof(Size)
 
-
-def _queue_name(variable: _Variable, api: _Api, message: int | None) -> str | None:
-    """The queue that is meant, if there is one of that name; None with one line in the log."""
-    name = variable.name
-    if name[0] == "$":
+    def get(message: int | None, param: Any, value: int) -> int:
         try:
-            name = api.values.text(message, name)
+            variable = variable_of(param[number_at])
+            if variable is not None:  # else `register` has told that
+                queue = variable.queue or values.text(message, variable.name)
+                if give(variable, queue, value):
+                    return _OK
+                if queue not in queues:
+                    _miss(variable, queue)
         except ValueError as error:
-            log.error(f"${variable.kind}({variable.name}): {error}")
-            return None
-    if name not in queues:
-        meant = "" if name == variable.name else f" (queue {name!r})"
-        log.error(f"${variable.kind}({variable.name}){meant}: mqueue not found")
-        return None
-    return name
+            log.error(f"${kind}: {error}")
+        except BaseException as error:  # noqa: BLE001 - nothing may be raised into C
+            log.error(f"${kind}: {type(error).__name__}: {error}")
+        return int(values.give_null(None, None, value))
+
+    return get
 
 
-def _give_part(part: Callable[[Item], bytes]) -> Callable[..., int]:
-    """A function that gives a part of the item fetched last: bytes, or null."""
-    # Queue → what was given last: the record, the part as C has it, and where.
-    given: dict[str, tuple[bytes, Str, int]] = {}
+def _miss(variable: _Variable, queue: str) -> None:
+    """There is no such queue."""
+    if variable.name == _PROBE:
+        _probed.append(variable.kind)
+        return
+    meant = "" if queue == variable.name else f" (queue {queue!r})"
+    log.error(f"{variable}{meant}: mqueue not found")
 
-    def give(api: _Api, place: tuple[Any, Any, Any], name: str) -> int:
-        record = fetched.get(name)
+
+def _part_giver(part: Callable[[bytes], bytes], api: _Api) -> _Give:
+    """Gives a part of the item fetched last."""
+    record_of, give_text = fetched.get, api.give_text
+
+    def give(variable: _Variable, queue: str, value: int) -> bool:
+        record = record_of(queue)
         if record is None:
-            given.pop(name, None)
-            return int(api.give_null(*place))
-        last = given.get(name)
-        if last is None or last[0] is not record:
-            text = str_of(part(Item(record)))
-            last = given[name] = (record, text, ctypes.addressof(text))
-        return api.give_text(*place, last[2])  # type: ignore[no-any-return]
+            variable.given = _NOTHING
+            return False
+        given = variable.given
+        if given[0] is not record:
+            given = variable.given = (record, ctypes.byref(str_of(part(record))))
+        return give_text(None, None, value, given[1]) == _OK  # type: ignore[no-any-return]
 
     return give
 
 
-def _give_size(api: _Api, place: tuple[Any, Any, Any], name: str) -> int:
-    return api.give_number(*place, len(queues[name]))  # type: ignore[no-any-return]
+def _size_giver(api: _Api) -> _Give:
+    """Gives the number of items."""
+
+    def give(_variable: _Variable, queue: str, value: int) -> bool:
+        found = queues.get(queue)
+        return found is not None and api.give_number(None, None, value, len(found)) == _OK
+
+    return give
 
 
-_GIVERS: dict[str, Callable[..., int]] = {
-    "mqk": _give_part(lambda item: item.key_bytes),
-    "mqv": _give_part(lambda item: item.value_bytes),
-    "mq_size": _give_size,
-}
-
-
-def _comes_back(kind: str, api: _Api) -> bool:
+def _comes_back(kind: str, values: Values) -> bool:
     """Read a variable through the core, and see that what `parse` stored reached `get`."""
     del _probed[:]
     with contextlib.suppress(ValueError):
-        api.values.text(None, f"${kind}({_PROBE})")
-    return _probed == [_Variable(kind, _PROBE)]
+        values.text(None, f"${kind}({_PROBE})")
+    return _probed == [kind]

@@ -16,11 +16,12 @@ class Str(ctypes.Structure):
 class StrAt(ctypes.Structure):
     """`Str`, for bytes that C owns and that are no C string: where they are, and how many."""
 
-    _fields_ = (("s", Pointer), ("len", Int))
+    _fields_ = (("s", ctypes.POINTER(ctypes.c_char)), ("len", Int))
 
     def bytes(self) -> bytes:
         """A copy of them."""
-        return ctypes.string_at(self.s, self.len) if self.s and self.len > 0 else b""
+        start, length = self.s, self.len
+        return start[:length] if start and length > 0 else b""
 
 
 def str_of(data: bytes) -> Str:
@@ -34,13 +35,15 @@ PVT_OTHER = 22
 
 # int parse_name(pv_spec_t *spec, str *name); int getf(sip_msg_t *message, pv_param_t *param, pv_value_t *value)
 PvParseName = ctypes.CFUNCTYPE(Int, Pointer, ctypes.POINTER(StrAt))
-PvGet = ctypes.CFUNCTYPE(Int, Pointer, Pointer, Pointer)
+PvGet = ctypes.CFUNCTYPE(Int, Pointer, ctypes.POINTER(Size), Pointer)
 
 # The union `u` of pv_name_t, which has room for a number of ours: in pv_spec_t, and in the pv_param_t within it.
 NAME_IN_SPEC = 40
 NAME_IN_PARAM = 16
 # pv_value_t: a str first, then a number and flags whose places depend on the version. More than its size.
 VALUE_BYTES = 64
+# pv_spec_t: more than its size.
+SPEC_BYTES = 1024
 
 
 class PvExport(ctypes.Structure):

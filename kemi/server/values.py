@@ -6,7 +6,7 @@ import ctypes
 from typing import Any
 
 from kemi.server import core
-from kemi.server.structs import VALUE_BYTES, Int, Pointer, StrAt, str_of
+from kemi.server.structs import SPEC_BYTES, VALUE_BYTES, Int, Pointer, StrAt, str_of
 
 _OK = 0
 _NULL = 1  # PV_VAL_NULL
@@ -18,11 +18,12 @@ class Values:
     def __init__(self, library: Any) -> None:
         get = (Pointer, Pointer, Pointer)
         self.give_null = core.function(library, "pv_get_null", Int, *get)
-        self._find = core.function(library, "pv_cache_get", Pointer, Pointer)
-        self._length = core.function(library, "pv_locate_name", Int, Pointer)
-        self._evaluate = core.function(library, "pv_get_spec_value", Int, *get)
-        self._no_message = core.function(library, "faked_msg_next", Pointer)
-        self._flags_at = self._place_of_flags()
+        self.evaluate = core.function(library, "pv_get_spec_value", Int, *get)
+        self.no_message = core.function(library, "faked_msg_next", Pointer)
+        self.parse = core.function(library, "pv_parse_spec2", Pointer, Pointer, Pointer, Int)
+        self.length = core.function(library, "pv_locate_name", Int, Pointer)
+        self.flags_at = self._place_of_flags()
+        self._sources: dict[str, Source] = {}
 
     def _place_of_flags(self) -> int:
         """Where pv_value_t has its flags: the one place where the core itself stores PV_VAL_NULL."""
@@ -36,12 +37,37 @@ class Values:
 
     def text(self, message: int | None, variable: str) -> str:
         """The value of a variable, "" for null. Raises ValueError when it is none that can be read."""
+        source = self._sources.get(variable)
+        if source is None:
+            source = self._sources[variable] = Source(self, variable)
+        return source.read(message)
+
+
+class Source:
+    """One variable, parsed once: `pv_cache_get` would look for it at each read, and may forget what it gave."""
+
+    def __init__(self, values: Values, variable: str) -> None:
+        """Raises ValueError when it is none."""
+        self._values = values
+        self._variable = variable
         data = variable.encode("utf-8", "surrogateescape")
-        name = str_of(data)
-        spec = self._find(ctypes.byref(name)) if self._length(ctypes.byref(name)) == len(data) else None
-        value = ctypes.create_string_buffer(VALUE_BYTES)
-        if not spec or self._evaluate(message or self._no_message(), spec, value) != _OK:
-            raise ValueError(f"{variable} is no variable that can be read")
-        if value[self._flags_at][0] & _NULL:
-            return ""
-        return StrAt.from_buffer(value).bytes().decode("utf-8", "surrogateescape")
+        self._name = str_of(data)  # what is parsed points into it
+        self._spec = ctypes.create_string_buffer(SPEC_BYTES)
+        # Each has a place of its own: a variable may be read within the name of another one.
+        self._value = ctypes.create_string_buffer(VALUE_BYTES)
+        self._text = StrAt.from_buffer(self._value)
+        self._flags = Int.from_buffer(self._value, values.flags_at)
+        self._places = ctypes.addressof(self._spec), ctypes.addressof(self._value)
+        name = ctypes.byref(self._name)
+        if values.length(name) != len(data) or not values.parse(name, self._spec, False):
+            raise self._no_variable()
+
+    def read(self, message: int | None) -> str:
+        """Its value, "" for null. Raises ValueError when it cannot be had."""
+        values = self._values
+        if values.evaluate(message or values.no_message(), *self._places) != _OK:
+            raise self._no_variable()
+        return "" if self._flags.value & _NULL else self._text.bytes().decode("utf-8", "surrogateescape")
+
+    def _no_variable(self) -> ValueError:
+        return ValueError(f"{self._variable} is no variable that can be read")

@@ -65,7 +65,8 @@ def ends(server: Reachable, without: set[str]) -> None:
     [
         (WITHOUT.format(symbol="register_pvars_mod"), {VARIABLES}, "does not export no_register_pvars_mod"),
         (WITHOUT.format(symbol="pv_get_strval"), {VARIABLES}, "does not export no_pv_get_strval"),
-        (WITHOUT.format(symbol="pv_cache_get"), BOTH, "does not export no_pv_cache_get"),
+        (WITHOUT.format(symbol="pv_get_sintval"), {VARIABLES}, "does not export no_pv_get_sintval"),
+        (WITHOUT.format(symbol="pv_parse_spec2"), BOTH, "does not export no_pv_parse_spec2"),
         (WITHOUT.format(symbol="rpc_register_array"), {COMMANDS}, "does not export no_rpc_register_array"),
         (WITHOUT.format(symbol="my_desc"), {COMMANDS}, "does not export no_my_desc"),
         (WITHOUT.format(symbol="find_module_by_name"), {STOP}, "does not export no_find_module_by_name"),

@@ -94,6 +94,18 @@ def test_unknown_queues(servers: Servers) -> None:
     assert not ours.process.log_lines("Error: ")
 
 
+def test_names_in_what_is_no_variable(servers: Servers) -> None:
+    """Null, and one line for each read that says which one cannot be read; the next good one works."""
+    server = servers.start(Kamailio(["name=q"]))
+    for kind in ("mqk", "mqv", "mq_size"):
+        for name in ("$nosuch", "$var(q)x", "$", "$mqk()"):
+            assert server.run(f"return [KSR.pv.get('${kind}({name})') for _ in range(3)]") == [None] * 3
+            assert len(server.process.log_lines(f"${kind}: {name} is no variable that can be read")) == 3
+    code = "mq.mq_add('q', 'k', 'v'); mq.mq_fetch('q'); KSR.pv.sets('$var(q)', 'q'); return KSR.pv.get('$mqv($var(q))')"
+    assert server.run(code) == "v"
+    assert not server.process.log_lines("Error: ")
+
+
 # --- where
 
 
@@ -202,6 +214,55 @@ def test_what_was_given_is_not_touched(servers: Servers) -> None:
     for n, (mixed, key, value) in enumerate(found):
         before = f"w{n - 1}" if n else "<null>"
         assert (mixed, key, value) == (f"q{n}+{n}+{before}", f"q{n}", "w" * n)
+
+
+def test_many_variables(servers: Servers) -> None:
+    """More than are remembered: queues, names in variables, sizes; each read has what it asks for."""
+    names = [f"q{number}" for number in range(150)]
+    server = servers.start(Kamailio([f"name={name}" for name in names]))
+    found = server.run("""
+        names = [f"q{number}" for number in range(150)]
+        for name in names:
+            mq.mq_add(name, "key of " + name, "v")
+            mq.mq_fetch(name)
+        wrong = []
+        for turn in range(3):
+            for name in names:
+                KSR.pv.sets("$var(q)", name)
+                KSR.pvx.evalx("$var(k)", f"$mqk({name})+$mqk($var(q))")
+                texts = [KSR.pv.get(f"$mqk({name})"), KSR.pv.get("$mqk($var(q))"), KSR.pv.get("$var(k)")]
+                if texts != ["key of " + name, "key of " + name, f"key of {name}+key of {name}"]:
+                    wrong.append([name, texts])
+        for size in range(1, 1300):
+            mq.mq_add("q0", "k", "v")
+            texts = [KSR.pv.get("$mq_size(q0)"), KSR.pv.get("$(mq_size(q0){s.len})"), KSR.pv.get("$mq_size(q1)")]
+            if texts != [size, len(str(size)), 0]:
+                wrong.append([size, texts])
+        return wrong
+    """)
+    assert found == []
+
+
+def test_a_name_in_a_variable_in_a_name(servers: Servers) -> None:
+    """A key that names a queue, as deep as one likes; and one that does not, any more."""
+    server = servers.start(Kamailio(["name=a", "name=b", "name=c"]))
+    found = server.run("""
+        KSR.pv.sets("$var(q)", "a")
+        for queue, key in (("a", "b"), ("b", "c"), ("c", "end"), ("a", "nosuch")):
+            mq.mq_add(queue, key, "v")
+        for queue in "abc":
+            mq.mq_fetch(queue)
+        texts = ["$mqk($var(q))", "$mqk($mqk($var(q)))", "$mqk($mqk($mqk($var(q))))", "$mq_size($mqk(b))"]
+        before = [[KSR.pv.get(text) for text in texts] for _ in range(3)]
+        mq.mq_fetch("a")
+        after = [KSR.pv.get(text) for text in texts]
+        mq.mq_pv_free("a")
+        return before, after, [KSR.pv.get(text) for text in texts]
+    """)
+    assert found == ([["b", "c", "end", 0]] * 3, ["nosuch", None, None, 0], [None, None, None, 0])
+    assert server.process.log_lines("$mqk($mqk($var(q))) (queue 'nosuch'): mqueue not found")
+    assert server.process.log_lines("$mqk($mqk($var(q))) (queue ''): mqueue not found")
+    assert not server.process.log_lines("Error: ")
 
 
 # --- life
