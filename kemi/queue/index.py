@@ -46,6 +46,7 @@ _MAX_BUCKETS = DIRECTORY_ENTRIES * BUCKETS_PER_CHUNK
 _LINK_BITS = CHUNK_BITS - LINK_SHIFT  # a link without these is the number of a chunk
 _LAST_HEAD = CHUNK - RECORD_HEAD  # a record's head is never divided
 _LONG_CHAIN = 8  # records in a bucket that are nothing strange
+_NEVER = -1  # is what no word can be
 _JOINS = 4  # buckets joined per removal: enough to shrink faster than a drain removes
 _first_number = struct.Struct("=I").unpack_from
 
@@ -69,7 +70,8 @@ class Index:
         self._base = chunks.base
         # W_BUCKETS at the last look, and what followed from it: buckets, the power of two not above it, the bits that
         # a number below twice that can have, the directory's changes, and where each of its chunks has bucket 0.
-        self._seen = self._count = self._size = self._mask = self._changes = 0
+        self._seen = self._changes = _NEVER
+        self._count = self._size = self._mask = 0
         self._tables: list[int] = []
         self._table_bits = BUCKETS_PER_CHUNK.bit_length() - 1
         self._table_mask = BUCKETS_PER_CHUNK - 1
@@ -83,6 +85,10 @@ class Index:
                 break
             self._set_count(min(wanted, (number + 1) * BUCKETS_PER_CHUNK))
         return self.count() > 0
+
+    def forget(self) -> None:
+        """Its chunks are about to be given back: until `format`, nothing is found in any process."""
+        self._set_count(0)
 
     def _open_chunk(self, number: int) -> bool:
         """Add chunk `number` to the directory, its buckets empty."""
@@ -117,7 +123,7 @@ class Index:
 
     def _look(self, buckets: int) -> None:
         """Note what follows from W_BUCKETS, so that it is worked out and checked once and not for every key."""
-        self._seen = 0
+        self._seen = _NEVER
         count, changes = buckets & BUCKETS_MASK, buckets & ~BUCKETS_MASK
         if not BUCKETS_PER_CHUNK <= count <= _MAX_BUCKETS:
             raise DamagedRing(f"the key index claims {count} buckets")

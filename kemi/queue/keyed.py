@@ -220,6 +220,7 @@ class KeyedRing(ThinnedRing):
         self._sound_slots()
         buried = self._bury_twins()
         void, slots = self._sound_slots()
+        self._index.forget()  # what breaks off behind this leaves no way to memory that is not there
         self._put_right(walk._replace(items=walk.items - buried), void, slots)
         self._words[W_DEAD] = 0
         previous = 0

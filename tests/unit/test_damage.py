@@ -228,3 +228,15 @@ def test_a_circle_in_the_key_index_ends(mocker: MockerFixture, call: str) -> Non
         ring.recover()
     ring.recover()
     plain.check()
+
+
+def test_a_repair_that_breaks_off_leaves_no_way_to_the_old_index() -> None:
+    """Its memory was given back, and who remembers where it was does not go there."""
+    plain = Plain(2)
+    ring = plain.ring()
+    fill(ring, *ITEMS)
+    plain.words[layout.W_RECOVERED] = (1 << 64) - 1  # so that counting the repair fails
+    with pytest.raises(ValueError, match="out of range|invalid value"):
+        ring.recover()
+    with pytest.raises(DamagedRing, match="the key index claims 0 buckets"):
+        put(ring, *ITEMS[0])
