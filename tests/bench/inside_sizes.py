@@ -5,6 +5,7 @@ CPU time of the thread, not the clock: nothing here waits, and whoever takes the
 
 from __future__ import annotations
 
+import itertools
 import random
 import time
 import timeit
@@ -20,6 +21,7 @@ KEY = "key12345"
 GROW, DEPTHS, KEYED = "grow", (0, 100, 100_000), (10, 1000, 10_000, 100_000)
 THEIR_MOST = 10_000  # their addmode looks at every item
 MODES = {1: "oldest", 2: "newest"}
+CHANGING = "changing"  # with the mode and the depth: queues whose keys are others in every round
 
 Times = dict[str, dict[str, float]]  # case → side → nanoseconds a call
 
@@ -33,6 +35,7 @@ AT_100 = {
     "key and value": "mqk_get('deep100'); mqv_get('deep100')",
     "size": "mq_size('deep100')",
 }
+_fresh = itertools.count(1)
 _rng = random.Random(1)  # noqa: S311 no secret
 
 
@@ -90,18 +93,22 @@ def prepare_keyed(size: int, most: int) -> None:
     """Fill the queues with unique keys, up to a depth of `most`."""
     for side, module in SIDES.items():
         for depth in _depths(side, most):
-            for name in MODES.values():
+            for name in _queues(depth):
                 for key in _keys(depth):
-                    module.mq_add(f"{name}{depth}", key, "v" * size)
+                    module.mq_add(name, key, "v" * size)
 
 
 def finish_keyed(most: int) -> None:
     """Empty them."""
     for side, module in SIDES.items():
         for depth in _depths(side, most):
-            for name in MODES.values():
-                while module.mq_fetch(f"{name}{depth}") == 1:
+            for name in _queues(depth):
+                while module.mq_fetch(name) == 1:
                     pass
+
+
+def _queues(depth: int) -> list[str]:
+    return [queue for mode, name in MODES.items() for queue in (f"{name}{depth}", f"{CHANGING}{mode}{depth}")]
 
 
 def _depths(side: str, most: int) -> list[int]:
@@ -109,9 +116,9 @@ def _depths(side: str, most: int) -> list[int]:
 
 
 def keyed_round(size: int, count: int, most: int) -> Times:
-    """Addmode 1 and 2 with keys that are there, chosen at random.
+    """Addmode 1 and 2 with keys that are there, chosen at random, and with new ones.
 
-    And with keys that are not: the oldest item is fetched and added anew.
+    And both calls in turn: the oldest item is fetched and added anew.
     """
     times: Times = {}
     value = "v" * size
@@ -127,6 +134,10 @@ def keyed_round(size: int, count: int, most: int) -> Times:
                 times.setdefault(f"addmode {mode}, key is there@{depth}", {})[side] = _adds(
                     module, f"{name}{depth}", chosen, value
                 )
+                few = min(calls, max(10, depth // 10))  # so that the depth stays about what it is
+                times.setdefault(f"addmode {mode}, new key@{depth}", {})[side] = _new(
+                    module, f"{CHANGING}{mode}{depth}", few, value
+                )
                 times.setdefault(f"addmode {mode}, fetch and add it anew@{depth}", {})[side] = _turns(
                     module, f"{name}{depth}", calls, value
                 )
@@ -139,6 +150,19 @@ def _adds(module: Any, queue: str, keys: list[str], value: str) -> float:
     for key in keys:
         add(queue, key, value)
     return (time.thread_time_ns() - begin) / len(keys)
+
+
+def _new(module: Any, queue: str, count: int, value: str) -> float:
+    """Keys that are not there; as many of the oldest are taken out again."""
+    add = module.mq_add
+    keys = [f"new{number:06d}" for number in (next(_fresh) for _ in range(count))]
+    begin = time.thread_time_ns()
+    for key in keys:
+        add(queue, key, value)
+    used = time.thread_time_ns() - begin
+    for _ in keys:
+        module.mq_fetch(queue)
+    return used / count
 
 
 def _turns(module: Any, queue: str, count: int, value: str) -> float:

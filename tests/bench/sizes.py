@@ -21,6 +21,7 @@ ALLOCATORS = {"default": "", "-x fm": "fm"}
 SIZES = (20, 200, 2000)
 GROW, DEPTHS, KEYED = "grow", (0, 100, 100_000), (10, 1000, 10_000, 100_000)
 MODES = {1: "oldest", 2: "newest"}
+CHANGING = "changing"
 TIMEOUT = 170.0
 
 Rounds = dict[str, dict[str, list[float]]]  # case → side → nanoseconds of each round
@@ -31,7 +32,12 @@ class Both(Kamailio):
 
     def __init__(self, allocator: str) -> None:
         self._allocator = allocator
-        keyed = [f"name={name}{depth};addmode={mode}" for mode, name in MODES.items() for depth in KEYED]
+        keyed = [
+            f"name={name}{depth};addmode={mode}"
+            for mode, usual in MODES.items()
+            for name in (usual, f"{CHANGING}{mode}")
+            for depth in KEYED
+        ]
         queues = [f"name={GROW}", *(f"name=deep{depth}" for depth in DEPTHS), *keyed]
         cfg = "\n".join(f'modparam("mqueue", "mqueue", "{text}")' for text in queues)
         super().__init__(queues, modules=["mqueue"], cfg=cfg)
