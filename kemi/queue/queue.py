@@ -31,6 +31,7 @@ from kemi.queue.layout import (
     W_TAIL,
     W_WATCH,
     WATCH_CLOSED,
+    WATCH_LIMITS,
 )
 from kemi.queue.life import Life
 from kemi.queue.mutex import trylock, unlock
@@ -46,6 +47,7 @@ BATCH_BYTES = 1 << 20
 
 _DROPS = 64  # items thrown away by one add at most, when the size limit was lowered
 
+_PADDING = [bytes(length) for length in range(8)]
 _pack = RECORD.pack
 _now = time.time
 
@@ -145,18 +147,31 @@ class Queue(Life):
         return self._add_batch([record])[0]
 
     def _add_batch(self, records: list[bytes]) -> list[int]:
-        outcomes = []
+        outcomes: list[int] = []
         calls = 0
         with self._working():
-            for record in records:
-                step = len(record) + 7 & -8
-                outcome, call = (TOO_LARGE, False) if step > MAX_STEP else self._add_watched(record, step)
-                self._words[W_REFUSED] += outcome > KEPT
-                outcomes.append(outcome)
-                calls += call
+            while len(outcomes) < len(records):
+                run, called = self._add_run(records, len(outcomes))
+                outcomes += run
+                calls += called
         for _ in range(calls):
             self._bell.wake_one()
         return outcomes
+
+    def _add_run(self, records: list[bytes], first: int) -> tuple[list[int], int]:
+        """Append some of the records from `first` on (locked). Returns what became of them, and how many to wake."""
+        words = self._words
+        added = 0 if words[W_WATCH] & (WATCH_LIMITS | WATCH_CLOSED) else self._ring.append_run(records, first)
+        if added:
+            called = 0
+            while called < added and self._bell.call_one():
+                called += 1
+            return [ADDED] * added, called
+        record = records[first]
+        step = len(record) + 7 & -8
+        outcome, call = (TOO_LARGE, False) if step > MAX_STEP else self._add_watched(record, step)
+        words[W_REFUSED] += outcome > KEPT
+        return [outcome], int(call)
 
     def pop(self) -> bytes | None:
         """Take the oldest item as its record (see `Item`); None if there is none."""
@@ -246,12 +261,15 @@ class Queue(Life):
         """Some of the oldest items (locked)."""
         records: list[bytes] = []
         size = 0
-        while len(records) < min(count, BATCH) and size < BATCH_BYTES:
-            record = self._take()
-            if record is None:
-                break
-            records.append(record)
-            size += len(record)
+        while (left := min(count, BATCH) - len(records)) > 0 and size < BATCH_BYTES:
+            run = self._ring.pop_run(left)
+            if not run:
+                record = self._take()
+                if record is None:
+                    break
+                run = [record]
+            records += run
+            size += sum(map(len, run))
         return records or None
 
     def consume(self, stop: Stop = None) -> Iterator[Item]:
@@ -440,11 +458,16 @@ class Queue(Life):
 
 
 def _record(key: str | bytes, value: str | bytes) -> bytes:
-    """An item as the ring has it. Raises ItemError."""
-    k, v, flags = encode(key, value)
-    length = len(k) + len(v)
+    """An item as the ring has it, as long as its step. Raises ItemError."""
+    try:
+        k = key.encode()  # type: ignore[union-attr]
+        v = value.encode()  # type: ignore[union-attr]
+        flags = 0
+    except (AttributeError, UnicodeEncodeError):
+        k, v, flags = encode(key, value)
+    size = len(k) + len(v) + RECORD_HEAD
     # What is too large for a record's head is refused by its length.
-    return _pack(min(length + 31 & -8, layout.STEP_MASK), len(k), len(v) | flags, 0, _now()) + k + v
+    return _pack(min(size + 7 & -8, layout.STEP_MASK), len(k), len(v) | flags, 0, _now()) + k + v + _PADDING[-size & 7]
 
 
 def _batch(records: list[bytes], start: int) -> list[bytes]:

@@ -112,6 +112,27 @@ class Ring(Recoverable):
         words[W_ADDED] += 1
         return ADDED
 
+    def append_run(self, records: list[bytes], first: int) -> int:
+        """Add as many of the records from `first` on as the chunk has room for, in one go. Returns how many.
+
+        None where more is to be done than to store it, or it is shorter than its step; then `append` does it.
+        """
+        words = self._words
+        tail: int = words[W_TAIL]
+        end = tail
+        number = first
+        while number < len(records):
+            length = len(records[number])
+            if length & 7 or end + length > tail | self.inside:
+                break
+            end += length
+            number += 1
+        if number > first:
+            self._bytes[tail:end] = b"".join(records[first:number])
+            words[W_TAIL] = end  # commit
+            words[W_ADDED] += number - first
+        return number - first
+
     def append_within(self, record: bytes, step: int, limit: int) -> int:
         """`append`, unless the ring would then hold more than `limit` bytes."""
         if self.used_bytes() + self.aside_bytes() + step > limit:
@@ -189,6 +210,30 @@ class Ring(Recoverable):
         if end == tail and end > self.far:
             self._return_to_front()
         return record
+
+    def pop_run(self, most: int) -> list[bytes]:
+        """Take up to `most` records that lie within the chunk at HEAD, in one go.
+
+        None where more is to be done than to move HEAD, or anything is set aside; then `pop` does it.
+        """
+        words, halves, buffer = self._words, self._halves, self._bytes
+        at = head = words[W_HEAD]
+        tail = words[W_TAIL]
+        removed = words[W_REMOVED]
+        if words[W_ADDED] - removed > words[W_GATE]:
+            return []
+        last = head | self.inside
+        found: list[bytes] = []
+        while at != tail and len(found) < most:
+            end = at + halves[at >> 2]
+            if not at + RECORD_HEAD <= end <= last or end == tail > self.far or at < tail < end:
+                break
+            found.append(buffer[at:end])
+            at = end
+        if found:
+            words[W_HEAD] = at  # commit
+            words[W_REMOVED] = removed + len(found)
+        return found
 
     def _pop_at_gate(self) -> bytes | None:
         """One comparison stands for two rare things: the most items that there ever were, and something set aside."""

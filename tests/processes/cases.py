@@ -129,6 +129,9 @@ PLAIN = {
     "size exceeded, the oldest is giant": Case(then(lambda q: q.add("giant", GIANT), some), add("new"), size=4),
     "maxbytes exceeded": Case(some, add("new", 200), maxbytes=200),
     "fetch": Case(some, pop),
+    "several at once": Case(some, lambda queue: queue.add_many([("new", "1"), ("newer", "22"), ("newest", "333")])),
+    "several at once, one sleeps": Case(then(some, sleeper), lambda queue: queue.add_many([("a", "1"), ("b", "2")])),
+    "fetch of several at once": Case(then(many(6), pops(1)), lambda queue: queue.fetch_many(3)),
     "fetch of the last": Case(add("only"), pop),
     "fetch of one that crosses": Case(then(room_left(200), adds(("c", 1000)), pops(4), some), pop),
     "fetch of one that ends at the end": Case(

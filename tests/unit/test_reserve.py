@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import random
 import threading
 import time
 from typing import TYPE_CHECKING, Any
@@ -502,6 +503,34 @@ def test_batches(make: Callable[..., Queue], addmode: int) -> None:
     rest = queue.fetch_many(10**9)
     assert [(item.key, item.value) for item in rest] == pairs[5:]
     assert queue.fetch_many(3) == queue.fetch_many(0) == queue.fetch_many(-1) == []
+
+
+@pytest.mark.parametrize("limits", [(0, 0), (50, 0), (0, 200_000)])
+@ADDMODES
+def test_batches_of_any_size(make: Callable[..., Queue], addmode: int, limits: tuple[int, int]) -> None:
+    """Short and long items, few and many at a time, over the ends of chunks: as one by one."""
+    queue, other = make(addmode=addmode), make("other", addmode=addmode)
+    for each in (queue, other):
+        each.set_limits(*limits)
+    chance = random.Random(addmode * 100 + limits[0])  # noqa: S311 no secret
+    for turn in range(150):
+        lengths = (chance.choice((0, 1, 7, 8, 300, 5000, CHUNK // 2, CHUNK + 9)) for _ in range(chance.randrange(40)))
+        pairs = [(f"{turn}-{number % 30}", "v" * length) for number, length in enumerate(lengths)]
+        assert queue.add_many(pairs) == [other.add(*pair) for pair in pairs]
+        assert len(queue) == len(other)
+        count = chance.choice((1, 2, 20, 500))
+        assert queue.fetch_many(count) == [item for item in (other.fetch() for _ in range(count)) if item]
+        if turn % 50 == 25:
+            queue.adopt(this_process())  # reads all of it
+    assert queue.stats()[:6] == other.stats()[:6]
+
+
+def test_a_batch_wakes_as_many_as_it_is_for(make: Callable[..., Queue]) -> None:
+    """Two items wake two of three sleepers."""
+    queue = make()
+    queue.segment.words[layout.W_WATCH] += 3 * layout.WATCH_SLEEPER
+    assert queue.add_many([("a", ""), ("b", "")]) == [ADDED, ADDED]
+    assert queue.segment.words[layout.W_WATCH] == layout.WATCH_SLEEPER
 
 
 def test_a_batch_says_what_became_of_each(make: Callable[..., Queue], mocker: MockerFixture) -> None:
