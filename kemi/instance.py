@@ -119,14 +119,19 @@ class Instance:
         keeping.set_crossing(draft.segment.words, Crossing(UNSAVED))
         old.remove()
 
-    def join(self, spec: QueueSpec) -> Queue:
-        """Reload: use a queue that another process of this server may have made, or make it."""
+    def join(self, spec: QueueSpec) -> Queue | None:
+        """Reload: use a queue that another process of this server may have made, or make it.
+
+        None when a dead server left it on the way between memory and its table: a start finds out where its items are.
+        """
         try:
             queue = self._create(spec)
         except FileExistsError:
             queue = self._attach(spec.name)
             if queue.owner() != self.owner:
                 queue = self._abandoned(spec)
+                if queue.is_moving() or keeping.is_under_way(queue.segment.words) or self.loaded_draft(spec):
+                    return None
                 queue.adopt(self.owner)
                 queue = self._with_addmode(queue, spec)
         self.take(queue)

@@ -134,6 +134,12 @@ def reload(instance: Instance, settings: Settings, around: Surroundings) -> None
     instance.registry.set_max_memory(settings.max_memory or default_max_memory(SHM_DIR))
     for spec in settings.queues.values():
         queue = queues.get(spec.name) or instance.join(spec)
+        if queue is None:
+            around.warn(
+                f"queue {spec.name!r}: a dead server left its items on the way between memory and their table; "
+                "it is there after the next start, which finds out where they are"
+            )
+            continue
         instance.configure(queue, spec)
         if queue.addmode != spec.addmode:
             around.say(f"queue {spec.name!r}: addmode stays {queue.addmode} until the server is started again")

@@ -63,6 +63,11 @@ def crossing(words: Any) -> Crossing:
     return Crossing(words[W_CROSSING], _signed(words[W_FIRST_ROW]), _signed(words[W_LAST_ROW]))
 
 
+def is_under_way(words: Any) -> bool:
+    """May its items be in its table, too?"""
+    return crossing(words).kind in (SAVING, LOADED)
+
+
 def set_crossing(words: Any, new: Crossing) -> None:
     """Store it; the kind last, which makes the others count."""
     words[W_CROSSING] = NONE

@@ -14,8 +14,9 @@ import pytest
 from kemi import app
 from kemi.instance import queues, untouched
 from kemi.owner import _start_time, this_process
-from kemi.queue import header, layout
+from kemi.queue import header, keeping, layout
 from kemi.queue.outcome import CLOSED
+from kemi.queue.queue import Queue
 from kemi.queue.ring import ADDED
 from kemi.slots import fetched
 from mqueue_kemi import (
@@ -462,6 +463,25 @@ def test_a_reload_takes_new_limits_and_queues(start: Callable[..., None], instan
     assert app._running
     assert app._running.registry.max_memory == 10 << 20
     assert files(instance) == ["", ".a", ".b"]
+
+
+@pytest.mark.parametrize("kind", [keeping.SAVING, keeping.LOADED])
+def test_a_reload_leaves_to_the_next_start_what_may_be_in_a_table(
+    crashed: Callable[..., None], start: Callable[..., None], instance: str, server: Any, kind: int
+) -> None:
+    """A queue that a dead server left on its way: used by a reload, its items might come a second time."""
+    crashed("name=a", "name=b")
+    start("name=a")
+    left = Queue.attach(instance, "b")
+    keeping.set_crossing(left.segment.words, keeping.Crossing(kind, 1, 4))
+    start("name=a", "name=b")
+    assert mq_add("b", "k", "v") == -1
+    assert mq_add("a", "k", "v") == 1
+    assert any("after the next start" in call.args[0] for call in server.err.call_args_list)
+    assert left.owner() != queues["a"].owner()
+    keeping.set_crossing(left.segment.words, keeping.Crossing(keeping.NONE))
+    start("name=a", "name=b")
+    assert mq_size("b") == 4
 
 
 def test_a_queue_that_is_dropped(start: Callable[..., None], instance: str, server: Any) -> None:
