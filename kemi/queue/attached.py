@@ -145,12 +145,14 @@ class AttachedQueue(Queue):
 
     def add(self, key: str | bytes, value: str | bytes) -> int:
         """As `Queue.add`. While no server runs it is CLOSED."""
+        queue = self._inner
         try:
-            outcome: int = self._inner.add(key, value)
+            outcome = queue.add(key, value)
         except QueueClosed:
-            outcome = CLOSED
-        if outcome != CLOSED:
-            return outcome
+            pass
+        else:
+            if outcome != CLOSED or not self._reattach or not self._renew(queue):
+                return outcome
         return self._add(lambda queue: queue.add(key, value), lambda outcome: outcome == CLOSED)
 
     def add_many(self, pairs: Iterable[tuple[str | bytes, str | bytes]]) -> list[int]:
