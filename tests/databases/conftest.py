@@ -10,10 +10,13 @@ import pytest
 
 from kemi.store import Store
 from tests.databases.servers import MariaDb, Postgres, SqliteFile, started
+from tests.server.conftest import _no_process_is_left, _reaper, pytest_runtest_makereport, servers
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
+
+__all__ = ["_no_process_is_left", "_reaper", "pytest_runtest_makereport", "servers"]
 
 AnyDatabase = Union[SqliteFile, MariaDb, Postgres]
 _numbers = count(1)

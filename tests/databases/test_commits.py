@@ -21,7 +21,6 @@ from kemi.store import Store
 from tests.databases.proxy import DONE, GIVEN_UP, LATE, UNDONE, Proxy
 from tests.databases.test_servers import Life, count
 from tests.server.harness import Servers
-from tests.server.process import adopt_orphans
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -29,17 +28,6 @@ if TYPE_CHECKING:
     from tests.databases.servers import DatabaseServer
 
 ITEMS = [(b"%d" % number, b"call from %d" % number) for number in range(2000)]
-
-
-@pytest.fixture(scope="module", autouse=True)
-def _reaper() -> None:
-    adopt_orphans()
-
-
-@pytest.fixture
-def servers() -> Iterator[Servers]:
-    with contextlib.ExitStack() as stack:
-        yield Servers(stack)
 
 
 @pytest.fixture(params=["mariadb", "postgres"])

@@ -2,18 +2,11 @@
 
 from __future__ import annotations
 
-import contextlib
-from typing import TYPE_CHECKING
-
 import pytest
 
 from kemi.store import Store
 from tests.databases.servers import DATABASE, HOST, MariaDb, SqliteFile
 from tests.server.harness import Kamailio, Servers
-from tests.server.process import adopt_orphans
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator
 
 Database = SqliteFile | MariaDb
 
@@ -33,17 +26,6 @@ SEED = {
     "mysql": "CREATE TABLE {} (id INTEGER PRIMARY KEY AUTO_INCREMENT, `key` character varying(64) DEFAULT '' NOT NULL,"
     " val character varying(4096) DEFAULT '' NOT NULL)",
 }
-
-
-@pytest.fixture(scope="module", autouse=True)
-def _reaper() -> None:
-    adopt_orphans()
-
-
-@pytest.fixture
-def servers() -> Iterator[Servers]:
-    with contextlib.ExitStack() as stack:
-        yield Servers(stack)
 
 
 @pytest.fixture(params=["sqlite", "mariadb"])

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -10,24 +9,10 @@ import pytest
 from mqueue_kemi import attach
 from tests.databases.test_interchange import TEXTS, c_module, url_of
 from tests.server.harness import Kamailio, Servers, new_instance
-from tests.server.process import adopt_orphans
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
     from tests.databases.conftest import AnyDatabase
     from tests.databases.servers import DatabaseServer
-
-
-@pytest.fixture(scope="module", autouse=True)
-def _reaper() -> None:
-    adopt_orphans()
-
-
-@pytest.fixture
-def servers() -> Iterator[Servers]:
-    with contextlib.ExitStack() as stack:
-        yield Servers(stack)
 
 
 class Life:
