@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import statistics
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
@@ -54,6 +55,7 @@ def sample(processes: dict[str, int], instance: str) -> Sample:
 def grown(samples: Sequence[Sample], memory: int, shm: int) -> list[str]:
     """Say what is more in the last third of the samples than in the third before it, beyond what may be.
 
+    Medians, since a look may fall into a reload or a large item, and what leaks is there at every look.
     memory: bytes that each process may have more. shm: bytes that the files may have more. Descriptors and mappings
     may be more by what one attach has, since some processes attach again and again. The first third is for warming up.
     """
@@ -62,7 +64,7 @@ def grown(samples: Sequence[Sample], memory: int, shm: int) -> list[str]:
     wrong = []
     for name in after[-1].processes:
         for field, spare in (("memory", memory), ("shared", shm), ("descriptors", 4), ("segments", 6)):
-            was, became = (_most(part, name, field) for part in (before, after))
+            was, became = (_usual(part, name, field) for part in (before, after))
             if became > was + spare:
                 wrong.append(f"{name}: {field} {was} -> {became}")
     was, became = (max(each.shm for each in part) for part in (before, after))
@@ -71,8 +73,8 @@ def grown(samples: Sequence[Sample], memory: int, shm: int) -> list[str]:
     return wrong
 
 
-def _most(samples: Iterable[Sample], name: str, field: str) -> int:
-    return max(int(getattr(each.processes[name], field)) for each in samples)
+def _usual(samples: Iterable[Sample], name: str, field: str) -> int:
+    return statistics.median_low([int(getattr(each.processes[name], field)) for each in samples])
 
 
 def summary(samples: Sequence[Sample]) -> str:
