@@ -160,6 +160,17 @@ class _Shared(SharedMemory):
         """Leave that to `Segment.unlink`."""
 
 
+def _open(name: str) -> SharedMemory:
+    try:
+        return _Shared(name)
+    except FileNotFoundError:
+        raise SegmentMissing(f"there is no {path_of(name)}") from None
+    except PermissionError:
+        raise not_allowed(path_of(name)) from None
+    except (ValueError, OSError) as error:
+        raise SegmentError(f"{path_of(name)}: cannot be opened as shared memory: {error}") from None
+
+
 class Access(NamedTuple):
     """Who may use a segment. -1 for the user or group of this process."""
 
@@ -228,20 +239,14 @@ class Segment:
         `window_of(descriptor, name)` says how much to map, or raises SegmentError; it reads the file, because what is
         not there must not be touched.
         """
-        try:
-            shared = _Shared(name)
-        except FileNotFoundError:
-            raise SegmentMissing(f"there is no {path_of(name)}") from None
-        except PermissionError:
-            raise not_allowed(path_of(name)) from None
-        except (ValueError, OSError) as error:
-            raise SegmentError(f"{path_of(name)}: cannot be opened as shared memory: {error}") from None
-        fd = _descriptor(shared)
         for look in range(1, _LOOKS + 1):
             try:
-                return cls(shared, window_of(fd, name))
+                shared = _open(name)
+                return cls(shared, window_of(_descriptor(shared), name))
+            except (SegmentMissing, NotAllowed):
+                raise
             except SegmentError:
-                # It takes several looks; between them the segment may have grown or shrunk.
+                # Opening takes several steps, and so does the look; between them it may have grown or shrunk.
                 if look == _LOOKS:
                     raise
                 time.sleep(0.001)

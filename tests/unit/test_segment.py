@@ -324,6 +324,23 @@ def test_what_is_there_is_looked_at_before_it_is_mapped(name: str, path: Path) -
     assert 1 < len(looks) < 10
 
 
+def test_it_shrinks_while_it_is_opened(name: str, path: Path, mocker: MockerFixture) -> None:
+    """Another process gives memory back between two steps of the opening: it is opened again."""
+    segment = create(name)
+    segment.reserve(CHUNK, CHUNK)
+    look = os.fstat
+
+    def shrinks_behind_the_look(descriptor: int) -> os.stat_result:
+        status = look(descriptor)
+        segment.truncate(SIZE)
+        return status
+
+    mocker.patch("os.fstat", shrinks_behind_the_look)
+    attached = attach(name)
+    mocker.stopall()
+    assert (attached.bytes[:4], attached.size(), path.stat().st_size) == (b"mine", SIZE, SIZE)
+
+
 # --- grow and shrink --------------------------------------------------------------------------------------------------
 
 
