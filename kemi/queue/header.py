@@ -13,6 +13,9 @@ from kemi.queue.segment import Segment, path_of
 
 Check = Callable[[int, str], int]  # descriptor and name → bytes to map
 
+_LOOKS = 3  # at a header that does not change
+_PATIENCE = 1.0  # seconds for one that does
+
 
 def write(segment: Segment, magic: bytes, owner: Owner) -> None:
     """Fill the common part of a zeroed header."""
@@ -53,18 +56,35 @@ def checker(magic: bytes, what: str) -> Check:
     """
 
     def window_of(fd: int, name: str) -> int:
-        try:
-            words = _common_part(os.pread(fd, layout.PAGE, 0), magic)
-            if magic == layout.INSTANCE_MAGIC:
-                _check_instance(words, os.fstat(fd).st_size)
-            else:
-                _check_queue(words)
-                _check_chunks(fd, words)
-        except _Wrong as why:
-            raise SegmentError(f"{path_of(name)} is no {what} of this version: {why}; it is left as it is") from None
-        return int(words[layout.W_WINDOW])
+        deadline = time.monotonic() + _PATIENCE
+        seen, looks = b"", 0
+        while True:
+            first = os.pread(fd, layout.PAGE, 0)
+            try:
+                return _window(fd, first, magic)
+            except _Wrong as why:
+                # It is read in several steps. Between them a queue in use may move on, grow and shrink, so only what
+                # is wrong with one that stands still is wrong.
+                looks = looks + 1 if first == seen else 1
+                seen = first
+                if looks == _LOOKS or time.monotonic() > deadline:
+                    raise SegmentError(
+                        f"{path_of(name)} is no {what} of this version: {why}; it is left as it is"
+                    ) from None
+            time.sleep(0.001)
 
     return window_of
+
+
+def _window(fd: int, first: bytes, magic: bytes) -> int:
+    """Bytes to map of a segment of which the first page was read. Raises _Wrong."""
+    words = _common_part(first, magic)
+    if magic == layout.INSTANCE_MAGIC:
+        _check_instance(words, os.fstat(fd).st_size)
+    else:
+        _check_queue(words)
+        _check_chunks(fd, words)
+    return int(words[layout.W_WINDOW])
 
 
 class _Wrong(Exception):

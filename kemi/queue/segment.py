@@ -17,7 +17,6 @@ import fcntl
 import mmap
 import os
 import resource
-import time
 from collections.abc import Callable
 from multiprocessing import resource_tracker
 from multiprocessing.shared_memory import SharedMemory
@@ -29,7 +28,7 @@ from kemi.errors import ConfigError, NoMemory, NotAllowed, SegmentError, Segment
 SHM_DIR = "/dev/shm"  # noqa: S108 - that is where Linux keeps shared memory
 PREFIX = "mqk."
 _NAME_MAX = 255
-_LOOKS = 3
+_TRIES = 10  # to open a segment
 _MAP_FIXED = 0x10
 _MAP_NORESERVE: int = getattr(mmap, "MAP_NORESERVE", 0)
 _MAP_FAILED = ctypes.c_void_p(-1).value
@@ -161,14 +160,18 @@ class _Shared(SharedMemory):
 
 
 def _open(name: str) -> SharedMemory:
-    try:
-        return _Shared(name)
-    except FileNotFoundError:
-        raise SegmentMissing(f"there is no {path_of(name)}") from None
-    except PermissionError:
-        raise not_allowed(path_of(name)) from None
-    except (ValueError, OSError) as error:
-        raise SegmentError(f"{path_of(name)}: cannot be opened as shared memory: {error}") from None
+    for tries_left in reversed(range(_TRIES)):
+        try:
+            return _Shared(name)
+        except FileNotFoundError:
+            raise SegmentMissing(f"there is no {path_of(name)}") from None
+        except PermissionError:
+            raise not_allowed(path_of(name)) from None
+        except (ValueError, OSError) as error:
+            # It asks for the file's length and maps so much; in between a queue in use may shrink.
+            if not tries_left:
+                raise SegmentError(f"{path_of(name)}: cannot be opened as shared memory: {error}") from None
+    raise AssertionError("unreachable")
 
 
 class Access(NamedTuple):
@@ -239,18 +242,8 @@ class Segment:
         `window_of(descriptor, name)` says how much to map, or raises SegmentError; it reads the file, because what is
         not there must not be touched.
         """
-        for look in range(1, _LOOKS + 1):
-            try:
-                shared = _open(name)
-                return cls(shared, window_of(_descriptor(shared), name))
-            except (SegmentMissing, NotAllowed):
-                raise
-            except SegmentError:
-                # Opening takes several steps, and so does the look; between them it may have grown or shrunk.
-                if look == _LOOKS:
-                    raise
-                time.sleep(0.001)
-        raise AssertionError("unreachable")
+        shared = _open(name)
+        return cls(shared, window_of(_descriptor(shared), name))
 
     def size(self) -> int:
         """Length of the file, bytes."""

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import os
 import sys
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import NamedTuple
@@ -52,7 +51,7 @@ def look_at_queue(instance: str, queue: str) -> QueueView:
     """What a queue holds and did. Raises SegmentMissing, NotAllowed, SegmentError."""
     name = segment_name(instance, queue)
     with _opened(name) as fd:
-        _checked(_check_queue, fd, name)
+        _check_queue(fd, name)
         words = _words(fd)
         oldest = None
         aside: list[Slot] = []
@@ -74,7 +73,7 @@ def look_at_instance(instance: str) -> InstanceView:
     """Who serves an instance, and its memory. Raises SegmentMissing, NotAllowed, SegmentError."""
     name = segment_name(instance)
     with _opened(name) as fd:
-        _checked(_check_instance, fd, name)
+        _check_instance(fd, name)
         words = _words(fd)
         table = _numbers(fd, layout.TABLE_ENTRIES, layout.TABLE_AT)
         return InstanceView(_owner(words), words[layout.W_MAX_MEMORY], sum(table), os.fstat(fd).st_uid)
@@ -102,19 +101,6 @@ def _opened(name: str) -> Iterator[int]:
 
 def _unreadable(path: str, error: OSError) -> SegmentError:
     return SegmentError(f"{path}: cannot be read as shared memory: {error.strerror}")
-
-
-def _checked(check: header.Check, fd: int, name: str) -> None:
-    for look in range(1, _LOOKS + 1):
-        try:
-            check(fd, name)
-        except SegmentError:
-            # It takes several looks; between them the segment may have grown or shrunk.
-            if look == _LOOKS:
-                raise
-            time.sleep(0.001)
-        else:
-            return
 
 
 def _words(fd: int) -> memoryview:

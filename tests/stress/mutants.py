@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from kemi.errors import MqueueError
 from kemi.owner import this_process
-from kemi.queue import index, layout, segment, view
+from kemi.queue import header, index, layout, view
 from kemi.queue.layout import CHUNK, CHUNK_ROOM, DEAD, PAGE, RECORD, RECORD_HEAD
 from kemi.queue.queue import Queue
 from kemi.queue.registry import Registry
@@ -276,7 +276,7 @@ class Fuzz:
         self._seed = seed
         # So that a few keys make a directory with something in it.
         vars(index).update(BUCKETS_PER_CHUNK=8, _MAX_BUCKETS=8 * layout.DIRECTORY_ENTRIES)
-        segment._LOOKS = view._LOOKS = 1  # nobody else changes what is looked at
+        header._LOOKS = view._LOOKS = 1  # nobody else changes what is looked at
         for path in glob.glob(path_of(segment_name(instance)) + "*"):
             os.unlink(path)  # of a process that crashed
         self._registry = build_instance(instance)

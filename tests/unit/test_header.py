@@ -11,7 +11,7 @@ import pytest
 
 from kemi.errors import SegmentError
 from kemi.owner import this_process
-from kemi.queue import layout
+from kemi.queue import header, layout
 from kemi.queue.layout import CHUNK
 from kemi.queue.queue import Queue
 from kemi.queue.registry import Registry
@@ -19,6 +19,8 @@ from tests.conftest import SHM
 
 if TYPE_CHECKING:
     from pathlib import Path
+
+    from pytest_mock import MockerFixture
 
 
 def refused(path: Path, instance: str, queue: str | None) -> str:
@@ -113,6 +115,47 @@ def test_a_queue_without_a_chunk_in_the_middle_of_its_stream(instance: str) -> N
     assert max(queue.segment.words[word] for word in (layout.W_HEAD, layout.W_TAIL)) < size - CHUNK
     os.truncate(SHM / f"mqk.{instance}.q", size - CHUNK)
     assert "truncated" in refused(SHM / f"mqk.{instance}.q", instance, "q")
+
+
+def test_a_queue_that_moves_on_while_it_is_looked_at(instance: str, mocker: MockerFixture) -> None:
+    """Between two steps of the look, others take the items of a chunk and give it back: it is looked at again."""
+    queue = Queue.create(instance, "q", window=4 << 20)
+    large = "x" * (CHUNK - 4096)
+    queue.add("k", large)
+    read = os.pread
+    left = 10
+
+    def read_and_move(fd: int, length: int, at: int) -> bytes:
+        nonlocal left
+        data = read(fd, length, at)
+        if not at and left:
+            left -= 1
+            (head,) = struct.unpack_from("=Q", data, layout.W_HEAD * 8)
+            while queue._ring.chunks.holds(head & ~layout.CHUNK_MASK):
+                assert queue.add("k", large) == 1
+                assert queue.pop()
+        return data
+
+    mocker.patch("os.pread", read_and_move)
+    assert header.checker(layout.MAGIC, "queue")(queue.segment.fd, "q") == queue.segment.window
+    assert not left
+
+
+def test_a_damaged_queue_in_use(instance: str, mocker: MockerFixture) -> None:
+    """It changes at every look, and is refused all the same."""
+    queue = Queue.create(instance, "q", window=1 << 20)
+    queue.segment.words[layout.W_SLOT] = layout.TABLE_ENTRIES
+    read = os.pread
+
+    def read_and_add(fd: int, length: int, at: int) -> bytes:
+        queue.add("k", "v")
+        return read(fd, length, at)
+
+    mocker.patch.object(header, "_PATIENCE", 0.05)
+    mocker.patch("os.pread", read_and_add)
+    with pytest.raises(SegmentError, match="it has line 4096 of 4096"):
+        Queue.attach(instance, "q")
+    assert len(queue) > 3
 
 
 @pytest.mark.parametrize("size", [1, 4095, 4096, layout.INSTANCE_BYTES - 1])
