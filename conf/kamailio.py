@@ -75,8 +75,13 @@ class Script:
         """Take what is there. Work that takes its time (a database, an HTTP call) belongs here."""
         while mq_fetch(QUEUE) > 0:
             # Not KSR.xlog: that would expand a "$" that a caller sent.
-            KSR.info(f"consumer {consumer}: {mqk_gete(QUEUE)} - {mqv_gete(QUEUE)}\n")
+            KSR.info(f"consumer {consumer}: {printable(mqk_gete(QUEUE))} - {printable(mqv_gete(QUEUE))}\n")
         return 1
+
+
+def printable(text: str) -> str:
+    r"""What a caller sent, for the log: KSR takes no NUL and nothing but UTF-8, so these become \x00 and the like."""
+    return "".join(char if char.isprintable() else ascii(char)[1:-1] for char in text)
 
 
 def mod_init() -> object:

@@ -72,6 +72,27 @@ def test_other_requests_are_answered(servers: Servers, config: str) -> None:
 
 
 @BOTH
+def test_no_item_stops_a_consumer(servers: Servers, config: str) -> None:
+    """Keys and values that are no line of text, from a caller or from a process outside."""
+    server = servers.start(Example(config))
+    with attach("myq", server.instance) as queue:
+        queue.add("nul\0", "call from \0")
+        queue.add(b"bytes\xff", b"call from \x80\xff")
+        queue.add("two\nlines", "call from $(rU)\r\n")
+        queue.add("\u00fc\u4e2d", "call from \U0001f600")
+        queue.add("", "")
+    assert server.request("MESSAGE", to=b"1").status == 202
+    wait_until(lambda: consumed(server), "the message is consumed")
+    wait_until(lambda: len(re.findall(r"consumer [ab]: ", server.process.log())) == 6, "each has its line in the log")
+    assert len(server.process.log_lines(": \u00fc\u4e2d - call from \U0001f600")) == 1
+    assert not server.process.log_lines("ERROR")
+    if config == "kamailio.cfg":
+        assert len(server.process.log_lines(r": nul\x00 - call from \x00")) == 1
+        assert len(server.process.log_lines(r": bytes\udcff - call from \udc80\udcff")) == 1
+        assert len(server.process.log_lines(r": two\nlines - call from $(rU)\r\n")) == 1
+
+
+@BOTH
 def test_kamailio_accepts_the_file(servers: Servers, config: str) -> None:
     """`kamailio -c` is content with it."""
     done = servers.add(Example(config)).check()
