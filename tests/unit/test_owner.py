@@ -77,7 +77,7 @@ def test_a_pid_that_is_used_again(child: int, difference: int) -> None:
     assert record._replace(start=record.start + difference).is_dead()
 
 
-@pytest.mark.parametrize("pid", [os.getpid(), 1, 1 << 22])
+@pytest.mark.parametrize("pid", [os.getpid(), 1, 1 << 22], ids=["this one", "the first", "none"])
 def test_another_namespace_proves_nothing(pid: int) -> None:
     """A pid of another pid namespace may be alive, whatever it is here."""
     assert not Owner(pid, 1, this_process().namespace + 1).is_dead()
