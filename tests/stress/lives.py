@@ -202,7 +202,8 @@ class Lives:
         """Kill one, and start another in its place."""
         child = self.outsiders.pop(name)
         child.send(signal.SIGKILL)
-        child.killed_by()
+        if not child.killed_by():
+            child.result()  # none ends by itself, but for an error
         self.start_outsider(name.partition("-")[0])
 
     # --- surroundings

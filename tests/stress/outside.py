@@ -9,7 +9,7 @@ import socket
 import time
 from typing import TYPE_CHECKING
 
-from kemi.errors import MqueueError
+from kemi.errors import MqueueError, UnknownQueue
 from kemi.queue.ring import ADDED
 from mqueue_kemi import attach
 from tests.stress.books import DEEP, Consumer, Producer
@@ -40,11 +40,11 @@ class Handles:
         self._open: dict[str, Queue] = {}
 
     def get(self, name: str) -> Queue | None:
-        """Return a queue, or None while there is none."""
+        """Return a queue, or None while there is none: the only error that attach may give here."""
         if name not in self._open:
             try:
                 self._open[name] = attach(name, self._instance)
-            except MqueueError:
+            except UnknownQueue:
                 time.sleep(_PAUSE)
                 return None
         return self._open[name]
