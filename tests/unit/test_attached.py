@@ -16,7 +16,7 @@ import pytest
 from kemi.errors import LockTimeout, QueueClosed, UnknownQueue
 from kemi.owner import this_process
 from kemi.queue import attached
-from kemi.queue.layout import W_WATCH, WATCH_SLEEPER
+from kemi.queue.layout import W_REFUSED, W_WATCH, WATCH_SLEEPER
 from kemi.queue.opened import PARTS
 from kemi.queue.outcome import CLOSED
 from kemi.queue.queue import Queue
@@ -135,7 +135,9 @@ def test_a_waiting_call_goes_on(server: Server, queue: AttachedQueue, how: str) 
 def test_while_no_server_runs(server: Server, queue: AttachedQueue) -> None:
     """Nothing is there, in time; an add says so; the state is told."""
     server.stop()
+    refused = server.queue.segment.words[W_REFUSED]
     assert queue.add("k", "v") == CLOSED
+    assert server.queue.segment.words[W_REFUSED] == refused + 1
     assert queue.add_many([("k", "v")]) == [CLOSED]
     assert queue.fetch() is None
     begin = time.monotonic()
