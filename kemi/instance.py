@@ -127,9 +127,8 @@ class Instance:
         try:
             queue = self._create(spec)
         except FileExistsError:
-            queue = self._attach(spec.name)
+            queue = self._abandoned(spec)
             if queue.owner() != self.owner:
-                queue = self._abandoned(spec)
                 if queue.is_moving() or keeping.is_under_way(queue.segment.words) or self.loaded_draft(spec):
                     return None
                 queue.adopt(self.owner)

@@ -146,6 +146,7 @@ class AttachedQueue(Queue):
     def add(self, key: str | bytes, value: str | bytes) -> int:
         """As `Queue.add`. While no server runs it is CLOSED."""
         queue = self._inner
+        # The usual call, without the two functions that `_add` needs.
         try:
             outcome = queue.add(key, value)
         except QueueClosed:

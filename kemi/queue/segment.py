@@ -160,7 +160,7 @@ class _Shared(SharedMemory):
 
 
 def _open(name: str) -> SharedMemory:
-    for tries_left in reversed(range(_TRIES)):
+    for attempt in range(1, _TRIES + 1):
         try:
             return _Shared(name)
         except FileNotFoundError:
@@ -169,7 +169,7 @@ def _open(name: str) -> SharedMemory:
             raise not_allowed(path_of(name)) from None
         except (ValueError, OSError) as error:
             # It asks for the file's length and maps so much; in between a queue in use may shrink.
-            if not tries_left:
+            if attempt == _TRIES:
                 raise SegmentError(f"{path_of(name)}: cannot be opened as shared memory: {error}") from None
     raise AssertionError("unreachable")
 
