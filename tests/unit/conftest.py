@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import sys
 from itertools import count
@@ -30,6 +31,12 @@ def instance(_no_segment_is_left: None) -> Iterator[str]:
     yield name
     for path in SHM.glob(f"mqk.{name}*"):
         path.unlink()
+
+
+@pytest.fixture
+def swept() -> None:
+    """Let a test count descriptors, mappings or CPU: the rubbish of earlier tests does not go away in the middle."""
+    gc.collect()
 
 
 @pytest.fixture

@@ -511,6 +511,7 @@ def test_after_a_fork(queue: AttachedQueue) -> None:
     assert os.waitstatus_to_exitcode(os.waitpid(fork(work), 0)[1]) == 0
 
 
+@pytest.mark.usefixtures("swept")
 @pytest.mark.parametrize("how", ["fetch", "consume", "afetch", "no server"])
 def test_waiting_costs_no_cpu(server: Server, queue: AttachedQueue, stress: bool, how: str) -> None:
     """Measured for the whole process, threads included."""
@@ -520,7 +521,6 @@ def test_waiting_costs_no_cpu(server: Server, queue: AttachedQueue, stress: bool
         server.stop()
     timer = threading.Timer(seconds, stop.set)
     timer.start()
-    gc.collect()  # of the other tests' rubbish, which is not the queue's affair
     gc.disable()
     before = resource.getrusage(resource.RUSAGE_SELF)
     if how == "consume":

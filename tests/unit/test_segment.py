@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import errno
-import gc
 import mmap
 import os
 import resource
@@ -66,6 +65,7 @@ def descriptors() -> set[int]:
     return {int(number) for number in os.listdir("/proc/self/fd") if os.path.exists(f"/proc/self/fd/{number}")}
 
 
+@pytest.mark.usefixtures("swept")
 def test_one_descriptor_out_of_the_way(name: str) -> None:
     """A segment has one open file, with a high number: low ones are left to the server."""
     before = descriptors()
@@ -398,9 +398,9 @@ def test_rename_replaces(name: str, path: Path) -> None:
     assert old.bytes[:4] == b"mine"
 
 
+@pytest.mark.usefixtures("swept")
 def test_close_lets_go_of_the_file(name: str) -> None:
     """No descriptor stays open; the memory can still be read by who has it."""
-    gc.collect()  # what earlier tests left
     before = len(os.listdir("/proc/self/fd"))
     segment = create(name)
     segment.close()

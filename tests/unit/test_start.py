@@ -411,6 +411,7 @@ def test_a_consumer_goes_on(crashed: Callable[..., None], start: Callable[..., N
 # --- reload -----------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.usefixtures("swept")
 @pytest.mark.parametrize("addmode", [0, 2])
 def test_a_process_that_attaches_again_and_again(start: Callable[..., None], instance: str, addmode: int) -> None:
     """What is closed is let go at once, files and mappings, not when Python looks for garbage."""
@@ -420,7 +421,6 @@ def test_a_process_that_attaches_again_and_again(start: Callable[..., None], ins
         maps = Path("/proc/self/maps").read_text("utf-8")
         return len(os.listdir("/proc/self/fd")), maps.count(f"/mqk.{instance}")
 
-    gc.collect()
     before = held()
     gc.disable()
     try:
