@@ -4,7 +4,8 @@
   which takes the item itself, in its event loop. So a coroutine that is cancelled has no item in its hands, ever.
 - A coroutine that was woken and does not take passes the call on: to another one here, or to another process.
 - Nothing waits for a lock in the event loop: while another process has it, a thread of the loop's executor waits.
-- The thread is there while somebody waits, and some seconds longer. It is a daemon, asleep for RECHECK at most.
+- The thread is there while somebody waits, and some seconds longer; once the queue is closed here, no longer. It is a
+  daemon, asleep for _SLEEP at most.
 """
 
 from __future__ import annotations
@@ -37,6 +38,7 @@ class Doorbell:
     def __init__(self, queue: Callable[[], Queue]) -> None:
         """Queue: which one it is now."""
         self._queue = queue
+        self._closed = False
         self._begin()
 
     def _begin(self) -> None:
@@ -60,6 +62,13 @@ class Doorbell:
         finally:
             if not self._leave(waiter) and not takes:
                 self._pass_on()
+
+    def close(self) -> None:
+        """Let the thread end. Whoever waits is called, and whoever comes hears from the queue that it is closed."""
+        if self._pid == os.getpid():
+            with self._changed:
+                self._closed = True
+                self._changed.notify()
 
     def _enter(self, waiter: _Waiter) -> None:
         with self._changed:
@@ -106,7 +115,7 @@ class Doorbell:
             with changed:
                 owed, self._owed = self._owed, False
                 if not owed and not self._waiters:
-                    if not changed.wait(_IDLE) and not self._owed and not self._waiters:
+                    if self._closed or not (changed.wait(_IDLE) or self._owed or self._waiters):
                         self._runs = False
                         return
                     continue

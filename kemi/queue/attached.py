@@ -294,6 +294,8 @@ class AttachedQueue(Queue):
         with _renewal:
             self.closed = True
             self._inner.close()
+            if self._doorbell is not None:
+                self._doorbell.close()
 
     def __repr__(self) -> str:
         about = f"Queue {self.name!r} of instance {self.instance!r}"

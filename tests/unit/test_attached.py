@@ -15,7 +15,7 @@ import pytest
 
 from kemi.errors import LockTimeout, QueueClosed, UnknownQueue
 from kemi.owner import this_process
-from kemi.queue import attached
+from kemi.queue import aio, attached
 from kemi.queue.layout import W_REFUSED, W_WATCH, WATCH_SLEEPER
 from kemi.queue.opened import PARTS
 from kemi.queue.outcome import CLOSED
@@ -27,6 +27,8 @@ from tests.unit.children import child, fork, killed_after
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Iterator
+
+    from pytest_mock import MockerFixture
 
     from kemi.queue.attached import AttachedQueue
 
@@ -346,6 +348,36 @@ def test_many_coroutines_wait_on_one_thread(queue: AttachedQueue) -> None:
         assert time.monotonic() - begin < 0.8
 
     run(work())
+
+
+def test_close_ends_the_thread(server: Server, mocker: MockerFixture) -> None:
+    """It does not stay for a coroutine that may come."""
+    mocker.patch.object(aio, "_IDLE", 300.0)
+    before = set(threading.enumerate())
+    with attach("q", server.instance) as queue:
+        assert run(queue.afetch(0.05)) is None
+        (thread,) = set(threading.enumerate()) - before
+    thread.join(30)
+    assert not thread.is_alive()
+
+
+def test_a_coroutine_that_waits_for_a_closed_queue(server: Server, mocker: MockerFixture) -> None:
+    """It hears of it, and the thread ends after it."""
+    mocker.patch.object(aio, "_IDLE", 300.0)
+
+    async def work() -> None:
+        queue = attach("q", server.instance)
+        task = asyncio.ensure_future(queue.afetch(20))
+        await asyncio.sleep(0.05)
+        queue.close()
+        with pytest.raises(ValueError, match="is closed in this process"):
+            await task
+
+    before = set(threading.enumerate())
+    run(work())
+    for thread in set(threading.enumerate()) - before:
+        thread.join(30)
+        assert not thread.is_alive()
 
 
 def test_a_cancelled_call_takes_nothing(queue: AttachedQueue, stress: bool) -> None:
