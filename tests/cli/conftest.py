@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import signal
 from typing import TYPE_CHECKING
 
 import pytest
 
+from kemi.cli import signals
 from tests.cli.command import Command
 from tests.conftest import SHM
 from tests.processes.children import Children
@@ -13,6 +15,18 @@ from tests.processes.serve import Serve
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+
+
+@pytest.fixture(autouse=True)
+def _no_signal_is_ignored() -> Iterator[None]:
+    """As in a terminal, also when the tests run in the background of a plain shell, or under nohup."""
+    before = {number: signal.getsignal(number) for number in signals.HEEDED}
+    for number, handler in before.items():
+        if handler is signal.SIG_IGN:
+            signal.signal(number, signal.default_int_handler if number == signal.SIGINT else signal.SIG_DFL)
+    yield
+    for number, handler in before.items():
+        signal.signal(number, handler)
 
 
 @pytest.fixture
