@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING
 import pytest
 from hypothesis import settings
 
+from kemi.queue import aio, attached, bell
+
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
@@ -20,6 +22,8 @@ with contextlib.suppress(ImportError):
     import sqlalchemy.dialects.sqlite  # noqa: F401
 
 SHM = Path("/dev/shm")
+
+HANG = 60.0  # seconds; nothing that works takes half as long, whatever else the machine does
 
 settings.register_profile("default", deadline=None)
 settings.register_profile("ci", deadline=None, derandomize=True)
@@ -49,6 +53,13 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 def stress(request: pytest.FixtureRequest) -> bool:
     """Whether the long form was asked for."""
     return bool(request.config.getoption("stress"))
+
+
+@pytest.fixture
+def only_called(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let nobody who waits look by himself, in this process or one forked from it: who is not called sleeps on."""
+    for module, name in ((bell, "RECHECK"), (attached, "LOOK"), (aio, "_SLEEP")):
+        monkeypatch.setattr(module, name, 10 * HANG)
 
 
 def segments() -> set[str]:

@@ -123,18 +123,6 @@ def wait_for(condition: Callable[[], object], what: str) -> None:
         time.sleep(0.01)
 
 
-def asleep(process: subprocess.Popen[bytes]) -> bool:
-    """Whether the main thread of a process sleeps in a futex: it waits for an item."""
-    return "futex" in Path(f"/proc/{process.pid}/wchan").read_text("ascii") or _syscall(process.pid) == "202"
-
-
-def _syscall(pid: int) -> str:
-    try:
-        return Path(f"/proc/{pid}/syscall").read_text("ascii").split()[0]
-    except (OSError, IndexError):
-        return ""
-
-
 def pairs(lines: Sequence[dict[str, Any]]) -> list[tuple[str, str]]:
     """Return key and value of lines of JSON."""
     return [(line["key"], line["value"]) for line in lines]

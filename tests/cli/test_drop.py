@@ -15,7 +15,8 @@ from kemi.owner import Owner, this_process
 from kemi.queue import header
 from kemi.queue.queue import Queue
 from kemi.queue.ring import ADDED
-from tests.cli.command import asleep, wait_for
+from tests.asleep import asleep
+from tests.cli.command import wait_for
 from tests.conftest import SHM
 from tests.processes.serve import items
 
@@ -114,7 +115,7 @@ def test_a_server_that_starts_meanwhile_wins(dead: Serve, children: Children) ->
 def test_who_waits_is_woken(dead: Serve, command: Command) -> None:
     """And waits for the next server."""
     process = command.start("consume", "empty", "--follow", "-n", "1")
-    wait_for(lambda: asleep(process), "it waits")
+    wait_for(lambda: asleep(process.pid), "it waits")
     assert command("drop", "--yes").code == 0
     assert files(dead) == []
     dead("name=empty").add("k", "v")

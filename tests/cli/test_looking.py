@@ -154,9 +154,7 @@ def test_watching_stands_in_nobodys_way(serve: Serve, command: Command) -> None:
     queue = serve("name=a", lock_timeout="0.2")
     queue.add("k", "v")
     with queue._mutex:
-        began = time.monotonic()
         assert host.find_queue(serve.instance, "a").stats.size == 1
-        assert time.monotonic() - began < 0.1
         assert command("sizes").out == "a\t1\n"
         assert "lock not had" in command("peek", "a").failed(6)
 

@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.cli.command import asleep, pairs, wait_for
+from tests.asleep import asleep
+from tests.cli.command import pairs, wait_for
 from tests.processes.serve import items
 
 if TYPE_CHECKING:
@@ -55,7 +56,7 @@ def test_fetch_of_nothing(serve: Serve, command: Command) -> None:
 def test_fetch_waits(serve: Serve, command: Command) -> None:
     queue = serve("name=a")
     process = command.start("fetch", "a", "--timeout", "30")
-    wait_for(lambda: asleep(process), "it waits")
+    wait_for(lambda: asleep(process.pid), "it waits")
     queue.add("k", "v")
     done = command.end(process)
     assert (done.code, done.out) == (0, "k\tv\n")
@@ -86,7 +87,7 @@ def test_consume_follows(serve: Serve, command: Command) -> None:
     process = command.start("consume", "a", "--follow", "-n", "3")
     assert process.stdout is not None
     for number in range(3):
-        wait_for(lambda: asleep(process), "it waits")
+        wait_for(lambda: asleep(process.pid), "it waits")
         queue.add(str(number), "v")
         assert process.stdout.readline() == b"%d\tv\n" % number
     assert command.end(process).code == 0
@@ -104,7 +105,7 @@ def test_consume_ends_when_none_comes(serve: Serve, command: Command) -> None:
 def test_consume_costs_nothing_while_it_waits(serve: Serve, command: Command) -> None:
     queue = serve("name=a")
     process = command.start("consume", "a", "--follow", "-n", "1")
-    wait_for(lambda: asleep(process), "it waits")
+    wait_for(lambda: asleep(process.pid), "it waits")
 
     def used() -> int:
         with open(f"/proc/{process.pid}/stat") as file:

@@ -8,13 +8,13 @@ import random
 import signal
 import subprocess
 import time
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
 
 from kemi.cli import signals
-from tests.cli.command import asleep, pairs, wait_for
+from tests.asleep import asleep, in_poll
+from tests.cli.command import pairs, wait_for
 from tests.processes.serve import items, sleepers
 
 if TYPE_CHECKING:
@@ -30,14 +30,19 @@ def test_a_signal_ends_a_wait_at_once(
     serve: Serve, command: Command, number: int, code: int, arguments: list[str]
 ) -> None:
     queue = serve("name=a")
-    process = command.start(*arguments)
-    wait_for(lambda: asleep(process), "it waits")
-    began = time.monotonic()
-    process.send_signal(number)
-    done = command.end(process)
-    assert (done.code, done.out, done.err) == (code, "", "")
-    assert time.monotonic() - began < 0.7
-    assert sleepers(queue) == 0
+
+    def seconds() -> float:
+        process = command.start(*arguments)
+        wait_for(lambda: asleep(process.pid), "it waits")
+        began = time.monotonic()
+        process.send_signal(number)
+        done = command.end(process)
+        assert (done.code, done.out, done.err) == (code, "", "")
+        assert sleepers(queue) == 0
+        return time.monotonic() - began
+
+    # Noticed at its next look, a second after it fell asleep, none of them would be so quick.
+    assert any(seconds() < 0.7 for _ in range(10))
     queue.add("k", "v")
     assert queue.fetch() is not None
 
@@ -82,14 +87,10 @@ def test_a_reader_that_stops_reading(serve: Serve, command: Command) -> None:
     queue = serve("name=a")
     queue.add("k", "v" * BIG)
     process = command.start("consume", "a", "--follow")
-    wait_for(lambda: _in_poll(process.pid) and not len(queue), "its pipe is full")
+    wait_for(lambda: in_poll(process.pid) and not len(queue), "its pipe is full")
     process.send_signal(signal.SIGINT)
     assert process.wait(10) == 130
     assert [key for key, _ in items(queue)] == ["k"]
-
-
-def _in_poll(pid: int) -> bool:
-    return "poll" in Path(f"/proc/{pid}/wchan").read_text("ascii")
 
 
 @pytest.mark.parametrize("arguments", [["consume", "a"], ["fetch", "a"], ["drain", "a"]])
@@ -113,7 +114,7 @@ def test_drain_puts_back_what_is_not_out(serve: Serve, command: Command) -> None
     process = command.start("drain", "a")
     assert process.stdout is not None
     read = b"".join(process.stdout.readline() for _ in range(5))
-    wait_for(lambda: _in_poll(process.pid), "its pipe is full")
+    wait_for(lambda: in_poll(process.pid), "its pipe is full")
     process.send_signal(signal.SIGINT)
     assert process.wait(10) == 130
     rest = process.stdout.read()
@@ -161,7 +162,7 @@ def test_the_server_is_started_again(serve: Serve, command: Command) -> None:
     assert process.stdout.readline() == b"2\tv\n"
     assert process.wait(10) == 0
     process = command.start("consume", "a", "--follow")
-    wait_for(lambda: asleep(process), "it waits")
+    wait_for(lambda: asleep(process.pid), "it waits")
     serve.stop()
     time.sleep(0.5)
     process.send_signal(signal.SIGINT)
@@ -196,7 +197,7 @@ def test_ignored_signals_stay_ignored(serve: Serve, command: Command) -> None:
     argv = ["sh", "-c", 'trap "" HUP; exec "$@"', "sh", *command.argv("consume", "a", "--follow", "-n", "1", bare=True)]
     process = subprocess.Popen(argv, cwd=command.cwd, env=command.env(), stdout=subprocess.PIPE)
     command.started.append(process)
-    wait_for(lambda: asleep(process), "it waits")
+    wait_for(lambda: asleep(process.pid), "it waits")
     process.send_signal(signal.SIGHUP)
     queue.add("k", "v")
     assert command.end(process).out == "k\tv\n"

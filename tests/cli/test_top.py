@@ -64,8 +64,8 @@ def test_what_is_on_the_screen(serve: Serve, terminal: Open, bare: bool) -> None
     shown = screen.screen()
     seen = row(shown, "first")
     assert (seen["SIZE"], seen["HIGH"]) == ("5", "5")
-    assert 20 <= int(seen["IN/s"]) <= 60, shown
-    assert int(seen["DROPPED"]) > 10
+    assert 0 < int(seen["IN/s"]) <= 60, shown
+    assert int(seen["DROPPED"]) > 0
     assert row(shown, "second")["SIZE"] == "0"
     first.fetch()
     first.add("k", "v")

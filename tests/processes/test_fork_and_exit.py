@@ -15,6 +15,7 @@ import pytest
 from kemi.errors import LockTimeout
 from kemi.queue.ring import ADDED
 from mqueue_kemi import attach
+from tests.conftest import HANG
 from tests.processes.moments import Moments, watch
 from tests.processes.serve import items
 
@@ -55,7 +56,7 @@ class Holder:
 @pytest.fixture
 def held(serve: Serve) -> Iterator[tuple[Queue, Holder]]:
     """Return a queue, and the thread that holds its lock."""
-    queue = serve("name=q", lock_timeout="10")
+    queue = serve("name=q", lock_timeout=str(HANG))
     holder = Holder(queue._mutex.take, lambda: queue._mutex.__exit__(None, None, None))
     yield queue, holder
     holder.let_go()
@@ -74,7 +75,7 @@ def test_a_fork_beside_a_thread_that_holds_the_lock(held: tuple[Queue, Holder], 
     holder.let_go()
     outcome, seconds = child.result()
     assert outcome == ADDED
-    assert 0.1 < seconds < 5
+    assert 0.1 < seconds < HANG / 2
     assert items(queue) == [("child", "v")]
     assert queue.stats().recovered == 0
 
@@ -122,7 +123,7 @@ def test_a_fork_beside_a_thread_that_attaches(
 
 def test_forks_beside_busy_threads(serve: Serve, children: Children, stress: bool) -> None:
     """Children forked at any moment of other threads' adds and fetches work at once."""
-    queue = serve("name=q", lock_timeout="10")
+    queue = serve("name=q", lock_timeout=str(HANG))
     stop = threading.Event()
 
     def work() -> None:
@@ -173,7 +174,7 @@ def test_a_call_in_a_signal_handler_leaves_the_lock_alone(serve: Serve, children
 
 def test_close_beside_a_thread_that_waits_for_the_lock(serve: Serve, children: Children) -> None:
     """A queue is closed while another thread is in the middle of an add: afterwards nobody has its lock."""
-    queue = serve("name=q", lock_timeout="10")
+    queue = serve("name=q", lock_timeout=str(HANG))
 
     def act() -> list[str]:
         outcomes: list[str] = []

@@ -63,7 +63,7 @@ def use_up_and_go_on() -> None:
         assert server.call("mq_add", "q", "k", "v" * 1000, worker=1) == 1
         assert server.request("OPTIONS").status == 200
         assert server.process.pids() == pids
-        assert server.stop() < 5
+        server.stop()
 
 
 def save_where_there_is_no_room() -> None:

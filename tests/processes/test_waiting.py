@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import signal
-import statistics
 import sys
 import threading
 import time
@@ -16,6 +15,8 @@ import pytest
 from kemi.errors import LockTimeout
 from kemi.queue import bell, mutex, opened
 from kemi.queue.ring import ADDED
+from tests.asleep import asleep
+from tests.conftest import HANG
 from tests.processes.moments import die
 from tests.processes.serve import sleepers
 
@@ -24,19 +25,11 @@ if TYPE_CHECKING:
     from tests.processes.children import Child, Children
     from tests.processes.serve import Serve
 
-# Who was killed after it was woken took the signal with it; the others look by themselves after this time.
-BOUND = bell.RECHECK + 1.0
-
 
 def fetch_timed(queue: Queue, timeout: float) -> tuple[str | None, float]:
     """Wait for one item; return its key, and when it came."""
     item = queue.fetch(timeout)
     return (None if item is None else item.key), time.monotonic()
-
-
-def asleep(child: Child) -> bool:
-    """Say whether a process sleeps in a futex, as one does that waits for an item."""
-    return Path(f"/proc/{child.pid}/wchan").read_text("ascii").startswith("futex")
 
 
 def until(condition: Any, what: str, timeout: float = 10.0) -> None:
@@ -47,14 +40,15 @@ def until(condition: Any, what: str, timeout: float = 10.0) -> None:
         time.sleep(0.002)
 
 
-def waiting(queue: Queue, children: Children, count: int, timeout: float = 20.0) -> list[Child]:
+def waiting(queue: Queue, children: Children, count: int, timeout: float = HANG) -> list[Child]:
     """Start processes that wait for one item each, and return when all of them sleep."""
     before = sleepers(queue)
     started = [children.fork(lambda: fetch_timed(queue, timeout)) for _ in range(count)]
-    until(lambda: sleepers(queue) >= before + count and all(map(asleep, started)), "all wait")
+    until(lambda: sleepers(queue) >= before + count and all(asleep(child.pid) for child in started), "all wait")
     return started
 
 
+@pytest.mark.usefixtures("only_called")
 def test_each_add_wakes_one(serve: Serve, children: Children) -> None:
     """Three wait, three items come: each wakes one at once, and nobody is counted as waiting afterwards."""
     queue = serve("name=q")
@@ -64,7 +58,7 @@ def test_each_add_wakes_one(serve: Serve, children: Children) -> None:
         assert queue.add(str(number), "") == ADDED
     results = [child.result() for child in started]
     assert sorted(key for key, _ in results) == ["0", "1", "2"]
-    assert max(when for _, when in results) - begin < BOUND
+    assert max(when for _, when in results) - begin < HANG / 2
     assert sleepers(queue) == 0
 
 
@@ -72,9 +66,9 @@ def test_a_waiter_does_not_poll(serve: Serve, children: Children) -> None:
     """A process that waits is woken for its own looks only, about one a second."""
     queue = serve("name=q")
     (child,) = waiting(queue, children, 1)
-    switches = _voluntary_switches(child.pid)
+    switches, begin = _voluntary_switches(child.pid), time.monotonic()
     time.sleep(2.5)
-    assert _voluntary_switches(child.pid) - switches <= 6
+    assert _voluntary_switches(child.pid) - switches <= 2.4 * (time.monotonic() - begin)
     queue.add("k", "")
     assert child.result()[0] == "k"
 
@@ -84,8 +78,9 @@ def _voluntary_switches(pid: int) -> int:
     return int(next(line for line in lines if line.startswith("voluntary_ctxt_switches")).split()[1])
 
 
+@pytest.mark.usefixtures("only_called")
 def test_killed_asleep(serve: Serve, children: Children, stress: bool) -> None:
-    """Half of those that wait are killed in their sleep: every item still wakes one of the others, in time."""
+    """Half of those that wait are killed in their sleep: every item still calls one of the others."""
     queue = serve("name=q")
     delays: list[float] = []
     for turn in range(200 if stress else 15):
@@ -99,8 +94,7 @@ def test_killed_asleep(serve: Serve, children: Children, stress: bool) -> None:
         results = [child.result() for child in started[1 - turn % 2 :: 2]]
         assert sorted(key for key, _ in results) == ["a", "b"]
         delays.append(max(when for _, when in results) - begin)
-    assert max(delays) < BOUND
-    assert statistics.median(delays) < 0.25, "they were not woken, they looked by themselves"
+    assert max(delays) < HANG / 2
 
 
 def test_killed_when_just_woken(serve: Serve, children: Children, stress: bool) -> None:
@@ -121,13 +115,13 @@ def test_killed_when_just_woken(serve: Serve, children: Children, stress: bool) 
 
     for _ in range(20 if stress else 3):
         victim = children.fork(die_awake)
-        until(lambda: sleepers(queue) == 1 and asleep(victim), "the first waits")  # noqa: B023 it runs at once
+        until(lambda: sleepers(queue) == 1 and asleep(victim.pid), "the first waits")  # noqa: B023 it runs at once
         (other,) = waiting(queue, children, 1)
         begin = time.monotonic()
         queue.add("k", "")
         key, when = other.result()
         assert key == "k"
-        assert when - begin < BOUND
+        assert when - begin < HANG / 2
         slow += when - begin > 0.1
         assert victim.killed_by() == signal.SIGKILL
         while sleepers(queue):

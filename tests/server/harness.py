@@ -34,6 +34,7 @@ MODULES = ("ctl", "kex", "tm", "pv", "sl", "xlog", "rtimer", "app_python3")
 # The name in 5.6; later versions call it app_python3.reload.
 RELOAD = "app_python.reload"
 PING_WITHIN = 0.3  # seconds
+STOPS_WITHIN = 30.0  # seconds, half of what Kamailio waits before it kills what hangs
 _serial = itertools.count(1)
 
 
@@ -124,7 +125,7 @@ class Server:
         argv, env = [*self.argv(), "-c"], self.process.env
         return subprocess.run(argv, env=env, capture_output=True, text=True, timeout=30, check=False)
 
-    def stop(self, limit: float = 10.0) -> float:
+    def stop(self, limit: float = STOPS_WITHIN) -> float:
         """Stop it as an init system does, SIGTERM to the main process; return the seconds until all have ended."""
         self.process.pids()  # all are known from here on, whoever outlives whom
         begin = time.monotonic()

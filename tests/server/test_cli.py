@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.cli.command import asleep
+from tests.asleep import asleep
 from tests.server.harness import CHECKOUT, Kamailio
 from tests.server.process import wait_until
 
@@ -87,7 +87,7 @@ def test_a_server_that_is_loaded_as_a_script_runs_no_command(servers: Servers) -
 def test_consume_beside_traffic(server: Kamailio, command: Commands) -> None:
     """What two workers add comes out at once, in each worker's order, and once."""
     process = command.start("consume", "q", "--follow", "--json", "-n", "200")
-    wait_until(lambda: asleep(process), "it waits")
+    wait_until(lambda: asleep(process.pid), "it waits")
     jobs = [
         server.submit(f"return [mq.mq_add('q', f'{worker}-{{n}}', 'v') for n in range(100)]", worker)
         for worker in range(2)
@@ -119,7 +119,7 @@ def test_drop_after_a_crash(server: Kamailio, command: Commands) -> None:
 def test_a_restart_under_a_consumer(server: Kamailio, command: Commands) -> None:
     """It goes on with the next server's queue."""
     process = command.start("consume", "q", "--follow", "-n", "1")
-    wait_until(lambda: asleep(process), "it waits")
+    wait_until(lambda: asleep(process.pid), "it waits")
     server.stop()
     server.start()
     server.call("mq_add", "q", "k", "v")

@@ -53,7 +53,7 @@ def test_requests_go_through(servers: Servers, config: str) -> None:
         for sender in SENDERS:
             numbers = [number for *who, number in items if who == [consumer, sender]]
             assert numbers == sorted(numbers)
-    assert server.stop() < 3
+    server.stop()
     assert server.segments() == []
 
 

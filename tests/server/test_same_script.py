@@ -124,7 +124,7 @@ def test_the_same_script(servers: Servers) -> None:
             calls(server, [name])
             wait_until(taken, "the timer takes it")
         story.append(server.said())
-        assert server.stop() < 3
+        server.stop()
     assert story[1] == story[0]
     assert len([line for line in story[0] if line.startswith("TAKEN ")]) == 4 * len(names)
     assert "CODE sizes 2 0 -1" in story[0]

@@ -67,7 +67,7 @@ def test_it_runs_once_in_the_main_process(servers: Servers, daemon: bool, option
     server = servers.start(Watched(options, daemon=daemon))
     main = server.main_pid
     assert server.run("return [mq.mq_add('w', 'k', 'v') for _ in range(3)]") == [1] * 3
-    assert server.stop() < 3
+    server.stop()
     assert server.hooks() == [f"{main} children 0 items [0, 3]", "reads 0"]
     assert server.segments() == []
 
@@ -101,7 +101,7 @@ def test_after_reloads(servers: Servers) -> None:
         add = f"return mq.mq_size('new{number}') == 1 or mq.mq_add('new{number}', 'k', 'v') == 1"
         wait_until(lambda: server.run(add, worker=number % 2), "the worker reloads")  # noqa: B023 called at once
     assert len([path for path in server.segments() if "~" not in path.name]) == 6  # the other worker may be making one
-    assert server.stop() < 3
+    server.stop()
     assert len(server.hooks()) == 2
     assert server.segments() == []
 
@@ -146,6 +146,6 @@ def test_a_hook_that_fails_stops_nothing(servers: Servers) -> None:
     assert "SystemExit" in text
     script.write_text(text, "utf-8")
     servers.start(server)
-    assert server.stop() < 3
+    server.stop()
     wait_until(lambda: server.process.log_lines("mqueue_kemi: at the server's stop: 7"), "the line")
     assert server.segments() == []

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from mqueue_kemi import attach
+from tests.conftest import HANG
 from tests.server.harness import Kamailio
 from tests.server.process import wait_until
 
@@ -87,13 +88,17 @@ def test_what_is_fetched_belongs_to_the_process(servers: Servers) -> None:
 def test_a_fetch_that_waits_is_woken_by_an_add(servers: Servers) -> None:
     """mq_fetch with a timeout in one worker returns as soon as another worker adds, not at its next look."""
     server = servers.start(Kamailio(workers=2))
-    waiting = server.submit("import time; return mq.mq_fetch('q', 20.0), mq.mqv_get('q'), time.monotonic()", worker=0)
+    waiting = server.submit(
+        f"import time; from kemi.queue import bell; bell.RECHECK = {10 * HANG}; "
+        f"return mq.mq_fetch('q', {HANG}), mq.mqv_get('q'), time.monotonic()",
+        worker=0,
+    )
     added = server.run(
         "import time; time.sleep(0.2); before = time.monotonic(); mq.mq_add('q', 'k', 'v'); return before", worker=1
     )
     code, value, woken = waiting.result()
     assert (code, value) == (1, "v")
-    assert 0 <= woken - added < 0.3
+    assert 0 <= woken - added < HANG / 2
 
 
 def test_a_plain_python_process_shares_the_queue(servers: Servers) -> None:

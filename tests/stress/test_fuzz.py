@@ -89,7 +89,7 @@ def test_parameters(stress: bool, seed: int, say: Callable[[str], None]) -> None
             pytest.fail(f"{what}: {type(error).__name__}: {error}")
         longest = max(longest, time.thread_time() - begin)
         assert is_valid(settings), what
-    assert longest < 0.2, f"{longest} s"
+    assert longest < 2, f"{longest} s"
     assert 0.1 < taken / count < 0.9
     if stress:
         say(f"{count} parameters, seed {seed}: {taken} taken, the longest took {longest * 1000:.1f} ms")

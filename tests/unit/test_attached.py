@@ -23,6 +23,7 @@ from kemi.queue.queue import Queue
 from kemi.queue.registry import Registry
 from kemi.queue.ring import ADDED
 from mqueue_kemi import attach
+from tests.conftest import HANG
 from tests.unit.children import child, fork, killed_after
 
 if TYPE_CHECKING:
@@ -144,7 +145,7 @@ def test_while_no_server_runs(server: Server, queue: AttachedQueue) -> None:
     assert queue.fetch() is None
     begin = time.monotonic()
     assert queue.fetch(0.3) is None
-    assert 0.3 <= time.monotonic() - begin < 1.0
+    assert 0.3 <= time.monotonic() - begin < HANG / 2
     assert queue.is_closed()
     assert "its server has ended" in repr(queue)
     server.start()
@@ -286,7 +287,7 @@ def run(coroutine: Awaitable[Any]) -> Any:
         finally:
             ended = True
             await ticker
-            assert late < 0.4, f"the event loop stood still for {late} s"
+            assert late < 2.5, f"the event loop stood still for {late} s"
 
     return asyncio.run(watched())
 
@@ -302,7 +303,7 @@ def test_afetch(queue: AttachedQueue) -> None:
         assert item.key == "a"
         begin = time.monotonic()
         assert await queue.afetch(0.2) is None
-        assert 0.2 <= time.monotonic() - begin < 0.6
+        assert 0.2 <= time.monotonic() - begin < HANG / 2
         thread = later(0.2, lambda: queue.add("b", "2"))
         item = await queue.afetch(None)
         assert item is not None
@@ -332,12 +333,13 @@ def test_aconsume(queue: AttachedQueue, kind: str) -> None:
     assert run(work()) == [str(number) for number in range(50)]
 
 
+@pytest.mark.usefixtures("only_called")
 def test_many_coroutines_wait_on_one_thread(queue: AttachedQueue) -> None:
     """Each item wakes one of them, and there is one thread more, not one for each."""
 
     async def work() -> None:
         before = threading.active_count()
-        tasks = [asyncio.ensure_future(queue.afetch(20)) for _ in range(20)]
+        tasks = [asyncio.ensure_future(queue.afetch(HANG)) for _ in range(20)]
         await asyncio.sleep(0.2)
         assert threading.active_count() <= before + 1
         begin = time.monotonic()
@@ -345,7 +347,7 @@ def test_many_coroutines_wait_on_one_thread(queue: AttachedQueue) -> None:
             assert await asyncio.get_running_loop().run_in_executor(None, queue.add, str(number), "") == ADDED
         items = await asyncio.gather(*tasks)
         assert sorted(int(item.key) for item in items if item) == list(range(20))
-        assert time.monotonic() - begin < 0.8
+        assert time.monotonic() - begin < HANG / 2
 
     run(work())
 
@@ -453,27 +455,29 @@ def test_an_abandoned_wait_wakes_another_process(queue: AttachedQueue) -> None:
     assert os.waitstatus_to_exitcode(os.waitpid(run(work()), 0)[1]) == 0
 
 
+@pytest.mark.usefixtures("only_called")
 def test_a_second_coroutine_takes_what_a_cancelled_one_did_not(queue: AttachedQueue) -> None:
     """At once."""
 
     async def work() -> None:
         for _ in range(10):
-            first = asyncio.ensure_future(queue.afetch(5))
+            first = asyncio.ensure_future(queue.afetch(HANG))
             await asyncio.sleep(0.02)
-            second = asyncio.ensure_future(queue.afetch(5))
+            second = asyncio.ensure_future(queue.afetch(HANG))
             await asyncio.sleep(0.02)
             queue.add("k", "")
             time.sleep(0.01)  # the thread has called the first one now
             first.cancel()
             begin = time.monotonic()
             assert await second is not None
-            assert time.monotonic() - begin < 0.4
+            assert time.monotonic() - begin < HANG / 2
 
     run(work())
 
 
-def test_a_lock_that_is_held_does_not_stop_the_loop(queue: AttachedQueue) -> None:
+def test_a_lock_that_is_held_does_not_stop_the_loop(server: Server) -> None:
     """It waits in a thread, and gives up after lock_timeout."""
+    queue = attach("q", server.instance, 5.0)
     queue.add("k", "")
 
     async def work() -> None:
@@ -484,6 +488,7 @@ def test_a_lock_that_is_held_does_not_stop_the_loop(queue: AttachedQueue) -> Non
         run(work())
     killed_after(queue._mutex.take)
     assert run(queue.afetch()) is not None
+    queue.close()
 
 
 def test_areserve(queue: AttachedQueue) -> None:
@@ -567,4 +572,4 @@ def test_waiting_costs_no_cpu(server: Server, queue: AttachedQueue, stress: bool
     used = after.ru_utime - before.ru_utime + after.ru_stime - before.ru_stime
     if how == "no server":
         server.start()
-    assert used < seconds * 0.01, f"{used:.4f} s of CPU in {seconds} s"
+    assert used < seconds * (0.01 if stress else 0.1), f"{used:.4f} s of CPU in {seconds} s"

@@ -16,6 +16,8 @@ from kemi.queue import futex
 from kemi.queue.bell import Bell
 from kemi.queue.layout import W_HEAD, W_SIGNAL, W_TAIL, W_WATCH, WATCH_CLOSED, WATCH_LIMITS, WATCH_SLEEPER
 from kemi.queue.segment import Segment
+from tests.asleep import asleep
+from tests.conftest import HANG
 from tests.unit.children import fork, kill
 
 if TYPE_CHECKING:
@@ -40,23 +42,21 @@ def elapsed(work: Callable[[], object]) -> float:
 def sleeper(word: Any, seconds: float = 30.0) -> int:
     """Fork a process that waits on the word while it is 0; give its pid when it sleeps."""
     pid = fork(lambda: futex.wait(word, 0, seconds))
-    while True:
-        with open(f"/proc/{pid}/wchan") as wchan, open(f"/proc/{pid}/syscall") as call:
-            if "futex" in wchan.read() or call.read().startswith(f"{futex._NUMBER} "):
-                return pid
+    while not asleep(pid):
         time.sleep(0.001)
+    return pid
 
 
 def test_a_word_that_is_another_already(word: Any) -> None:
     """It does not sleep."""
     word.value = 1
-    assert elapsed(lambda: futex.wait(word, 0, 10)) < 1
+    assert elapsed(lambda: futex.wait(word, 0, HANG)) < HANG / 2
 
 
 @pytest.mark.parametrize("seconds", [0.0, 0.05])
 def test_a_timeout(word: Any, seconds: float) -> None:
     """It sleeps as long as asked, when nothing comes."""
-    assert seconds <= elapsed(lambda: futex.wait(word, 0, seconds)) < seconds + 1
+    assert seconds <= elapsed(lambda: futex.wait(word, 0, seconds)) < HANG / 2
 
 
 def test_waking(word: Any) -> None:
@@ -82,8 +82,8 @@ def test_a_sleeper_that_is_killed(word: Any) -> None:
 def test_an_unknown_architecture(word: Any, mocker: MockerFixture) -> None:
     """Where the system call's number is not known, it looks again after a moment."""
     mocker.patch.object(futex, "_NUMBER", None)
-    assert elapsed(lambda: futex.wait(word, 0, 10)) < 1
-    assert elapsed(lambda: futex.wait(word, 0, 0.0)) < 1
+    assert elapsed(lambda: futex.wait(word, 0, HANG)) < HANG / 2
+    assert elapsed(lambda: futex.wait(word, 0, 0.0)) < HANG / 2
     assert futex.wake(word) == 0
 
 
@@ -151,7 +151,7 @@ def test_a_signal_that_is_not_needed_is_passed_on(
 def test_a_sleep_ends_by_itself(bell: Bell, mocker: MockerFixture) -> None:
     """Who should have been woken by a process that was killed looks again soon."""
     mocker.patch.object(bells, "RECHECK", 0.05)
-    assert elapsed(lambda: bell.sleep(bell.signal(), 60.0)) < 5
+    assert elapsed(lambda: bell.sleep(bell.signal(), HANG)) < HANG / 2
 
 
 def test_the_word_is_the_low_half(segment: Segment, bell: Bell) -> None:
