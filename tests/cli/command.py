@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 CHECKOUT = Path(__file__).resolve().parents[2]
 NOBODY = 65534
-PATIENCE = 20.0  # seconds
+PATIENCE = 60.0  # seconds; only a process that hangs takes that long
 STRICT = ["-bb", "-X", "dev", "-W", "error"]
 
 

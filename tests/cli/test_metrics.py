@@ -13,7 +13,7 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from kemi.cli import metrics
 from kemi.queue.outcome import Stats
-from tests.cli.command import wait_for
+from tests.cli.command import PATIENCE, wait_for
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -148,7 +148,7 @@ def test_serving_ends(command: Command, port: int, number: int, code: int) -> No
     (process,) = command.started
     scrape(port)
     process.send_signal(number)
-    assert process.wait(5) == code
+    assert process.wait(PATIENCE) == code
     assert process.stderr is not None
     assert process.stderr.read() == b""
 

@@ -14,7 +14,7 @@ import pytest
 
 from kemi.cli import signals
 from tests.asleep import asleep, in_poll
-from tests.cli.command import pairs, wait_for
+from tests.cli.command import PATIENCE, pairs, wait_for
 from tests.processes.serve import items, sleepers
 
 if TYPE_CHECKING:
@@ -60,7 +60,7 @@ def test_a_signal_ends_what_reads_or_sleeps(serve: Serve, command: Command, argu
         assert process.stdout is not None
         process.stdout.readline()
     process.send_signal(signal.SIGINT)
-    assert process.wait(10) == 130
+    assert process.wait(PATIENCE) == 130
     expected = b"mqueue-kemi: interrupted; 1 items were added before\n" if arguments[0] == "fill" else b""
     assert process.stderr is not None
     assert process.stderr.read() == expected
@@ -76,7 +76,7 @@ def test_a_reader_that_goes_away(serve: Serve, command: Command) -> None:
     process.stdout.read(10)
     process.stdout.close()
     process.stdout = None
-    assert process.wait(10) == -signal.SIGPIPE
+    assert process.wait(PATIENCE) == -signal.SIGPIPE
     assert process.stderr is not None
     assert process.stderr.read() == b""
     assert sorted(key for key, _ in items(queue)) == ["0", "1", "2", "3", "4"]
@@ -89,7 +89,7 @@ def test_a_reader_that_stops_reading(serve: Serve, command: Command) -> None:
     process = command.start("consume", "a", "--follow")
     wait_for(lambda: in_poll(process.pid) and not len(queue), "its pipe is full")
     process.send_signal(signal.SIGINT)
-    assert process.wait(10) == 130
+    assert process.wait(PATIENCE) == 130
     assert [key for key, _ in items(queue)] == ["k"]
 
 
@@ -116,7 +116,7 @@ def test_drain_puts_back_what_is_not_out(serve: Serve, command: Command) -> None
     read = b"".join(process.stdout.readline() for _ in range(5))
     wait_for(lambda: in_poll(process.pid), "its pipe is full")
     process.send_signal(signal.SIGINT)
-    assert process.wait(10) == 130
+    assert process.wait(PATIENCE) == 130
     rest = process.stdout.read()
     whole = (read + rest).rpartition(b"\n")[0].count(b"\n") + 1
     assert 5 <= whole < 50
@@ -160,13 +160,13 @@ def test_the_server_is_started_again(serve: Serve, command: Command) -> None:
     time.sleep(0.5)
     serve("name=a").add("2", "v")
     assert process.stdout.readline() == b"2\tv\n"
-    assert process.wait(10) == 0
+    assert process.wait(PATIENCE) == 0
     process = command.start("consume", "a", "--follow")
     wait_for(lambda: asleep(process.pid), "it waits")
     serve.stop()
     time.sleep(0.5)
     process.send_signal(signal.SIGINT)
-    assert process.wait(10) == 130
+    assert process.wait(PATIENCE) == 130
 
 
 def test_a_signal_between_two_items_is_only_noted() -> None:
@@ -186,7 +186,7 @@ def test_help_into_a_closed_pipe(command: Command) -> None:
     assert process.stdout is not None
     process.stdout.close()
     process.stdout = None
-    process.wait(10)
+    process.wait(PATIENCE)
     assert process.stderr is not None
     assert process.stderr.read() == b""
 
@@ -217,7 +217,7 @@ def test_every_item_is_printed_once_or_left(serve: Serve, command: Command) -> N
         time.sleep(chance.random() * 0.01)
         process.send_signal(signal.SIGINT)
         rest = process.stdout.read()  # not communicate, which knows nothing of what readline has buffered
-        assert process.wait(10) == 130
+        assert process.wait(PATIENCE) == 130
         printed += pairs([json.loads(line) for line in (first + rest).splitlines()])
     printed += items(queue)
     assert printed == [(f"{r}-{n}", "v") for r in range(15) for n in range(400)]

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from conf import cdr_worker
-from tests.cli.command import CHECKOUT, wait_for
+from tests.cli.command import CHECKOUT, PATIENCE, wait_for
 from tests.processes.serve import items
 
 if TYPE_CHECKING:
@@ -78,7 +78,7 @@ def test_rows(serve: Serve, worker: Worker) -> None:
     add_calls(queue, range(3, 5))
     wait_for(lambda: len(worker.calls()) == 5, "the next rows")
     process.send_signal(signal.SIGTERM)
-    assert process.wait(10) == 0
+    assert process.wait(PATIENCE) == 0
     assert worker.read("SELECT call_id, caller, callee, at FROM cdr")[4] == ("call-4", "alice", "4", 1.5)
     assert len(queue) == 0
 
@@ -101,7 +101,7 @@ def test_killed_at_random(serve: Serve, worker: Worker) -> None:
         else:
             wait_for(lambda: not len(queue), "all is written")
             process.terminate()
-        process.wait(10)
+        process.wait(PATIENCE)
     assert kills > 5
     assert worker.calls() == [f"call-{number}" for number in range(total)]
 
@@ -169,7 +169,7 @@ def test_a_server_that_comes_later_and_again(serve: Serve, worker: Worker) -> No
         wait_for(lambda: len(worker.calls()) == number + 1, "its call")  # noqa: B023 it is called at once
         serve.stop()
     process.terminate()
-    assert process.wait(10) == 0
+    assert process.wait(PATIENCE) == 0
 
 
 def test_the_unit_is_one_that_systemd_takes() -> None:

@@ -115,7 +115,7 @@ def test_a_fork_beside_a_thread_that_attaches(
     try:
         assert inside.wait(10)
         child = children.fork(lambda: attach("q", serve.instance).add("k", "v"))
-        assert child.result(timeout=2) == ADDED
+        assert child.result(timeout=30) == ADDED
     finally:
         enough.set()
         thread.join()

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import contextlib
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
 
 from tests.server.harness import Servers
-from tests.server.process import MARK, adopt_orphans
+from tests.server.process import MARK, adopt_orphans, environments
 
 if TYPE_CHECKING:
     from collections.abc import Generator, Iterator
@@ -20,14 +19,9 @@ def _reaper() -> None:
     adopt_orphans()
 
 
-def descendants() -> list[str]:
+def descendants() -> list[int]:
     """Return the pids of all processes that descend from a server of this test run."""
-    found = []
-    for path in Path("/proc").glob("[0-9]*/environ"):
-        with contextlib.suppress(OSError):  # ended meanwhile
-            if MARK in path.read_bytes():
-                found.append(path.parent.name)
-    return found
+    return [pid for pid, environment in environments() if any(MARK in variable for variable in environment)]
 
 
 @pytest.fixture(autouse=True)

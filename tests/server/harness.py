@@ -112,7 +112,7 @@ class Server:
         if self.ended():
             self.process.fail("the server ended instead of starting")
 
-    def refused(self, within: float = 15.0) -> str:
+    def refused(self, within: float = STOPS_WITHIN) -> str:
         """Start a server that must not start, and return its log; it has ended by itself, with an error."""
         started = self.process.spawn()
         self.process.wait_gone(within)

@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Callable, NoReturn
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
 
 SYSTEM_PATH = "/usr/sbin:/usr/bin:/sbin:/bin"
 # In the environment of every process that this test run starts; a serial number follows.
@@ -37,7 +37,17 @@ def adopt_orphans() -> None:
         raise OSError(ctypes.get_errno(), "prctl(PR_SET_CHILD_SUBREAPER)")
 
 
-def wait_until(condition: Callable[[], object], what: str, timeout: float = 15.0) -> float:
+def environments() -> Iterator[tuple[int, list[bytes]]]:
+    """Every process whose environment can be read: its pid, and the variables."""
+    for name in filter(str.isdigit, os.listdir("/proc")):
+        try:
+            variables = Path("/proc", name, "environ").read_bytes()
+        except OSError:  # ended meanwhile
+            continue
+        yield int(name), variables.split(b"\0")
+
+
+def wait_until(condition: Callable[[], object], what: str, timeout: float = 60.0) -> float:
     """Return the seconds until the condition held; a TimeoutError names what did not come."""
     start = time.monotonic()
     while not condition():
@@ -79,7 +89,7 @@ class ServerProcess:
     def pids(self) -> list[int]:
         """Return every living process that carries the mark, ended ones reaped."""
         self._reap()
-        found = {int(path.parent.name) for path in Path("/proc").glob("[0-9]*/environ") if self._marked(path)}
+        found = {pid for pid, environment in environments() if self.mark in environment}
         if self.child is not None and self.child.returncode is None:
             found.add(self.child.pid)  # for a moment, a process that begins a program shows no environment
         self.seen |= found
@@ -100,7 +110,7 @@ class ServerProcess:
         """Return the log's lines that hold all these words."""
         return [line for line in self.log().splitlines() if all(word in line for word in words)]
 
-    def wait_gone(self, timeout: float = 15.0) -> float:
+    def wait_gone(self, timeout: float = 30.0) -> float:
         """Return the seconds until no process is left."""
         try:
             return wait_until(lambda: not self.pids(), "all processes end", timeout)
@@ -134,12 +144,6 @@ class ServerProcess:
     def fail(self, why: str) -> NoReturn:
         msg = f"{why}\n--- log ---\n{self.log()}"
         raise ServerError(msg)
-
-    def _marked(self, environ: Path) -> bool:
-        try:
-            return self.mark in environ.read_bytes().split(b"\0")
-        except OSError:  # ended meanwhile
-            return False
 
     def _reap(self) -> None:
         if self.child is not None:

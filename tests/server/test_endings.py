@@ -172,7 +172,7 @@ def test_asked_to_end(life: Life, end: signal.Signals, daemon: bool) -> None:
     """SIGTERM and SIGINT: what is documented is written."""
     server = life.begin(daemon=daemon)
     os.kill(server.main_pid, end)
-    server.process.wait_gone(10)
+    server.process.wait_gone()
     life.check(clean, never)
 
 
@@ -180,7 +180,7 @@ def test_a_worker_is_killed(life: Life) -> None:
     """Kamailio ends by itself then, and writes what is documented."""
     server = life.begin()
     os.kill(server.worker_pid(), signal.SIGKILL)
-    server.process.wait_gone(10)
+    server.process.wait_gone()
     life.check(worker_died, never)
 
 
@@ -233,7 +233,7 @@ def test_killed_in_the_middle_of_the_save(life: Life, moment: str, table: str) -
     loads = 2 if table[1] == "1" else 0  # transactions of its load
     server = life.begin(DYING.format(moment=moment, table=table, lives=loads))
     os.kill(server.main_pid, signal.SIGTERM)
-    server.process.wait_gone(10)
+    server.process.wait_gone()
 
     def expected(dbmode: int, recover: int) -> Place:
         name = name_of(dbmode, recover)
@@ -258,7 +258,7 @@ def test_killed_in_the_middle_of_the_load(life: Life, moment: str, recover: int)
     definitions = [f"name=q10;dbmode=1;recover={recover}"]
     dying = life._servers.add(life.server(definitions, DYING.format(moment=moment, table="q10", lives=1)))
     dying.process.spawn()
-    dying.process.wait_gone(10)
+    dying.process.wait_gone()
     assert life.database.keys()["q10"] == (ROWS if moment == MOMENTS[0] else [])
     again = life._servers.start(life.server(definitions))
     assert again.run("return mq.mq_size('q10')") == len(ROWS)

@@ -77,7 +77,7 @@ def test_any_signal_that_ends_it(servers: Servers, number: int) -> None:
     """Ctrl-C and SIGTERM."""
     server = servers.start(Watched())
     os.kill(server.main_pid, number)
-    server.process.wait_gone(5)
+    server.process.wait_gone()
     assert len(server.hooks()) == 2
     assert server.segments() == []
 
@@ -86,7 +86,7 @@ def test_ended_by_an_operator(servers: Servers) -> None:
     """`kamcmd core.kill` is an end like any other."""
     server = servers.start(Watched(daemon=True))
     server.kamcmd("core.kill")
-    server.process.wait_gone(5)
+    server.process.wait_gone()
     assert len(server.hooks()) == 2
     assert server.segments() == []
 

@@ -396,7 +396,7 @@ def test_a_queue_that_ends_while_somebody_waits(make: Callable[..., Queue], inst
 
     def wait() -> None:
         try:
-            other.fetch(20)
+            other.fetch(2 * HANG)
         except SegmentError as error:
             errors.append(error)
 
@@ -405,7 +405,7 @@ def test_a_queue_that_ends_while_somebody_waits(make: Callable[..., Queue], inst
     while not queue.segment.words[W_WATCH]:
         time.sleep(0.001)
     queue.remove()
-    thread.join(5)
+    thread.join(HANG)
     assert "was closed by its server" in str(errors[0])
     assert other.add("k", "v") == CLOSED
     assert other.stats().refused == 1
