@@ -214,7 +214,7 @@ class MariaDb(DatabaseServer):
             login = {"host": HOST, "port": self.port, "user": USER, "password": PASSWORD.encode(), "database": DATABASE}
         elif self._populated():
             login["database"] = DATABASE
-        return pymysql.connect(charset="utf8mb4", autocommit=admin, connect_timeout=5, **login)
+        return pymysql.connect(charset="utf8mb4", autocommit=admin, connect_timeout=30, **login)
 
     def start(self) -> None:
         """Start it, without the socket that a killed one left."""
@@ -274,7 +274,7 @@ class Postgres(DatabaseServer):
             return psycopg.connect(host=HOST, port=self.port, user=USER, password=PASSWORD, dbname=DATABASE)
         name = DATABASE if (self.home / "populated").exists() else "postgres"
         return psycopg.connect(
-            host=str(self.home), port=self.port, user="postgres", dbname=name, autocommit=True, connect_timeout=5
+            host=str(self.home), port=self.port, user="postgres", dbname=name, autocommit=True, connect_timeout=30
         )
 
     def populate(self) -> None:

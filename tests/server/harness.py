@@ -64,7 +64,7 @@ def new_instance() -> str:
 class Server:
     """A Kamailio with a private folder: started, talked to, stopped. Subclasses say with which files."""
 
-    patience = 15.0  # seconds for a start
+    patience = 60.0  # seconds for a start
 
     def __init__(self, *, ports: int = 1, daemon: bool = False, user: str = "", instance: str = "") -> None:
         self.instance = instance or new_instance()
@@ -171,7 +171,7 @@ class Server:
 
     def _kamcmd(self, *args: str) -> subprocess.CompletedProcess[str]:
         argv = [program("kamcmd"), "-s", f"unix:{self.control}", *args]
-        return subprocess.run(argv, capture_output=True, text=True, timeout=10, check=False)
+        return subprocess.run(argv, capture_output=True, text=True, timeout=30, check=False)
 
     def kamcmd(self, *args: str) -> str:
         """Run an RPC command as an operator does, and return what it printed."""

@@ -35,7 +35,7 @@ class Transaction:
     sock: socket.socket
     request: bytes
 
-    def result(self, timeout: float = 10.0) -> Reply:
+    def result(self, timeout: float = 30.0) -> Reply:
         """Return the final reply; provisional ones (1xx) are passed over. Sent once: loopback loses nothing."""
         end = time.monotonic() + timeout
         with self.sock:
