@@ -1,4 +1,4 @@
-"""Does another process sleep? Known from the kernel, whichever of the two files it lets be read."""
+"""Does another process sleep, and what for? The kernel knows, by whichever file it lets be read."""
 
 from __future__ import annotations
 
@@ -15,6 +15,11 @@ def asleep(pid: int) -> bool:
 def in_poll(pid: int) -> bool:
     """Whether the main thread of a process waits for a file."""
     return "poll" in _read(pid, "wchan")
+
+
+def idle(pid: int) -> bool:
+    """Whether the main thread of a process waits for whatever it may be."""
+    return _read(pid, "stat").rpartition(")")[2].split()[:1] == ["S"]
 
 
 def _read(pid: int, name: str) -> str:

@@ -11,6 +11,7 @@ from __future__ import annotations
 import ast
 import itertools
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -21,6 +22,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from tests.asleep import idle
 from tests.server import sip, transports
 from tests.server.process import SYSTEM_PATH, ServerError, ServerProcess, wait_until
 
@@ -78,6 +80,7 @@ class Server:
         self.control = self.home / "kamailio_ctl"
         self.ports = sip.free_ports(ports)
         self.process = ServerProcess(self.argv(), self.home / "log", self.env())
+        self._idle: set[int] = set()  # each was once
 
     def config(self) -> Path:
         """Return the configuration file."""
@@ -106,7 +109,7 @@ class Server:
         if self.daemon and started.wait(30) != 0:
             self.process.fail("the daemon did not start")
         try:
-            wait_until(lambda: self.ended() or self.answers(), "the server answers", self.patience)
+            wait_until(lambda: self.ended() or (self.answers() and self._is_whole()), "it answers", self.patience)
         except TimeoutError as error:
             self.process.fail(str(error))
         if self.ended():
@@ -135,6 +138,16 @@ class Server:
 
     def ended(self) -> bool:
         return not self.process.pids()
+
+    def _is_whole(self) -> bool:
+        """Whether every process is there and has come to wait for work.
+
+        One that was forked and has not run yet takes itself for the main process, and loses the signal to end.
+        """
+        pids = self.process.pids()
+        self._idle |= set(filter(idle, pids))
+        count = re.search(r"processes \(at least\): (\d+)", self.process.log())
+        return count is not None and len(pids) >= int(count[1]) and self._idle.issuperset(pids)
 
     def answers(self) -> bool:
         """Whether it takes RPC commands and requests; what comes while it starts, Kamailio drops without a word."""
