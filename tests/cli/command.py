@@ -15,6 +15,7 @@ import pytest
 
 from kemi.cli.main import main
 from mqueue_kemi import attach
+from tests.processes.children import PATIENCE
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -23,7 +24,6 @@ if TYPE_CHECKING:
 
 CHECKOUT = Path(__file__).resolve().parents[2]
 NOBODY = 65534
-PATIENCE = 60.0  # seconds; only a process that hangs takes that long
 STRICT = ["-bb", "-X", "dev", "-W", "error"]
 
 

@@ -13,7 +13,8 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from kemi.cli import metrics
 from kemi.queue.outcome import Stats
-from tests.cli.command import PATIENCE, wait_for
+from tests.cli.command import wait_for
+from tests.processes.children import PATIENCE
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -14,7 +14,8 @@ import pytest
 
 from kemi.cli import signals
 from tests.asleep import asleep, in_poll
-from tests.cli.command import PATIENCE, pairs, wait_for
+from tests.cli.command import pairs, wait_for
+from tests.processes.children import PATIENCE
 from tests.processes.serve import items, sleepers
 
 if TYPE_CHECKING:

@@ -15,7 +15,8 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from conf import cdr_worker
-from tests.cli.command import CHECKOUT, PATIENCE, wait_for
+from tests.cli.command import CHECKOUT, wait_for
+from tests.processes.children import PATIENCE
 from tests.processes.serve import items
 
 if TYPE_CHECKING:

@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.cli.command import PATIENCE, wait_for
+from tests.cli.command import wait_for
+from tests.processes.children import PATIENCE
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -24,7 +24,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from tests.asleep import idle
 from tests.server import sip, transports
-from tests.server.process import SYSTEM_PATH, ServerError, ServerProcess, wait_until
+from tests.server.process import STOPS_WITHIN, SYSTEM_PATH, ServerError, ServerProcess, wait_until
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -36,7 +36,6 @@ MODULES = ("ctl", "kex", "tm", "pv", "sl", "xlog", "rtimer", "app_python3")
 # The name in 5.6; later versions call it app_python3.reload.
 RELOAD = "app_python.reload"
 PING_WITHIN = 0.3  # seconds
-STOPS_WITHIN = 30.0  # seconds, half of what Kamailio waits before it kills what hangs
 _serial = itertools.count(1)
 
 

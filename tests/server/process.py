@@ -24,6 +24,7 @@ SYSTEM_PATH = "/usr/sbin:/usr/bin:/sbin:/bin"
 # In the environment of every process that this test run starts; a serial number follows.
 MARK = b"MQUEUE_TEST_SERVER=%d-" % os.getpid()
 PR_SET_CHILD_SUBREAPER = 36
+STOPS_WITHIN = 30.0  # seconds, half of what Kamailio waits before it kills what hangs
 _serial = itertools.count(1)
 
 
@@ -110,7 +111,7 @@ class ServerProcess:
         """Return the log's lines that hold all these words."""
         return [line for line in self.log().splitlines() if all(word in line for word in words)]
 
-    def wait_gone(self, timeout: float = 30.0) -> float:
+    def wait_gone(self, timeout: float = STOPS_WITHIN) -> float:
         """Return the seconds until no process is left."""
         try:
             return wait_until(lambda: not self.pids(), "all processes end", timeout)
