@@ -11,6 +11,11 @@ or app_python3 loads this module itself for a native kamailio.cfg (see `mod_init
 
 from __future__ import annotations
 
+if __name__ == "__main__":  # python3 -m mqueue_kemi, before all that only a server needs; app_python3 has another name
+    from kemi.cli.main import main
+
+    raise SystemExit(main())
+
 import os
 from typing import Any, TypeVar
 
@@ -28,6 +33,8 @@ from kemi.errors import (
     UnknownQueue,
 )
 from kemi.instance import queues as _queues
+from kemi.names import DEFAULT_INSTANCE as _DEFAULT_INSTANCE
+from kemi.names import VERSION as _VERSION
 from kemi.queue.attached import AttachedQueue
 from kemi.queue.item import Item
 from kemi.queue.item import key_of as _key_of
@@ -40,9 +47,8 @@ from kemi.queue.ring import KEPT as _KEPT
 from kemi.server import log as _log
 from kemi.server.ksr import Functions as _Functions
 from kemi.slots import fetched as _fetched
-from kemi.spec import DEFAULT_INSTANCE as _DEFAULT_INSTANCE
 
-__version__ = "0.1.0"
+__version__ = _VERSION
 
 __all__ = [
     "AttachedQueue",
@@ -240,16 +246,3 @@ def attach(
     QueueClosed. Raises UnknownQueue when the instance has no such queue, SegmentError when it cannot be used.
     """
     return AttachedQueue(instance, queue, lock_timeout, reattach=reattach)
-
-
-# --- command line -----------------------------------------------------------------------------------------------------
-
-
-def _main() -> int:
-    from kemi.cli.main import main  # which a server never needs
-
-    return main(attach)
-
-
-if __name__ == "__main__":  # app_python3 imports this file under its own name
-    raise SystemExit(_main())

@@ -6,17 +6,17 @@ For who has no server of his own: the command line, and what watches servers.
 from __future__ import annotations
 
 import os
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 from urllib.parse import unquote
 
 from kemi.errors import InstanceInUse, MqueueError, SegmentError, SegmentMissing, UnknownQueue
-from kemi.instance import Instance
 from kemi.owner import Owner, this_process
-from kemi.queue.queue import Queue
-from kemi.queue.registry import Registry
 from kemi.queue.segment import PREFIX, SHM_DIR, path_of, segment_name
 from kemi.queue.view import InstanceView, QueueView, look_at_instance, look_at_queue
-from kemi.spec import Settings
+
+if TYPE_CHECKING:
+    from kemi.instance import Instance
+    from kemi.queue.registry import Registry
 
 ALIVE, DEAD, UNKNOWN = "alive", "dead", "unknown"
 
@@ -128,6 +128,11 @@ def drop(instance: str, queue: str | None = None) -> None:
 
     Raises InstanceInUse when an owner is not proved dead, and then nothing was taken away; UnknownQueue, SegmentError.
     """
+    # Who only looks at what is there has no need of these, and they take most of the time of a start.
+    from kemi.instance import Instance
+    from kemi.queue.registry import Registry
+    from kemi.spec import Settings
+
     found = find(instance)
     if queue is None:
         _refuse_living(found.owner(), segment_name(instance))
@@ -157,6 +162,8 @@ def let_go(instance: Instance) -> None:
 
 
 def _remove(instance: str, queues: list[str], registry: Registry) -> None:
+    from kemi.queue.queue import Queue
+
     for name in queues:
         queue = Queue.attach(instance, name, registry)
         _refuse_living(queue.owner(), queue.segment.name)

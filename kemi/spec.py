@@ -14,11 +14,11 @@ from dataclasses import dataclass, field
 from typing import NamedTuple, Union
 
 from kemi.errors import ConfigError
+from kemi.names import DEFAULT_INSTANCE
 
 Value = Union[str, int, float]
 
 MODULES = ("mqueue", "mqueue_kemi")
-DEFAULT_INSTANCE = "kamailio"
 _SUFFIXES = {"": 1, "k": 1 << 10, "m": 1 << 20, "g": 1 << 30, "t": 1 << 40}
 _LONGEST_WAIT = 3600  # seconds
 _MOST_DELIVERIES = (1 << 16) - 2

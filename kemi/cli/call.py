@@ -1,39 +1,16 @@
-"""What every command gets, and the exit codes."""
+"""What every command gets. What reaches into shared memory is imported where it is used: the help needs none of it."""
 
 from __future__ import annotations
 
 import sys
 from argparse import Namespace
-from collections.abc import Callable
-from dataclasses import dataclass
 
-from kemi import host
 from kemi.cli.output import Output
 from kemi.errors import UnknownQueue
-from kemi.queue.queue import Queue
 
-DONE = 0
-NOTHING = 1  # there was no item
-USAGE = 2  # argparse's own
-MISSING = 3  # no such instance or queue
-NOT_ALLOWED = 4
-REFUSED = 5  # an item was not added
-UNUSABLE = 6  # damaged, locked too long, in use, or a file that cannot be written
-NO_PACKAGE = 7  # an optional Python package is not installed
-COMMAND_FAILED = 8  # the command of --exec
-INTERRUPTED = 130
-
-MEANINGS = """exit codes:
-    0  done
-    1  there was no item
-    2  the command line is wrong
-    3  no such instance or queue
-    4  this user may not use it
-    5  an item was not added: full, no memory, too large, or not valid
-    6  it cannot be used: damaged, its lock held too long, in use, closed, or output that cannot be written
-    7  a Python package is missing, which the message names
-    8  the command of --exec failed
-  130  interrupted (Ctrl-C); SIGTERM and a closed pipe end it as these signals do"""
+TYPE_CHECKING = False  # a checker takes it for true; the one of typing costs as much as the whole of argparse
+if TYPE_CHECKING:
+    from kemi.queue.queue import Queue
 
 
 class Failure(Exception):
@@ -44,13 +21,12 @@ class Failure(Exception):
         self.code = code
 
 
-@dataclass
 class Call:
     """One command: its arguments, where its output goes, and how it gets at a queue."""
 
-    arguments: Namespace
-    output: Output
-    attach: Callable[[str, str], Queue]
+    def __init__(self, arguments: Namespace, output: Output) -> None:
+        self.arguments = arguments
+        self.output = output
 
     @property
     def instance(self) -> str:
@@ -59,8 +35,11 @@ class Call:
 
     def queue(self) -> Queue:
         """The queue asked for, attached."""
+        from kemi import host
+        from kemi.queue.attached import AttachedQueue
+
         try:
-            return self.attach(self.arguments.queue, self.instance)
+            return AttachedQueue(self.instance, self.arguments.queue)
         except UnknownQueue:
             raise UnknownQueue(host.no_queue(self.instance, self.arguments.queue)) from None
 

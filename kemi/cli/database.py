@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import os
 import sys
 from collections.abc import Callable
 
 from kemi import orphans
-from kemi.cli.call import DONE, USAGE, Call, Failure
-
-URL_VARIABLE = "MQUEUE_KEMI_DB_URL"
+from kemi.cli.call import Call, Failure
+from kemi.cli.codes import DONE, USAGE
+from kemi.names import DB_URL_VARIABLE
 
 
 def save(call: Call) -> int:
@@ -23,10 +22,10 @@ def load(call: Call) -> int:
 
 
 def _cross(call: Call, cross: Callable[[str, str, str, orphans.Say], int], done: str) -> int:
-    url = call.arguments.db_url or os.environ.get(URL_VARIABLE)
+    url = call.arguments.db_url
     if not url:
         raise Failure(
-            USAGE, f"which database? --db-url sqlite:////path, or ${URL_VARIABLE} (which no process list shows)"
+            USAGE, f"which database? --db-url sqlite:////path, or ${DB_URL_VARIABLE} (which no process list shows)"
         )
     name: str = call.arguments.queue
     count = cross(call.instance, name, url, _say)

@@ -7,7 +7,8 @@ import sys
 
 from kemi import host
 from kemi.cli import signals
-from kemi.cli.call import DONE, MISSING, USAGE, Call, Failure
+from kemi.cli.call import Call, Failure
+from kemi.cli.codes import DONE, MISSING, USAGE
 from kemi.queue.view import QueueView
 
 _STDIN = 0

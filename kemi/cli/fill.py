@@ -8,7 +8,8 @@ import sys
 from collections.abc import Iterator
 
 from kemi.cli import signals
-from kemi.cli.call import DONE, REFUSED, Call, Failure
+from kemi.cli.call import Call, Failure
+from kemi.cli.codes import DONE, REFUSED
 from kemi.cli.lines import BadLine, parse
 from kemi.cli.progress import progress
 from kemi.cli.taking import add_all

@@ -2,27 +2,24 @@
 
 from __future__ import annotations
 
+import importlib
 import os
 import signal
 import sys
 from collections.abc import Callable, Sequence
 
-from kemi.cli import call as codes
-from kemi.cli import signals
+from kemi.cli import codes, signals
 from kemi.cli.call import Call, Failure
 from kemi.cli.output import Output, printable
 from kemi.cli.parser import parser
 from kemi.errors import ConfigError, MqueueError, NotAllowed, UnknownQueue
-from kemi.queue.queue import Queue
-
-Attach = Callable[[str, str], Queue]
 
 
-def main(attach: Attach, arguments: Sequence[str] | None = None) -> int:
-    """Run one command; attach gives a queue by its name and its instance's. Returns the exit code."""
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one command. Returns the exit code."""
     try:
         with signals.noted():
-            return _run(attach, arguments)
+            return _run(arguments)
     except signals.Interrupted as interrupted:
         if interrupted.number != signal.SIGINT:
             signals.end_by(interrupted.number)
@@ -33,14 +30,14 @@ def main(attach: Attach, arguments: Sequence[str] | None = None) -> int:
         return 128 + signal.SIGPIPE
 
 
-def _run(attach: Attach, arguments: Sequence[str] | None) -> int:
+def _run(arguments: Sequence[str] | None) -> int:
     try:
         parsed = parser().parse_args(arguments)
     except SystemExit:
         sys.stdout.flush()  # the help; at the interpreter's end it is too late for a reader that went away
         raise
     try:
-        code: int = parsed.run(Call(parsed, Output(), attach))
+        code: int = _command(parsed.run)(Call(parsed, Output()))
     except Failure as failure:
         return _say(failure.code, str(failure))
     except MqueueError as error:
@@ -50,6 +47,13 @@ def _run(attach: Attach, arguments: Sequence[str] | None) -> int:
     except OSError as error:
         return _say(codes.UNUSABLE, f"cannot read or write: {error.strerror or error}")
     return code
+
+
+def _command(place: str) -> Callable[[Call], int]:
+    """The function at a place like show:sizes: only the command that is run is imported."""
+    module, _, function = place.partition(":")
+    found: Callable[[Call], int] = getattr(importlib.import_module(f"kemi.cli.{module}"), function)
+    return found
 
 
 # The first class that fits.

@@ -12,7 +12,8 @@ from collections.abc import Iterator
 from typing import NamedTuple
 
 from kemi import host
-from kemi.cli.call import UNUSABLE, Failure
+from kemi.cli.call import Failure
+from kemi.cli.codes import UNUSABLE
 from kemi.errors import UnknownQueue
 from kemi.queue.outcome import Stats
 from kemi.queue.view import InstanceView, QueueView

@@ -8,7 +8,8 @@ from collections.abc import Sequence
 from typing import Callable
 
 from kemi.cli import execute, signals
-from kemi.cli.call import COMMAND_FAILED, DONE, NOTHING, REFUSED, Call, Failure
+from kemi.cli.call import Call, Failure
+from kemi.cli.codes import COMMAND_FAILED, DONE, NOTHING, REFUSED
 from kemi.cli.lines import json_line, text_line
 from kemi.cli.output import Output
 from kemi.cli.progress import Advance, progress

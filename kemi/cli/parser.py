@@ -6,13 +6,11 @@ import argparse
 import math
 import os
 import re
-from collections.abc import Callable
 
-from kemi.cli import database, drop, fill, move, serve, show, top
-from kemi.cli.call import MEANINGS, Call
-from kemi.spec import DEFAULT_INSTANCE
+from kemi.cli import codes
+from kemi.names import DB_URL_VARIABLE, DEFAULT_INSTANCE, INSTANCE_VARIABLE, VERSION
 
-_INSTANCE_VARIABLE = "MQUEUE_KEMI_INSTANCE"
+_COLUMNS = 80  # where there is no terminal
 _PORTS = 65536
 _LONGEST = 86400.0 * 365  # seconds
 
@@ -31,16 +29,34 @@ written as \\\\, \\t, \\n, \\r, \\xNN, \\uNNNN. --json gives lines of JSON, whic
 """
 
 
+class _Help(argparse.RawDescriptionHelpFormatter):
+    """As wide as the terminal. argparse asks shutil for that, which imports all that can compress a file."""
+
+    def __init__(self, prog: str) -> None:
+        super().__init__(prog, width=_width())
+
+
+def _width() -> int:
+    columns = os.environ.get("COLUMNS", "")
+    if columns.isdecimal() and int(columns):
+        return int(columns) - 2
+    try:
+        return (os.get_terminal_size(1).columns or _COLUMNS) - 2
+    except OSError:
+        return _COLUMNS - 2
+
+
 def parser() -> argparse.ArgumentParser:
     """The parser; `run` of what it returns is the command."""
     whole = argparse.ArgumentParser(
         prog="mqueue-kemi",
         description="Look at the queues of a Kamailio on this host, put items in and take them out.",
-        epilog=f"{_EXAMPLES}\n{MEANINGS}",
-        formatter_class=argparse.RawDescriptionHelpFormatter,
+        epilog=f"{_EXAMPLES}\n{codes.as_text()}",
+        formatter_class=_Help,
         allow_abbrev=False,
     )
-    default = os.environ.get(_INSTANCE_VARIABLE) or DEFAULT_INSTANCE
+    whole.add_argument("--version", action="version", version=f"mqueue-kemi {VERSION}")
+    default = os.environ.get(INSTANCE_VARIABLE) or DEFAULT_INSTANCE
     whole.add_argument("--instance", type=_text, default=default, metavar="I", help=_INSTANCE_HELP % default)
     commands = whole.add_subparsers(required=True, metavar="COMMAND", dest="command")
     for define in (_define_looking, _define_moving, _define_watching):
@@ -48,19 +64,19 @@ def parser() -> argparse.ArgumentParser:
     return whole
 
 
-_INSTANCE_HELP = f"the server's instance; ${_INSTANCE_VARIABLE} or %r by default"
+_INSTANCE_HELP = f"the server's instance; ${INSTANCE_VARIABLE} or %r by default"
 _Commands = argparse._SubParsersAction  # noqa: SLF001 - it has no public name
 
 
 def _command(
-    commands: _Commands[argparse.ArgumentParser], name: str, run: Callable[[Call], int], text: str, more: str = ""
+    commands: _Commands[argparse.ArgumentParser], name: str, run: str, text: str, more: str = ""
 ) -> argparse.ArgumentParser:
     one = commands.add_parser(
         name,
         help=text,
         description=f"{text[0].upper()}{text[1:]}.",
-        epilog=f"{more}\n\n{MEANINGS}" if more else MEANINGS,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
+        epilog=f"{more}\n\n{codes.as_text()}" if more else codes.as_text(),
+        formatter_class=_Help,
         allow_abbrev=False,
     )
     # Wherever it is said; what is not said here must not hide what was said before the command.
@@ -83,15 +99,15 @@ def _reserve(one: argparse.ArgumentParser) -> None:
 
 
 def _define_looking(commands: _Commands[argparse.ArgumentParser]) -> None:
-    one = _command(commands, "instances", show.instances, "what lies on this host, and whether its server lives")
+    one = _command(commands, "instances", "show:instances", "what lies on this host, and whether its server lives")
     _json(one, "as JSON")
-    _command(commands, "sizes", show.sizes, "how many items each queue has")
-    _queue(_command(commands, "get_size", show.get_size, "how many items a queue has"))
-    one = _command(commands, "peek", show.peek, "show the oldest items, which stay")
+    _command(commands, "sizes", "show:sizes", "how many items each queue has")
+    _queue(_command(commands, "get_size", "show:get_size", "how many items a queue has"))
+    one = _command(commands, "peek", "show:peek", "show the oldest items, which stay")
     _queue(one)
     one.add_argument("-n", "--count", type=_count, default=10, metavar="N", help="how many; 10 by default")
     _json(one)
-    one = _command(commands, "stats", show.stats, "counters and limits of a queue, or of all", _STATS_MORE)
+    one = _command(commands, "stats", "show:stats", "counters and limits of a queue, or of all", _STATS_MORE)
     _queue(one, optional=True)
     form = one.add_mutually_exclusive_group()
     form.add_argument("--json", action="store_true", help="as JSON: an object, or for all queues a list of them")
@@ -100,30 +116,31 @@ def _define_looking(commands: _Commands[argparse.ArgumentParser]) -> None:
 
 
 def _define_moving(commands: _Commands[argparse.ArgumentParser]) -> None:
-    one = _command(commands, "add", move.add, "add an item")
+    one = _command(commands, "add", "move:add", "add an item")
     _queue(one)
     one.add_argument("key", metavar="K", type=os.fsencode)
     one.add_argument("value", metavar="V", type=os.fsencode)
-    one = _command(commands, "fetch", move.fetch, "take the oldest item and print it")
+    one = _command(commands, "fetch", "move:fetch", "take the oldest item and print it")
     _queue(one)
     _timeout(one, "wait at most so long for an item; 0 by default")
     _json(one)
     _reserve(one)
-    _define_consume(_command(commands, "consume", move.consume, "take items and deliver them", _CONSUME_MORE))
-    one = _command(commands, "drain", move.drain, "take all items and print them as lines of JSON", _JSON_MORE)
+    _define_consume(_command(commands, "consume", "move:consume", "take items and deliver them", _CONSUME_MORE))
+    one = _command(commands, "drain", "move:drain", "take all items and print them as lines of JSON", _JSON_MORE)
     _queue(one)
     _reserve(one)
-    _queue(_command(commands, "fill", fill.fill, "add items from lines of JSON on standard input", _JSON_MORE))
-    one = _command(commands, "drop", drop.drop, "take away what a dead server left: an instance, or one queue of it")
+    _queue(_command(commands, "fill", "fill:fill", "add items from lines of JSON on standard input", _JSON_MORE))
+    one = _command(commands, "drop", "drop:drop", "take away what a dead server left: an instance, or one queue of it")
     _queue(one, optional=True)
     one.add_argument("--yes", action="store_true", help="do not ask")
     for name, run, text in (
-        ("save", database.save, "put what a dead server left of a queue into its table"),
-        ("load", database.load, "put the rows of its table into a queue of a dead server"),
+        ("save", "database:save", "put what a dead server left of a queue into its table"),
+        ("load", "database:load", "put the rows of its table into a queue of a dead server"),
     ):
         one = _command(commands, name, run, text, _DB_MORE)
         _queue(one)
-        one.add_argument("--db-url", metavar="URL", help=f"the database; ${database.URL_VARIABLE} by default")
+        one.add_argument("--db-url", metavar="URL", help=f"the database; ${DB_URL_VARIABLE} by default")
+        one.set_defaults(db_url=os.environ.get(DB_URL_VARIABLE))
 
 
 def _define_consume(one: argparse.ArgumentParser) -> None:
@@ -140,11 +157,11 @@ def _define_consume(one: argparse.ArgumentParser) -> None:
 
 
 def _define_watching(commands: _Commands[argparse.ArgumentParser]) -> None:
-    one = _command(commands, "top", top.top, "show again and again what the queues do", _TOP_MORE)
+    one = _command(commands, "top", "top:top", "show again and again what the queues do", _TOP_MORE)
     one.add_argument("-d", "--delay", type=_seconds, default=1.0, metavar="SECONDS", help="between looks; 1 by default")
     one.add_argument("-n", "--count", type=_count, default=0, metavar="N", help="end after N looks")
     one.add_argument("--all", action="store_true", help="the queues of all instances on this host")
-    one = _command(commands, "serve-metrics", serve.serve_metrics, "serve Prometheus' metrics over HTTP", _SERVE_MORE)
+    one = _command(commands, "serve-metrics", "serve:serve_metrics", "serve Prometheus' metrics over HTTP", _SERVE_MORE)
     one.add_argument("--listen", type=_address, required=True, metavar="HOST:PORT", help="like 127.0.0.1:9130")
 
 

@@ -7,7 +7,8 @@ from collections.abc import Iterator
 from typing import Any
 
 from kemi.cli import metrics, signals
-from kemi.cli.call import NO_PACKAGE, UNUSABLE, Call, Failure
+from kemi.cli.call import Call, Failure
+from kemi.cli.codes import NO_PACKAGE, UNUSABLE
 
 
 def serve_metrics(call: Call) -> int:

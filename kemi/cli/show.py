@@ -8,8 +8,8 @@ import sys
 import time
 
 from kemi import host
-from kemi.cli import metrics
-from kemi.cli.call import DONE, NOTHING, USAGE, Call, Failure
+from kemi.cli.call import Call, Failure
+from kemi.cli.codes import DONE, NOTHING, USAGE
 from kemi.cli.lines import json_line, text_line
 from kemi.cli.output import bytes_text, duration_text, printable
 from kemi.errors import MqueueError
@@ -50,6 +50,8 @@ def stats(call: Call) -> int:
     """`stats [Q]`."""
     arguments = call.arguments
     if arguments.prometheus:
+        from kemi.cli import metrics
+
         text = metrics.text(call.instance, arguments.queue)
         if arguments.output:
             metrics.write_file(arguments.output, text)

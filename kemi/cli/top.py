@@ -17,7 +17,8 @@ from typing import Any, NamedTuple, Protocol
 
 from kemi import host
 from kemi.cli import signals
-from kemi.cli.call import DONE, Call
+from kemi.cli.call import Call
+from kemi.cli.codes import DONE
 from kemi.cli.output import Output, bytes_text, duration_text, printable, table
 from kemi.errors import MqueueError, UnknownQueue
 from kemi.queue.view import InstanceView, QueueView

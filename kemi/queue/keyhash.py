@@ -9,7 +9,6 @@ is hashed in the form of the Python that made it; one that has another form, or 
 
 from __future__ import annotations
 
-import secrets
 import struct
 from collections.abc import Callable
 from typing import NamedTuple
@@ -38,6 +37,8 @@ FORMS = frozenset(_ROUNDS)
 
 def new_secret() -> int:
     """A secret for a new segment."""
+    import secrets  # which takes longer to import than all the rest of this module
+
     return secrets.randbits(_SECRET_BITS)
 
 

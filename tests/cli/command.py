@@ -14,7 +14,6 @@ from typing import TYPE_CHECKING, Any, Callable
 import pytest
 
 from kemi.cli.main import main
-from mqueue_kemi import attach
 from tests.processes.children import PATIENCE
 
 if TYPE_CHECKING:
@@ -98,7 +97,7 @@ class Command:
                 os.setgid(NOBODY)
                 os.setuid(NOBODY)
                 try:
-                    return main(attach, ["--instance", self.instance, *arguments])
+                    return main(["--instance", self.instance, *arguments])
                 finally:
                     err.flush()
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from kemi.cli import call as codes
+from kemi.cli import codes
 from kemi.cli.parser import parser
 from tests.conftest import SHM
 

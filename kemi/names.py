@@ -1,0 +1,8 @@
+"""What every part must call the same, and what nothing needs to be imported for."""
+
+from __future__ import annotations
+
+VERSION = "0.1.0"  # the one place: pyproject.toml reads it here, without an import
+DEFAULT_INSTANCE = "kamailio"
+INSTANCE_VARIABLE = "MQUEUE_KEMI_INSTANCE"
+DB_URL_VARIABLE = "MQUEUE_KEMI_DB_URL"
