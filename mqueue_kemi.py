@@ -39,11 +39,10 @@ from kemi.queue.attached import AttachedQueue
 from kemi.queue.item import Item
 from kemi.queue.item import key_of as _key_of
 from kemi.queue.item import value_of as _value_of
-from kemi.queue.outcome import REASONS as _REASONS
-from kemi.queue.outcome import Stats
+from kemi.queue.outcome import AddResult, Refused, Stats
 from kemi.queue.queue import Queue
 from kemi.queue.reservation import Reservation, ReservedItem
-from kemi.queue.ring import KEPT as _KEPT
+from kemi.queue.ring import ADDED as _ADDED
 from kemi.server import log as _log
 from kemi.server.ksr import Functions as _Functions
 from kemi.slots import fetched as _fetched
@@ -51,6 +50,7 @@ from kemi.slots import fetched as _fetched
 __version__ = _VERSION
 
 __all__ = [
+    "AddResult",
     "AttachedQueue",
     "ConfigError",
     "InstanceInUse",
@@ -61,6 +61,7 @@ __all__ = [
     "NoMemory",
     "Queue",
     "QueueClosed",
+    "Refused",
     "Reservation",
     "ReservedItem",
     "SegmentError",
@@ -119,8 +120,8 @@ def mq_add(queue: str, key: str, value: str) -> int:
         outcome = _queues[queue].add(key, value)
     except Exception as error:
         return _failed("mq_add", queue, error, -1)
-    if outcome > _KEPT:
-        _log.error(f"mq_add({queue!r}): not added: {_REASONS[outcome]}")
+    if outcome is not _ADDED and not outcome:
+        _log.error(f"mq_add({queue!r}): not added: {outcome.reason}")
         return -1
     return 1
 

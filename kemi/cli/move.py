@@ -15,7 +15,6 @@ from kemi.cli.output import Output
 from kemi.cli.progress import Advance, progress
 from kemi.cli.taking import Taking, put_back, taking, waiting
 from kemi.queue.item import Item
-from kemi.queue.outcome import REASONS
 from kemi.queue.queue import Queue
 
 _BATCH = 256  # items that drain takes at a time
@@ -28,8 +27,8 @@ def add(call: Call) -> int:
     """`add Q K V`."""
     with call.queue() as queue:
         outcome = queue.add(call.arguments.key, call.arguments.value)
-    if outcome in REASONS:
-        raise Failure(REFUSED, f"not added: {REASONS[outcome]}")
+    if not outcome:
+        raise Failure(REFUSED, f"not added: {outcome.reason}")
     return DONE
 
 

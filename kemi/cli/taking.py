@@ -16,7 +16,6 @@ from kemi.cli import signals
 from kemi.cli.lines import json_line
 from kemi.errors import MqueueError
 from kemi.queue.item import Item
-from kemi.queue.outcome import REASONS
 from kemi.queue.queue import Queue
 
 _SLICE = 1.0  # seconds
@@ -64,7 +63,7 @@ def put_back(queue: Queue, items: Sequence[Item]) -> None:
     for item in items:
         try:
             outcome = queue.add(item.key, item.value)
-            why = REASONS.get(outcome)
+            why = None if outcome else outcome.reason
         except MqueueError as error:
             why = str(error)
         if why is not None:
@@ -77,5 +76,5 @@ def add_all(queue: Queue, pairs: Sequence[tuple[str | bytes, str | bytes]]) -> t
         outcomes = queue.add_many(pairs)
     except MqueueError as error:
         return 0, str(error)
-    refused = next((number for number, outcome in enumerate(outcomes) if outcome in REASONS), None)
-    return (len(pairs), None) if refused is None else (refused, REASONS[outcomes[refused]])
+    refused = next((number for number, outcome in enumerate(outcomes) if not outcome), None)
+    return (len(pairs), None) if refused is None else (refused, outcomes[refused].reason)

@@ -24,7 +24,7 @@ from kemi.owner import Owner
 from kemi.queue.aside import Slot
 from kemi.queue.item import Item
 from kemi.queue.opened import PARTS
-from kemi.queue.outcome import CLOSED, Stats
+from kemi.queue.outcome import CLOSED, AddResult, Stats
 from kemi.queue.queue import Queue
 from kemi.queue.registry import Registry
 from kemi.queue.reservation import Source
@@ -143,7 +143,7 @@ class AttachedQueue(Queue):
 
     # --- the work ---------------------------------------------------------------------------------------------------
 
-    def add(self, key: str | bytes, value: str | bytes) -> int:
+    def add(self, key: str | bytes, value: str | bytes) -> AddResult:
         """As `Queue.add`. While no server runs it is CLOSED."""
         queue = self._inner
         # The usual call, without the two functions that `_add` needs.
@@ -152,16 +152,16 @@ class AttachedQueue(Queue):
         except QueueClosed:
             pass
         else:
-            if outcome != CLOSED or not self._reattach or not self._renew(queue):
+            if outcome is not CLOSED or not self._reattach or not self._renew(queue):
                 return outcome
-        return self._add(lambda queue: queue.add(key, value), lambda outcome: outcome == CLOSED)
+        return self._add(lambda queue: queue.add(key, value), lambda outcome: outcome is CLOSED)
 
-    def add_many(self, pairs: Iterable[tuple[str | bytes, str | bytes]]) -> list[int]:
+    def add_many(self, pairs: Iterable[tuple[str | bytes, str | bytes]]) -> list[AddResult]:
         """As `Queue.add_many`."""
         all_pairs = list(pairs)
-        outcomes: list[int] = []
+        outcomes: list[AddResult] = []
 
-        def add(queue: Queue) -> list[int]:
+        def add(queue: Queue) -> list[AddResult]:
             # The server may have ended between two batches.
             del outcomes[outcomes.index(CLOSED) if CLOSED in outcomes else len(outcomes) :]
             outcomes.extend(queue.add_many(all_pairs[len(outcomes) :]))
@@ -169,9 +169,9 @@ class AttachedQueue(Queue):
 
         return self._add(add, lambda found: CLOSED in found)
 
-    def add_record(self, record: bytes) -> int:
+    def add_record(self, record: bytes) -> AddResult:
         """As `Queue.add_record`."""
-        return self._add(lambda queue: queue.add_record(record), lambda outcome: outcome == CLOSED)
+        return self._add(lambda queue: queue.add_record(record), lambda outcome: outcome is CLOSED)
 
     def _add(self, call: Callable[[Queue], _Found], is_closed: Callable[[_Found], bool]) -> _Found:
         while True:

@@ -38,6 +38,7 @@ from kemi.queue.layout import (
     W_RETURNED,
     W_TAIL,
 )
+from kemi.queue.outcome import AddResult
 from kemi.queue.ring import ADDED, FULL, KEPT, LOOK_ASIDE
 from kemi.queue.thinned import LOOK_AT, ThinnedRing
 
@@ -68,7 +69,7 @@ class KeyedRing(ThinnedRing):
 
     # --- append and pop ---------------------------------------------------------------------------------------------
 
-    def append(self, record: bytes, step: int, limit: int = 0) -> int:
+    def append(self, record: bytes, step: int, limit: int = 0) -> AddResult:
         """As `Ring.append`; KEPT when addmode 1 keeps the record that has the key. limit: see `append_within`."""
         words, index = self._words, self._index
         key = record[RECORD_HEAD : RECORD_HEAD + _key_length(record)[0]]
@@ -86,7 +87,7 @@ class KeyedRing(ThinnedRing):
             words[W_ADDED] += 1
         else:
             outcome = self._append_across(record, step)
-            if outcome != ADDED:
+            if outcome is not ADDED:
                 return outcome
             at = self._started_at(at)
         # The new one first: a kill in between leaves both, and `recover` knows which of them goes.
@@ -127,7 +128,7 @@ class KeyedRing(ThinnedRing):
         replaced: int = sum(self._halves[at >> 2] for at in (old, *(slot.at for slot in returned)) if at)
         return self.used_bytes() + self.aside_bytes() + step - replaced
 
-    def append_within(self, record: bytes, step: int, limit: int) -> int:
+    def append_within(self, record: bytes, step: int, limit: int) -> AddResult:
         """As `append`, unless there would be more than `limit` bytes alive."""
         return self.append(record, step, limit)
 

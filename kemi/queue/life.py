@@ -11,9 +11,7 @@ from kemi.owner import Owner, this_process
 from kemi.queue import header, keeping, layout
 from kemi.queue.layout import W_HEAD, W_MOVING, W_TAIL, W_WATCH, WATCH_CLOSED, WATCH_LIMITS
 from kemi.queue.mutex import unlock
-from kemi.queue.outcome import REASONS
 from kemi.queue.registry import Registry
-from kemi.queue.ring import KEPT
 from kemi.queue.segment import (
     PRIVATE,
     SHM_DIR,
@@ -135,8 +133,8 @@ class Life(Waiting):
         """Append a record as it came from `moving`, or from `record_of`. Raises NoMemory."""
         with self._mutex:
             outcome = self._append(record, len(record) + 7 & -8)
-        if outcome > KEPT:
-            raise NoMemory(f"{path_of(self.segment.name)}: {REASONS[outcome]}")
+        if not outcome:
+            raise NoMemory(f"{path_of(self.segment.name)}: {outcome.reason}")
 
     def is_closed(self) -> bool:
         """Did its server end it, or die while the items were on their way to another place?"""

@@ -2,22 +2,66 @@
 
 from __future__ import annotations
 
+from enum import IntEnum
 from typing import NamedTuple
 
-from kemi.queue.ring import FULL, NO_MEMORY, TOO_LARGE
+from kemi.errors import MqueueError
 from kemi.queue.segment import SHM_DIR
 
-# What became of an add, beside the outcomes of the ring.
-CLOSED = 6
-NOT_TRIED = 7
 
-REASONS = {
-    NO_MEMORY: f"no memory: {SHM_DIR} or max_memory is full",
-    TOO_LARGE: "the item is too large",
-    FULL: "maxbytes of the queue is reached",
-    CLOSED: "the queue was closed by its server",
-    NOT_TRIED: "the queue's lock could not be had in time",
+class AddResult(IntEnum):
+    """What became of an add. True only if the item is in the queue: by this call, or its key was there.
+
+    All refusals but TOO_LARGE may pass: the same add may work later.
+    """
+
+    ADDED = 1
+    KEPT = 2  # addmode 1: the older item of the key stays
+    NO_MEMORY = 3
+    TOO_LARGE = 4
+    FULL = 5  # maxbytes
+    CLOSED = 6  # there is no server, or it ended
+    NOT_TRIED = 7  # add_many: what stopped it came before this one, which is not in the queue
+
+    def __bool__(self) -> bool:
+        return self._value_ <= _IN_THE_QUEUE
+
+    @property
+    def reason(self) -> str:
+        """A sentence for people."""
+        return _REASONS[self]
+
+    def or_raise(self) -> AddResult:
+        """Itself when it is true; otherwise it raises Refused."""
+        if not self:
+            raise Refused(self)
+        return self
+
+
+class Refused(MqueueError):
+    """An item was not added. Raised by `AddResult.or_raise` alone; `result` says why."""
+
+    def __init__(self, result: AddResult) -> None:
+        super().__init__(result)
+        self.result = result
+
+    def __str__(self) -> str:
+        return f"not added: {self.result.reason}"
+
+
+_IN_THE_QUEUE = 2  # the last result that is true
+_REASONS = {
+    AddResult.ADDED: "the item was added",
+    AddResult.KEPT: "an older item has this key and stays (addmode 1)",
+    AddResult.NO_MEMORY: f"no memory: {SHM_DIR} or max_memory is full",
+    AddResult.TOO_LARGE: "the item is too large",
+    AddResult.FULL: "maxbytes of the queue is reached",
+    AddResult.CLOSED: "the queue was closed by its server",
+    AddResult.NOT_TRIED: "the queue's lock could not be had in time",
 }
+
+CLOSED = AddResult.CLOSED
+NOT_TRIED = AddResult.NOT_TRIED
 
 
 class Stats(NamedTuple):

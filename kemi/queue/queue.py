@@ -35,7 +35,7 @@ from kemi.queue.layout import (
 )
 from kemi.queue.life import Life
 from kemi.queue.mutex import trylock, unlock
-from kemi.queue.outcome import CLOSED, NOT_TRIED, Stats
+from kemi.queue.outcome import CLOSED, NOT_TRIED, AddResult, Stats
 from kemi.queue.reservation import Reservation, Source
 from kemi.queue.ring import ADDED, KEPT, TOO_LARGE
 from kemi.queue.segment import sibling_name
@@ -57,8 +57,8 @@ class Queue(Life):
 
     # --- the work ---------------------------------------------------------------------------------------------------
 
-    def add(self, key: str | bytes, value: str | bytes) -> int:
-        """Append an item. Returns ADDED, KEPT (addmode 1: the key is there), or what is in REASONS.
+    def add(self, key: str | bytes, value: str | bytes) -> AddResult:
+        """Append an item. What comes back is true when it is in the queue, and says why otherwise.
 
         Raises ItemError for other types, LockTimeout, SegmentError.
         """
@@ -90,7 +90,7 @@ class Queue(Life):
                 words[W_ADDED] += 1
                 return ADDED
             outcome, call = self._add_watched(record, step) if watch else (self._append(record, step), False)
-            if outcome > KEPT:
+            if outcome is not ADDED and outcome is not KEPT:
                 words[W_REFUSED] += 1
         except BaseException as error:
             ref = self._clean_up(mutex, error)
@@ -101,12 +101,12 @@ class Queue(Life):
             self._bell.wake_one()
         return outcome
 
-    def _refuse(self, outcome: int) -> int:
+    def _refuse(self, outcome: AddResult) -> AddResult:
         with self._mutex:
             self._words[W_REFUSED] += 1
         return outcome
 
-    def _add_watched(self, record: bytes, step: int) -> tuple[int, bool]:
+    def _add_watched(self, record: bytes, step: int) -> tuple[AddResult, bool]:
         """Append where there are limits to keep, or somebody to wake. Returns the outcome, and whether to wake one."""
         words = self._words
         if words[W_WATCH] & WATCH_CLOSED:
@@ -114,7 +114,7 @@ class Queue(Life):
         byte_limit = words[layout.W_BYTE_LIMIT]
         ring = self._ring
         outcome = ring.append_within(record, step, byte_limit) if byte_limit else ring.append(record, step)
-        if outcome != ADDED:
+        if outcome is not ADDED:
             return outcome, False
         limit = words[layout.W_SIZE_LIMIT]
         if limit:
@@ -124,14 +124,14 @@ class Queue(Life):
                 words[layout.W_DROPPED] += 1
         return outcome, self._bell.call_one()
 
-    def add_many(self, pairs: Iterable[tuple[str | bytes, str | bytes]]) -> list[int]:
+    def add_many(self, pairs: Iterable[tuple[str | bytes, str | bytes]]) -> list[AddResult]:
         """Append items; what became of each, as `add` returns it, in order. One lock for BATCH of them.
 
         Raises ItemError before anything is added, LockTimeout when nothing was; when the lock is not had later, the
         rest is NOT_TRIED.
         """
         records = [_record(key, value) for key, value in pairs]
-        outcomes: list[int] = []
+        outcomes: list[AddResult] = []
         while len(outcomes) < len(records):
             batch = _batch(records, len(outcomes))
             try:
@@ -142,12 +142,12 @@ class Queue(Life):
                 return outcomes + [NOT_TRIED] * (len(records) - len(outcomes))
         return outcomes
 
-    def add_record(self, record: bytes) -> int:
+    def add_record(self, record: bytes) -> AddResult:
         """`add` of an item as its record, with the time that is in it."""
         return self._add_batch([record])[0]
 
-    def _add_batch(self, records: list[bytes]) -> list[int]:
-        outcomes: list[int] = []
+    def _add_batch(self, records: list[bytes]) -> list[AddResult]:
+        outcomes: list[AddResult] = []
         calls = 0
         with self._working():
             while len(outcomes) < len(records):
@@ -158,7 +158,7 @@ class Queue(Life):
             self._bell.wake_one()
         return outcomes
 
-    def _add_run(self, records: list[bytes], first: int) -> tuple[list[int], int]:
+    def _add_run(self, records: list[bytes], first: int) -> tuple[list[AddResult], int]:
         """Append some of the records from `first` on (locked). Returns what became of them, and how many to wake."""
         words = self._words
         added = 0 if words[W_WATCH] & (WATCH_LIMITS | WATCH_CLOSED) else self._ring.append_run(records, first)
@@ -346,7 +346,7 @@ class Queue(Life):
         moved = False
         # No error here: the caller may have an item in his hands.
         with contextlib.suppress(MqueueError, OSError, ValueError):
-            moved = self._dead_letter_queue().add_record(record) in (ADDED, KEPT)
+            moved = bool(self._dead_letter_queue().add_record(record))
         try:
             with self._working():
                 self._holding.settle_due(slot, moved=moved)

@@ -28,6 +28,7 @@ from kemi.queue.layout import (
     W_REMOVED,
     W_TAIL,
 )
+from kemi.queue.outcome import AddResult
 from kemi.queue.ring import ADDED, Ring
 
 # Two neighbours with no more alive than this become one chunk. It bounds what one add may have to copy, and with it
@@ -54,10 +55,10 @@ class ThinnedRing(Ring):
 
     # --- where the first record of a chunk begins ------------------------------------------------------------------
 
-    def _append_across(self, record: bytes, step: int) -> int:
+    def _append_across(self, record: bytes, step: int) -> AddResult:
         tail: int = self._words[W_TAIL]
         outcome = super()._append_across(record, step)
-        if outcome == ADDED:
+        if outcome is ADDED:
             at = self._started_at(tail)
             if at != tail:
                 self._note_first(at)

@@ -12,7 +12,6 @@ from typing import Any, Callable, NamedTuple
 from kemi.errors import MqueueError
 from kemi.instance import queues
 from kemi.queue.item import Item
-from kemi.queue.outcome import REASONS
 from kemi.queue.queue import Queue
 from kemi.server import core, log
 from kemi.server.call import Call, Fault, RpcApi, Value
@@ -98,9 +97,9 @@ def _add(call: Call) -> None:
     key, value = call.text(), call.text()
     if key is None or value is None:
         raise Fault(400, "No key or value, or it is no text (kamcmd: s:123)")
-    reason = REASONS.get(queue.add(key, value))
-    if reason:
-        raise Fault(500, f"Not added: {reason}")
+    outcome = queue.add(key, value)
+    if not outcome:
+        raise Fault(500, f"Not added: {outcome.reason}")
     call.struct(name=queue.name, size=len(queue))
 
 

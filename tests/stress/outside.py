@@ -68,11 +68,11 @@ def produce(folder: str, instance: str, queues: Sequence[str], phase: mmap.mmap)
                 continue
             key, value = book.next_item()
             try:
-                outcome = queue.add(key, value)
+                added = queue.add(key, value) == ADDED
             except MqueueError:
-                outcome = 0
-            book.done(outcome == ADDED)
-            if outcome != ADDED:  # closed by its server, or there is no memory
+                added = False
+            book.done(added)
+            if not added:  # closed by its server, or there is no memory
                 handles.forget(name)
                 time.sleep(_PAUSE)
 

@@ -18,7 +18,7 @@ from kemi.owner import this_process
 from kemi.queue import aio, attached
 from kemi.queue.layout import W_REFUSED, W_WATCH, WATCH_SLEEPER
 from kemi.queue.opened import PARTS
-from kemi.queue.outcome import CLOSED
+from kemi.queue.outcome import CLOSED, AddResult
 from kemi.queue.queue import Queue
 from kemi.queue.registry import Registry
 from kemi.queue.ring import ADDED
@@ -190,7 +190,7 @@ def test_a_batch_over_a_restart(server: Server, queue: AttachedQueue) -> None:
     add_batch = inner._add_batch
     counts = [0]
 
-    def stop_after_one(records: list[bytes]) -> list[int]:
+    def stop_after_one(records: list[bytes]) -> list[AddResult]:
         outcomes = add_batch(records)
         counts[0] += 1
         if counts[0] == 1:
