@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, Any, Callable, TypeVar
 
 from kemi.errors import QueueClosed, SegmentMissing, UnknownQueue
 from kemi.owner import Owner
+from kemi.queue import futex
 from kemi.queue.aside import Slot
 from kemi.queue.item import Item
 from kemi.queue.opened import PARTS
@@ -139,7 +140,7 @@ class AttachedQueue(Queue):
             if left <= 0:
                 return None
             if over:
-                time.sleep(min(left, RETRY))
+                futex.pause(min(left, RETRY))
 
     # --- the work ---------------------------------------------------------------------------------------------------
 

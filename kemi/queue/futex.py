@@ -1,5 +1,9 @@
 """Sleep until another process changes a 32-bit word; wake who sleeps on one.
 
+Python runs signal handlers in the main thread only, between two of its instructions. A signal that comes after the last
+look and before the kernel has put the thread to sleep, or that the kernel gives to another thread, ends no sleep. So
+the main thread sleeps in short slices, and the handler runs when one of them is over.
+
 The futex is a shared one (not PRIVATE): the kernel finds sleepers by the page behind the address, so each process may
 have the segment mapped elsewhere. glibc's condition variables would do the same, but a waiter that is killed breaks
 them; here it is simply gone.
@@ -8,7 +12,9 @@ them; here it is simply gone.
 from __future__ import annotations
 
 import ctypes
+import errno
 import platform
+import threading
 import time
 from typing import Any
 
@@ -28,6 +34,7 @@ _SYSCALL_NUMBERS = {
 _NUMBER = _SYSCALL_NUMBERS.get(platform.machine())
 _WAIT, _WAKE = 0, 1
 _POLL = 0.02  # seconds between looks on an architecture whose number is not known
+SLICE = 0.04  # seconds that the main thread sleeps before it looks for signals again
 
 
 class _TimeSpec(ctypes.Structure):
@@ -49,9 +56,29 @@ def wait(word: Any, expected: int, timeout: float) -> None:
     if _NUMBER is None:
         time.sleep(min(timeout, _POLL))
         return
-    seconds = int(timeout)
-    span = _TimeSpec(seconds, int((timeout - seconds) * 1e9))
-    _syscall(_NUMBER, ctypes.addressof(word), _WAIT, expected, ctypes.addressof(span))
+    slice_ = SLICE if _is_main_thread() else timeout
+    deadline = time.monotonic() + timeout
+    left = timeout
+    while True:
+        span = min(left, slice_)
+        seconds = int(span)
+        moment = _TimeSpec(seconds, int((span - seconds) * 1e9))
+        code = _syscall(_NUMBER, ctypes.addressof(word), _WAIT, expected, ctypes.addressof(moment))
+        left = deadline - time.monotonic()
+        if left <= 0 or not code or ctypes.get_errno() != errno.ETIMEDOUT:
+            return
+
+
+def pause(seconds: float) -> None:
+    """Sleep; a signal handler need not wait for the end of it."""
+    deadline = time.monotonic() + seconds
+    slice_ = SLICE if _is_main_thread() else seconds
+    while (left := deadline - time.monotonic()) > 0:
+        time.sleep(min(left, slice_))
+
+
+def _is_main_thread() -> bool:
+    return threading.get_ident() == threading.main_thread().ident
 
 
 def wake(word: Any, count: int = 1) -> int:

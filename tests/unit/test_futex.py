@@ -5,23 +5,30 @@ from __future__ import annotations
 import ctypes
 import mmap
 import os
+import signal
 import struct
+import threading
 import time
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from kemi.owner import this_process
+from kemi.queue import attached, futex
 from kemi.queue import bell as bells
-from kemi.queue import futex
+from kemi.queue.attached import AttachedQueue
 from kemi.queue.bell import Bell
 from kemi.queue.layout import W_HEAD, W_SIGNAL, W_TAIL, W_WATCH, WATCH_CLOSED, WATCH_LIMITS, WATCH_SLEEPER
+from kemi.queue.queue import Queue
+from kemi.queue.registry import Registry
 from kemi.queue.segment import Segment
 from tests.asleep import asleep
 from tests.conftest import HANG
 from tests.unit.children import fork, kill
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
     from pytest_mock import MockerFixture
 
@@ -85,6 +92,85 @@ def test_an_unknown_architecture(word: Any, mocker: MockerFixture) -> None:
     assert elapsed(lambda: futex.wait(word, 0, HANG)) < HANG / 2
     assert elapsed(lambda: futex.wait(word, 0, 0.0)) < HANG / 2
     assert futex.wake(word) == 0
+
+
+class Interrupted(Exception):
+    """What the signal handlers below raise."""
+
+
+def _raise(*_: object) -> None:
+    raise Interrupted
+
+
+def strike(is_asleep: Callable[[], bool]) -> None:
+    """Send this process a signal that another thread than the sleeping main one takes, once that one sleeps."""
+    while not is_asleep():
+        time.sleep(0.001)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, [signal.SIGUSR1])
+    os.kill(os.getpid(), signal.SIGUSR1)
+
+
+@contextmanager
+def signal_elsewhere() -> Iterator[None]:
+    """For the time of a block, have a signal come that does not end the sleep in which the main thread is."""
+    before = signal.signal(signal.SIGUSR1, _raise)
+    signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGUSR1])
+    thread = threading.Thread(target=strike, args=[lambda: asleep(os.getpid())])
+    thread.start()
+    try:
+        yield
+    finally:
+        thread.join()
+        signal.signal(signal.SIGUSR1, before)
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, [signal.SIGUSR1])
+
+
+SLEEPS: dict[str, Callable[[Queue], object]] = {
+    "fetch": lambda queue: queue.fetch(None),
+    "fetch_many": lambda queue: queue.fetch_many(5, None),
+    "reserve": lambda queue: queue.reserve(None).__enter__(),
+    "consume": lambda queue: next(queue.consume()),
+    "bounded": lambda queue: queue.fetch(10 * HANG),
+}
+
+
+@pytest.mark.usefixtures("only_called")
+@pytest.mark.parametrize("name", SLEEPS)
+def test_a_signal_that_does_not_end_the_sleep(instance: str, name: str) -> None:
+    """Its handler runs all the same: nobody sleeps for long without a look for signals."""
+    queue = Queue.create(instance, "q", window=1 << 20)
+    with signal_elsewhere(), pytest.raises(Interrupted):
+        SLEEPS[name](queue)
+    assert queue.segment.words[W_WATCH] == 0, "it is still counted as a sleeper"
+
+
+def test_a_signal_while_a_queue_has_no_server(instance: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Who waits for the next server to start hears of signals, too."""
+    monkeypatch.setattr(attached, "RETRY", 10 * HANG)
+    registry = Registry.create(instance, this_process(), 1 << 30)
+    queue = Queue.create(instance, "q", window=1 << 20, registry=registry)
+    client = AttachedQueue(instance, "q")
+    queue.remove()
+    registry.segment.unlink()
+    waits = threading.Event()
+    pause = futex.pause
+
+    def tell_and_pause(seconds: float) -> None:
+        waits.set()
+        pause(seconds)
+
+    monkeypatch.setattr(futex, "pause", tell_and_pause)
+    before = signal.signal(signal.SIGUSR1, _raise)
+    signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGUSR1])
+    thread = threading.Thread(target=strike, args=[waits.is_set])
+    thread.start()
+    try:
+        with pytest.raises(Interrupted):
+            client.fetch(None)
+    finally:
+        thread.join()
+        signal.signal(signal.SIGUSR1, before)
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, [signal.SIGUSR1])
 
 
 # --- the bell ---------------------------------------------------------------------------------------------------------
