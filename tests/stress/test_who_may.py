@@ -94,7 +94,7 @@ def test_a_member_of_the_group_may(servers: Servers, readable: Path) -> None:
     assert server.call("mq_add", "q", "k", "v") == 1
     assert set(as_user(readable, server.instance).values()) == {"NotAllowed"}
     found = as_user(readable, server.instance, GROUP)
-    assert found["add"] == str(ADDED)
+    assert found["add"] == repr(ADDED)
     assert "'k'" in found["fetch"]
     assert "MqueueError" not in found.values()
     assert server.run("return mq.mq_size('q'), mq.mq_fetch('q'), mq.mqv_get('q')") == (1, 1, "outside")
