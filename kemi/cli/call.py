@@ -33,6 +33,19 @@ class Call:
         """The instance asked for."""
         return str(self.arguments.instance)
 
+    def tell(self, text: str, **result: object) -> None:
+        """Say how it ended: a line on stderr for people, or with --json an object on standard output."""
+        if self.arguments.json:
+            self.as_json({"instance": self.instance, "queue": self.arguments.queue, **result})
+        elif text:
+            sys.stderr.write(f"mqueue-kemi: {text}\n")
+
+    def as_json(self, found: object) -> None:
+        """Print one line of JSON, in ASCII."""
+        import json
+
+        self.output.line(json.dumps(found))
+
     def queue(self) -> Queue:
         """The queue asked for, attached."""
         from kemi import host

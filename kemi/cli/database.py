@@ -29,7 +29,7 @@ def _cross(call: Call, cross: Callable[[str, str, str, orphans.Say], int], done:
         )
     name: str = call.arguments.queue
     count = cross(call.instance, name, url, _say)
-    _say(f"{done.format(count)} queue {name!r} of instance {call.instance!r}")
+    call.tell(f"{done.format(count)} queue {name!r} of instance {call.instance!r}", items=count)
     return DONE
 
 

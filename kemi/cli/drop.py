@@ -26,7 +26,7 @@ def drop(call: Call) -> int:
     if not call.arguments.yes:
         _ask(f"take away {what}, {items} items")
     host.drop(call.instance, name)
-    sys.stderr.write(f"mqueue-kemi: took away {what}, {items} items\n")
+    call.tell(f"took away {what}, {items} items", items=items)
     return DONE
 
 

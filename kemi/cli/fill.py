@@ -33,6 +33,7 @@ def fill(call: Call) -> int:
         except signals.Interrupted:
             sys.stderr.write(f"mqueue-kemi: interrupted; {filling.so_far()}\n")
             raise
+    call.tell("", added=filling.items)
     return DONE
 
 
@@ -41,7 +42,7 @@ class _Filling:
 
     def __init__(self) -> None:
         self._line = 0  # lines that are done
-        self._items = 0
+        self.items = 0  # that were added
 
     def add(self, queue: Queue, lines: list[bytes]) -> None:
         """Add the items of some lines. Raises Failure at the first that is none, or that is refused."""
@@ -58,7 +59,7 @@ class _Filling:
                 break
             numbers.append(number)
         added, refused = add_all(queue, pairs)
-        self._items += added
+        self.items += added
         if refused is not None:
             self._line = numbers[added] - 1
             raise Failure(REFUSED, f"line {numbers[added]}: not added: {refused}; {self.so_far()}")
@@ -68,7 +69,7 @@ class _Filling:
 
     def so_far(self) -> str:
         """What was done."""
-        return f"{self._items} items were added before"
+        return f"{self.items} items were added before"
 
 
 def _length(fd: int) -> int:

@@ -1,13 +1,15 @@
 """Metrics for Prometheus: as text for node_exporter's textfile collector, and served with prometheus_client.
 
 Only headers are read: a scrape takes no lock and needs no server. An instance that is not there is a metric too.
+What is not there has no sample: no limit, no oldest item. A moment is a Unix timestamp, from which Prometheus tells the
+age at the time of a query: time() - mqueue_kemi_oldest_timestamp_seconds.
 """
 
 from __future__ import annotations
 
 import os
+import platform
 import tempfile
-import time
 from collections.abc import Iterator
 from typing import NamedTuple
 
@@ -15,7 +17,8 @@ from kemi import host
 from kemi.cli.call import Failure
 from kemi.cli.codes import UNUSABLE
 from kemi.errors import UnknownQueue
-from kemi.queue.outcome import Stats
+from kemi.names import VERSION
+from kemi.queue import layout
 from kemi.queue.view import InstanceView, QueueView
 
 PREFIX = "mqueue_kemi_"
@@ -44,50 +47,67 @@ _OF_QUEUES = {
     "refused": ("refused", COUNTER, "Items not added: maxbytes, no memory, or too large."),
     "recovered": ("recovered", COUNTER, "Repairs after a process died in the middle of its work."),
     "high_water": ("high_water_items", GAUGE, "Most items at a time."),
-    "size_limit": ("size_limit_items", GAUGE, "The queue's size, 0 for no limit."),
-    "byte_limit": ("byte_limit_bytes", GAUGE, "The queue's maxbytes, 0 for no limit."),
+    "size_limit": ("size_limit_items", GAUGE, "Most items that the queue may have (size)."),
+    "byte_limit": ("byte_limit_bytes", GAUGE, "Most bytes that its items may take (maxbytes)."),
     "reserved": ("reserved_items", GAUGE, "Items that a consumer has taken and not done."),
     "dead_lettered": ("dead_lettered", COUNTER, "Items moved to dead_letter after max_deliveries."),
     "exhausted": ("exhausted", COUNTER, "Times that an item came back after its last delivery, with no dead_letter."),
-    "oldest": ("oldest_age_seconds", GAUGE, "Age of the oldest item, 0 when there is none."),
+    "oldest": ("oldest_timestamp_seconds", GAUGE, "When the oldest item that can be taken was added."),
 }
 
 
-def collect(instance: str, queue: str | None = None) -> Iterator[Metric]:
-    """All metrics of an instance, or of one of its queues. Raises UnknownQueue for a queue only."""
-    own = {INSTANCE_LABEL: _label(instance)}
-    try:
-        found = host.find(instance)
-    except UnknownQueue:
-        found = host.Found(instance, UnknownQueue(), {})
-    if queue is not None and found.queues and queue not in found.queues:
-        raise UnknownQueue(host.no_queue(instance, queue))
-    up = isinstance(found.view, InstanceView) and found.state() != host.DEAD
-    yield Metric(f"{PREFIX}up", GAUGE, "Whether the server of the instance is alive.", [(own, float(up))])
-    if isinstance(found.view, InstanceView):
-        limit = [(own, float(found.view.max_memory))]
-        yield Metric(f"{PREFIX}max_memory_bytes", GAUGE, "Shared memory that all queues may hold.", limit)
-    views = {name: view for name, view in found.queues.items() if queue in (None, name)}
-    readable = {name: view.stats for name, view in views.items() if isinstance(view, QueueView)}
-    unreadable = [({**own, "queue": _label(name)}, float(name not in readable)) for name in views]
+# Fields that have no sample while they are 0 or None.
+_ABSENT = ("size_limit", "byte_limit", "oldest")
+
+
+def collect(instance: str | None, queue: str | None = None) -> Iterator[Metric]:
+    """All metrics of an instance, of all on this host (None), or of one queue. Raises UnknownQueue for a queue only."""
+    all_found = host.find_all() if instance is None else [_find(instance, queue)]
+    made_by = {"version": VERSION, "format": str(layout.VERSION), "python": platform.python_version()}
+    yield Metric(f"{PREFIX}build_info", GAUGE, "What made these metrics: 1.", [(made_by, 1.0)])
+    up = [(_own(found), float(_is_up(found))) for found in all_found]
+    yield Metric(f"{PREFIX}up", GAUGE, "Whether the server of the instance is alive.", up)
+    limits = [
+        (_own(found), float(found.view.max_memory)) for found in all_found if isinstance(found.view, InstanceView)
+    ]
+    yield Metric(f"{PREFIX}max_memory_bytes", GAUGE, "Shared memory that all queues may hold.", limits)
+    views = [
+        ({**_own(found), "queue": _label(name)}, view)
+        for found in all_found
+        for name, view in found.queues.items()
+        if queue in (None, name)
+    ]
+    unreadable = [(labels, float(not isinstance(view, QueueView))) for labels, view in views]
     yield Metric(f"{PREFIX}unreadable", GAUGE, "Whether the queue cannot be read: damaged, or not allowed.", unreadable)
-    now = time.time()
     for field, (name, kind, text) in _OF_QUEUES.items():
-        samples = [({**own, "queue": _label(key)}, _value(field, stats, now)) for key, stats in readable.items()]
+        numbers = [(labels, getattr(view.stats, field)) for labels, view in views if isinstance(view, QueueView)]
+        samples = [(labels, float(number)) for labels, number in numbers if number or field not in _ABSENT]
         yield Metric(PREFIX + name, kind, text, samples)
 
 
-def _value(field: str, stats: Stats, now: float) -> float:
-    if field == "oldest":
-        return 0.0 if stats.oldest is None else max(0.0, now - stats.oldest)
-    return float(getattr(stats, field))
+def _find(instance: str, queue: str | None) -> host.Found:
+    try:
+        found = host.find(instance)
+    except UnknownQueue:
+        return host.Found(instance, UnknownQueue(), {})
+    if queue is not None and found.queues and queue not in found.queues:
+        raise UnknownQueue(host.no_queue(instance, queue))
+    return found
+
+
+def _own(found: host.Found) -> dict[str, str]:
+    return {INSTANCE_LABEL: _label(found.name)}
+
+
+def _is_up(found: host.Found) -> bool:
+    return isinstance(found.view, InstanceView) and found.state() != host.DEAD
 
 
 def _label(text: str) -> str:
     return text.encode("utf-8", "backslashreplace").decode()
 
 
-def text(instance: str, queue: str | None = None) -> str:
+def text(instance: str | None, queue: str | None = None) -> str:
     """All metrics in Prometheus' text format, version 0.0.4."""
     lines = []
     for metric in collect(instance, queue):

@@ -29,6 +29,7 @@ def add(call: Call) -> int:
         outcome = queue.add(call.arguments.key, call.arguments.value)
     if not outcome:
         raise Failure(REFUSED, f"not added: {outcome.reason}")
+    call.tell("", result=outcome.name)
     return DONE
 
 

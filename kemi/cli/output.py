@@ -16,6 +16,8 @@ _BYTE_UNITS = ("", "K", "M", "G", "T")
 _BASIC_PLANE = 0xFFFF  # the last character of four digits
 _KIBI, _FEW = 1024, 10
 _TIME_UNITS = (("d", 86400), ("h", 3600), ("m", 60))
+_BETWEEN = "  "  # two columns
+_NUMBER = re.compile(rf"-|-?[0-9]+(\.[0-9]+)?[{''.join(_BYTE_UNITS)}s{''.join(unit for unit, _ in _TIME_UNITS)}]?")
 _PLAIN = re.compile(r"[ -\[\]-~]*")
 
 
@@ -81,19 +83,44 @@ def _shown(character: str) -> str:
     return f"\\U{code:08x}" if code > _BASIC_PLANE else f"\\u{code:04x}"
 
 
-def table(rows: Sequence[Sequence[object]]) -> list[str]:
-    """Lines with columns: text to the left, numbers to the right, as the first row below the headings has them."""
+def table(rows: Sequence[Sequence[object]], width: int | None = None) -> list[str]:
+    """Lines with columns, each as wide as its heading at least: names to the left, numbers to the right.
+
+    A column of numbers has nothing else below its heading, the units of `bytes_text` and `duration_text` besides.
+    width: where that is not enough room the first column, which has the names, is shortened.
+    """
     texts = [[printable(str(cell)) for cell in row] for row in rows]
-    widths = [max(map(len, column)) for column in zip(*texts)]
-    numeric = [
-        all(isinstance(row[at], (int, float)) or row[at] == "-" for row in rows[1:]) for at in range(len(widths))
-    ]
+    widths = [max(map(cells, column)) for column in zip(*texts)]
+    if width is not None:
+        others = sum(widths[1:]) + len(_BETWEEN) * (len(widths) - 1)
+        widths[0] = min(widths[0], max(width - others, cells(texts[0][0])))
+        for row in texts:
+            row[0] = _shortened(row[0], widths[0])
+    numeric = [all(_NUMBER.fullmatch(row[at]) for row in texts[1:]) for at in range(len(widths))]
     return [
-        "  ".join(
-            cell.rjust(width) if right else cell.ljust(width) for cell, width, right in zip(row, widths, numeric)
+        _BETWEEN.join(
+            " " * (width - cells(cell)) + cell if right else cell + " " * (width - cells(cell))
+            for cell, width, right in zip(row, widths, numeric)
         ).rstrip()
         for row in texts
     ]
+
+
+def cells(text: str) -> int:
+    """How many columns of a terminal printable text takes: some characters take two, an accent of its own none."""
+    if text.isascii():
+        return len(text)
+    from unicodedata import combining, east_asian_width
+
+    return sum(0 if combining(character) else 1 + (east_asian_width(character) in "WF") for character in text)
+
+
+def _shortened(text: str, width: int) -> str:
+    if cells(text) <= width:
+        return text
+    while cells(text) >= width:
+        text = text[:-1]
+    return f"{text}…"
 
 
 def bytes_text(number: float) -> str:

@@ -65,11 +65,17 @@ def parser() -> argparse.ArgumentParser:
 
 
 _INSTANCE_HELP = f"the server's instance; ${INSTANCE_VARIABLE} or %r by default"
+_ITEMS = "print items as lines of JSON, which lose nothing"
 _Commands = argparse._SubParsersAction  # noqa: SLF001 - it has no public name
 
 
 def _command(
-    commands: _Commands[argparse.ArgumentParser], name: str, run: str, text: str, more: str = ""
+    commands: _Commands[argparse.ArgumentParser],
+    name: str,
+    run: str,
+    text: str,
+    more: str = "",
+    json: str = "print the result as an object of JSON",
 ) -> argparse.ArgumentParser:
     one = commands.add_parser(
         name,
@@ -81,6 +87,8 @@ def _command(
     )
     # Wherever it is said; what is not said here must not hide what was said before the command.
     one.add_argument("--instance", type=_text, default=argparse.SUPPRESS, metavar="I", help="the server's instance")
+    if json:
+        one.add_argument("--json", action="store_true", help=json)
     one.set_defaults(run=run)
     return one
 
@@ -89,30 +97,27 @@ def _queue(one: argparse.ArgumentParser, optional: bool = False) -> None:
     one.add_argument("queue", metavar="Q", type=_text, nargs="?" if optional else None, help="name of the queue")
 
 
-def _json(one: argparse.ArgumentParser, text: str = "items as lines of JSON, which lose nothing") -> None:
-    one.add_argument("--json", action="store_true", help=text)
-
-
 def _reserve(one: argparse.ArgumentParser) -> None:
     text = "leave each item in shared memory until it is delivered, so that not even kill -9 loses it"
     one.add_argument("--reserve", action="store_true", help=text)
 
 
 def _define_looking(commands: _Commands[argparse.ArgumentParser]) -> None:
-    one = _command(commands, "instances", "show:instances", "what lies on this host, and whether its server lives")
-    _json(one, "as JSON")
-    _command(commands, "sizes", "show:sizes", "how many items each queue has")
+    text = "what lies on this host, and whether its server lives"
+    _command(commands, "instances", "show:instances", text, json="print a list of objects of JSON")
+    text = "how many items each queue has"
+    _command(commands, "sizes", "show:sizes", text, json="print a list of objects of JSON")
     _queue(_command(commands, "get_size", "show:get_size", "how many items a queue has"))
-    one = _command(commands, "peek", "show:peek", "show the oldest items, which stay")
+    one = _command(commands, "peek", "show:peek", "show the oldest items, which stay", json=_ITEMS)
     _queue(one)
     one.add_argument("-n", "--count", type=_count, default=10, metavar="N", help="how many; 10 by default")
-    _json(one)
-    one = _command(commands, "stats", "show:stats", "counters and limits of a queue, or of all", _STATS_MORE)
+    one = _command(commands, "stats", "show:stats", "counters and limits of a queue, or of all", _STATS_MORE, "")
     _queue(one, optional=True)
     form = one.add_mutually_exclusive_group()
     form.add_argument("--json", action="store_true", help="as JSON: an object, or for all queues a list of them")
     form.add_argument("--prometheus", action="store_true", help="in Prometheus' text format")
     one.add_argument("--output", metavar="FILE", help="with --prometheus: put FILE in place in one step")
+    one.add_argument("--all", action="store_true", help="with --prometheus: all instances on this host")
 
 
 def _define_moving(commands: _Commands[argparse.ArgumentParser]) -> None:
@@ -120,13 +125,14 @@ def _define_moving(commands: _Commands[argparse.ArgumentParser]) -> None:
     _queue(one)
     one.add_argument("key", metavar="K", type=os.fsencode)
     one.add_argument("value", metavar="V", type=os.fsencode)
-    one = _command(commands, "fetch", "move:fetch", "take the oldest item and print it")
+    one = _command(commands, "fetch", "move:fetch", "take the oldest item and print it", json=_ITEMS)
     _queue(one)
     _timeout(one, "wait at most so long for an item; 0 by default")
-    _json(one)
     _reserve(one)
-    _define_consume(_command(commands, "consume", "move:consume", "take items and deliver them", _CONSUME_MORE))
-    one = _command(commands, "drain", "move:drain", "take all items and print them as lines of JSON", _JSON_MORE)
+    text = "print items as lines of JSON; with --exec, give CMD such a line on its standard input"
+    _define_consume(_command(commands, "consume", "move:consume", "take items and deliver them", _CONSUME_MORE, text))
+    text = "take all items and print them as lines of JSON"
+    one = _command(commands, "drain", "move:drain", text, _JSON_MORE, "allowed, for what it always does")
     _queue(one)
     _reserve(one)
     _queue(_command(commands, "fill", "fill:fill", "add items from lines of JSON on standard input", _JSON_MORE))
@@ -146,7 +152,6 @@ def _define_moving(commands: _Commands[argparse.ArgumentParser]) -> None:
 def _define_consume(one: argparse.ArgumentParser) -> None:
     _queue(one)
     one.add_argument("--exec", metavar="CMD", help="run a command of the shell for each item, instead of printing it")
-    _json(one, "print items as lines of JSON; with --exec, give CMD such a line on its standard input")
     one.add_argument(
         "--follow", action="store_true", help="wait for more, for ever, instead of ending when it is empty"
     )
@@ -157,20 +162,31 @@ def _define_consume(one: argparse.ArgumentParser) -> None:
 
 
 def _define_watching(commands: _Commands[argparse.ArgumentParser]) -> None:
-    one = _command(commands, "top", "top:top", "show again and again what the queues do", _TOP_MORE)
+    text = "print each look as a line of JSON"
+    one = _command(commands, "top", "top:top", "show again and again what the queues do", _TOP_MORE, text)
     one.add_argument("-d", "--delay", type=_seconds, default=1.0, metavar="SECONDS", help="between looks; 1 by default")
     one.add_argument("-n", "--count", type=_count, default=0, metavar="N", help="end after N looks")
     one.add_argument("--all", action="store_true", help="the queues of all instances on this host")
-    one = _command(commands, "serve-metrics", "serve:serve_metrics", "serve Prometheus' metrics over HTTP", _SERVE_MORE)
-    one.add_argument("--listen", type=_address, required=True, metavar="HOST:PORT", help="like 127.0.0.1:9130")
+    text = "serve Prometheus' metrics over HTTP"
+    json = "print an object of JSON with the address as soon as it serves"
+    one = _command(commands, "serve-metrics", "serve:serve_metrics", text, _SERVE_MORE, json)
+    one.add_argument(
+        "--listen",
+        type=_address,
+        required=True,
+        metavar="HOST:PORT",
+        help="like 127.0.0.1:9130; port 0 takes one that is free",
+    )
+    one.add_argument("--all", action="store_true", help="all instances on this host, also those that come later")
 
 
 def _timeout(one: argparse.ArgumentParser, text: str) -> None:
     one.add_argument("--timeout", type=_seconds, default=0.0, metavar="SECONDS", help=text)
 
 
-_STATS_MORE = """--prometheus has mqueue_kemi_up, and for each queue items, bytes, counters and the age of the oldest
-item. It takes no lock, and also gives something (mqueue_kemi_up 0) when there is no server."""
+_STATS_MORE = """--prometheus has mqueue_kemi_up, and for each queue items, bytes, counters, limits and when the oldest
+item was added; a limit that is not set has no sample. It takes no lock, and also gives something (mqueue_kemi_up 0)
+when there is no server."""
 _CONSUME_MORE = """CMD gets the value on its standard input, the key in $MQUEUE_KEY (a NUL in it as \\x00) and the queue
 in $MQUEUE_QUEUE. When it fails, its item is put back (with --reserve at the head, else at the end) and consume ends,
 or with --keep-going goes on. An item that was taken and not printed when consume is interrupted is put back too."""
@@ -206,8 +222,8 @@ def _seconds(argument: str) -> float:
 
 def _address(argument: str) -> tuple[str, int]:
     match = re.fullmatch(r"(?:\[(?P<six>[0-9A-Fa-f:.%\w]+)\]|(?P<host>[^:\[\]]+)):(?P<port>[0-9]{1,5})", argument)
-    if not match or not 0 < int(match["port"]) < _PORTS:
+    if not match or not 0 <= int(match["port"]) < _PORTS:
         raise argparse.ArgumentTypeError(
-            f"{argument!r} is no HOST:PORT; write for instance 127.0.0.1:9130 or [::1]:9130"
+            f"{argument!r} is no HOST:PORT; write for instance 127.0.0.1:9130 or [::1]:9130 (port 0: one that is free)"
         )
     return match["six"] or match["host"], int(match["port"])

@@ -2,17 +2,49 @@
 
 from __future__ import annotations
 
+import socket
 import sys
+import threading
 from collections.abc import Iterator
-from typing import Any
+from socketserver import ThreadingMixIn
+from typing import Any, Callable
+from wsgiref.simple_server import WSGIRequestHandler, WSGIServer
 
 from kemi.cli import metrics, signals
 from kemi.cli.call import Call, Failure
 from kemi.cli.codes import NO_PACKAGE, UNUSABLE
 
 
+class _Server(ThreadingMixIn, WSGIServer):
+    """An HTTP server that answers each scrape in a thread of its own, so that one that stands still stops no other."""
+
+    daemon_threads = True
+
+
+class _Quiet(WSGIRequestHandler):
+    timeout = 30  # seconds for a request
+
+    def log_message(self, *_: object) -> None:
+        """Say nothing: a scrape is no event."""
+
+
 def serve_metrics(call: Call) -> int:
     """`serve-metrics --listen HOST:PORT`."""
+    instance = None if call.arguments.all else call.instance
+    host, port = call.arguments.listen
+    server = _listen(host, port, _application(instance))
+    url = _url(server)
+    threading.Thread(target=server.serve_forever, name="metrics", daemon=True).start()
+    if call.arguments.json:
+        call.as_json({"instance": instance, "url": url})
+    else:
+        what = "all instances" if instance is None else f"instance {instance!r}"
+        sys.stderr.write(f"mqueue-kemi: {url} has {what}; Ctrl-C ends\n")
+    while True:
+        signals.wait()
+
+
+def _application(instance: str | None) -> Callable[..., Any]:
     try:
         import prometheus_client
         from prometheus_client import core
@@ -28,7 +60,7 @@ def serve_metrics(call: Call) -> int:
         """What prometheus_client asks at each scrape."""
 
         def collect(self) -> Iterator[Any]:
-            for metric in metrics.collect(call.instance):
+            for metric in metrics.collect(instance):
                 labels = list(metric.samples[0][0]) if metric.samples else []
                 family = families[metric.kind](metric.name, metric.help, labels=labels)
                 for values, number in metric.samples:
@@ -37,11 +69,24 @@ def serve_metrics(call: Call) -> int:
 
     registry = prometheus_client.CollectorRegistry()
     registry.register(Collector())
-    host, port = call.arguments.listen
+    application: Callable[..., Any] = prometheus_client.make_wsgi_app(registry)
+    return application
+
+
+def _listen(host: str, port: int, application: Callable[..., Any]) -> _Server:
     try:
-        prometheus_client.start_http_server(port, host, registry=registry)
+        (family, _, _, _, address), *_ = socket.getaddrinfo(
+            host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
+        )
+        kind = type("_Server", (_Server,), {"address_family": family})
+        server: _Server = kind(address[:2], _Quiet)
     except OSError as error:
         raise Failure(UNUSABLE, f"cannot listen on {host}:{port}: {error.strerror or error}") from None
-    sys.stderr.write(f"mqueue-kemi: http://{host}:{port}/metrics has instance {call.instance!r}; Ctrl-C ends\n")
-    while True:
-        signals.wait()
+    server.set_app(application)
+    return server
+
+
+def _url(server: _Server) -> str:
+    host, port = server.server_address[:2]
+    name = host.decode() if isinstance(host, (bytes, bytearray)) else str(host)
+    return f"http://{f'[{name}]' if ':' in name else name}:{port}/metrics"

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import pwd
 import sys
 import time
@@ -20,16 +19,25 @@ from kemi.queue.view import InstanceView, QueueView
 def sizes(call: Call) -> int:
     """`sizes`."""
     found = host.find(call.instance)
-    for name, view in found.queues.items():
+    items = {name: view.stats.size for name, view in found.queues.items() if isinstance(view, QueueView)}
+    if call.arguments.json:
+        call.as_json([{"instance": call.instance, "queue": name, "items": count} for name, count in items.items()])
+    else:
+        for name, count in items.items():
+            call.output.line(f"{printable(name)}\t{count}")
+    for view in found.queues.values():
         if isinstance(view, MqueueError):
             raise view
-        call.output.line(f"{printable(name)}\t{view.stats.size}")
     return DONE
 
 
 def get_size(call: Call) -> int:
     """`get_size Q`."""
-    call.output.line(str(host.find_queue(call.instance, call.arguments.queue).stats.size))
+    items = host.find_queue(call.instance, call.arguments.queue).stats.size
+    if call.arguments.json:
+        call.tell("", items=items)
+    else:
+        call.output.line(str(items))
     return DONE
 
 
@@ -52,18 +60,20 @@ def stats(call: Call) -> int:
     if arguments.prometheus:
         from kemi.cli import metrics
 
-        text = metrics.text(call.instance, arguments.queue)
+        if arguments.all and arguments.queue is not None:
+            raise Failure(USAGE, "--all is all queues of all instances; leave the queue's name out")
+        text = metrics.text(None if arguments.all else call.instance, arguments.queue)
         if arguments.output:
             metrics.write_file(arguments.output, text)
         else:
             call.output.write(text.encode())
         return DONE
-    if arguments.output:
-        raise Failure(USAGE, "--output goes with --prometheus")
+    if arguments.output or arguments.all:
+        raise Failure(USAGE, f"{'--output' if arguments.output else '--all'} goes with --prometheus")
     views = _views(call)
     if arguments.json:
         found = [{"instance": call.instance, "queue": name, **view.stats._asdict()} for name, view in views.items()]
-        call.output.line(json.dumps(found[0] if arguments.queue is not None else found))
+        call.as_json(found[0] if arguments.queue is not None else found)
     else:
         for name, view in views.items():
             call.output.line("\n".join(_description(name, view.stats)))
@@ -84,13 +94,14 @@ def _views(call: Call) -> dict[str, QueueView]:
 
 def _description(name: str, numbers: Stats) -> list[str]:
     lines = [f"{printable(name)}:"]
+    width = max(map(len, numbers._fields))
     for field, value in numbers._asdict().items():
         shown = value
         if field == "oldest":
             shown = "-" if value is None else f"{duration_text(time.time() - value)} ago"
         elif field.endswith("_limit") and not value:
             shown = "none"
-        lines.append(f"  {field.replace('_', ' '):<12} {shown}")
+        lines.append(f"  {field.replace('_', ' '):<{width}}  {shown}")
     return lines
 
 
@@ -103,7 +114,7 @@ def instances(call: Call) -> int:
     """`instances`."""
     found = host.find_all()
     if call.arguments.json:
-        call.output.line(json.dumps([_as_json(one) for one in found]))
+        call.as_json([_as_json(one) for one in found])
         return DONE
     if found:
         call.output.table([_HEADINGS, *map(_row, found)])

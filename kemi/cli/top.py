@@ -38,6 +38,7 @@ class Frame(NamedTuple):
     """What is to be seen at one moment."""
 
     title: str
+    found: list[host.Found]
     rows: list[list[object]]
     notes: list[str]
 
@@ -64,7 +65,7 @@ class Board:
                 shown = name if self._instance is not None else f"{one.name}/{name}"
                 rows.append(_row(shown, sample, self._before.get((one.name, name))))
         self._before = seen
-        return Frame(f"{time.strftime('%H:%M:%S')}  {'; '.join(map(_title, found)) or 'no server'}", rows, notes)
+        return Frame(f"{time.strftime('%H:%M:%S')}  {'; '.join(map(_title, found)) or 'no server'}", found, rows, notes)
 
     def _find(self) -> tuple[list[host.Found], list[str]]:
         if self._instance is None:
@@ -96,6 +97,24 @@ def _row(name: str, sample: Sample, before: Sample | None) -> list[object]:
     return [name, stats.size, rate_in, rate_out, stats.dropped, stats.refused, age, stats.high_water, memory]
 
 
+def as_json(frame: Frame, at: float) -> dict[str, object]:
+    """What a frame shows, for programs; the rates are those of its rows."""
+    rates = iter(frame.rows)
+    instances = []
+    for one in frame.found:
+        queues = []
+        for name, view in one.queues.items():
+            if isinstance(view, QueueView):
+                _, _, rate_in, rate_out, *_ = (None if cell == "-" else cell for cell in next(rates))
+                queues.append(
+                    {"queue": name, **view.stats._asdict(), "in_per_second": rate_in, "out_per_second": rate_out}
+                )
+        owner = one.owner()
+        pid = owner.pid if owner else None
+        instances.append({"instance": one.name, "server": one.state(), "pid": pid, "queues": queues})
+    return {"time": round(at, 3), "instances": instances, "notes": frame.notes}
+
+
 # --- screens ----------------------------------------------------------------------------------------------------------
 
 
@@ -117,6 +136,17 @@ class Pages:
         self._output.line("\n".join([printable(frame.title), *_lines(frame.rows), *map(printable, frame.notes), ""]))
 
 
+class Lines:
+    """No person at all: a line of JSON for each frame."""
+
+    def __init__(self, call: Call) -> None:
+        self._call = call
+
+    def show(self, frame: Frame) -> None:
+        """Write the frame as one line."""
+        self._call.as_json(as_json(frame, time.time()))
+
+
 class PlainScreen:
     """A terminal, by the few sequences that all of them know."""
 
@@ -135,7 +165,7 @@ class PlainScreen:
         """Draw the frame over the one before."""
         width, height = os.get_terminal_size(self._output.fd)
         rows, notes = fitting(frame, height)
-        lines = [printable(frame.title), *_lines(rows), *map(printable, notes)]
+        lines = [printable(frame.title), *_lines(rows, width), *map(printable, notes)]
         text = "".join(f"{line[:width]}\x1b[K\r\n" for line in lines[: height - 1])
         self._output.write(f"\x1b[H{text}\x1b[J".encode())
 
@@ -155,8 +185,9 @@ class RichScreen:
         rows, notes = fitting(frame, self._live.console.height - 4)
         # Text, because a name may hold what rich takes for markup.
         grid = Table(title=Text(printable(frame.title)), title_justify="left", expand=True)
-        for number, heading in enumerate(HEADINGS):
-            grid.add_column(heading, justify="right" if number else "left", no_wrap=True)
+        for number, heading in enumerate(HEADINGS):  # where there is no room it is the name that becomes shorter
+            justify: Any = "right" if number else "left"
+            grid.add_column(heading, justify=justify, no_wrap=True, min_width=len(heading), ratio=None if number else 1)
         for row in rows:
             warns = bool(row[4] or row[5])
             grid.add_row(*(Text(printable(str(cell))) for cell in row), style="yellow" if warns else None)
@@ -172,12 +203,16 @@ def fitting(frame: Frame, height: int) -> tuple[list[list[object]], list[str]]:
     return largest, [*frame.notes, f"and {len(frame.rows) - len(largest)} smaller queues"]
 
 
-def _lines(rows: list[list[object]]) -> list[str]:
-    return table([HEADINGS, *rows])
+def _lines(rows: list[list[object]], width: int | None = None) -> list[str]:
+    return table([HEADINGS, *rows], width)
 
 
 @contextlib.contextmanager
-def _screen(output: Output) -> Iterator[Screen]:
+def _screen(call: Call) -> Iterator[Screen]:
+    output = call.output
+    if call.arguments.json:
+        yield Lines(call)
+        return
     if not output.is_terminal():
         yield Pages(output)
         return
@@ -214,8 +249,8 @@ def top(call: Call) -> int:
         host.find(call.instance)  # what is not there at the beginning is a mistake
     board = Board(None if arguments.all else call.instance)
     left = arguments.count
-    keyboard = _keyboard() if call.output.is_terminal() else contextlib.nullcontext()
-    with keyboard as keys, _screen(call.output) as screen:
+    keyboard = _keyboard() if call.output.is_terminal() and not arguments.json else contextlib.nullcontext()
+    with keyboard as keys, _screen(call) as screen:
         while True:
             signals.check()
             screen.show(board.look())

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -10,6 +11,7 @@ import pytest
 
 from kemi.cli import codes
 from kemi.cli.parser import parser
+from tests.cli.command import CHECKOUT
 from tests.conftest import SHM
 
 if TYPE_CHECKING:
@@ -103,7 +105,6 @@ def test_what_is_no_segment(command: Command) -> None:
         ["stats", "--json", "--prometheus"],
         ["serve-metrics"],
         ["serve-metrics", "--listen", "9130"],
-        ["serve-metrics", "--listen", "localhost:0"],
         ["serve-metrics", "--listen", "localhost:65536"],
         ["consume", "a", "--fol"],  # half an option may become another one
     ],
@@ -144,3 +145,10 @@ def test_it_never_runs_inside_a_server() -> None:
     namespace = {"__name__": "mqueue_kemi", "__file__": str(source)}
     exec(compile(source.read_text("utf-8"), str(source), "exec"), namespace)  # noqa: S102 - as an import does
     assert "kemi.cli.main" not in namespace
+
+
+def test_readme_has_the_codes() -> None:
+    """The same table as in the help."""
+    text = (CHECKOUT / "README.md").read_text("utf-8").replace("`", "")
+    found = dict(re.findall(r"^\| +([0-9]+) \| (.*) \|$", text, re.MULTILINE))
+    assert found == {str(code): meaning for code, meaning in codes.CODES.items()}

@@ -73,7 +73,7 @@ def test_stats(serve: Serve, command: Command) -> None:
     text = command("stats", "a").out
     assert text.splitlines()[0] == "a:"
     assert {"added": "5", "dropped": "2", "fetched": "1", "size limit": "3", "byte limit": "none"}.items() <= {
-        line[2:15].strip(): line[15:] for line in text.splitlines()[1:]
+        line[2:18].strip(): line[18:] for line in text.splitlines()[1:]
     }.items()
     found = command("stats", "--json").json()
     assert [one["queue"] for one in found] == ["a", "b"]

@@ -153,8 +153,8 @@ def test_rates(serve: Serve) -> None:
 
 def test_what_fits() -> None:
     rows: list[list[object]] = [[f"q{number}", number] for number in range(10)]
-    assert fitting(Frame("", rows, []), 13) == (rows, [])
-    some, notes = fitting(Frame("", rows, ["note"]), 9)
+    assert fitting(Frame("", [], rows, []), 13) == (rows, [])
+    some, notes = fitting(Frame("", [], rows, ["note"]), 9)
     assert [cell[0] for cell in some] == ["q9", "q8", "q7", "q6"]
     assert notes == ["note", "and 6 smaller queues"]
 
