@@ -44,7 +44,7 @@ def mod_init(handler: Any, module_folder: str, functions: Functions) -> Any:
         if _private is not None:
             _keep_to(_private, settings)
         _running = lifecycle.start(settings, _surroundings())
-        standin.take_place(functions, _stop, settings.core, _running.meet_new)
+        standin.take_place(functions, _stop, settings, _running.meet_new)
         if _private is not None:
             ksr.put_in_place(functions)
     else:

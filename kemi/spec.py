@@ -19,6 +19,8 @@ from kemi.names import DEFAULT_INSTANCE
 Value = Union[str, int, float]
 
 MODULES = ("mqueue", "mqueue_kemi")
+# May the server's C symbols be used? Never; in versions that are known; in any.
+CORE_OFF, CORE_KNOWN, CORE_FORCED = 0, 1, 2
 _SUFFIXES = {"": 1, "k": 1 << 10, "m": 1 << 20, "g": 1 << 30, "t": 1 << 40}
 _LONGEST_WAIT = 3600  # seconds
 _MOST_DELIVERIES = (1 << 16) - 2
@@ -52,7 +54,7 @@ class Settings:
     mode: int = 0o600
     group: int = -1  # gid, -1 = the server's own
     lock_timeout: float = 1.0  # seconds
-    core: bool = True  # may the server's C symbols be used?
+    core: int = CORE_KNOWN
     max_memory: int = 0  # bytes, 0 = half of what /dev/shm holds
     mqueue_size: int = 0  # for the next mqueue_name
     mqueue_addmode: int = 0
@@ -225,7 +227,14 @@ def _set_mqueue_addmode(settings: Settings, where: str, value: Value) -> None:
 
 
 def _set_core(settings: Settings, where: str, value: Value) -> None:
-    settings.core = bool(_integer(where, value, 0, 1))
+    if _plain(value) == "force":
+        settings.core = CORE_FORCED
+    elif _plain(value) in ("0", "1"):
+        settings.core = int(value)
+    else:
+        raise ConfigError(
+            f'{where}: write 0 (never), 1 (where Kamailio\'s version is known) or "force" (whatever the version)'
+        )
 
 
 _PARAMETERS: dict[str, Callable[[Settings, str, Value], None]] = {

@@ -64,13 +64,20 @@ class RpcApi:
         self._modules: dict[int, str] = {}
 
     def module_of(self, rpc: Rpc) -> str:
-        """The name of the module that answers: ctl, jsonrpcs, ..."""
+        """The name of the module that answers: ctl, jsonrpcs, ... Raises Unavailable when it is no rpc_t as known."""
         address = ctypes.cast(rpc.add, Pointer).value or 0
         if address not in self._modules:
-            info = DlInfo()
-            found = self._address_of(address, ctypes.byref(info)) and info.file
-            self._modules[address] = os.path.basename(os.fsdecode(found)).partition(".")[0] if found else ""
+            files = {self._file_of(getattr(rpc, name)) for name in ("fault", "send", "add", "scan", "struct_add")}
+            if len(files) != 1 or not all(files):
+                raise core.Unavailable(f"the functions of an rpc_t are found in {len(files)} places, not in one module")
+            self._modules[address] = os.path.basename(files.pop()).partition(".")[0]
         return self._modules[address]
+
+    def _file_of(self, function: Any) -> str:
+        """The program or library in which a function lies; "" for none."""
+        info = DlInfo()
+        found = self._address_of(ctypes.cast(function, Pointer), ctypes.byref(info)) and info.file
+        return os.fsdecode(found) if found else ""
 
     def refusal(self, module: str, context: int, size: int) -> str:
         """Why so many bytes would not get through as an answer; "" when they would."""

@@ -31,7 +31,8 @@ from kemi.server.values import Values
 from kemi.slots import fetched
 
 _OK, _FAILED = 0, -1
-_PROBE = "mqueue_kemi self test"
+# What a self test reads through the core: variables of this queue, and what they must give.
+_PROBE, _PROBE_TEXT, _PROBE_NUMBER = "mqueue_kemi self test", b"self\0test", 1234567
 _NOTHING = (None, None)
 
 # What C holds pointers to. Never to be collected.
@@ -59,7 +60,6 @@ _Give = Callable[[_Variable, str, int], bool]
 
 _variables: dict[int, _Variable] = {}  # by number, from 1: 0 is what a struct of zeros holds
 _numbers: dict[tuple[str, str], int] = {}
-_probed: list[str] = []
 
 
 class _Api:
@@ -84,22 +84,22 @@ def register() -> None:
         "mqv": _part_giver(value_bytes_of, api),
         "mq_size": _size_giver(api),
     }
-    entries = [_entry(kind, give, api.values) for kind, give in givers.items()]
+    entries = [_entry(kind, give, api) for kind, give in givers.items()]
     exports = (PvExport * (len(entries) + 1))(*entries)
     _kept.extend((api, exports, entries))
     api.register(b"mqueue_kemi", exports)
     others = [kind for kind in givers if not _comes_back(kind, api.values)]
     if any((kind, _PROBE) in _numbers for kind in others):  # our function has parsed it
-        raise core.Unavailable("what is stored in a pv_spec_t does not come back in its pv_param_t")
+        raise core.Unavailable("what is stored in a pv_spec_t, or given to a pv_value_t, does not come back")
     if others:
         raise core.Taken([f"${kind}" for kind in others])
 
 
-def _entry(kind: str, give: _Give, values: Values) -> PvExport:
+def _entry(kind: str, give: _Give, api: _Api) -> PvExport:
     return PvExport(
         name=str_of(kind.encode()),
         type=PVT_OTHER,
-        getf=PvGet(_getter(kind, give, values)),
+        getf=PvGet(_getter(kind, give, api)),
         parse_name=PvParseName(_parser(kind)),
     )
 
@@ -129,7 +129,8 @@ def _parse(kind: str, spec: int, name: StrAt) -> int:
     return _OK
 
 
-def _getter(kind: str, give: _Give, values: Values) -> Callable[[int | None, Any, int], int]:
+def _getter(kind: str, give: _Give, api: _Api) -> Callable[[int | None, Any, int], int]:
+    values = api.values
     variable_of, number_at = _variables.get, NAME_IN_PARAM // ctypes.sizeof(Size)
 
     def get(message: int | None, param: Any, value: int) -> int:
@@ -139,6 +140,8 @@ def _getter(kind: str, give: _Give, values: Values) -> Callable[[int | None, Any
                 queue = variable.queue or values.text(message, variable.name)
                 if give(variable, queue, value):
                     return _OK
+                if variable.name == _PROBE:
+                    return _give_probe(variable, value, api)
                 if queue not in queues:
                     _miss(variable, queue)
         except ValueError as error:
@@ -152,9 +155,6 @@ def _getter(kind: str, give: _Give, values: Values) -> Callable[[int | None, Any
 
 def _miss(variable: _Variable, queue: str) -> None:
     """There is no such queue."""
-    if variable.name == _PROBE:
-        _probed.append(variable.kind)
-        return
     meant = "" if queue == variable.name else f" (queue {queue!r})"
     log.error(f"{variable}{meant}: mqueue not found")
 
@@ -186,9 +186,16 @@ def _size_giver(api: _Api) -> _Give:
     return give
 
 
+def _give_probe(variable: _Variable, value: int, api: _Api) -> int:
+    if variable.kind == "mq_size":
+        return int(api.give_number(None, None, value, _PROBE_NUMBER))
+    variable.given = (_PROBE_TEXT, ctypes.byref(str_of(_PROBE_TEXT)))
+    return int(api.give_text(None, None, value, variable.given[1]))
+
+
 def _comes_back(kind: str, values: Values) -> bool:
-    """Read a variable through the core, and see that what `parse` stored reached `get`."""
-    del _probed[:]
+    """Read a variable through the core, and compare: `parse` and `get` were called, and what they gave arrived."""
+    expected = str(_PROBE_NUMBER) if kind == "mq_size" else _PROBE_TEXT.decode()
     with contextlib.suppress(ValueError):
-        values.text(None, f"${kind}({_PROBE})")
-    return _probed == [kind]
+        return values.text(None, f"${kind}({_PROBE})") == expected
+    return False

@@ -1,7 +1,7 @@
 """Run something when Kamailio ends: in its main process, after the workers are gone, where C modules do the same.
 
 Python's atexit never runs in the server, and what libc runs at exit depends on its version and options. So the
-function that the core calls for app_python3's own end is wrapped.
+function that the core calls for the end of app_python3 (or app_python3s) is wrapped.
 """
 
 from __future__ import annotations
@@ -10,7 +10,8 @@ import ctypes
 from collections.abc import Callable
 from typing import Any
 
-from kemi.server import core, log
+from kemi.server import log
+from kemi.server.embedder import Embedder
 
 _Destroy = ctypes.CFUNCTYPE(None)
 
@@ -18,11 +19,16 @@ _Destroy = ctypes.CFUNCTYPE(None)
 _kept: list[Any] = []
 
 
+def is_hooked() -> bool:
+    """Has `at_destroy` found its place?"""
+    return bool(_kept)
+
+
 def at_destroy(action: Callable[[], None]) -> None:
     """Have `action` called once at the end. Raises Unavailable where that is not possible."""
     if _kept:
         return
-    pointer = core.destroy_pointer()
+    pointer = Embedder().destroy_pointer()
     before = _Destroy(pointer.value) if pointer.value else None
 
     def destroy() -> None:

@@ -104,6 +104,49 @@ class DlInfo(ctypes.Structure):
     _fields_ = (("file", Text), ("base", Pointer), ("symbol", Text), ("at", Pointer))
 
 
+# --- commands of modules: core/sr_module.h, modules/mqueue/api.h ------------------------------------------------------
+
+_COMMAND = (
+    ("name", Text),
+    ("function", Pointer),
+    ("param_no", Int),
+    ("fixup", Pointer),
+    ("free_fixup", Pointer),
+    ("flags", ctypes.c_uint),
+)
+
+
+class Command(ctypes.Structure):
+    """cmd_export_t: a command as a module exports it. A list of them ends with one of zeros."""
+
+    _fields_ = _COMMAND
+
+    def told(self) -> tuple[object, ...]:
+        """What the core copies as it is."""
+        return self.name, self.function, self.param_no, self.fixup, self.flags
+
+
+class KsrCommand(ctypes.Structure):
+    """ksr_cmd_export_t: the same as the core keeps it."""
+
+    _fields_ = (*_COMMAND, ("fixup_flags", ctypes.c_uint), ("module", Pointer))
+
+    def told(self) -> tuple[object, ...]:
+        """What the core has copied from the module's own."""
+        return self.name, self.function, self.param_no, self.fixup, self.flags
+
+
+class MqApi(ctypes.Structure):
+    """mq_api_t: what the C module gives to modules that ask for bind_mq."""
+
+    _fields_ = (("add", Pointer),)
+
+
+# int bind_mq(mq_api_t *api), int add(str *queue, str *key, str *value)
+BindMq = ctypes.CFUNCTYPE(Int, Pointer)
+MqAdd = ctypes.CFUNCTYPE(Int, Pointer, Pointer, Pointer)
+
+
 # --- private memory: core/mem/memapi.h --------------------------------------------------------------------------------
 
 # void *malloc(void *block, size_t size, ...), void free(void *block, void *memory, ...): a file, function, line and

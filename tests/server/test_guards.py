@@ -14,8 +14,18 @@ if TYPE_CHECKING:
     from tests.server.harness import Servers
 
 VARIABLES, COMMANDS, STOP = "$mqk, $mqv and $mq_size", "the RPC commands mqueue.*", "a hook at the server's stop"
+BIND = "bind_mq for acc_json"
 BOTH = {VARIABLES, COMMANDS}
-ALL = {VARIABLES, COMMANDS, STOP}
+ALL = {f"{VARIABLES}, {COMMANDS} and {STOP}"}  # in one line
+
+INSTEAD = (
+    "use mqk_gete, mqv_gete and mq_size",
+    "mqueue_kemi",
+    "the next start takes it over",
+    "the C module mqueue and its queues",
+    "the queues work without",
+    "see docs/reference/versions.md",
+)
 
 # At the top of the script, before mod_init.
 WITHOUT = """
@@ -27,6 +37,7 @@ WITHOUT = """
 """
 OTHER_LAYOUT = "from kemi.server import pvars; pvars.NAME_IN_PARAM += 8"
 OTHER_SPEC = "from kemi.server import pvars; pvars.NAME_IN_SPEC += 8"
+NO_EXPORTS = "from kemi.server import embedder; embedder._MODULES = ((b'app_python3', (b'nothing',)),)"
 RAISING = "from kemi.server import rpc; rpc.RpcApi = None"
 
 
@@ -43,6 +54,7 @@ def works(server: Reachable, without: set[str]) -> None:
     """See that all works but what is named."""
     assert server.run("return [f('q') for f in (mq.mq_size, mq.mq_fetch)] + [mq.mq_add('q', 'k', 'v')]") == [-1, -2, 1]
     assert server.run("return KSR.mqueue.mq_size('q'), KSR.mqueue.mq_fetch('q')") == (1, 1)
+    without = {part for what in without for part in ([VARIABLES, COMMANDS, STOP] if {what} == ALL else [what])}
     if VARIABLES not in without:
         assert server.run("return KSR.pv.get('$mqk(q)'), KSR.pv.get('$mq_size(q)')") == ("k", 0)
     if COMMANDS not in without:
@@ -54,8 +66,9 @@ def works(server: Reachable, without: set[str]) -> None:
 def ends(server: Reachable, without: set[str]) -> None:
     """See that it stops cleanly, and takes its segments away when it can."""
     server.stop()
-    assert bool(server.segments()) == (STOP in without)
-    if STOP in without:
+    stays = STOP in without or without == ALL
+    assert bool(server.segments()) == stays
+    if stays:
         for path in server.segments():
             path.unlink()
 
@@ -69,13 +82,13 @@ def ends(server: Reachable, without: set[str]) -> None:
         (WITHOUT.format(symbol="pv_parse_spec2"), BOTH, "does not export no_pv_parse_spec2"),
         (WITHOUT.format(symbol="rpc_register_array"), {COMMANDS}, "does not export no_rpc_register_array"),
         (WITHOUT.format(symbol="my_desc"), {COMMANDS}, "does not export no_my_desc"),
-        (WITHOUT.format(symbol="find_module_by_name"), {STOP}, "does not export no_find_module_by_name"),
+        (WITHOUT.format(symbol="find_module_by_name"), {STOP, BIND}, "does not export no_find_module_by_name"),
         ("from kemi.server import core; core._NEWEST = (5, 5)", ALL, "the C structs of Kamailio 5.6"),
         ("from kemi.server import core; core._OLDEST = (99, 0)", ALL, "are not known"),
         ("from kemi.server import core; core._POINTER_BYTES = 4", ALL, "64-bit little-endian machines only"),
         ("import sys; sys.byteorder = 'big'", ALL, "64-bit little-endian machines only"),
-        ("from kemi.server import core; core._MODULE_POINTERS = 8", {STOP}, "found 0 times, not once"),
-        ("from kemi.server import core; core._EXPORTS = (b'nothing',)", {STOP}, "exports of app_python3 was not found"),
+        ("from kemi.server import embedder; embedder._MODULE_POINTERS = 8", {STOP}, "found 0 times, not once"),
+        (NO_EXPORTS, {STOP}, "exports of app_python3 was not found"),
         (OTHER_LAYOUT, {VARIABLES}, "does not come back"),
         (OTHER_SPEC, {VARIABLES}, "does not come back"),
         ("from kemi.server import values; values.VALUE_BYTES = 17", BOTH, "the flags of pv_value_t were not found"),
@@ -90,7 +103,7 @@ def test_without_a_part_of_the_core(servers: Servers, prelude: str, missing: set
     assert len(lines) == len(missing), lines
     for what in missing:
         (line,) = server.process.log_lines("mqueue_kemi: ", f"{what} not available: ", why, "; ")
-        assert line.endswith(("use mqk_gete, mqv_gete and mq_size", "mqueue_kemi", "the next start takes it over"))
+        assert line.endswith(INSTEAD)
     works(server, missing)
     ends(server, missing)
 
@@ -173,3 +186,38 @@ def test_switched_off(servers: Servers) -> None:
     again.write_script(["name=q"])
     servers.start(again)
     assert again.run("return mq.mq_fetch('q'), mq.mqv_get('q')") == (1, "left")
+
+
+FORCED = "from kemi.server import core; core._NEWEST = (5, 5); mqueue_kemi.modparam('mqueue', 'core', 'force')"
+
+
+def test_an_unknown_version_is_tried_when_an_operator_says_so(servers: Servers) -> None:
+    """modparam("mqueue", "core", "force"): one line says so, and all that its checks allow is there."""
+    server = servers.start(broken(FORCED))
+    (line,) = server.process.log_lines("mqueue_kemi: ")
+    assert "only those of 5.6 to 5.5; they are tried, as" in line
+    works(server, set())
+    ends(server, set())
+
+
+@pytest.mark.parametrize("layout", [OTHER_LAYOUT, OTHER_SPEC, "from kemi.server import values; values._NULL = 2"])
+def test_the_checks_count_more_than_what_an_operator_says(servers: Servers, layout: str) -> None:
+    """Where what was registered does not come back, it is off also when it was forced."""
+    server = servers.start(broken(f"{FORCED}\n{layout}"))
+    assert server.process.log_lines(f"{VARIABLES} not available: ")
+    server.run("return mq.mq_add('q', 'k', 'v')")
+    server.stop()
+    assert server.segments() == []
+
+
+def test_an_rpc_module_that_is_not_as_known(servers: Servers) -> None:
+    """Its functions are called only when all of them lie in one module; the line says what was found."""
+    prelude = """
+        from kemi.server import structs
+        structs.Rpc.fault = property(lambda rpc: structs.Pointer.in_dll(structs.ctypes.PyDLL(None), "stdout"))
+    """
+    server = servers.start(broken(prelude))
+    assert server.run("return mq.mq_add('q', 'k', 'v')") == 1
+    server._kamcmd("mqueue.fetch", "q")
+    assert server.process.log_lines("mqueue_kemi: mqueue.fetch: Unavailable: the functions of an rpc_t are found in 2")
+    assert server.run("return mq.mq_size('q')") == 1

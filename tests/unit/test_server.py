@@ -11,6 +11,8 @@ import pytest
 import mqueue_kemi
 from kemi.server import core, standin, stop
 from kemi.server.core import Unavailable
+from kemi.server.embedder import Embedder
+from kemi.spec import Settings
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -44,7 +46,7 @@ def install(mocker: MockerFixture, kamailio: Kamailio) -> Kamailio:
     library.find_module_by_name = mocker.Mock(
         side_effect=lambda name: kamailio.found if name == b"app_python3" else None
     )
-    mocker.patch.object(core, "_library", return_value=library)
+    mocker.patch.object(core, "library", return_value=library)
     mocker.patch.object(core, "trusted", return_value=library)
     dlsym = mocker.Mock(side_effect=lambda handle, name: kamailio.symbols.get(name) if handle == 0x11 else None)
     mocker.patch("ctypes.CDLL", return_value=mocker.Mock(dlsym=dlsym))
@@ -63,7 +65,7 @@ def test_outside_of_kamailio(ksr: Any) -> None:
     assert core.config_folder() is None
     with pytest.raises(Unavailable, match="this is not Kamailio"):
         stop.at_destroy(lambda: None)
-    standin.take_place(mqueue_kemi._FUNCTIONS, lambda: None, with_core=True, meet_new=lambda: None)
+    standin.take_place(mqueue_kemi._FUNCTIONS, lambda: None, Settings(), meet_new=lambda: None)
     assert not ksr.notice.call_count
 
 
@@ -73,7 +75,7 @@ def test_the_pointer_is_found(mocker: MockerFixture, symbol: bytes, row: int) ->
     kamailio = Kamailio(row)
     kamailio.symbols = {symbol: kamailio.symbols[b"exports"]}
     install(mocker, kamailio)
-    pointer = core.destroy_pointer()
+    pointer = Embedder().destroy_pointer()
     assert pointer.value == DESTROY
     pointer.value = 0x4444
     assert kamailio.module[row + 2] == 0x4444
@@ -104,7 +106,7 @@ def nothing() -> Kamailio:
 @pytest.mark.parametrize(
     ("make", "why"),
     [
-        (lambda: Kamailio(loaded=False), "the module app_python3 was not found"),
+        (lambda: Kamailio(loaded=False), "neither the module app_python3 nor app_python3s was found"),
         (lambda: Kamailio(symbols={b"exports": None}), "the struct of exports of app_python3 was not found"),
         (twice, "found 2 times, not once"),
         (otherwise, "found 0 times, not once"),
@@ -159,7 +161,7 @@ def test_an_error_does_not_reach_c(mocker: MockerFixture, ksr: Any) -> None:
 @pytest.mark.parametrize(("ids", "expected"), [((0, 0), (-1, -1)), ((107, 0), (107, -1)), ((107, 112), (107, 112))])
 def test_whom_the_server_will_be(mocker: MockerFixture, ids: tuple[int, int], expected: tuple[int, int]) -> None:
     """User and group of -u and -g, or -1 where none was asked for."""
-    mocker.patch.object(core, "_library", return_value=object())
+    mocker.patch.object(core, "library", return_value=object())
     values = dict(zip(("uid", "gid"), map(ctypes.c_int, ids)))
     mocker.patch("ctypes.c_int", in_dll=lambda _, name: values[name])
     assert core.run_as() == expected
@@ -167,7 +169,7 @@ def test_whom_the_server_will_be(mocker: MockerFixture, ids: tuple[int, int], ex
 
 def test_a_server_without_these_symbols(mocker: MockerFixture) -> None:
     """What is not there counts as not asked for."""
-    mocker.patch.object(core, "_library", return_value=ctypes.PyDLL(None))
+    mocker.patch.object(core, "library", return_value=ctypes.PyDLL(None))
     assert core.run_as() == (-1, -1)
     assert core.config_folder() is None
 
@@ -177,7 +179,7 @@ def test_a_server_without_these_symbols(mocker: MockerFixture) -> None:
 )
 def test_the_folder_of_the_configuration(mocker: MockerFixture, path: bytes | None, folder: str | None) -> None:
     """It is that of the file in use."""
-    mocker.patch.object(core, "_library", return_value=object())
+    mocker.patch.object(core, "library", return_value=object())
     value = ctypes.c_char_p(path)
     mocker.patch("ctypes.c_char_p", in_dll=lambda _, name: value if name == "cfg_file" else None)
     assert core.config_folder() == folder

@@ -13,7 +13,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from kemi.errors import ConfigError
-from kemi.spec import QueueSpec, Settings, Value, default_max_memory, parse_queue
+from kemi.spec import (
+    CORE_FORCED,
+    CORE_KNOWN,
+    CORE_OFF,
+    QueueSpec,
+    Settings,
+    Value,
+    default_max_memory,
+    parse_queue,
+)
 
 GIB = 1 << 30
 GROUP = grp.getgrgid(os.getgid()).gr_name
@@ -283,6 +292,25 @@ def test_blanks_that_only_text_knows() -> None:
     settings = Settings()
     settings.set("mqueue", "mqueue_size", "\x1e5\x1f")
     assert settings.mqueue_size == 5
+
+
+@pytest.mark.parametrize(
+    ("value", "use"),
+    [(0, CORE_OFF), ("0", CORE_OFF), (1, CORE_KNOWN), (" 1 ", CORE_KNOWN), ("force", CORE_FORCED)],
+)
+def test_use_of_the_core(value: str | int, use: int) -> None:
+    """0, 1 or force."""
+    settings = Settings()
+    assert settings.core == CORE_KNOWN
+    settings.set("mqueue", "core", value)
+    assert settings.core == use
+
+
+@pytest.mark.parametrize("value", ["", "2", 2, -1, "Force", "yes", 0.0, True, b"force"])
+def test_no_use_of_the_core(value: str | int) -> None:
+    """Anything else is refused with what may be written."""
+    with pytest.raises(ConfigError, match=r'"core", .*: write 0 \(never\), 1 .* or "force"'):
+        Settings().set("mqueue", "core", value)
 
 
 @pytest.mark.parametrize("name", ["mode", "group", "core", "max_memory", "mqueue_size", "mqueue_addmode"])
