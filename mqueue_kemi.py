@@ -239,11 +239,18 @@ _FUNCTIONS = _Functions(mq_add, mq_fetch, mq_pv_free, mq_size, mqk_get, mqk_gete
 
 
 def attach(
-    queue: str, instance: str = _DEFAULT_INSTANCE, lock_timeout: float = 1.0, *, reattach: bool = True
+    queue: str,
+    instance: str = _DEFAULT_INSTANCE,
+    lock_timeout: float = 1.0,
+    *,
+    reattach: bool = True,
+    wait: float | None = 0.0,
 ) -> AttachedQueue:
     """A queue of a running Kamailio, for any process on its host that may read its segment.
 
     When the server is stopped and started again, waiting calls go on with its new queue; with reattach=False they raise
-    QueueClosed. Raises UnknownQueue when the instance has no such queue, SegmentError when it cannot be used.
+    QueueClosed. wait: seconds for the server and its queue to appear, None for ever. lock_timeout: finite seconds.
+    What comes back may be pickled: the process that gets it attaches when it uses the queue first.
+    Raises UnknownQueue when the instance has no such queue, SegmentError when it cannot be used, ConfigError.
     """
-    return AttachedQueue(instance, queue, lock_timeout, reattach=reattach)
+    return AttachedQueue(instance, queue, lock_timeout, reattach=reattach, wait=wait)

@@ -202,7 +202,7 @@ def _set_group(settings: Settings, where: str, value: Value) -> None:
 
 def _set_lock_timeout(settings: Settings, where: str, value: Value) -> None:
     try:
-        seconds = float(value)
+        seconds = math.nan if isinstance(value, bool) else float(value)
     except (ValueError, TypeError, OverflowError):
         seconds = math.nan
     if not 0 < seconds <= _LONGEST_WAIT:

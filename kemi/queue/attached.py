@@ -17,11 +17,12 @@ import os
 import threading
 import time
 from collections.abc import AsyncIterator, Iterable
-from typing import TYPE_CHECKING, Any, Callable, TypeVar
+from typing import TYPE_CHECKING, Any, Callable, TypeVar, cast
 
 from kemi.errors import QueueClosed, SegmentMissing, UnknownQueue
 from kemi.owner import Owner
 from kemi.queue import futex
+from kemi.queue.address import OF_THE_SERVER, SURFACE, Address, Unattached, checked, refused_name, wait_seconds
 from kemi.queue.aside import Slot
 from kemi.queue.item import Item
 from kemi.queue.opened import PARTS
@@ -52,21 +53,60 @@ os.register_at_fork(after_in_child=_after_fork)
 class AttachedQueue(Queue):
     """A queue of an instance, whichever server runs it. Safe with threads and across fork."""
 
-    def __init__(self, instance: str, name: str, lock_timeout: float = 1.0, *, reattach: bool = True) -> None:
-        """Raises UnknownQueue, SegmentError.
+    def __init__(
+        self,
+        instance: str,
+        name: str,
+        lock_timeout: float = 1.0,
+        *,
+        reattach: bool = True,
+        wait: float | None = 0.0,
+    ) -> None:
+        """Raises UnknownQueue, SegmentError, ConfigError.
 
+        wait: seconds for the server and its queue to appear, None for ever.
         reattach: when the queue is closed, wait for the next one of its name; else raise QueueClosed.
         """
-        self.instance = instance
-        self.name = name
+        self._prepare(checked(Address(instance, name, lock_timeout, reattach)))
+        self._inner = self._open_within(wait_seconds(wait))
+
+    def _prepare(self, address: Address) -> None:
+        self.instance, self.name, self._lock_timeout, self._reattach = address
         self.closed = False
-        self._lock_timeout = lock_timeout
-        self._reattach = reattach
-        self._inner = self._open()
+        self._inner = cast("Queue", Unattached(self._attach_now))
         self._looked = 0.0
         self._doorbell: Doorbell | None = None
 
+    def __reduce__(self) -> tuple[Callable[[Address], AttachedQueue], tuple[Address]]:
+        if self.closed:
+            raise ValueError(f"queue {self.name!r} is closed in this process: it cannot be given to another one")
+        return _at_address, (Address(self.instance, self.name, self._lock_timeout, self._reattach),)
+
+    def _attach_now(self) -> Queue:
+        """Find the queue of a client that came from another process. Raises UnknownQueue, SegmentError."""
+        with _renewal:
+            if self.closed:
+                raise ValueError(f"queue {self.name!r} is closed in this process")
+            if isinstance(self._inner, Unattached):  # else another thread was first
+                self._inner = self._open()
+            return self._inner
+
     # --- which queue ------------------------------------------------------------------------------------------------
+
+    def _open_within(self, seconds: float) -> Queue:
+        """The queue, once its server has made it. One that is closed is not there yet for who would not outlive it."""
+        deadline = time.monotonic() + seconds
+        while True:
+            left = deadline - time.monotonic()
+            try:
+                queue = self._open()
+                if self._reattach or left <= 0 or not queue.is_closed():
+                    return queue
+            except UnknownQueue as error:
+                if left <= 0:
+                    waited = f" (waited {seconds:g} s)" if seconds > 0 else ""
+                    raise UnknownQueue(f"{error}{waited}") from None
+            futex.pause(min(left, RETRY))
 
     def _open(self) -> Queue:
         while True:
@@ -294,14 +334,20 @@ class AttachedQueue(Queue):
         """As `Queue.close`."""
         with _renewal:
             self.closed = True
-            self._inner.close()
+            if not isinstance(self._inner, Unattached):
+                self._inner.close()
             if self._doorbell is not None:
                 self._doorbell.close()
+
+    def __dir__(self) -> list[str]:
+        return sorted({*SURFACE, *(name for name in super().__dir__() if name.startswith("__"))})
 
     def __repr__(self) -> str:
         about = f"Queue {self.name!r} of instance {self.instance!r}"
         if self.closed:
             return f"<{about}, closed in this process>"
+        if isinstance(self._inner, Unattached):
+            return f"<{about}, attached at its first use>"
         queue = self._inner
         if queue.is_closed():
             return f"<{about}, its server has ended>"
@@ -316,3 +362,12 @@ def _of_the_inner(name: str) -> property:
 # of these objects slower, also those that are found.)
 for _name in PARTS:
     setattr(AttachedQueue, _name, _of_the_inner(_name))
+for _name in OF_THE_SERVER:
+    setattr(AttachedQueue, _name, refused_name(_name))
+
+
+def _at_address(address: Address) -> AttachedQueue:
+    """What a pickled client becomes."""
+    client = AttachedQueue.__new__(AttachedQueue)
+    client._prepare(address)  # noqa: SLF001 - it is a part of the class above
+    return client

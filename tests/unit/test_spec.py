@@ -202,6 +202,7 @@ def test_a_parameter(module: str, name: str, value: Any, field: str, expected: A
         ("lock_timeout", 3601),
         ("lock_timeout", 10**400),
         ("lock_timeout", None),
+        ("lock_timeout", True),
         ("max_memory", "plenty"),
         ("max_memory", -1),
         ("max_memory", 1.5),

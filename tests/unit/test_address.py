@@ -1,0 +1,296 @@
+"""How a client comes to its queue: its times, waiting for a server, and pickled to another process."""
+
+from __future__ import annotations
+
+import copy
+import math
+import pickle
+import threading
+import time
+from decimal import Decimal
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from kemi.errors import ConfigError, MqueueError, QueueClosed, UnknownQueue
+from kemi.owner import this_process
+from kemi.queue import attached
+from kemi.queue.address import OF_THE_SERVER, SURFACE
+from kemi.queue.item import Item
+from kemi.queue.queue import Queue
+from kemi.queue.registry import Registry
+from mqueue_kemi import attach
+from tests.conftest import HANG
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from kemi.queue.attached import AttachedQueue
+
+
+class Server:
+    """What a server does to its queue."""
+
+    def __init__(self, instance: str) -> None:
+        self.instance = instance
+        self.queues: list[Queue] = []
+
+    def start(self, *, closed: bool = False) -> Queue:
+        self.registry = Registry.create(self.instance, this_process(), 64 << 20)
+        queue = Queue.create(self.instance, "q", window=16 << 20, registry=self.registry, closed=closed)
+        self.queues.append(queue)
+        return queue
+
+    def stop(self) -> None:
+        while self.queues:
+            self.queues.pop().remove()
+            self.registry.segment.unlink()
+
+
+@pytest.fixture
+def server(instance: str) -> Iterator[Server]:
+    """Give a server that does not run yet."""
+    made = Server(instance)
+    yield made
+    made.stop()
+
+
+def pickled(client: AttachedQueue) -> AttachedQueue:
+    """Return what another process gets."""
+    again: AttachedQueue = pickle.loads(pickle.dumps(client))  # noqa: S301 - our own
+    return again
+
+
+# --- times ------------------------------------------------------------------------------------------------------------
+
+NO_LOCK_TIMES = [math.inf, None, math.nan, "1", "1.0", True, 0, -1, -0.5, -math.inf, Decimal(1), b"1", [1]]
+
+
+@pytest.mark.parametrize("value", NO_LOCK_TIMES, ids=repr)
+def test_a_wrong_lock_timeout_is_refused_at_once(server: Server, value: Any) -> None:
+    """With the text that names it, also where there is no such queue, which would be found out later."""
+    for _ in range(2):
+        with pytest.raises(ConfigError, match=r"lock_timeout=.*write seconds, a finite number more than 0"):
+            attach("q", server.instance, lock_timeout=value)
+        if not server.queues:
+            server.start()
+
+
+@pytest.mark.parametrize("value", [1, 0.001, 1e300, 10**400])
+def test_a_right_lock_timeout(server: Server, value: float) -> None:
+    """Any finite number of seconds; what is more than a year is a year."""
+    server.start()
+    with attach("q", server.instance, lock_timeout=value) as client:
+        assert client.add("k", "v")
+        assert client._lock_timeout == min(value, 86400 * 365)
+
+
+@pytest.mark.parametrize("value", [math.nan, "1", True, b"", [1]], ids=repr)
+def test_a_wrong_wait_is_refused_at_once(server: Server, value: Any) -> None:
+    """As all times are."""
+    server.start()
+    with pytest.raises(ConfigError, match=r"wait=.*write seconds"):
+        attach("q", server.instance, wait=value)
+
+
+# --- waiting for a server ---------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("wait", [HANG, None, math.inf])
+def test_it_waits_for_the_server(server: Server, wait: float | None) -> None:
+    """A worker that is started before its server attaches when that has come."""
+    starts = threading.Timer(0.3, server.start)
+    starts.start()
+    with attach("q", server.instance, wait=wait) as client:
+        assert client.add("k", "v")
+    starts.join()
+
+
+def test_it_waits_for_the_queue(server: Server) -> None:
+    """Also when the instance is there and has other queues."""
+    server.start()
+    made: list[Queue] = []
+    starts = threading.Timer(
+        0.3,
+        lambda: made.append(Queue.create(server.instance, "late", window=16 << 20, registry=server.registry)),
+    )
+    starts.start()
+    with attach("late", server.instance, wait=HANG) as client:
+        assert client.add("k", "v")
+    starts.join()
+    made[0].remove()
+
+
+@pytest.mark.parametrize("wait", [0, -1, 0.25])
+def test_it_waits_no_longer(server: Server, wait: float) -> None:
+    """The error says what is missing, and how long it was waited for; 0 and less do not wait."""
+    begin = time.monotonic()
+    end = r"\(waited 0.25 s\)$" if wait > 0 else r"is its server running\?$"
+    with pytest.raises(UnknownQueue, match=f"{server.instance}.*{end}"):
+        attach("q", server.instance, wait=wait)
+    assert time.monotonic() - begin >= wait
+
+
+def test_who_would_not_outlive_a_closed_queue_waits_for_an_open_one(server: Server) -> None:
+    """With reattach=False a queue that is closed (its rows are still loaded) is not there yet."""
+    queue = server.start(closed=True)
+    with attach("q", server.instance, wait=0.25, reattach=False) as client, pytest.raises(QueueClosed):
+        client.fetch(1)
+    opens = threading.Timer(0.3, queue.open)
+    opens.start()
+    with attach("q", server.instance, wait=HANG, reattach=False) as client:
+        assert client.fetch(0.01) is None
+    opens.join()
+
+
+@pytest.mark.parametrize(("queue", "why"), [("q" * 300, "too long"), (5, "must be text"), (None, "must be text")])
+def test_what_cannot_be_mended_by_waiting_is_told_at_once(server: Server, queue: Any, why: str) -> None:
+    """No server will ever have such a queue, or such an instance."""
+    with pytest.raises(MqueueError, match=why):
+        attach(queue, server.instance, wait=None)
+    with pytest.raises(MqueueError, match=why):
+        attach("q", queue, wait=None)
+
+
+# --- pickled ----------------------------------------------------------------------------------------------------------
+
+
+def test_it_pickles_as_its_address(server: Server) -> None:
+    """What comes out uses the same queue, with the same times, as a client of its own."""
+    server.start()
+    with attach("q", server.instance, lock_timeout=2.5, reattach=False) as client:
+        again = pickled(client)
+        assert (again.name, again.instance, again.closed) == ("q", server.instance, False)
+        assert client.add("k", "v")
+        item = again.fetch()
+        assert item is not None
+        assert item.key == "k"
+        assert (again._lock_timeout, again._reattach) == (2.5, False)
+        assert again._inner is not client._inner
+        again.close()
+        assert client.add("k", "v"), "closing the one leaves the other"
+
+
+def test_it_attaches_at_its_first_use(server: Server) -> None:
+    """Unpickling never fails: without a server the call says so, and works when there is one again."""
+    server.start()
+    with attach("q", server.instance) as client:
+        data = pickle.dumps(client)
+    server.stop()
+    again: AttachedQueue = pickle.loads(data)  # noqa: S301 - our own
+    assert "attached at its first use" in repr(again)
+    for _ in range(2):
+        with pytest.raises(UnknownQueue):
+            again.add("k", "v")
+    server.start()
+    assert again.add("k", "v")
+    assert "size=1" in repr(again)
+    assert pickled(again).peek() == again.peek()
+    again.close()
+
+
+@pytest.mark.parametrize(
+    "use",
+    [
+        lambda queue: queue.add("k", "v"),
+        lambda queue: queue.add_many([("k", "v")]),
+        lambda queue: queue.fetch(),
+        lambda queue: queue.fetch_many(3),
+        lambda queue: queue.reserve().__enter__(),
+        lambda queue: queue.peek(),
+        lambda queue: queue.undone(),
+        lambda queue: queue.stats(),
+        lambda queue: queue.owner(),
+        lambda queue: queue.is_closed(),
+        lambda queue: queue.addmode,
+        len,
+    ],
+)
+def test_any_use_may_be_the_first(server: Server, use: Any) -> None:
+    """Each of them attaches."""
+    server.start()
+    with attach("q", server.instance) as client:
+        again = pickled(client)
+    use(again)
+    assert isinstance(again._inner, Queue)
+    again.close()
+
+
+def test_two_threads_may_use_it_first(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is attached once."""
+    server.start()
+    with attach("q", server.instance) as client:
+        again = pickled(client)
+    opened = []
+    attach_it = attached.AttachedQueue._open
+
+    def slow(queue: AttachedQueue) -> Queue:
+        opened.append(queue)
+        time.sleep(0.1)
+        return attach_it(queue)
+
+    monkeypatch.setattr(attached.AttachedQueue, "_open", slow)
+    threads = [threading.Thread(target=again.add, args=("k", "v")) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert (len(opened), len(again)) == (1, 4)
+    again.close()
+
+
+def test_closed_before_its_first_use(server: Server) -> None:
+    """Closed is closed, as with any client; a closed one cannot be given away, nor copied."""
+    server.start()
+    client = attach("q", server.instance)
+    again = pickled(client)
+    assert copy.copy(client).add("k", "v")
+    client.close()
+    again.close()
+    assert "closed in this process" in repr(again)
+    with pytest.raises(ValueError, match="'q' is closed in this process"):
+        again.add("k", "v")
+    for closed in (client, again):
+        with pytest.raises(ValueError, match="closed in this process: it cannot be given to another one"):
+            pickle.dumps(closed)
+
+
+def test_items_pickle(server: Server) -> None:
+    """A fetched item goes to another process as a copy; so does a reserved one."""
+    server.start()
+    with attach("q", server.instance) as client:
+        client.add_many([(b"\xff", "v"), ("k", "w")])
+        item = client.fetch()
+        assert item is not None
+        again: Item = pickle.loads(pickle.dumps(item))  # noqa: S301 - our own
+        assert (again, again.added) == (item, item.added)
+        with client.reserve() as reserved:
+            assert reserved is not None
+            copied = pickle.loads(pickle.dumps(reserved))  # noqa: S301 - our own
+            assert (copied, copied.deliveries) == (reserved, 1)
+
+
+# --- what a client shows ----------------------------------------------------------------------------------------------
+
+
+def test_completion_shows_what_works(server: Server) -> None:
+    """Every name that `dir` gives can be had; nothing of what only the server does is among them."""
+    server.start()
+    with attach("q", server.instance) as client:
+        shown = dir(client)
+        assert set(SURFACE) <= set(shown)
+        assert [name for name in shown if name not in SURFACE and not name.startswith("__")] == []
+        for name in shown:
+            getattr(client, name, None)
+        assert all(hasattr(client, name) for name in SURFACE)
+
+
+@pytest.mark.parametrize("name", OF_THE_SERVER)
+def test_what_only_a_server_does_is_refused(server: Server, name: str) -> None:
+    """It is an attribute that is not there, and the queue stays as it is."""
+    server.start()
+    with attach("q", server.instance) as client:
+        assert hasattr(Queue, name)
+        assert not hasattr(client, name)
+        with pytest.raises(AttributeError, match=f"queue 'q' has no '{name}' here: only the server"):
+            getattr(client, name)
