@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import difflib
+import fnmatch
 import itertools
 import os
 import sys
@@ -16,8 +17,8 @@ from types import ModuleType
 from typing import Any, NamedTuple
 
 from kemi import app
-from kemi.testing import api, functions, pvars
-from kemi.testing.calls import check
+from kemi.testing import api, functions, pvars, release, results, router
+from kemi.testing.calls import RefusedError, check
 from kemi.testing.errors import NotCovered, SilentMistake
 from kemi.testing.message import Message
 from kemi.testing.state import Line, Name, Relayed, Reply, State, Value
@@ -46,11 +47,17 @@ class FakeKSR:
     """A KSR without a server.
 
     modules: the modules that kamailio.cfg would load; without it, all of Kamailio's are there.
+    kamailio: the release to be, 5.6 or 6.0; without it, pytest's option, the installed one, or the newest. Raises
+    ValueError for one that is not known.
     """
 
-    def __init__(self, modules: Iterable[str] | None = None) -> None:
+    def __init__(self, modules: Iterable[str] | None = None, kamailio: str | None = None) -> None:
+        self.release = release.choose(kamailio)
+        self.api = api.of(self.release)
+        self._functions = self.api.modules()
         self._loaded = None if modules is None else frozenset(modules)
         self._stubs: dict[str, Callable[..., Any]] = {}
+        self.server_log: list[Line] = []  # what the server itself says of a call, not the script
         self._values: dict[str, Value] = {}  # of variables, as a test set them
         self.state = State()
         self.calls: list[Call] = []
@@ -83,7 +90,7 @@ class FakeKSR:
 
     def called(self, path: str) -> list[tuple[Any, ...]]:
         """The arguments of each call of a function: ksr.called("sl.send_reply") == [(404, "Not Found")]."""
-        self._function(path)
+        self._named(path)
         return [call.arguments for call in self.calls if call.path == path]
 
     def get(self, name: str) -> Value:
@@ -116,28 +123,43 @@ class FakeKSR:
         """Say what a function gives: a value, or a callable that gets the arguments. Raises AttributeError, TypeError.
 
         ksr.stub("registrar.lookup", -1)
+        ksr.stub("rtpengine.*")  # every function of the module says that it went well
+        ksr.stub("htable.sht_*", None)
         """
-        function = self._function(path)
+        chosen = self._matching(path)
+        if "*" in path and result is None:
+            for function in chosen:
+                self._put(function, results.success(function))
+            return
         if not callable(result):
-            _check_result(function, result)
-        self._stubs[path] = result if callable(result) else lambda *_: result
+            fitting = [function for function in chosen if results.fits(function, result)]
+            if not fitting:
+                results.check(chosen[0], result)
+            chosen = fitting
+        for function in chosen:
+            self._put(function, result)
+
+    def _put(self, function: api.Function, result: Any) -> None:
+        self._stubs[function.path] = result if callable(result) else lambda *_: result
         if function.module in _LATER and not hasattr(self.module, function.module):
             setattr(self.module, function.module, self._make_module(function.module))
 
     @contextlib.contextmanager
     def installed(self) -> Iterator[FakeKSR]:
         """As long as this lasts, `import KSR` gives the fake, and queues are private."""
-        before, known = sys.modules.get("KSR"), set(sys.modules)
-        sys.modules["KSR"] = self.module
+        ours = {"KSR": self.module, **router.modules(self)}
+        before, known = {name: sys.modules.get(name) for name in ours}, set(sys.modules)
+        sys.modules.update(ours)
         _installed.append(self)
         try:
             with app.private(f"test-{os.getpid()}-ksr{next(_numbers)}"):
                 yield self
         finally:
             _installed.remove(self)
-            del sys.modules["KSR"]
-            if before is not None:
-                sys.modules["KSR"] = before
+            for name, module in before.items():
+                sys.modules.pop(name, None)
+                if module is not None:
+                    sys.modules[name] = module
             _forget(set(sys.modules) - known)
 
     @staticmethod
@@ -164,26 +186,26 @@ class FakeKSR:
     # --- the module -------------------------------------------------------------------------------------------------
 
     def _make(self) -> ModuleType:
-        names = sorted(name for name in api.load().modules() if name and name not in _LATER)
+        names = [name for name in self._functions if name and name not in _LATER]
         module = _Module("KSR", "")
         for name in names:
             part = self._make_module(name)
             if len(vars(part)) > len(vars(_Module("", ""))):
                 setattr(module, name, part)
-        vars(module).update(self._functions(""))
+        vars(module).update(self._callables(""))
         module.x = _Module("KSR.x", "")  # type: ignore[attr-defined]
         module.x.modf = functions.modf
         return module
 
     def _make_module(self, name: str) -> ModuleType:
         module = _Module(f"KSR.{name}", "")
-        vars(module).update(self._functions(name))
+        vars(module).update(self._callables(name))
         return module
 
-    def _functions(self, module: str) -> dict[str, Callable[..., Any]]:
+    def _callables(self, module: str) -> dict[str, Callable[..., Any]]:
         return {
             name: self._callable(function)
-            for name, function in api.load().modules()[module].items()
+            for name, function in self._functions.get(module, {}).items()
             if self._loaded is None or not function.loaded_by or function.loaded_by in self._loaded
         }
 
@@ -191,7 +213,11 @@ class FakeKSR:
         def call(*arguments: Any, **keywords: Any) -> Any:
             if keywords:
                 raise TypeError(f"{function.name}() takes no keyword arguments")
-            given = check(function, arguments)
+            try:
+                given = check(function, arguments, self.release)
+            except RefusedError as error:
+                self.server_log.append(Line("err", f"{error}\n"))
+                return False
             result = self._run(function, given)
             self.calls.append(Call(function.path, given, result))
             return result
@@ -204,24 +230,39 @@ class FakeKSR:
         stub = self._stubs.get(function.path)
         if stub is not None:
             result = stub(*arguments)
-            _check_result(function, result)
+            results.check(function, result)
             return result
         covered = functions.COVERED.get(function.path)
         if covered is None:
             raise NotCovered(
                 f"KSR.{function.path} is not covered by the fake: "
-                f'say what it gives with ksr.stub("{function.path}", {_example(function)})'
+                f'say what it gives with ksr.stub("{function.path}", {results.example(function)})'
             )
         return covered(self, *arguments)
 
-    def _function(self, path: str) -> api.Function:
-        module, _, name = path.rpartition(".")
-        found = api.load().modules().get(module, {}).get(name)
-        if found is None:
-            near = difflib.get_close_matches(path, [each.path for each in api.load().functions], 1)
-            hint = f"; did you mean {near[0]}?" if near else ""
-            raise AttributeError(f"KEMI of Kamailio {api.load().version} has no function {path!r}{hint}")
+    def _matching(self, path: str) -> list[api.Function]:
+        """The functions of a name, or of a pattern like rtpengine.*; never none."""
+        if "*" not in path:
+            return [self._named(path)]
+        module, _, pattern = path.rpartition(".")
+        found = [each for name, each in self._functions.get(module, {}).items() if fnmatch.fnmatchcase(name, pattern)]
+        if not found:
+            raise AttributeError(f"KEMI of Kamailio {self.api.version} has no function {path!r}{self._hint(path)}")
         return found
+
+    def _named(self, path: str) -> api.Function:
+        module, _, name = path.rpartition(".")
+        found = self._functions.get(module, {}).get(name)
+        if found is None:
+            raise AttributeError(f"KEMI of Kamailio {self.api.version} has no function {path!r}{self._hint(path)}")
+        return found
+
+    def _hint(self, path: str) -> str:
+        others = {each.path: each.releases for each in api.load().functions}
+        if path in others:
+            return f"; {' and '.join(others[path])} has it: FakeKSR(kamailio={others[path][-1]!r})"
+        near = difflib.get_close_matches(path, [each.path for each in self.api.functions], 1)
+        return f"; did you mean {near[0]}?" if near else ""
 
 
 class _Module(ModuleType):
@@ -233,9 +274,24 @@ class _Module(ModuleType):
         hint = f"; did you mean {near[0]}?" if near else ""
         if name in _LATER:
             hint = f"; it comes with mqueue_kemi.mod_init(), or with ksr.stub('{name}. ...')"
-        elif name in api.load().modules():
-            hint = "; the module is not among those that the test loads"
+        else:
+            hint = _elsewhere(self.__name__, name) or hint
         raise AttributeError(f"module '{self.__name__}' has no attribute '{name}'{hint}")
+
+
+def _elsewhere(module: str, name: str) -> str:
+    """Where a name is that is not here: in another release, or in a module that is not loaded."""
+    inner = module.partition(".")[2]
+    others = [
+        each for each in api.load().functions if each.module == (inner or name) and name in (each.name, each.module)
+    ]
+    fake = FakeKSR.current()
+    releases = {release for each in others for release in each.releases}
+    if not others:
+        return ""
+    if fake is not None and fake.release not in releases:
+        return f"; only Kamailio {' and '.join(sorted(releases, key=api.key_of))} has it"
+    return "; the module is not among those that the test loads"
 
 
 def _forget(names: set[str]) -> None:
@@ -243,23 +299,3 @@ def _forget(names: set[str]) -> None:
     for name in names:
         if any(isinstance(value, _Module) for value in list(vars(sys.modules[name]).values())):
             del sys.modules[name]
-
-
-_RESULTS: dict[str, tuple[type, ...]] = {
-    "int": (int,),
-    "bool": (bool,),
-    "none": (int, type(None)),
-    "xval": (str, int, type(None)),
-}
-
-
-def _check_result(function: api.Function, result: Any) -> None:
-    wanted = _RESULTS[function.returns]
-    wrong = isinstance(result, bool) and bool not in wanted
-    if wrong or not isinstance(result, wanted):
-        names = " or ".join("None" if kind is type(None) else kind.__name__ for kind in wanted)
-        raise TypeError(f"KSR.{function.path} gives {names}, not {result!r}")
-
-
-def _example(function: api.Function) -> str:
-    return {"int": "1", "bool": "True", "none": "None", "xval": '"..."'}[function.returns]

@@ -177,6 +177,13 @@ def _bits(flags: set[int]) -> int:
     return sum(1 << flag for flag in flags)
 
 
+def _reply_code(state: State) -> Value:
+    """Of the message in a reply's routes; of the transaction elsewhere, where tm knows it."""
+    if state.route_kind in ("core_onreply", "onreply"):
+        return state.message.status
+    return 0 if state.route_kind == "onsend" else state.transaction.status
+
+
 _PLAIN: dict[str, Callable[[State], Value]] = {
     "$": lambda _: "$",
     "null": lambda _: None,
@@ -223,7 +230,8 @@ _PLAIN: dict[str, Callable[[State], Value]] = {
     "Rp": lambda state: state.message.received[1],
     "pr": lambda state: state.message.proto,
     "proto": lambda state: state.message.proto,
-    "T_reply_code": lambda state: state.transaction.status,
+    "T_reply_code": _reply_code,
+    "T_branch_idx": lambda state: state.branch,
 }
 
 

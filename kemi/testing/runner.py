@@ -6,27 +6,26 @@ More strict than the server where that would only log: an error in the script is
 from __future__ import annotations
 
 import contextlib
-import importlib.util
 import os
-import sys
-import textwrap
-from collections.abc import Iterator
-from types import ModuleType
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 from kemi.instance import queues
 from kemi.queue.item import Item
-from kemi.testing.errors import NotCovered, SilentMistake
+from kemi.testing import conversation, release
+from kemi.testing.blocking import watched
+from kemi.testing.calls import system_error
+from kemi.testing.errors import SilentMistake
 from kemi.testing.fake import CLIENT, Call, FakeKSR
+from kemi.testing.loading import ScriptError, execute, loaded
 from kemi.testing.message import FAKED, Message
+from kemi.testing.msg import Msg
 from kemi.testing.state import Line, Relayed, Reply, Value
 
+__all__ = ["Msg", "Result", "Script", "ScriptError", "run_route"]
+
 _HIGHEST_PEEK = 1 << 31
-_IN_TEXT = "script"  # the name of a script that is given as text
-
-
-class ScriptError(Exception):
-    """Kamailio would not start with this script, or not find the route in it; says why."""
+_NONE_IN_C = -1  # what PyLong_AsLong says of a None, and 6.0 then goes on with
 
 
 class Result(NamedTuple):
@@ -54,19 +53,27 @@ class Result(NamedTuple):
 class Script:
     """A routing script in one process of a server. Use it as a context manager, or call `close`."""
 
-    def __init__(self, source: str | os.PathLike[str], ksr: FakeKSR | None = None, rank: int = 1) -> None:
-        """source: the file, or the text of a script (with a line's end in it). Raises ScriptError.
+    def __init__(
+        self,
+        source: str | os.PathLike[str],
+        ksr: FakeKSR | None = None,
+        rank: int = 1,
+        *,
+        kamailio: str | None = None,
+    ) -> None:
+        """source: the file, or the text of a script (with a line's end in it). Raises ScriptError, ValueError.
 
-        ksr: the fake; without it the one of the fixture, else a new one. rank: what child_init is told.
+        ksr: the fake; without it the one of the fixture, else a new one, of the release `kamailio`. rank: what
+        child_init is told.
         """
         self._stack = contextlib.ExitStack()
         self.rank = rank
-        found = ksr or FakeKSR.current() or FakeKSR()
+        found = _fake(ksr, kamailio)
         self.ksr = found
         try:
             if FakeKSR.current() is not found:
                 self._stack.enter_context(found.installed())
-            self._module = self._stack.enter_context(_loaded(source))
+            self._module = self._stack.enter_context(loaded(source))
             self._start()
         except BaseException:
             self._stack.close()
@@ -85,7 +92,7 @@ class Script:
 
     def reload(self) -> None:
         """As `kamcmd app_python.reload`: the script is executed again in this process, not the modules it imports."""
-        _execute(self._module)
+        execute(self._module)
         self._start()
 
     def _start(self) -> None:
@@ -114,12 +121,38 @@ class Script:
             raise ValueError(f"this is a reply, for Script.reply: {text[:60]!r}")
         return self._run("ksr_request_route", "request")
 
-    def reply(self, text: str, source: tuple[str, int] = CLIENT, **where: Any) -> Result:
-        """A reply comes in: ksr_reply_route."""
+    def reply(
+        self,
+        text: str | int,
+        source: tuple[str, int] = CLIENT,
+        *,
+        reason: str | None = None,
+        more: str = "",
+        branch: int | None = None,
+        **where: Any,
+    ) -> Result:
+        """A reply comes in. Raises ValueError.
+
+        reply(486): the next hop answers the request that was sent on last. The server's routes follow: the script's
+        ksr_reply_route, the route of t_on_reply; for a final one of 300 and more, when no branch is open any more, that
+        of t_on_failure; then ksr_onsend_route, if the reply goes on to the caller. more: header lines, and after an
+        empty line a body. branch: the number of the branch; without it, the newest that has no final reply.
+
+        reply("SIP/2.0 404 Not Found"): a message as it is, which belongs to no transaction: ksr_reply_route only.
+        """
+        if isinstance(text, int):
+            made = conversation.answer(self.ksr.state, text, reason, more, branch)
+            return self._record(lambda: conversation.Conversation(self.ksr.state, self._run_if_there).reply(*made))
         self.ksr.receive(text, source, **where)
         if self.ksr.state.message.is_request:
             raise ValueError(f"this is a request, for Script.request: {text[:60]!r}")
+        conversation.enter_core_reply(self.ksr.state)
         return self._run("ksr_reply_route", "core_onreply")
+
+    def timeout(self) -> Result:
+        """Nobody has answered in time: what is open of the request that was sent on last fails with 408."""
+        found = conversation.timed_out(self.ksr.state)
+        return self._record(lambda: conversation.Conversation(self.ksr.state, self._run_if_there).fail(found))
 
     def onsend(self) -> Result:
         """The message of before is sent: ksr_onsend_route. `KSR.tm.t_relay` runs it by itself."""
@@ -135,14 +168,22 @@ class Script:
         state.receive(Message(FAKED, state.listening, state.listening))
         return self._run(name, "event", event)
 
-    def route(self, name: str, kind: str = "failure") -> Result:
-        """A route that tm runs for the request of before: kind is branch, failure or onreply."""
+    def route(self, name: str, kind: str = "failure", code: int | None = None) -> Result:
+        """One route that tm runs for the request that was sent on: kind is branch, onreply, failure or branch_failure.
+
+        code: of the reply that it is run for; without it, the last one that came, else 408 for a failure and 200 for a
+        reply.
+        """
+        conversation.enter(self.ksr.state, kind, code)
         return self._run(name, kind)
 
     def _run(self, name: str, kind: str, *arguments: str) -> Result:
+        return self._record(lambda: self._call(name, kind, *arguments))
+
+    def _record(self, run: Callable[[], int | None]) -> Result:
         state = self.ksr.state
         marks = (len(state.log), len(state.replies), len(state.relayed), len(self.ksr.calls))
-        returned = self._call(name, kind, *arguments)
+        returned = run()
         return Result(
             returned,
             state.dropped,
@@ -154,73 +195,84 @@ class Script:
             self.ksr,
         )
 
+    def _run_if_there(self, name: str, kind: str) -> int | None:
+        """A route that the server looks for; one that is missing is passed over, with a line in its log."""
+        if not callable(getattr(self.handler, name, None)):
+            self.ksr.server_log.append(Line("err", f"{name} not found or is not callable\n"))
+            return 1
+        return self._call(name, kind)
+
     def _call(self, name: str, kind: str, *arguments: str) -> int | None:
         route = getattr(self.handler, name, None)
         if not callable(route):
             raise ScriptError(
                 f"{type(self.handler).__name__} has no method {name}; "
-                "a server that needs it goes on, and the error of that breaks its next route"
+                "a server that needs it goes on, and in 5.6 the error of that breaks its next route"
             )
         before, self.ksr.state.route_kind = self.ksr.state.route_kind, kind
         try:
-            returned = route(Msg(self.ksr), *arguments)
+            with watched(name):
+                returned = route(Msg(self.ksr), *arguments)
         except SystemExit:
             return None
         finally:
             self.ksr.state.route_kind = before
-        if not hasattr(type(returned), "__index__"):
+        return self._number(name, returned)
+
+    def _number(self, name: str, returned: Any) -> int:
+        if hasattr(type(returned), "__index__"):
+            return int(returned.__index__())
+        if self.ksr.release == "5.6":
             raise SilentMistake(
-                f"{name} has returned {returned!r}, not a number: in the server the error of that breaks the next route"
+                f"{name} has returned {returned!r}, not a number: in Kamailio 5.6 that error breaks the next route"
             )
-        return int(returned.__index__())
+        return _NONE_IN_C
 
     def _on_relay(self) -> None:
-        """What tm runs while it sends a request on. A route that is missing fails as in the server."""
-        branch = self.ksr.state.transaction.routes.get("branch_route")
+        """What tm runs while it sends a request on. In 5.6 a route that is missing fails the call."""
+        state = self.ksr.state
+        branch = state.transaction.routes.pop("branch_route", None)
         for name, kind in ((branch, "branch"), (self.ksr.onsend_route, "onsend")):
             if name is None:
                 continue
             try:
                 getattr(self.handler, name)
             except AttributeError as error:
-                text = "<built-in function t_relay> returned a result with an exception set"
-                raise SystemError(text) from error
+                if self.ksr.release != "5.6":
+                    continue
+                raise system_error("t_relay", error) from error
+            index = state.branch
+            state.branch = len(state.transaction.branches) - 1 if kind == "branch" else -1
             self._call(name, kind)
+            state.branch = index
 
 
-class Msg:
-    """The argument of each route: app_python3's own view of the message."""
-
-    def __init__(self, ksr: FakeKSR) -> None:
-        message = ksr.state.message
-        self._message = message
-        self.Type = "SIP_REQUEST" if message.is_request else "SIP_REPLY"
-        if message.is_request:
-            self.Method = message.method
-            self.RURI = ksr.state.request_uri
-        else:
-            self.Status = str(message.status)
-
-    def getHeader(self, name: str) -> str | None:  # noqa: N802 the server's name
-        """The body of the first header of a name."""
-        return self._message.first(name)
-
-    def __getattr__(self, name: str) -> Any:
-        if name in ("call_function", "copy", "dst_address", "rewrite_ruri", "set_dst_uri", "src_address"):
-            raise NotCovered(f"msg.{name} is not covered by the fake: use KSR, which has it too")
-        raise AttributeError(f"'Router.msg' object has no attribute '{name}'")
+def _fake(ksr: FakeKSR | None, kamailio: str | None) -> FakeKSR:
+    """The one to use. Raises ValueError when it is another release than the one that is wanted."""
+    found = ksr or FakeKSR.current()
+    if found is None:
+        return FakeKSR(kamailio=kamailio)
+    if kamailio is not None and release.choose(kamailio) != found.release:
+        raise ValueError(f"kamailio={kamailio!r}, but the fake of this test is {found.release}")
+    return found
 
 
 def run_route(
-    script: str | os.PathLike[str], message: str, *, rank: int = 1, ksr: FakeKSR | None = None, **where: Any
+    script: str | os.PathLike[str],
+    message: str,
+    *,
+    rank: int = 1,
+    ksr: FakeKSR | None = None,
+    kamailio: str | None = None,
+    **where: Any,
 ) -> Result:
     """Load a script, let one message come in, and end: a request, or a reply for ksr_reply_route.
 
     run_route("conf/kamailio.py", "INVITE sip:bob@example.org").replies[0].code == 480
     """
-    with Script(script, ksr, rank) as loaded:
+    with Script(script, ksr, rank, kamailio=kamailio) as found:
         is_reply = message.lstrip().startswith("SIP/2.0 ")
-        return loaded.reply(message, **where) if is_reply else loaded.request(message, **where)
+        return found.reply(message, **where) if is_reply else found.request(message, **where)
 
 
 def queue_contents() -> dict[str, list[tuple[str, str]]]:
@@ -230,44 +282,3 @@ def queue_contents() -> dict[str, list[tuple[str, str]]]:
 
 def _pair(item: Item) -> tuple[str, str]:
     return item.key, item.value
-
-
-# --- the file ---------------------------------------------------------------------------------------------------------
-
-
-@contextlib.contextmanager
-def _loaded(source: str | os.PathLike[str]) -> Iterator[ModuleType]:
-    """The script as a module; its folder is where imports are looked for first, as in the server."""
-    text = os.fspath(source)
-    if "\n" in text:
-        module = ModuleType(_IN_TEXT)
-        vars(module)["__source__"] = textwrap.dedent(text)
-        folder = None
-    else:
-        path = os.path.abspath(text)
-        name = os.path.splitext(os.path.basename(path))[0]
-        spec = importlib.util.spec_from_file_location(name, path)
-        if spec is None or not os.path.exists(path):
-            raise ScriptError(f"{text} is no Python file")
-        module = importlib.util.module_from_spec(spec)
-        folder = os.path.dirname(path)
-    before, path_before = sys.modules.get(module.__name__), list(sys.path)
-    sys.modules[module.__name__] = module
-    if folder is not None:
-        sys.path.insert(0, folder)
-    try:
-        _execute(module)
-        yield module
-    finally:
-        sys.path[:] = path_before
-        sys.modules.pop(module.__name__, None)
-        if before is not None:
-            sys.modules[module.__name__] = before
-
-
-def _execute(module: ModuleType) -> None:
-    spec = module.__spec__
-    if spec is None:
-        exec(compile(vars(module)["__source__"], "<script>", "exec"), vars(module))  # noqa: S102 the test wrote it
-    elif spec.loader is not None:
-        spec.loader.exec_module(module)

@@ -2,22 +2,26 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable
-from typing import NamedTuple, Protocol, Union
+from typing import Any, NamedTuple, Protocol, Union
 
 from kemi.testing import uri
+from kemi.testing.memory import Memory
 from kemi.testing.message import FAKED, Message
+from kemi.testing.transaction import Transaction
 
 Value = Union[str, int, None]
 
 
 class Name(NamedTuple):
-    """$(kind(inner)[which]), or less of it."""
+    """$(kind(inner)[which]{transformed}), or less of it."""
 
     text: str  # as written
     kind: str
     inner: str | None = None
     which: str | None = None  # "1", "-1", "*"
+    transformations: tuple[str, ...] = ()  # s.len, param.value,home
 
 
 class Line(NamedTuple):
@@ -52,14 +56,22 @@ class Change(NamedTuple):
     text: str
 
 
-class Transaction:
-    """What tm knows of the request."""
-
-    def __init__(self) -> None:
-        self.exists = False
-        self.status = 0  # of the last reply
-        self.relayed = False
-        self.routes: dict[str, str] = {}  # branch_route → the function's name
+# What comes with a message and is gone with it; a transaction keeps it for its later routes.
+_OF_A_MESSAGE = (
+    *(
+        "new_uri",
+        "destination",
+        "path",
+        "avps",
+        "xavps",
+        "flags",
+        "script_flags",
+        "branch_flags",
+        "changes",
+        "branches",
+    ),
+    *("reply_headers", "reply_body", "record_routed", "sockets", "to_dialog"),
+)
 
 
 class State:
@@ -71,27 +83,53 @@ class State:
         self.named: dict[str, Value] = {}  # $vn
         self.zeroed: dict[str, Value] = {}  # $vz
         self.shared: dict[str, Value] = {}  # $shv
+        self.counted: dict[str, Value] = {}  # $xavu
+        self.named_lists: dict[str, Any] = {}  # $xavi, by name in lower case
+        self.memory = Memory()  # what modules keep in shared memory
         self.replies: list[Reply] = []
         self.relayed: list[Relayed] = []
+        self.transactions: list[Transaction] = []  # those that were sent on or answered, oldest first
+        self.armed: dict[str, str] = {}  # routes as a script of this process armed them last
         self.listening = ("127.0.0.1", 5060)
+        self.dropped = False
         self.receive(Message(FAKED, ("127.0.0.1", 5060), self.listening))
 
     def receive(self, message: Message) -> None:
         """A new message: what belongs to the one before is gone."""
         self.message = message
+        self.clear()
+        self.dropped = False
+        self.transaction = Transaction(message)
+        self.branch = 0  # $T_branch_idx
+        self.route_kind = "request"
+
+    def clear(self) -> None:
+        """Nothing is known of the message but what stands in it."""
         self.new_uri: str | None = None
         self.destination: str | None = None
+        self.path: str | None = None
         self.avps: dict[str, list[Value]] = {}
+        self.xavps: dict[str, Any] = {}
         self.flags: set[int] = set()
         self.script_flags: set[int] = set()
         self.branch_flags: set[int] = set()
         self.changes: list[Change] = []
+        self.branches: list[tuple[str, str | None]] = []  # more targets: URI, destination
         self.reply_headers: list[str] = []
         self.reply_body = ""
-        self.dropped = False
         self.record_routed = False
-        self.transaction = Transaction()
-        self.route_kind = "request"
+        self.sockets: dict[str, str] = {}  # $fs and the like
+        self.to_dialog: dict[str, Value] = {}  # $dlg_var
+
+    def keep(self) -> dict[str, Any]:
+        """Return what belongs to the message, as it is now."""
+        return {name: copy.copy(getattr(self, name)) for name in _OF_A_MESSAGE}
+
+    def bring_back(self, kept: dict[str, Any], *names: str) -> None:
+        """Let what was kept be so again; only what is named, if anything is."""
+        for name in names or kept:
+            if name in kept:
+                setattr(self, name, copy.copy(kept[name]))
 
     @property
     def request_uri(self) -> str:
@@ -114,7 +152,9 @@ class State:
 class Server(Protocol):
     """What the functions of KSR see of the fake."""
 
+    release: str
     state: State
+    server_log: list[Line]
     on_relay: Callable[[], None]
 
     def value(self, name: Name) -> Value:

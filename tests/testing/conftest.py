@@ -8,13 +8,13 @@ import pytest
 
 from kemi import app
 from kemi.instance import queues
-from kemi.testing.plugin import ksr
+from kemi.testing.plugin import kamailio, ksr
 from tests.unit.conftest import instance
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-__all__ = ["instance", "ksr"]
+__all__ = ["instance", "kamailio", "ksr"]
 
 
 @pytest.fixture

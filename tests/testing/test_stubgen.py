@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import ast
+import contextlib
+import gc
 import keyword
+import sqlite3
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -54,26 +58,58 @@ def test_the_data_is_written_as_it_was_read() -> None:
 
 
 def test_the_version_is_recorded() -> None:
-    assert api.load().version.startswith("5.6.")
+    assert api.load().releases == ("5.6", "6.0")
+    assert api.load().version == "5.6.3 and 6.0.1"
     assert f"KSR of Kamailio {api.load().version}" in STUB.read_text("utf-8")
 
 
-def test_every_function_is_in_the_stubs() -> None:
-    """Once, with as many arguments as it has."""
-    found: dict[tuple[str, str], int] = {}
+def definitions() -> dict[tuple[str, str], list[ast.FunctionDef]]:
+    """Module and name → each definition in the stubs."""
+    found: dict[tuple[str, str], list[ast.FunctionDef]] = {}
     for node in ast.parse(STUB.read_text("utf-8")).body:
         functions = node.body if isinstance(node, ast.ClassDef) else [node]
         module = node.name[1:] if isinstance(node, ast.ClassDef) else ""
         for each in functions:
             if isinstance(each, ast.FunctionDef):
-                assert (module, each.name) not in found
                 assert not each.args.args
-                found[module, each.name] = len(each.args.posonlyargs)
+                found.setdefault((module, each.name), []).append(each)
     del found["x", "modf"]
-    assert found == {
-        (each.module, each.name + "_" * keyword.iskeyword(each.name)): len(each.types) for each in api.load().functions
-    }
-    assert len(found) > 1100
+    return found
+
+
+def test_every_function_is_in_the_stubs() -> None:
+    """With as many arguments as it has; of several definitions, each is an overload."""
+    found = definitions()
+    wanted: dict[tuple[str, str], set[int]] = {}
+    for each in api.load().functions:
+        key = each.module, each.name + "_" * keyword.iskeyword(each.name)
+        wanted.setdefault(key, set()).add(len(each.types))
+    assert {key: {len(each.args.posonlyargs) for each in nodes} for key, nodes in found.items()} == wanted
+    for nodes in found.values():
+        marked = ["overload" in map(ast.unparse, each.decorator_list) for each in nodes]
+        assert all(marked) if len(nodes) > 1 else not any(marked)
+    assert len(found) > 1300
+
+
+@pytest.mark.parametrize(("release", "least"), [("5.6", 1189), ("6.0", 1310)])
+def test_every_function_of_a_release(release: str, least: int) -> None:
+    """What only one release has says so in its note, or in that of its class."""
+    stubs = definitions()
+    text = STUB.read_text("utf-8")
+    functions = api.of(release).functions
+    assert len(functions) >= least
+    for each in functions:
+        (whole,) = {one.releases for one in api.load().functions if one.form == each.form and release in one.releases}
+        if whole == (release,):
+            notes = [ast.get_docstring(one) or "" for one in stubs[each.module, each.name]]
+            lonely = f"Only in {release}." in text.partition(f"class _{each.module}:")[2].partition("\n\n")[0]
+            assert lonely or any(note.endswith(f"Only in {release}.") for note in notes), each.path
+
+
+def test_what_6_has_beyond_5() -> None:
+    only = {each.path for each in api.load().functions if each.releases == ("6.0",)}
+    assert {"pv.getl", "pv.setl", "dialog.dlg_get_var", "tm.t_reply_error", "siputils.is_sip"} <= only
+    assert len(only) > 130
 
 
 def test_types() -> None:
@@ -82,8 +118,10 @@ def test_types() -> None:
     assert functions["sl.sl_send_reply"] == "int"
     assert functions["is_INVITE"] == "bool"
     assert functions["info"] == "None"
-    assert functions["pv.get"] == functions["hdr.get"] == functions["htable.sht_get"] == "str | None"
-    assert functions["pv.gete"] == functions["hdr.getw"] == "str"
+    assert functions["hdr.get"] == functions["htable.sht_get"] == "str | None"
+    assert functions["hdr.getw"] == "str"
+    assert functions["pv.getl"] == "int"
+    assert next(each.types for each in api.load().functions if each.path == "pv.setl") == ("str", "long")
 
 
 def test_headings_of_a_readme() -> None:
@@ -129,26 +167,26 @@ def test_what_servers_told_is_put_together() -> None:
         ("m.one", (), (), ""),
         ("m.two", ("str", "int"), ("x", "arg2"), "Text"),
     ]
-    assert found.not_started == {"b": "because"}
-    assert found.not_loaded == {"c": "no such symbol"}
+    assert found.scans == {"5.6": api.Scan("5.6.3", {"b": "because"}, {"c": "no such symbol"})}
+    assert {each.releases for each in found.functions} == {("5.6",)}
     assert api.loads(api.dumps(found)) == found
 
 
 @pytest.mark.parametrize("names", [{"m": ["one", "more"], "x": ["modf"]}, {"m": [], "x": ["modf"]}])
 def test_dir_must_show_the_same(names: dict[str, list[str]]) -> None:
     with pytest.raises(StubgenError, match="dir"):
-        collect.merge("1", {"a": answer(row("one"), names=names)}, lambda _: {})
+        collect.merge("5.6.3", {"a": answer(row("one"), names=names)}, lambda _: {})
 
 
 def test_the_list_must_be_the_same() -> None:
     told = answer(row("one"))._replace(listed=[])
     with pytest.raises(StubgenError, match="does not list"):
-        collect.merge("1", {"a": told}, lambda _: {})
+        collect.merge("5.6.3", {"a": told}, lambda _: {})
 
 
 def test_two_servers_must_not_contradict_each_other() -> None:
     with pytest.raises(StubgenError, match="before"):
-        collect.merge("1", {"a": answer(row("one")), "b": answer(row("one", "str"))}, lambda _: {})
+        collect.merge("5.6.3", {"a": answer(row("one")), "b": answer(row("one", "str"))}, lambda _: {})
 
 
 def test_what_a_module_needs_is_loaded_before_it() -> None:
@@ -162,3 +200,85 @@ def test_a_config_has_the_servers_own_folder_and_port() -> None:
     text = server.config_text("dmq", "/tmp/x", 5099)
     assert 'modparam("dmq", "server_address", "sip:127.0.0.1:5099")' in text
     assert "{" not in text.replace("request_route { exit; }", "")
+
+
+# --- releases
+
+
+def one_release(version: str, *rows: dict[str, Any]) -> api.Api:
+    return collect.merge(version, {"a": answer(*rows)}, lambda _: {})
+
+
+def test_two_releases_are_put_together() -> None:
+    """What both have in the same form is there once; another form, and what only one has, say so."""
+    old = one_release("5.6.3", row("both"), row("gone"), row("other", "str"))
+    new = one_release("6.0.1", row("both"), row("come"), row("other", "str, str"))
+    found = api.merge(old, new)
+    assert {(each.name, each.types): each.releases for each in found.functions} == {
+        ("both", ()): ("5.6", "6.0"),
+        ("come", ()): ("6.0",),
+        ("gone", ()): ("5.6",),
+        ("other", ("str",)): ("5.6",),
+        ("other", ("str", "str")): ("6.0",),
+    }
+    assert api.merge(new, old) == found
+    assert api.only(found, "5.6") == old
+    assert api.only(found, "6.0") == new
+    assert api.loads(api.dumps(found)) == found
+    text = render.stub(found)
+    assert text.count("Only in 5.6.") == text.count("Only in 6.0.") == 2
+    assert text.count("@overload\n    @staticmethod\n    def other(") == 2
+
+
+def test_a_release_is_read_again() -> None:
+    """What it had is replaced, what the other has stays."""
+    known = api.merge(one_release("5.6.3", row("a"), row("b")), one_release("6.0.1", row("a")))
+    found = api.merge(known, one_release("5.6.4", row("b"), row("c")))
+    assert found.version == "5.6.4 and 6.0.1"
+    assert {each.name: each.releases for each in found.functions} == {"a": ("6.0",), "b": ("5.6",), "c": ("5.6",)}
+
+
+def test_a_function_that_is_listed_twice() -> None:
+    """Python has the one that came last; the same one twice is one."""
+    twice = answer(row("lock", "str"), row("same"), row("lock", "str, str"), row("same"))
+    found = collect.merge("6.0.1", {"a": twice}, lambda _: {})
+    assert [(each.name, each.types) for each in found.functions] == [("lock", ("str", "str")), ("same", ())]
+
+
+def test_two_modules_with_the_same_name() -> None:
+    """As ims_qos and ims_qos_npn: both forms are there."""
+    answers = {"a": answer(row("one", file="a")), "b": answer(row("one", "str", file="b"))}
+    found = collect.merge("6.0.1", answers, lambda _: {})
+    assert [each.types for each in found.functions] == [(), ("str",)]
+
+
+def test_a_type_that_the_core_cannot_name() -> None:
+    """It lists nothing for the whole function; one that is not known at all is Any."""
+    told = answer(row("setl", "str, long"), row("odd", "str, type64"))
+    listed: Any = [{**each, "params": None} for each in told.listed or []]
+    found = collect.merge("6.0.1", {"a": told._replace(listed=listed)}, lambda _: {})
+    assert [each.types for each in found.functions] == [("str", "type64"), ("str", "long")]
+    assert "def setl(arg1: str, arg2: int, /) -> int: ..." in render.stub(found)
+    assert "def odd(arg1: str, arg2: Any, /) -> int: ..." in render.stub(found)
+
+
+def test_tables_that_are_there_already() -> None:
+    """Two files may make the same table and write the same row of versions; any other error is one."""
+    made = "CREATE TABLE t (id INTEGER PRIMARY KEY);\nINSERT INTO t VALUES (1);\nCREATE INDEX i ON t (id);\n"
+    with contextlib.closing(sqlite3.connect(":memory:")) as database:
+        recipes.create(database, made)
+        recipes.create(database, made + "CREATE TABLE u (id INTEGER);\n")
+        assert database.execute("SELECT count(*) FROM t").fetchone() == (1,)
+        assert database.execute("SELECT count(*) FROM u").fetchone() == (0,)
+        with pytest.raises(sqlite3.OperationalError, match="no such table"):
+            recipes.create(database, "INSERT INTO nowhere VALUES (1);\n")
+
+
+def test_a_database_is_closed_when_its_files_are_wrong(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "x-create.sql").write_text("INSERT INTO nowhere VALUES (1);\n", "utf-8")
+    monkeypatch.setattr(recipes, "SQL", str(tmp_path / "*-create.sql"))
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        with pytest.raises(sqlite3.OperationalError):
+            recipes.prepare("auth_db", str(tmp_path))
+        gc.collect()

@@ -1,6 +1,6 @@
 """What the fake does for each function that it covers: path → a function of the fake and the checked arguments.
 
-Results are those of Kamailio 5.6.3, where each was tried (tests/testing/agreement.py has the calls).
+Results are those of Kamailio 5.6.3 and 6.0.1, where each was tried (tests/testing has the calls).
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ from collections.abc import Callable
 from typing import Any
 
 from kemi.testing.errors import SilentMistake
-from kemi.testing.functions import core, headers, replies, routing, text, variables
+from kemi.testing.functions import core, headers, replies, routing, text, transactions, variables
 
 COVERED: dict[str, Callable[..., Any]] = {
     **core.COVERED,
@@ -17,6 +17,7 @@ COVERED: dict[str, Callable[..., Any]] = {
     **replies.COVERED,
     **routing.COVERED,
     **text.COVERED,
+    **transactions.COVERED,
     **variables.COVERED,
 }
 

@@ -1,4 +1,7 @@
-"""python3 -m kemi.testing.stubgen: write api.json and KSR-stubs anew; --check says whether they would be the same."""
+"""python3 -m kemi.testing.stubgen: write what the installed Kamailio has into api.json and KSR-stubs.
+
+What other releases have stays. --check says whether anything would change.
+"""
 
 from __future__ import annotations
 
@@ -34,7 +37,12 @@ def main(arguments: list[str] | None = None) -> int:
     if options.only:
         print(render.stub(found))
         return 0
-    return _write(found, options.check)
+    return _write(api.merge(_known(), found), options.check)
+
+
+def _known() -> api.Api:
+    """What is there already, of this release and of others."""
+    return api.load() if os.path.exists(api.PATH) else api.Api({}, ())
 
 
 def _collect(names: list[str], readmes: str) -> api.Api:
@@ -44,11 +52,12 @@ def _collect(names: list[str], readmes: str) -> api.Api:
 
 
 def _report(found: api.Api, tried: int) -> None:
-    started = tried - len(found.not_started) - len(found.not_loaded)
+    (scan,) = found.scans.values()
+    started = tried - len(scan.not_started) - len(scan.not_loaded)
     print(f"Kamailio {found.version}: {len(found.functions)} functions; {tried} modules, {started} of them started")
-    for name, why in found.not_started.items():
+    for name, why in scan.not_started.items():
         print(f"read, but not started: {name}: {why}")
-    for name, why in found.not_loaded.items():
+    for name, why in scan.not_loaded.items():
         print(f"not read: {name}: {why}")
 
 

@@ -59,7 +59,6 @@ def tables() -> list[dict[str, Any]]:
     core = ctypes.PyDLL(None)
     core.sr_kemi_modules_get.restype = ctypes.POINTER(Module)
     core.sr_kemi_param_map_get_name.restype = ctypes.POINTER(Str)
-    core.sr_kemi_param_map_get_params.restype = ctypes.POINTER(Str)
     modules = core.sr_kemi_modules_get()
     found = []
     for number in range(core.sr_kemi_modules_size_get()):
@@ -68,16 +67,35 @@ def tables() -> list[dict[str, Any]]:
             entry = modules[number].kexp[index]
             found.append(
                 {
-                    "ret": core.sr_kemi_param_map_get_name(entry.rtype).contents.text(),
+                    "ret": _name_of(core, entry.rtype),
                     "module": entry.mname.text(),
                     "name": entry.fname.text(),
-                    "params": core.sr_kemi_param_map_get_params(entry.ptypes).contents.text(),
+                    "params": _names_of(core, entry.ptypes),
                     "shown": modules[number].kexp[0].mname.text(),
                     "file": _file_of(core, entry.func),
                 }
             )
             index += 1
     return found
+
+
+# What the core has no name for: "long" came with 5.8, and the table of names was left as it was.
+_NAMELESS = {1 << 3: "long"}
+
+
+def _name_of(core: ctypes.PyDLL, kind: int) -> str:
+    name = core.sr_kemi_param_map_get_name(kind)
+    return name.contents.text() if name else _NAMELESS.get(kind, f"type{kind}")
+
+
+def _names_of(core: ctypes.PyDLL, kinds: Any) -> str:
+    """The types of a function's arguments, as the core writes them where it knows them all."""
+    found = []
+    for kind in kinds:
+        if kind == 0:
+            break
+        found.append(_name_of(core, kind))
+    return ", ".join(found) or "none"
 
 
 def _file_of(core: ctypes.PyDLL, address: int) -> str:

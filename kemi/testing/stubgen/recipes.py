@@ -6,6 +6,7 @@ it said.
 
 from __future__ import annotations
 
+import contextlib
 import glob
 import os
 import sqlite3
@@ -146,9 +147,29 @@ def prepare(module: str, folder: str) -> None:
             file.write("1 sip:127.0.0.1:9\n")
     if "db_sqlite" not in needs(module):
         return
-    with sqlite3.connect(os.path.join(folder, "db")) as database:
+    with contextlib.closing(sqlite3.connect(os.path.join(folder, "db"))) as database:
         # The table of versions is in "standard", and all others write into it.
         for path in sorted(glob.glob(SQL), key=lambda path: ("standard" not in path, path)):
             with open(path, encoding="utf-8") as file:
-                database.executescript(file.read())
-    database.close()
+                create(database, file.read())
+
+
+def create(database: sqlite3.Connection, script: str) -> None:
+    """Run the statements of a file; a table or row that another file made too stays as it is.
+
+    Raises sqlite3.Error for anything else.
+    """
+    statement = ""
+    for line in script.splitlines(keepends=True):
+        statement += line
+        if not sqlite3.complete_statement(statement):
+            continue
+        try:
+            database.execute(statement)
+        except sqlite3.IntegrityError:  # its line in the table of versions
+            pass
+        except sqlite3.OperationalError as error:
+            if "already exists" not in str(error):
+                raise
+        statement = ""
+    database.commit()

@@ -1,10 +1,36 @@
-"""KSR of Kamailio 5.6.3: every function of KEMI that its modules have.
+"""KSR of Kamailio 5.6.3 and 6.0.1: every function of KEMI that its modules have.
 
-Written by python3 -m kemi.testing.stubgen; not to be edited. The classes are only here: at run time KSR.sl and the
-others are modules made by the server. Arguments have no keywords there. Functions without a result give None here;
-5.6 gives 0. A variable that holds a number gives an int where str is written: KSR.pv.getvn and KSR.pv.geti say so.
+Written by python3 -m kemi.testing.stubgen; not to be edited. A note says which functions only one of them has. The
+classes are only here: at run time KSR.sl and the others are modules made by the server. Arguments have no keywords
+there. Functions without a result give None here; 5.6 gives 0. What a variable holds is known for many, $rs for one; $rs
+and what every SIP message has are taken to be there. $var(x) and its like may hold a text or a number: int or str.
 KSR.async cannot be written in Python; getattr(KSR, "async") is an object of the class _async.
 """
+
+from typing import Any, Literal, overload
+
+_Text = Literal[
+    "$rm", "$ru", "$rd", "$rz", "$ou", "$od", "$fu", "$fd", "$ft", "$tu", "$td", "$ci", "$cs", "$csb",
+    "$si", "$siz", "$su", "$sut", "$sas", "$src_ip", "$Ri", "$Ru", "$Rut", "$Ras", "$RAi", "$RAu", "$RAut",
+    "$pr", "$proto", "$rv", "$mb", "$mbu", "$mts", "$rb", "$mF", "$bF", "$sF", "$Tf", "$TF", "$ruri",
+    "$ouri", "$from", "$to", "$from.domain", "$to.domain", "$ruri.domain", "$T_reply_ruid", "$ksr(ver)",
+    "$version(num)", "$version(full)",
+]
+_TextOrNull = Literal[
+    "$rU", "$rp", "$rP", "$oU", "$op", "$oP", "$fU", "$fn", "$tU", "$tn", "$tt", "$ct", "$cT", "$ua", "$rr",
+    "$re", "$rt", "$du", "$dd", "$dp", "$dP", "$ds", "$duri", "$fs", "$fsn", "$Rn", "$di", "$dip", "$dir",
+    "$pu", "$pU", "$pd", "$pn", "$aU", "$au", "$ad", "$ar", "$ruri.user", "$from.user", "$to.user", "$Au",
+    "$AU",
+]
+_Number = Literal[
+    "$sp", "$Rp", "$RAp", "$rs", "$rsi", "$bs", "$ml", "$mt", "$mf", "$bf", "$sf", "$fUl", "$tUl", "$rmid",
+    "$pp", "$prid", "$fsp", "$sid", "$Ts", "$TS", "$Tb", "$true", "$T_reply_code", "$T_branch_idx",
+    "$TV(s)", "$TV(u)", "$T(reply_code)", "$T(branch_index)", "$ksr(verval)",
+]
+_NumberOrNull = Literal[
+    "$cl", "$rUl", "$oUl", "$T(id_index)", "$T(id_label)", "$T(id_index_n)", "$T(id_label_n)",
+    "$T(reply_type)", "$expires(min)", "$expires(max)",
+]
 
 def add_local_rport() -> bool:
     """Add rport to this server's Via."""
@@ -374,6 +400,23 @@ class _app_python3:
 
 app_python3: _app_python3
 
+class _app_python3s:
+    """KSR.app_python3s, of app_python3s. Only in 6.0."""
+
+    @staticmethod
+    def exec(arg1: str, /) -> int:
+        """Only in 6.0."""
+
+    @staticmethod
+    def exec_p1(arg1: str, arg2: str, /) -> int:
+        """Only in 6.0."""
+
+    @staticmethod
+    def execx(arg1: str, /) -> int:
+        """Only in 6.0."""
+
+app_python3s: _app_python3s
+
 class _app_ruby:
     """KSR.app_ruby, of app_ruby."""
 
@@ -392,28 +435,35 @@ class _app_ruby:
 app_ruby: _app_ruby
 
 class _app_sqlang:
-    """KSR.app_sqlang, of app_sqlang."""
+    """KSR.app_sqlang, of app_sqlang. Only in 5.6."""
 
     @staticmethod
-    def dofile(arg1: str, /) -> int: ...
+    def dofile(arg1: str, /) -> int:
+        """Only in 5.6."""
 
     @staticmethod
-    def dostring(arg1: str, /) -> int: ...
+    def dostring(arg1: str, /) -> int:
+        """Only in 5.6."""
 
     @staticmethod
-    def run(arg1: str, /) -> int: ...
+    def run(arg1: str, /) -> int:
+        """Only in 5.6."""
 
     @staticmethod
-    def run_p1(arg1: str, arg2: str, /) -> int: ...
+    def run_p1(arg1: str, arg2: str, /) -> int:
+        """Only in 5.6."""
 
     @staticmethod
-    def run_p2(arg1: str, arg2: str, arg3: str, /) -> int: ...
+    def run_p2(arg1: str, arg2: str, arg3: str, /) -> int:
+        """Only in 5.6."""
 
     @staticmethod
-    def run_p3(arg1: str, arg2: str, arg3: str, arg4: str, /) -> int: ...
+    def run_p3(arg1: str, arg2: str, arg3: str, arg4: str, /) -> int:
+        """Only in 5.6."""
 
     @staticmethod
-    def runstring(arg1: str, /) -> int: ...
+    def runstring(arg1: str, /) -> int:
+        """Only in 5.6."""
 
 app_sqlang: _app_sqlang
 
@@ -448,8 +498,16 @@ class _auth:
     """KSR.auth, of auth."""
 
     @staticmethod
+    def auth_algorithm(algorithm: str, /) -> int:
+        """Set hash algorithm used for digest authentication thus overriding algorithm parameter. Only in 6.0."""
+
+    @staticmethod
     def auth_challenge(realm: str, flags: int, /) -> int:
         """The function challenges a user agent for authentication."""
+
+    @staticmethod
+    def auth_get_www_authenticate(realm: str, flags: int, pvdest: str, /) -> int:
+        """Build WWW-Authentication header and set the resulting value in 'pvdest' pseudo-variable parameter. Only in 6.0."""
 
     @staticmethod
     def consume_credentials() -> int:
@@ -457,11 +515,31 @@ class _auth:
 
     @staticmethod
     def has_credentials(realm: str, /) -> int:
-        """This function returns true of the request has Authorization or Proxy-Authorization header with provided realm."""
+        """This function returns true if the request has Authorization or Proxy-Authorization header with provided realm."""
+
+    @staticmethod
+    def proxy_challenge(realm: str, flags: int, /) -> int:
+        """The function challenges a user agent. Only in 6.0."""
 
     @staticmethod
     def pv_auth_check(realm: str, passwd: str, flags: int, checks: int, /) -> int:
         """The function combines the functionalities of pv_www_authenticate and pv_proxy_authenticate, first being ..."""
+
+    @staticmethod
+    def pv_proxy_authenticate(realm: str, passwd: str, flags: int, /) -> int:
+        """The function verifies credentials according to RFC2617. Only in 6.0."""
+
+    @staticmethod
+    def pv_www_authenticate(realm: str, passwd: str, flags: int, /) -> int:
+        """The function verifies credentials according to RFC2617. Only in 6.0."""
+
+    @staticmethod
+    def pv_www_authenticate_method(arg1: str, arg2: str, arg3: int, arg4: str, /) -> int:
+        """Only in 6.0."""
+
+    @staticmethod
+    def www_challenge(realm: str, flags: int, /) -> int:
+        """The function challenges a user agent. Only in 6.0."""
 
 auth: _auth
 
@@ -470,11 +548,19 @@ class _auth_db:
 
     @staticmethod
     def auth_check(realm: str, table: str, flags: int, /) -> int:
-        """The function combines the functionalities of www_authenticate and proxy_authenticate, first being exectuted ..."""
+        """The function combines the functionalities of www_authenticate and proxy_authenticate, first being executed if ..."""
 
     @staticmethod
     def is_subscriber(uri: str, dbtable: str, flags: int, /) -> int:
         """The function checks if there is a subscriber corresponding to the AoR in uri parameter."""
+
+    @staticmethod
+    def www_authenticate(realm: str, table: str, /) -> int:
+        """Name alias: www_authorize(realm, table). Only in 6.0."""
+
+    @staticmethod
+    def www_authenticate_method(arg1: str, arg2: str, arg3: str, /) -> int:
+        """Only in 6.0."""
 
 auth_db: _auth_db
 
@@ -487,7 +573,7 @@ class _auth_ephemeral:
 
     @staticmethod
     def autheph_check(realm: str, /) -> int:
-        """This function combines the functionalities of autheph_www and autheph_proxy, the first being exectuted if the ..."""
+        """This function combines the functionalities of autheph_www and autheph_proxy, the first being executed if the ..."""
 
     @staticmethod
     def autheph_proxy(realm: str, /) -> int:
@@ -630,6 +716,52 @@ class _call_obj:
 
 call_obj: _call_obj
 
+class _carrierroute:
+    """KSR.carrierroute, of carrierroute. Only in 6.0."""
+
+    @staticmethod
+    def cr_next_domain(carrier: str, domain: str, prefix_matching: str, host: str, reply_code: str, dstavp: str, /) -> int:
+        """This function searches for the longest match for the user given in prefix_matching with the given domain in ... Only in 6.0."""
+
+    @staticmethod
+    def cr_nofallback_route(arg1: str, arg2: str, arg3: str, arg4: str, arg5: str, /) -> int:
+        """Only in 6.0."""
+
+    @staticmethod
+    def cr_nofallback_route_info(arg1: str, arg2: str, arg3: str, arg4: str, arg5: str, arg6: str, /) -> int:
+        """Only in 6.0."""
+
+    @staticmethod
+    def cr_route(arg1: str, arg2: str, arg3: str, arg4: str, arg5: str, /) -> int:
+        """Only in 6.0."""
+
+    @staticmethod
+    def cr_route_info(arg1: str, arg2: str, arg3: str, arg4: str, arg5: str, arg6: str, /) -> int:
+        """Only in 6.0."""
+
+    @staticmethod
+    def cr_user_carrier(user: str, domain: str, dstvar: str, /) -> int:
+        """This function loads the carrier and stores it in a config variable. Only in 6.0."""
+
+carrierroute: _carrierroute
+
+class _cdp:
+    """KSR.cdp, of cdp. Only in 6.0."""
+
+    @staticmethod
+    def cdp_check_peer(fqdn: str, /) -> int:
+        """The method checks, if a specific peer is connected and ready. Only in 6.0."""
+
+    @staticmethod
+    def cdp_has_app(vendorid: str, /) -> int:
+        """The method checks, if any peer with this specific application has connected. Only in 6.0."""
+
+    @staticmethod
+    def cdp_has_app2(arg1: str, arg2: str, /) -> int:
+        """Only in 6.0."""
+
+cdp: _cdp
+
 class _cfgutils:
     """KSR.cfgutils, of cfgutils."""
 
@@ -645,9 +777,14 @@ class _cfgutils:
     def core_hash(string1: str, string2: str, size: int, /) -> int:
         """Exported function that enables the core_hash() function to be used from the configuration file."""
 
+    @overload
     @staticmethod
     def lock(key: str, /) -> int:
-        """Lock the key."""
+        """Lock the key. Only in 5.6."""
+    @overload
+    @staticmethod
+    def lock(key: str, key2: str, /) -> int:
+        """Lock the key. Only in 6.0."""
 
     @staticmethod
     def pkg_status() -> int:
@@ -689,13 +826,23 @@ class _cfgutils:
     def sleep(time: int, /) -> int:
         """Waits 'time' seconds."""
 
+    @overload
     @staticmethod
     def trylock(key: str, /) -> int:
-        """Try to lock the key."""
+        """Try to lock the key. Only in 5.6."""
+    @overload
+    @staticmethod
+    def trylock(key: str, key2: str, /) -> int:
+        """Try to lock the key. Only in 6.0."""
 
+    @overload
     @staticmethod
     def unlock(key: str, /) -> int:
-        """Unlock the key."""
+        """Unlock the key. Only in 5.6."""
+    @overload
+    @staticmethod
+    def unlock(key: str, key2: str, /) -> int:
+        """Unlock the key. Only in 6.0."""
 
     @staticmethod
     def usleep(time: int, /) -> int:
@@ -747,6 +894,14 @@ class _corex:
         """Write content of parameter to a text file."""
 
     @staticmethod
+    def forward_uac() -> int:
+        """Forward received request with a single Via header, the one added by Kamailio, the other ones being removed. Only in 6.0."""
+
+    @staticmethod
+    def forward_uac_uri(vuri: str, /) -> int:
+        """Similar to forward_uac() with the posibility to provide the target address as a SIP URI via the parameter vuri. Only in 6.0."""
+
+    @staticmethod
     def has_ruri_user() -> int: ...
 
     @staticmethod
@@ -762,7 +917,7 @@ class _corex:
 
     @staticmethod
     def isxflagset(flag: int, /) -> int:
-        """Return true of the extended message (transaction) flag is set."""
+        """Return true if the extended message (transaction) flag is set."""
 
     @staticmethod
     def resetxflag(flag: int, /) -> int:
@@ -807,6 +962,10 @@ class _corex:
     @staticmethod
     def via_add_xavp_params(flags: int, /) -> int:
         """Control if fields of the xavp with the name specified by xavp_via_params global parameter are added or not to ..."""
+
+    @staticmethod
+    def via_reply_add_xavp_params(flags: int, /) -> int:
+        """Control if fields of the xavp with the name specified by xavp_via_reply_params global parameter are added or ... Only in 6.0."""
 
     @staticmethod
     def via_use_xavp_fields(flags: int, /) -> int:
@@ -863,7 +1022,7 @@ class _dialog:
 
     @staticmethod
     def dlg_bye(side: str, /) -> int:
-        """Send BYE to both parties of a dialog."""
+        """Send BYE to parties of a dialog or - if in early stage - a CANCEL to the B-Party and a SIP response to the ..."""
 
     @staticmethod
     def dlg_db_load_callid(cival: str, /) -> int:
@@ -876,6 +1035,10 @@ class _dialog:
     @staticmethod
     def dlg_get(callid: str, ftag: str, ttag: str, /) -> int:
         """Search and set current dialog based on Call-ID, From-Tag and To-Tag parameters."""
+
+    @staticmethod
+    def dlg_get_var(arg1: str, arg2: str, arg3: str, arg4: str, /) -> str | None:
+        """Only in 6.0."""
 
     @staticmethod
     def dlg_isflagset(flag: int, /) -> int:
@@ -898,6 +1061,10 @@ class _dialog:
         """Set a dialog property - an attribute that enable/disable various behaviours (e.g., sending keep alive ..."""
 
     @staticmethod
+    def dlg_set_state(newstate: str, /) -> int:
+        """Set the state for dialog matching current message. Only in 6.0."""
+
+    @staticmethod
     def dlg_set_timeout(timeout: int, /) -> int:
         """Set the dialog timeout."""
 
@@ -905,8 +1072,16 @@ class _dialog:
     def dlg_set_timeout_id(arg1: int, arg2: int, arg3: int, /) -> int: ...
 
     @staticmethod
+    def dlg_set_var(callid: str, ftag: str, ttag: str, name: str, value: str, /) -> int:
+        """Set dlg_var of another dialog value based on Call-ID, From-Tag and To-Tag parameters. Only in 6.0."""
+
+    @staticmethod
     def dlg_setflag(flag: int, /) -> int:
         """Set a dialog flag."""
+
+    @staticmethod
+    def dlg_update_state() -> int:
+        """Only in 6.0."""
 
     @staticmethod
     def get_profile_size(profile: str, value: str, size: str, /) -> int:
@@ -1083,6 +1258,35 @@ class _diversion:
     def add_diversion_uri(arg1: str, arg2: str, /) -> int: ...
 
 diversion: _diversion
+
+class _dlgs:
+    """KSR.dlgs, of dlgs. Only in 6.0."""
+
+    @staticmethod
+    def dlgs_count(field: str, op: str, data: str, /) -> int:
+        """Return the number of dialogs matching the filter specified by the parameters. Only in 6.0."""
+
+    @staticmethod
+    def dlgs_init(src: str, dst: str, data: str, /) -> int:
+        """Start track the dialog corresponding to the current SIP message. Only in 6.0."""
+
+    @staticmethod
+    def dlgs_tags_add(vtag: str, /) -> int:
+        """Add a tag to current dialog. Only in 6.0."""
+
+    @staticmethod
+    def dlgs_tags_count(vtag: str, /) -> int:
+        """Count all tags for ongoing dialogs matching the parameter. Only in 6.0."""
+
+    @staticmethod
+    def dlgs_tags_rm(vtag: str, /) -> int:
+        """Remove a tag from current dialog. Only in 6.0."""
+
+    @staticmethod
+    def dlgs_update() -> int:
+        """Update dialog state. Only in 6.0."""
+
+dlgs: _dlgs
 
 class _dmq:
     """KSR.dmq, of dmq."""
@@ -1273,15 +1477,20 @@ class _exec:
 exec: _exec
 
 class _geoip:
-    """KSR.geoip, of geoip."""
+    """KSR.geoip, of geoip. Only in 5.6."""
 
     @staticmethod
-    def match(arg1: str, arg2: str, /) -> int: ...
+    def match(arg1: str, arg2: str, /) -> int:
+        """Only in 5.6."""
 
 geoip: _geoip
 
 class _geoip2:
     """KSR.geoip2, of geoip2."""
+
+    @staticmethod
+    def distance(arg1: str, arg2: str, arg3: str, /) -> int:
+        """Only in 6.0."""
 
     @staticmethod
     def match(arg1: str, arg2: str, /) -> int: ...
@@ -1470,6 +1679,15 @@ class _htable:
 
 htable: _htable
 
+class _http_async_client:
+    """KSR.http_async_client, of http_async_client. Only in 6.0."""
+
+    @staticmethod
+    def query(arg1: str, arg2: str, /) -> int:
+        """Only in 6.0."""
+
+http_async_client: _http_async_client
+
 class _http_client:
     """KSR.http_client, of http_client."""
 
@@ -1491,6 +1709,14 @@ class _http_client:
     @staticmethod
     def query_post_hdrs(arg1: str, arg2: str, arg3: str, arg4: str, /) -> int: ...
 
+    @staticmethod
+    def query_request(arg1: str, arg2: str, arg3: str, arg4: str, arg5: str, /) -> int:
+        """Only in 6.0."""
+
+    @staticmethod
+    def query_request_v2pk(arg1: str, arg2: str, arg3: str, arg4: str, arg5: str, /) -> int:
+        """Only in 6.0."""
+
 http_client: _http_client
 
 class _imc:
@@ -1499,6 +1725,14 @@ class _imc:
     @staticmethod
     def imc_manager() -> int:
         """THis function handles incoming MESSAGE requests."""
+
+    @staticmethod
+    def imc_room_active(room: str, /) -> int:
+        """Return 1 (true) if the room is active, -1 (false) if the room is not found. Only in 6.0."""
+
+    @staticmethod
+    def imc_room_member(room: str, user: str, /) -> int:
+        """Return 1 (true) if the user is member of the room, -1 (false) if the user is not member of the room. Only in 6.0."""
 
 imc: _imc
 
@@ -1518,6 +1752,23 @@ class _ims_charging:
 
 ims_charging: _ims_charging
 
+class _ims_dialog:
+    """KSR.ims_dialog, of ims_dialog. Only in 6.0."""
+
+    @staticmethod
+    def get_profile_size(profile: str, value: str, size: str, /) -> int:
+        """Returns the number of dialogs belonging to a profile. Only in 6.0."""
+
+    @staticmethod
+    def is_known_dlg() -> int:
+        """This function is currently not supported by the ims_dialog module. Only in 6.0."""
+
+    @staticmethod
+    def set_dlg_profile(profile: str, value: str, /) -> int:
+        """Inserts the current dialog into a profile. Only in 6.0."""
+
+ims_dialog: _ims_dialog
+
 class _ims_diameter_server:
     """KSR.ims_diameter_server, of ims_diameter_server."""
 
@@ -1530,6 +1781,45 @@ class _ims_diameter_server:
         """This method will send a Diameter Request asynchronously."""
 
 ims_diameter_server: _ims_diameter_server
+
+class _ims_qos:
+    """KSR.ims_qos, of ims_qos, ims_qos_npn. Only in 6.0."""
+
+    @overload
+    @staticmethod
+    def Rx_AAR(route_block: str, direction: str, subscription_id: str, subscription_id_type: int, /) -> int:
+        """Perform an AAR on Diameter RX interface to request resource authorisation from a Diameter server (typically a ... Only in 6.0."""
+    @overload
+    @staticmethod
+    def Rx_AAR(arg1: str, arg2: str, arg3: str, arg4: int, arg5: str, /) -> int:
+        """Only in 6.0."""
+
+    @staticmethod
+    def Rx_AAR_Register(route_block: str, domain: str, /) -> int:
+        """Perform an AAR on Diameter RX interface to subscribe to signalling status. Only in 6.0."""
+
+ims_qos: _ims_qos
+
+class _influxdbc:
+    """KSR.influxdbc, of influxdbc. Only in 6.0."""
+
+    @staticmethod
+    def ic_long(arg1: str, arg2: int, /) -> int:
+        """Only in 6.0."""
+
+    @staticmethod
+    def measure(arg1: str, /) -> int:
+        """Only in 6.0."""
+
+    @staticmethod
+    def measureend() -> int:
+        """Only in 6.0."""
+
+    @staticmethod
+    def push() -> int:
+        """Only in 6.0."""
+
+influxdbc: _influxdbc
 
 class _ipops:
     """KSR.ipops, of ipops."""
@@ -1607,6 +1897,10 @@ class _ipops:
         """Queries DNS NAPTR records to resolve a domain name into a list of orders, preferences, flags, services, ..."""
 
     @staticmethod
+    def ptr_query(ip: str, pvid: str, /) -> int:
+        """Store the hostname that correspond to an IP address (IPv4 or IPv6) in a pseudo-variable variable ... Only in 6.0."""
+
+    @staticmethod
     def srv_query(srvcname: str, pvid: str, /) -> int:
         """Queries DNS SRV records to resolve a service/protocol name into a list of priorities, weights, ports, and ..."""
 
@@ -1636,6 +1930,19 @@ class _jsonrpcs:
     def response() -> str | None: ...
 
 jsonrpcs: _jsonrpcs
+
+class _kafka:
+    """KSR.kafka, of kafka. Only in 6.0."""
+
+    @staticmethod
+    def send(arg1: str, arg2: str, /) -> int:
+        """Only in 6.0."""
+
+    @staticmethod
+    def send_key(arg1: str, arg2: str, arg3: str, /) -> int:
+        """Only in 6.0."""
+
+kafka: _kafka
 
 class _kazoo:
     """KSR.kazoo, of kazoo."""
@@ -1990,7 +2297,7 @@ class _maxfwd:
 
     @staticmethod
     def is_maxfwd_lt(max_value: int, /) -> int:
-        """Checks if the Max-Forward header value is less then the “max_value” parameter value."""
+        """Checks if the Max-Forward header value is less than the “max_value” parameter value."""
 
     @staticmethod
     def process_maxfwd(max_value: int, /) -> int:
@@ -2014,6 +2321,15 @@ class _mediaproxy:
         """Will make a call to the dispatcher and replace the IPs and ports in the SDP body with the ones returned by ..."""
 
 mediaproxy: _mediaproxy
+
+class _microhttpd:
+    """KSR.microhttpd, of microhttpd. Only in 6.0."""
+
+    @staticmethod
+    def mhttpd_reply(code: int, reason: str, ctype: str, body: str, /) -> int:
+        """Send back a reply with content-type and body. Only in 6.0."""
+
+microhttpd: _microhttpd
 
 class _misc_radius:
     """KSR.misc_radius, of misc_radius."""
@@ -2113,6 +2429,10 @@ class _msilo:
     def mstore() -> int: ...
 
     @staticmethod
+    def mstore_addrs(arg1: str, arg2: str, arg3: str, /) -> int:
+        """Only in 6.0."""
+
+    @staticmethod
     def mstore_uri(arg1: str, /) -> int: ...
 
 msilo: _msilo
@@ -2125,6 +2445,10 @@ class _msrp:
 
     @staticmethod
     def cmap_save() -> int: ...
+
+    @staticmethod
+    def forward(arg1: str, arg2: str, /) -> int:
+        """Only in 6.0."""
 
     @staticmethod
     def is_reply() -> int: ...
@@ -2237,6 +2561,10 @@ class _nats:
 
     @staticmethod
     def publish(arg1: str, arg2: str, /) -> int: ...
+
+    @staticmethod
+    def publish_request(arg1: str, arg2: str, arg3: str, /) -> int:
+        """Only in 6.0."""
 
 nats: _nats
 
@@ -2356,6 +2684,10 @@ class _phonenum:
     @staticmethod
     def match(arg1: str, arg2: str, /) -> int: ...
 
+    @staticmethod
+    def match_cn(arg1: str, arg2: str, arg3: str, /) -> int:
+        """Only in 6.0."""
+
 phonenum: _phonenum
 
 class _pike:
@@ -2396,6 +2728,67 @@ class _pipelimit:
     def pl_drop_retry(arg1: int, /) -> int: ...
 
 pipelimit: _pipelimit
+
+class _posops:
+    """KSR.posops, of posops. Only in 6.0."""
+
+    @staticmethod
+    def pos_append(idx: int, val: str, /) -> int:
+        """Append the value val after the position idx in the SIP message buffer. Only in 6.0."""
+
+    @staticmethod
+    def pos_body_end() -> int:
+        """Return the position in the message buffer where body ends. Only in 6.0."""
+
+    @staticmethod
+    def pos_body_start() -> int:
+        """Return the position in the message buffer where body starts. Only in 6.0."""
+
+    @staticmethod
+    def pos_find_str(idx: int, val: str, /) -> int:
+        """Return the position of the val in message buffer starting at idx. Only in 6.0."""
+
+    @staticmethod
+    def pos_findi_str(idx: int, val: str, /) -> int:
+        """Return the position of the val (matching case insensitive) in message buffer starting at idx. Only in 6.0."""
+
+    @staticmethod
+    def pos_headers_end() -> int:
+        """Return the position in the message buffer where headers end. Only in 6.0."""
+
+    @staticmethod
+    def pos_headers_start() -> int:
+        """Return the position in the message buffer where headers start. Only in 6.0."""
+
+    @staticmethod
+    def pos_insert(idx: int, val: str, /) -> int:
+        """Insert the value val at the position idx in the SIP message buffer. Only in 6.0."""
+
+    @staticmethod
+    def pos_rfind_str(idx: int, val: str, /) -> int:
+        """Return the last position of the val in message buffer starting at idx (reverse search). Only in 6.0."""
+
+    @staticmethod
+    def pos_rfindi_str(idx: int, val: str, /) -> int:
+        """Return the last position of the val (matching case insensitive) in message buffer starting at idx (reverse ... Only in 6.0."""
+
+    @staticmethod
+    def pos_rm(idx: int, len: int, /) -> int:
+        """Remove len characters starting at the position idx in the SIP message buffer. Only in 6.0."""
+
+    @staticmethod
+    def pos_rsearch(idx: int, re: str, /) -> int:
+        """Return the position of last match that starts matching the regular expression re in message buffer starting ... Only in 6.0."""
+
+    @staticmethod
+    def pos_search(idx: int, re: str, /) -> int:
+        """Return the position that starts matching the regular expression re in message buffer starting at idx. Only in 6.0."""
+
+    @staticmethod
+    def pos_set_char(idx: int, val: str, /) -> int:
+        """Set the char at position index to first character in val. Only in 6.0."""
+
+posops: _posops
 
 class _prefix_route:
     """KSR.prefix_route, of prefix_route."""
@@ -2443,7 +2836,7 @@ class _presence:
 
     @staticmethod
     def pres_update_watchers(uri: str, event: str, /) -> int:
-        """The function can be used in configuration to triger updates to watchers status if a change in watchers ..."""
+        """The function can be used in configuration to trigger updates to watchers status if a change in watchers ..."""
 
 presence: _presence
 
@@ -2484,12 +2877,46 @@ pua_json: _pua_json
 class _pv:
     """KSR.pv, of the core."""
 
+    @overload
     @staticmethod
-    def get(pvname: str, /) -> str | None:
+    def get(pvname: _Text, /) -> str:
+        """The value of a variable, None for null; an int when the variable is a number."""
+    @overload
+    @staticmethod
+    def get(pvname: _Number, /) -> int:
+        """The value of a variable, None for null; an int when the variable is a number."""
+    @overload
+    @staticmethod
+    def get(pvname: _TextOrNull, /) -> str | None:
+        """The value of a variable, None for null; an int when the variable is a number."""
+    @overload
+    @staticmethod
+    def get(pvname: _NumberOrNull, /) -> int | None:
+        """The value of a variable, None for null; an int when the variable is a number."""
+    @overload
+    @staticmethod
+    def get(pvname: str, /) -> str | Any | None:
         """The value of a variable, None for null; an int when the variable is a number."""
 
+    @overload
     @staticmethod
-    def gete(pvname: str, /) -> str:
+    def gete(pvname: _Text, /) -> str:
+        """The value of a variable, '' for null; an int when the variable is a number."""
+    @overload
+    @staticmethod
+    def gete(pvname: _Number, /) -> int:
+        """The value of a variable, '' for null; an int when the variable is a number."""
+    @overload
+    @staticmethod
+    def gete(pvname: _TextOrNull, /) -> str:
+        """The value of a variable, '' for null; an int when the variable is a number."""
+    @overload
+    @staticmethod
+    def gete(pvname: _NumberOrNull, /) -> int | str:
+        """The value of a variable, '' for null; an int when the variable is a number."""
+    @overload
+    @staticmethod
+    def gete(pvname: str, /) -> str | Any:
         """The value of a variable, '' for null; an int when the variable is a number."""
 
     @staticmethod
@@ -2497,15 +2924,70 @@ class _pv:
         """The value of a variable that is a number; 0 for null."""
 
     @staticmethod
-    def getvn(pvname: str, default: int, /) -> str | int:
+    def getl(arg1: str, /) -> int:
+        """Only in 6.0."""
+
+    @overload
+    @staticmethod
+    def getvn(pvname: _Text, default: int, /) -> str:
+        """The value of a variable, or the number when it is null."""
+    @overload
+    @staticmethod
+    def getvn(pvname: _Number, default: int, /) -> int:
+        """The value of a variable, or the number when it is null."""
+    @overload
+    @staticmethod
+    def getvn(pvname: _TextOrNull, default: int, /) -> str | int:
+        """The value of a variable, or the number when it is null."""
+    @overload
+    @staticmethod
+    def getvn(pvname: _NumberOrNull, default: int, /) -> int:
+        """The value of a variable, or the number when it is null."""
+    @overload
+    @staticmethod
+    def getvn(pvname: str, default: int, /) -> str | Any | int:
         """The value of a variable, or the number when it is null."""
 
+    @overload
     @staticmethod
-    def getvs(pvname: str, default: str, /) -> str:
+    def getvs(pvname: _Text, default: str, /) -> str:
+        """The value of a variable, or the text when it is null."""
+    @overload
+    @staticmethod
+    def getvs(pvname: _Number, default: str, /) -> int:
+        """The value of a variable, or the text when it is null."""
+    @overload
+    @staticmethod
+    def getvs(pvname: _TextOrNull, default: str, /) -> str:
+        """The value of a variable, or the text when it is null."""
+    @overload
+    @staticmethod
+    def getvs(pvname: _NumberOrNull, default: str, /) -> int | str:
+        """The value of a variable, or the text when it is null."""
+    @overload
+    @staticmethod
+    def getvs(pvname: str, default: str, /) -> str | Any:
         """The value of a variable, or the text when it is null."""
 
+    @overload
     @staticmethod
-    def getw(pvname: str, /) -> str:
+    def getw(pvname: _Text, /) -> str:
+        """The value of a variable, '<null>' for null; an int when the variable is a number."""
+    @overload
+    @staticmethod
+    def getw(pvname: _Number, /) -> int:
+        """The value of a variable, '<null>' for null; an int when the variable is a number."""
+    @overload
+    @staticmethod
+    def getw(pvname: _TextOrNull, /) -> str:
+        """The value of a variable, '<null>' for null; an int when the variable is a number."""
+    @overload
+    @staticmethod
+    def getw(pvname: _NumberOrNull, /) -> int | str:
+        """The value of a variable, '<null>' for null; an int when the variable is a number."""
+    @overload
+    @staticmethod
+    def getw(pvname: str, /) -> str | Any:
         """The value of a variable, '<null>' for null; an int when the variable is a number."""
 
     @staticmethod
@@ -2515,6 +2997,10 @@ class _pv:
     @staticmethod
     def seti(pvname: str, value: int, /) -> bool:
         """Set a variable to a number."""
+
+    @staticmethod
+    def setl(arg1: str, arg2: int, /) -> bool:
+        """Only in 6.0."""
 
     @staticmethod
     def sets(pvname: str, value: str, /) -> bool:
@@ -2635,6 +3121,10 @@ class _pvx:
     def shv_sets(arg1: str, arg2: str, /) -> int: ...
 
     @staticmethod
+    def shvinc_get(arg1: str, /) -> str | None:
+        """Only in 6.0."""
+
+    @staticmethod
     def var_get(arg1: str, /) -> str | None: ...
 
     @staticmethod
@@ -2751,12 +3241,24 @@ class _pvx:
     def xavp_is_null(arg1: str, /) -> int: ...
 
     @staticmethod
+    def xavp_lshift(xname: str, idx: int, /) -> int:
+        """Left shift with rotation of the xavps with name xname so that the one at the index idx becomes the first and ... Only in 6.0."""
+
+    @staticmethod
     def xavp_params_explode(sparams: str, xname: str, /) -> int:
         """Convert a parameters string in xavp attributes."""
 
     @staticmethod
     def xavp_params_implode(xname: str, pvname: str, /) -> int:
         """Serialize the subfields in an XAVP to a parameters string format."""
+
+    @staticmethod
+    def xavp_params_implode_qval(xname: str, pvname: str, /) -> int:
+        """Serialize the subfields in an XAVP to a parameters string format, enclosing string values in double quotes. Only in 6.0."""
+
+    @staticmethod
+    def xavp_push_dst(xname: str, /) -> int:
+        """Set destination fields from XAVP attributes. Only in 6.0."""
 
     @staticmethod
     def xavp_rm(rname: str, /) -> int:
@@ -2771,6 +3273,10 @@ class _pvx:
     @staticmethod
     def xavp_slist_explode(slist: str, sep: str, mode: str, xname: str, /) -> int:
         """Breaks a string list in tokens by separators and stores them in XAVPs."""
+
+    @staticmethod
+    def xavp_xparams_explode(sparams: str, sep: str, xname: str, /) -> int:
+        """Convert a parameters string in xavp attributes. Only in 6.0."""
 
     @staticmethod
     def xavu_child_get(arg1: str, arg2: str, /) -> str | None: ...
@@ -2884,12 +3390,20 @@ class _registrar:
     def lookup_uri(arg1: str, arg2: str, /) -> int: ...
 
     @staticmethod
+    def lookup_xavp(ultable: str, uri: str, rxname: str, cxname: str, /) -> int:
+        """Similar to lookup(...), but store the location record attributes in XAVPs. Only in 6.0."""
+
+    @staticmethod
     def reg_fetch_contacts(domain: str, uri: str, profile: str, /) -> int:
         """The function fetches the contacts for 'uri' from table 'domain' to pseudo-variable $ulc(profile)."""
 
     @staticmethod
     def reg_free_contacts(profile: str, /) -> int:
         """The function frees the contacts from pseudo-variable $ulc(profile)."""
+
+    @staticmethod
+    def reg_from_user(ultable: str, uri: str, mode: int, /) -> int:
+        """The function returns true if the SIP message comes from the user identified by 'uri' parameter by matching ... Only in 6.0."""
 
     @staticmethod
     def reg_send_reply() -> int:
@@ -2917,6 +3431,14 @@ class _registrar:
 
     @staticmethod
     def set_q_override(arg1: str, /) -> int: ...
+
+    @staticmethod
+    def ulc_cget(arg1: str, arg2: str, arg3: int, /) -> str | None:
+        """Only in 6.0."""
+
+    @staticmethod
+    def ulc_rget(arg1: str, arg2: str, /) -> str | None:
+        """Only in 6.0."""
 
     @staticmethod
     def unregister(domain: str, uri: str, /) -> int:
@@ -3026,6 +3548,10 @@ class _rtpengine:
     def block_dtmf0() -> int: ...
 
     @staticmethod
+    def block_dtmf2(arg1: str, arg2: str, /) -> int:
+        """Only in 6.0."""
+
+    @staticmethod
     def block_media(flags: str, /) -> int:
         """Analogous to “block_dtmf”, but blocks media RTP packets instead of DTMF events."""
 
@@ -3033,8 +3559,16 @@ class _rtpengine:
     def block_media0() -> int: ...
 
     @staticmethod
+    def block_media2(arg1: str, arg2: str, /) -> int:
+        """Only in 6.0."""
+
+    @staticmethod
     def play_media(flags: str, /) -> int:
         """Instructs rtpengine to play a prerecorded announcement to the selected call participant, either from a local ..."""
+
+    @staticmethod
+    def play_media2(arg1: str, arg2: str, /) -> int:
+        """Only in 6.0."""
 
     @staticmethod
     def rtpengine_answer(flags: str, /) -> int:
@@ -3044,11 +3578,19 @@ class _rtpengine:
     def rtpengine_answer0() -> int: ...
 
     @staticmethod
+    def rtpengine_answer2(arg1: str, arg2: str, /) -> int:
+        """Only in 6.0."""
+
+    @staticmethod
     def rtpengine_delete(flags: str, /) -> int:
         """Tears down the RTP proxy session for the current call."""
 
     @staticmethod
     def rtpengine_delete0() -> int: ...
+
+    @staticmethod
+    def rtpengine_delete2(arg1: str, arg2: str, /) -> int:
+        """Only in 6.0."""
 
     @staticmethod
     def rtpengine_manage(flags: str, /) -> int:
@@ -3058,6 +3600,10 @@ class _rtpengine:
     def rtpengine_manage0() -> int: ...
 
     @staticmethod
+    def rtpengine_manage2(arg1: str, arg2: str, /) -> int:
+        """Only in 6.0."""
+
+    @staticmethod
     def rtpengine_offer(flags: str, /) -> int:
         """Rewrites SDP body to ensure that media is passed through an RTP proxy."""
 
@@ -3065,11 +3611,19 @@ class _rtpengine:
     def rtpengine_offer0() -> int: ...
 
     @staticmethod
+    def rtpengine_offer2(arg1: str, arg2: str, /) -> int:
+        """Only in 6.0."""
+
+    @staticmethod
     def rtpengine_query(flags: str, /) -> int:
         """Queries the RTP proxy about the current status and statistics of a running call."""
 
     @staticmethod
     def rtpengine_query0() -> int: ...
+
+    @staticmethod
+    def rtpengine_query2(arg1: str, arg2: str, /) -> int:
+        """Only in 6.0."""
 
     @staticmethod
     def rtpengine_query_v(fmt: str, var: str, /) -> int:
@@ -3090,6 +3644,10 @@ class _rtpengine:
     def silence_media0() -> int: ...
 
     @staticmethod
+    def silence_media2(arg1: str, arg2: str, /) -> int:
+        """Only in 6.0."""
+
+    @staticmethod
     def start_recording() -> int:
         """This function will send a signal to the RTP relay to record the RTP stream flowing through it."""
 
@@ -3099,6 +3657,10 @@ class _rtpengine:
 
     @staticmethod
     def stop_media0() -> int: ...
+
+    @staticmethod
+    def stop_media2(arg1: str, arg2: str, /) -> int:
+        """Only in 6.0."""
 
     @staticmethod
     def stop_recording() -> int:
@@ -3112,6 +3674,10 @@ class _rtpengine:
     def unblock_dtmf0() -> int: ...
 
     @staticmethod
+    def unblock_dtmf2(arg1: str, arg2: str, /) -> int:
+        """Only in 6.0."""
+
+    @staticmethod
     def unblock_media(flags: str, /) -> int:
         """Analogous to “unblock_dtmf”, but applies to media RTP packets instead of DTMF events."""
 
@@ -3119,11 +3685,19 @@ class _rtpengine:
     def unblock_media0() -> int: ...
 
     @staticmethod
+    def unblock_media2(arg1: str, arg2: str, /) -> int:
+        """Only in 6.0."""
+
+    @staticmethod
     def unsilence_media(flags: str, /) -> int:
         """Identical to “unblock_media” except that it's the counterpart to “silence_media”."""
 
     @staticmethod
     def unsilence_media0() -> int: ...
+
+    @staticmethod
+    def unsilence_media2(arg1: str, arg2: str, /) -> int:
+        """Only in 6.0."""
 
 rtpengine: _rtpengine
 
@@ -3265,6 +3839,34 @@ class _sdpops:
         """Store the search part of SDP body message with line beginning with 'string' in an AVP."""
 
     @staticmethod
+    def sdp_iterator_append(iname: str, text: str, /) -> int:
+        """Add text after the line at the current iterator possition. Only in 6.0."""
+
+    @staticmethod
+    def sdp_iterator_end(iname: str, /) -> int:
+        """Close the iterator identified by iname parameter. Only in 6.0."""
+
+    @staticmethod
+    def sdp_iterator_insert(iname: str, text: str, /) -> int:
+        """Add text before the line at the current iterator possition. Only in 6.0."""
+
+    @staticmethod
+    def sdp_iterator_next(iname: str, /) -> int:
+        """Move the iterator to the next line in the body. Only in 6.0."""
+
+    @staticmethod
+    def sdp_iterator_rm(iname: str, /) -> int:
+        """Remove the body line at the current iterator position. Only in 6.0."""
+
+    @staticmethod
+    def sdp_iterator_start(iname: str, /) -> int:
+        """Start an iterator for lines in the body of the current SIP message. Only in 6.0."""
+
+    @staticmethod
+    def sdp_iterator_value(arg1: str, /) -> str | None:
+        """Only in 6.0."""
+
+    @staticmethod
     def sdp_print(level: int, /) -> int:
         """Print the SDP internal structure to log 'level'."""
 
@@ -3274,7 +3876,7 @@ class _sdpops:
 
     @staticmethod
     def sdp_with_active_media(type: str, /) -> int:
-        """Return true of the SDP has 'media=type ...' line and the media is active."""
+        """Return true if the SDP has 'media=type ...' line and the media is active."""
 
     @staticmethod
     def sdp_with_codecs_by_id(list: str, /) -> int:
@@ -3290,17 +3892,58 @@ class _sdpops:
 
     @staticmethod
     def sdp_with_media(type: str, /) -> int:
-        """Return true of the SDP has 'media=type ...' line."""
+        """Return true if the SDP has 'media=type ...' line."""
 
     @staticmethod
     def sdp_with_transport(type: str, /) -> int:
-        """Return true of the SDP has 'media=media port type ...' line."""
+        """Return true if the SDP has 'media=media port type ...' line."""
 
     @staticmethod
     def sdp_with_transport_like(type: str, /) -> int:
         """Returns true if the SDP has 'media=media port type ...' line, where type contains the string in the parameter."""
 
 sdpops: _sdpops
+
+class _secfilter:
+    """KSR.secfilter, of secfilter. Only in 6.0."""
+
+    @staticmethod
+    def secf_check_contact_hdr() -> int:
+        """Do the same as secf_check_from_hdr function but with the contact header. Only in 6.0."""
+
+    @staticmethod
+    def secf_check_country(string: str, /) -> int:
+        """Similar to secf_check_ua. Only in 6.0."""
+
+    @staticmethod
+    def secf_check_dst(string: str, /) -> int:
+        """It checks if the destination number is blacklisted. Only in 6.0."""
+
+    @staticmethod
+    def secf_check_from_hdr() -> int:
+        """It checks if any value of from header is blacklisted. Only in 6.0."""
+
+    @staticmethod
+    def secf_check_ip() -> int:
+        """It checks if the source IP address is blacklisted. Only in 6.0."""
+
+    @staticmethod
+    def secf_check_sqli_all() -> int:
+        """Search for illegal characters in several headers (user-agent, from, to and contact). Only in 6.0."""
+
+    @staticmethod
+    def secf_check_to_hdr() -> int:
+        """Do the same as secf_check_from_hdr function but with the to header. Only in 6.0."""
+
+    @staticmethod
+    def secf_check_ua() -> int:
+        """It checks if the user-agent is blacklisted. Only in 6.0."""
+
+    @staticmethod
+    def secf_sqli_hdr(arg1: str, /) -> int:
+        """Only in 6.0."""
+
+secfilter: _secfilter
 
 class _secsipid:
     """KSR.secsipid, of secsipid."""
@@ -3335,6 +3978,18 @@ class _secsipid:
     @staticmethod
     def secsipid_get_val() -> str | None: ...
 
+    @staticmethod
+    def secsipid_sign(sheaders: str, spaypload: str, keypath: str, /) -> int:
+        """Build Identity value using the key specified by 'keyPath' to sign the JWT body. Only in 6.0."""
+
+    @staticmethod
+    def secsipid_sign_prvkey(sheaders: str, spaypload: str, keydata: str, /) -> int:
+        """Build Identity value using the private key given by 'keyData' to sign the JWT body. Only in 6.0."""
+
+    @staticmethod
+    def secsipid_verify(sidentity: str, keyval: str, opts: str, /) -> int:
+        """Check the validity of the 'sIdentity' parameter using the key value given in the parameter 'keyVal'. Only in 6.0."""
+
 secsipid: _secsipid
 
 class _sipcapture:
@@ -3346,7 +4001,7 @@ class _sipcapture:
 
     @staticmethod
     def report_capture(table: str, /) -> int:
-        """Store the current processed HEP REPORT message in database."""
+        """Store the current processed HEP REPORT message in a database."""
 
     @staticmethod
     def report_capture_cid(arg1: str, arg2: str, /) -> int: ...
@@ -3356,7 +4011,7 @@ class _sipcapture:
 
     @staticmethod
     def sip_capture() -> int:
-        """Store the current processed HEP/IPIP SIP message in database."""
+        """Store the current processed HEP/IPIP SIP message in a database."""
 
     @staticmethod
     def sip_capture_forward(uri: str, /) -> int:
@@ -3395,7 +4050,7 @@ class _sipjson:
 
     @staticmethod
     def sj_serialize(opt: str, ovar: str, /) -> int:
-        """Do the serialization of SIP messagge attributes into a JSON document."""
+        """Do the serialization of SIP message attributes into a JSON document."""
 
 sipjson: _sipjson
 
@@ -3411,7 +4066,7 @@ class _siptrace:
 
     @staticmethod
     def sip_trace() -> int:
-        """Store or forward the current processed SIP message/transaction/dialog in database."""
+        """Store or forward the current processed SIP message/transaction/dialog in a database."""
 
     @staticmethod
     def sip_trace_dst(arg1: str, /) -> int: ...
@@ -3425,6 +4080,10 @@ class _siptrace:
     @staticmethod
     def sip_trace_mode(tmode: str, /) -> int:
         """Set the tracing mode: message, transaction or dialog."""
+
+    @staticmethod
+    def sip_trace_msg(vmsg: str, saddr: str, taddr: str, daddr: str, corrid: str, /) -> int:
+        """Send the value of vmsg to the HEP capture server located at daddr, by setting saddr as source address and ... Only in 6.0."""
 
 siptrace: _siptrace
 
@@ -3446,6 +4105,10 @@ class _siputils:
     @staticmethod
     def cmp_uri(str1: str, str2: str, /) -> int:
         """The function returns true if the two parameters matches as SIP URI."""
+
+    @staticmethod
+    def contact_param_check(pname: str, /) -> int:
+        """This function returns true (1) if the URI inside the Contact header contains the parameter with the name ... Only in 6.0."""
 
     @staticmethod
     def contact_param_decode(pname: str, /) -> int:
@@ -3502,6 +4165,10 @@ class _siputils:
         """The function returns true if the uri is GRUU ('gr' parameter is present): 1 - pub-gruu; 2 - temp-gruu."""
 
     @staticmethod
+    def is_http() -> int:
+        """Return true if it is a HTTP message. Only in 6.0."""
+
+    @staticmethod
     def is_numeric(tval: str, /) -> int:
         """Checks if the parameter value consists solely of decimal digits."""
 
@@ -3512,6 +4179,10 @@ class _siputils:
     @staticmethod
     def is_request() -> int:
         """Return true if the SIP message is a request."""
+
+    @staticmethod
+    def is_sip() -> int:
+        """Return true if it is a SIP message. Only in 6.0."""
 
     @staticmethod
     def is_tel_number(tval: str, /) -> int:
@@ -3528,6 +4199,10 @@ class _siputils:
     @staticmethod
     def options_reply() -> int:
         """This function checks if the request method is OPTIONS and if the request URI does not contain a username."""
+
+    @staticmethod
+    def sip_parse_headers() -> int:
+        """Return true if parsing (fast mode) all SIP headers is successful. Only in 6.0."""
 
     @staticmethod
     def uri_param(param: str, /) -> int:
@@ -3552,6 +4227,10 @@ class _sl:
     @staticmethod
     def send_reply(code: int, reason: str, /) -> int:
         """For the current request, a reply is sent back having the given code and text reason."""
+
+    @staticmethod
+    def send_reply_error() -> int:
+        """For the current request, the internal error code reply is sent back stateful or stateless, depending of the ... Only in 6.0."""
 
     @staticmethod
     def send_reply_mode(code: int, reason: str, mode: int, /) -> int:
@@ -3691,6 +4370,30 @@ class _statsd:
         """Increment a statsd counter."""
 
     @staticmethod
+    def statsd_labels_decr(arg1: str, /) -> int:
+        """Only in 6.0."""
+
+    @staticmethod
+    def statsd_labels_gauge(arg1: str, arg2: str, arg3: str, /) -> int:
+        """Only in 6.0."""
+
+    @staticmethod
+    def statsd_labels_histogram(arg1: str, arg2: str, arg3: str, /) -> int:
+        """Only in 6.0."""
+
+    @staticmethod
+    def statsd_labels_incr(arg1: str, /) -> int:
+        """Only in 6.0."""
+
+    @staticmethod
+    def statsd_labels_set(arg1: str, arg2: str, arg3: str, /) -> int:
+        """Only in 6.0."""
+
+    @staticmethod
+    def statsd_labels_stop(arg1: str, /) -> int:
+        """Only in 6.0."""
+
+    @staticmethod
     def statsd_set(key: str, value: str, /) -> int:
         """Sets count the number of unique values passed to a key."""
 
@@ -3703,6 +4406,19 @@ class _statsd:
         """statsd_stop(key) get the avp string with the key and calculate the difference from the start time."""
 
 statsd: _statsd
+
+class _sworker:
+    """KSR.sworker, of sworker. Only in 6.0."""
+
+    @staticmethod
+    def active() -> int:
+        """Only in 6.0."""
+
+    @staticmethod
+    def task(arg1: str, /) -> int:
+        """Only in 6.0."""
+
+sworker: _sworker
 
 class _tcpops:
     """KSR.tcpops, of tcpops."""
@@ -3728,6 +4444,10 @@ class _tcpops:
 
     @staticmethod
     def tcp_enable_closed_event_cid(arg1: int, /) -> int: ...
+
+    @staticmethod
+    def tcp_get_conid(hostport: str, pvname: str, /) -> int:
+        """Get the connection id based on target host:port. Only in 6.0."""
 
     @staticmethod
     def tcp_keepalive_disable() -> int:
@@ -3834,7 +4554,7 @@ class _textops:
 
     @staticmethod
     def regex_substring(itext: str, regexp: str, mindex: int, mcount: int, dpv: str, /) -> int:
-        """Search in text with given regular expression then sets dpv pseudo-variable with the matched token at provided ..."""
+        """Search in text with given regular expression then set dpv pseudo-variable with the matched token at provided ..."""
 
     @staticmethod
     def remove_body_part(content_type: str, /) -> int:
@@ -3917,7 +4637,8 @@ class _textops:
         """Searches for the re in the body of a header field."""
 
     @staticmethod
-    def search_str(arg1: str, arg2: str, /) -> int: ...
+    def search_str(text: str, re: str, /) -> int:
+        """Searches for the re in the body of the message."""
 
     @staticmethod
     def set_body(txt: str, content_type: str, /) -> int:
@@ -3943,6 +4664,10 @@ class _textops:
     @staticmethod
     def starts_with(str1: str, str2: str, /) -> int:
         """The function returns true if the first string starts with the second string."""
+
+    @staticmethod
+    def str_any_in(txt: str, clist: str, /) -> int:
+        """Return 1 (true) if any character in 'clist' is found inside 'txt'. Only in 6.0."""
 
     @staticmethod
     def str_find(str1: str, str2: str, /) -> int:
@@ -3971,6 +4696,10 @@ class _textops:
     @staticmethod
     def subst_user(flags: str, /) -> int:
         """Runs the re substitution on the message uri (like subst_uri but works only on the user portion of the uri)."""
+
+    @staticmethod
+    def subst_v(itext: str, subexp: str, ovp: str, /) -> int:
+        """Sed-like substitution subexp applied to itext, with result stored in opv. Only in 6.0."""
 
 textops: _textops
 
@@ -4109,6 +4838,15 @@ class _textopsx:
 
 textopsx: _textopsx
 
+class _timer:
+    """KSR.timer, of timer. Only in 6.0."""
+
+    @staticmethod
+    def timer_enable(timer_id: str, enable_disable: int, /) -> int:
+        """Enable/disable timer route specified by timer_id. Only in 6.0."""
+
+timer: _timer
+
 class _tls:
     """KSR.tls, of tls."""
 
@@ -4166,6 +4904,10 @@ class _tm:
     def t_drop_replies_all() -> int: ...
 
     @staticmethod
+    def t_exists() -> int:
+        """Return true if a transaction for the current message exists, without setting the global references. Only in 6.0."""
+
+    @staticmethod
     def t_get_branch_index() -> int: ...
 
     @staticmethod
@@ -4182,7 +4924,7 @@ class _tm:
 
     @staticmethod
     def t_is_expired() -> int:
-        """Returns true if the current transaction has already been expired, i.e. the ..."""
+        """Returns true if the current transaction has already expired, i.e. the max_inv_lifetime/max_noninv_lifetime ..."""
 
     @staticmethod
     def t_is_retr_async_reply() -> int:
@@ -4237,7 +4979,7 @@ class _tm:
 
     @staticmethod
     def t_relay() -> int:
-        """Relay a message statefully either to the destination indicated in the current URI (if called without any ..."""
+        """Relay a SIP request statefully either to the destination indicated in the current URI (if called without any ..."""
 
     @staticmethod
     def t_relay_to_flags(arg1: int, /) -> int: ...
@@ -4265,6 +5007,10 @@ class _tm:
     @staticmethod
     def t_reply(code: int, reason_phrase: str, /) -> int:
         """Sends a stateful reply after a transaction has been established."""
+
+    @staticmethod
+    def t_reply_error() -> int:
+        """Sends a stateful reply based in internal error code, similar to sl_send_error() from sl module. Only in 6.0."""
 
     @staticmethod
     def t_reset_fr() -> int:
@@ -4797,6 +5543,10 @@ class _xlog:
     @staticmethod
     def xlog(level: str, text: str, /) -> int:
         """Write to the log, variables expanded; level is dbg, info, notice, warn, err, ..."""
+
+    @staticmethod
+    def xlog_facility(arg1: str, arg2: str, arg3: str, /) -> int:
+        """Only in 6.0."""
 
     @staticmethod
     def xnotice(text: str, /) -> int:
