@@ -27,6 +27,7 @@ from kemi.errors import (
     LockTimeout,
     MqueueError,
     NoMemory,
+    NotAllowed,
     QueueClosed,
     SegmentError,
     SegmentMissing,
@@ -59,6 +60,7 @@ __all__ = [
     "LockTimeout",
     "MqueueError",
     "NoMemory",
+    "NotAllowed",
     "Queue",
     "QueueClosed",
     "Refused",
@@ -245,12 +247,19 @@ def attach(
     *,
     reattach: bool = True,
     wait: float | None = 0.0,
+    owner: str | int | None = None,
 ) -> AttachedQueue:
-    """A queue of a running Kamailio, for any process on its host that may read its segment.
+    """A queue of a running Kamailio, for any process on its host that may read and write its segment.
 
     When the server is stopped and started again, waiting calls go on with its new queue; with reattach=False they raise
     QueueClosed. wait: seconds for the server and its queue to appear, None for ever. lock_timeout: finite seconds.
     What comes back may be pickled: the process that gets it attaches when it uses the queue first.
-    Raises UnknownQueue when the instance has no such queue, SegmentError when it cannot be used, ConfigError.
+
+    owner: name or number of one more user whose queues are trusted, MQUEUE_KEMI_OWNER by default. Without it they are
+    root's and this process's own; who is not root trusts the user "kamailio" too. The next server's queue must belong
+    to the same user.
+
+    Raises UnknownQueue when the instance has no such queue, NotAllowed when its user is not trusted or does not allow
+    this process's, SegmentError when it cannot be used, ConfigError.
     """
-    return AttachedQueue(instance, queue, lock_timeout, reattach=reattach, wait=wait)
+    return AttachedQueue(instance, queue, lock_timeout, reattach=reattach, wait=wait, owner=owner)

@@ -6,9 +6,14 @@ Only misuse and broken things raise. Expected outcomes (the queue is empty, full
 
 from __future__ import annotations
 
+from kemi.text import one_line
+
 
 class MqueueError(Exception):
-    """Base of every error of this package."""
+    """Base of every error of this package. Its text is one line, whatever was in a name or a database's answer."""
+
+    def __str__(self) -> str:
+        return one_line(super().__str__())
 
 
 class ConfigError(MqueueError, ValueError):
@@ -35,8 +40,8 @@ class SegmentMissing(SegmentError):
     """There is no segment of that name."""
 
 
-class NotAllowed(SegmentError):
-    """This user may not use the segment. The text says whose it is, and its mode."""
+class NotAllowed(SegmentError, PermissionError):
+    """This user may not use the segment, or its user is not trusted. The text says whose it is, and what to change."""
 
 
 class QueueClosed(SegmentError):

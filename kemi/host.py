@@ -11,6 +11,7 @@ from urllib.parse import unquote
 
 from kemi.errors import InstanceInUse, MqueueError, SegmentError, SegmentMissing, UnknownQueue
 from kemi.owner import Owner, this_process
+from kemi.queue import trust
 from kemi.queue.segment import PREFIX, SHM_DIR, path_of, segment_name
 from kemi.queue.view import InstanceView, QueueView, look_at_instance, look_at_queue
 
@@ -34,6 +35,11 @@ class Found(NamedTuple):
             return self.view.owner
         return next((view.owner for view in self.queues.values() if isinstance(view, QueueView)), None)
 
+    def user(self) -> int | None:
+        """Whom the instance belongs to; when its own segment is gone, whom its first queue does. None if unknown."""
+        views = [self.view, *self.queues.values()]
+        return next((view.user for view in views if not isinstance(view, MqueueError)), None)
+
     def state(self) -> str:
         """Is its server alive?"""
         owner = self.owner()
@@ -50,7 +56,11 @@ def state_of(owner: Owner) -> str:
 def names() -> dict[str, list[str]]:
     """Every instance that has a segment on this host, and the names of its queues, in order."""
     found: dict[str, list[str]] = {}
-    for file in sorted(os.listdir(SHM_DIR)):
+    try:
+        files = sorted(os.listdir(SHM_DIR))
+    except OSError as error:
+        raise trust.refusal(SHM_DIR, error) from None
+    for file in files:
         if not file.startswith(PREFIX) or "~" in file:  # a tilde marks one that is being made
             continue
         parts = _decode(file)
@@ -126,7 +136,8 @@ def no_queue(instance: str, name: str) -> str:
 def drop(instance: str, queue: str | None = None) -> None:
     """Take away a queue that a dead server left, or all of its instance. Who waits on one is woken.
 
-    Raises InstanceInUse when an owner is not proved dead, and then nothing was taken away; UnknownQueue, SegmentError.
+    Raises InstanceInUse when an owner is not proved dead, and then nothing was taken away; UnknownQueue, NotAllowed,
+    SegmentError.
     """
     # Who only looks at what is there has no need of these, and they take most of the time of a start.
     from kemi.instance import Instance
@@ -134,25 +145,36 @@ def drop(instance: str, queue: str | None = None) -> None:
     from kemi.spec import Settings
 
     found = find(instance)
+    _refuse(found, queue)
+    if found.state() == ALIVE:  # its server lives, and does not know that queue any more
+        _remove(instance, _chosen(found, queue), Registry.attach(instance))
+        return
+    # As a starting server does: from here on no other one can take the instance.
+    ours = Instance.open(Settings(instance=instance), advice=trust.OWNER_ADVICE)
+    try:
+        # A server may have started and ended since.
+        _remove(instance, _chosen(find(instance), queue), ours.registry)
+    finally:
+        let_go(ours)
+
+
+def _chosen(found: Found, queue: str | None) -> list[str]:
     if queue is None:
-        _refuse_living(found.owner(), segment_name(instance))
-    elif queue not in found.queues:
-        raise UnknownQueue(no_queue(instance, queue))
-    names_to_drop = list(found.queues) if queue is None else [queue]
-    for name in names_to_drop:
+        return list(found.queues)
+    if queue not in found.queues:
+        raise UnknownQueue(no_queue(found.name, queue))
+    return [queue]
+
+
+def _refuse(found: Found, queue: str | None) -> None:
+    """Refuse to drop what lives, or may live, or cannot be read."""
+    if queue is None:
+        _refuse_living(found.owner(), segment_name(found.name))
+    for name in _chosen(found, queue):
         view = found.queues[name]
         if isinstance(view, MqueueError):
             raise view
-        _refuse_living(view.owner, segment_name(instance, name))
-    if found.state() == ALIVE:  # its server lives, and does not know that queue any more
-        _remove(instance, names_to_drop, Registry.attach(instance))
-        return
-    # As a starting server does: from here on no other one can take the instance.
-    ours = Instance.open(Settings(instance=instance))
-    try:
-        _remove(instance, names_to_drop, ours.registry)
-    finally:
-        let_go(ours)
+        _refuse_living(view.owner, segment_name(found.name, name))
 
 
 def let_go(instance: Instance) -> None:
@@ -165,9 +187,11 @@ def _remove(instance: str, queues: list[str], registry: Registry) -> None:
     from kemi.queue.queue import Queue
 
     for name in queues:
-        queue = Queue.attach(instance, name, registry)
-        _refuse_living(queue.owner(), queue.segment.name)
-        queue.adopt(this_process())  # nobody else may take it over now
+        try:
+            queue = Queue.attach(instance, name, registry)
+        except SegmentMissing:
+            continue  # another process was faster
+        queue.adopt(this_process())  # nobody else may take it over now. Refused while its owner lives
         queue.remove()
 
 

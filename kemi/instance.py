@@ -7,25 +7,37 @@ with `mqueue_kemi`.
 from __future__ import annotations
 
 import contextlib
-import glob
 import os
+import secrets
+import stat
 from collections.abc import Callable, Collection
 from typing import NamedTuple
 
-from kemi.errors import InstanceInUse, SegmentError, SegmentMissing
+from kemi.errors import ConfigError, InstanceInUse, NotAllowed, SegmentError, SegmentMissing
 from kemi.owner import Owner, this_process
-from kemi.queue import keeping, layout
+from kemi.queue import descriptor, keeping, layout, trust
 from kemi.queue.keeping import UNSAVED, Crossing
 from kemi.queue.queue import Queue
 from kemi.queue.registry import Registry
-from kemi.queue.segment import SHM_DIR, Access, Segment, path_of, queue_name, segment_name
+from kemi.queue.segment import (
+    MAKER,
+    NAME_MAX,
+    SHM_DIR,
+    Access,
+    Segment,
+    is_left_draft,
+    path_of,
+    queue_name,
+    segment_name,
+)
 from kemi.spec import QueueSpec, Settings, default_max_memory
 
 # Name → queue of the instance that this process serves. One object for the life of the process.
 queues: dict[str, Queue] = {}
 
 _ADDRESS_SPACE = 1 << 45  # bytes of windows together; a process has 47 bits
-_LOADED = "~loaded"  # ends the name of a draft that is complete
+_LOADED = "~loaded"  # in the name of a draft that is complete
+_MARK = 9  # characters that make a draft's name one of its own
 _LINK_REACH = 1 << 35  # what a 32-bit link in units of 8 bytes can name
 
 
@@ -47,41 +59,47 @@ def untouched(_spec: QueueSpec, queue: Queue) -> Settled:
 class Instance:
     """The queues of one server, in the process that owns them or in one forked from it."""
 
-    def __init__(self, settings: Settings, registry: Registry, owner: Owner, access: Access) -> None:
+    def __init__(
+        self, settings: Settings, registry: Registry, owner: Owner, access: Access, advice: str = trust.SERVER_ADVICE
+    ) -> None:
         self.name = settings.instance
         self.settings = settings
         self.registry = registry
         self.owner = owner
         self._access = access
+        self._advice = advice
 
     @classmethod
-    def open(cls, settings: Settings, uid: int = -1, gid: int = -1) -> Instance:
-        """Make the instance, or take it over from a server that died. Raises InstanceInUse.
+    def open(cls, settings: Settings, uid: int = -1, gid: int = -1, advice: str = trust.SERVER_ADVICE) -> Instance:
+        """Make the instance, or take it over from a server that died. Raises InstanceInUse, NotAllowed, SegmentError.
 
         uid, gid: the user and group that the server will run as, who get the segments; -1 for those of this process.
+        advice: what to do where something belongs to another user.
         """
         owner = this_process()
+        descriptor.make_room(len(settings.queues) + 1)
         access = Access(settings.mode, uid, settings.group if settings.group >= 0 else gid)
-        limit = settings.max_memory or default_max_memory(SHM_DIR)
-        registry = cls._open_registry(settings, owner, limit, access)
-        instance = cls(settings, registry, owner, access)
+        registry = cls._open_registry(settings, owner, max_memory_of(settings), access, advice)
+        instance = cls(settings, registry, owner, access, advice)
         instance._remove_drafts()
         return instance
 
     @staticmethod
-    def _open_registry(settings: Settings, owner: Owner, limit: int, access: Access) -> Registry:
+    def _open_registry(settings: Settings, owner: Owner, limit: int, access: Access, advice: str) -> Registry:
         while True:
             try:
                 return Registry.create(settings.instance, owner, limit, settings.lock_timeout, access)
             except FileExistsError:
                 pass
+            users = trust.users([access.uid])
             try:
-                registry = Registry.attach(settings.instance, settings.lock_timeout)
+                registry = Registry.attach(settings.instance, settings.lock_timeout, users, advice)
             except SegmentMissing:
                 continue  # its server has ended meanwhile
-            _check_user(registry.segment, access.uid)
+            _check_giving(registry.segment, access)
             registry.claim(owner, limit)
             if registry.segment.is_current():
+                _give(registry.segment, access)
                 return registry
 
     def is_owner(self) -> bool:
@@ -104,6 +122,7 @@ class Instance:
             settled = settle(spec, queue)
             if settled.queue is queue:
                 queue.adopt(self.owner, closed, settled.saved)
+                _give(queue.segment, self._access)
         else:
             settled = settle(spec, queue)
         if settled.queue is not queue:
@@ -115,6 +134,7 @@ class Instance:
     def _put_in_place(self, draft: Queue, old: Queue) -> None:
         """A draft that was complete takes the place of the queue from which it was made."""
         draft.adopt(self.owner)
+        _give(draft.segment, self._access)
         draft.publish(self.name)
         keeping.set_crossing(draft.segment.words, Crossing(UNSAVED))
         old.remove()
@@ -132,6 +152,7 @@ class Instance:
                 if queue.is_moving() or keeping.is_under_way(queue.segment.words) or self.loaded_draft(spec):
                     return None
                 queue.adopt(self.owner)
+                _give(queue.segment, self._access)
                 queue = self._with_addmode(queue, spec)
         self.take(queue)
         return queue
@@ -143,8 +164,12 @@ class Instance:
         keeping.set_policy(queue.segment.words, spec.dbmode, spec.recover)
 
     def _attach(self, name: str) -> Queue:
-        queue = Queue.attach(self.name, name, self.registry, self.settings.lock_timeout)
-        _check_user(queue.segment, self._access.uid)
+        return self._of_segment(segment_name(self.name, name), name)
+
+    def _of_segment(self, full_name: str, name: str) -> Queue:
+        users = trust.users([self._access.uid])
+        queue = Queue.of_segment(full_name, self.registry, self.settings.lock_timeout, name, users, self._advice)
+        _check_giving(queue.segment, self._access)
         return queue
 
     def meet_new(self) -> None:
@@ -182,21 +207,46 @@ class Instance:
 
     def keep_draft(self, draft: Queue) -> None:
         """From here on the draft outlives this process: the next start decides about it."""
-        draft.segment.rename(segment_name(self.name, draft.name) + _LOADED)
+        name = self._loaded_name(draft.name)
+        if os.path.lexists(path_of(name)):  # whatever somebody put there, it does not stop a server
+            name = f"{name[: NAME_MAX - _MARK]}.{secrets.token_hex(4)}"
+        draft.segment.rename(name)
 
-    def loaded_path(self, spec: QueueSpec) -> str:
-        """Where `keep_draft` keeps it."""
-        return path_of(segment_name(self.name, spec.name) + _LOADED)
+    def _loaded_name(self, name: str) -> str:
+        """The name of a queue's complete draft. Raises ConfigError where there can be none."""
+        full_name = segment_name(self.name, name) + _LOADED
+        if len(full_name) + _MARK > NAME_MAX:
+            raise ConfigError(
+                f"queue {name!r}: its name is {len(full_name) + _MARK - NAME_MAX} characters too long for dbmode 1 or "
+                f"3, which needs a second file in {SHM_DIR}; take a shorter name"
+            )
+        return full_name
+
+    def loaded_path(self, spec: QueueSpec) -> str | None:
+        """Where `keep_draft` of a server that was killed kept it; None if nowhere."""
+        try:
+            paths = _files(self._loaded_name(spec.name))
+        except ConfigError:
+            return None
+        return next((path for path in paths if self._is_ours(path)), None)
 
     def loaded_draft(self, spec: QueueSpec) -> Queue | None:
         """What `keep_draft` kept in a server that was killed before it was published."""
+        path = self.loaded_path(spec)
+        return None if path is None else self._of_segment(os.path.basename(path), spec.name)
+
+    def strange_drafts(self) -> list[str]:
+        """Files that are named like a complete draft of this server, and are none: not looked into, and left alone."""
+        paths = _files(segment_name(self.name) + ".")
+        return [path for path in paths if _LOADED in path and not self._is_ours(path)]
+
+    def _is_ours(self, path: str) -> bool:
+        """Can this file be of this server? It is not opened for that: it may be anything."""
         try:
-            full_name = segment_name(self.name, spec.name) + _LOADED
-            draft = Queue.of_segment(full_name, self.registry, self.settings.lock_timeout, spec.name)
-        except SegmentMissing:
-            return None
-        _check_user(draft.segment, self._access.uid)
-        return draft
+            status = os.lstat(path)
+        except OSError:
+            return False
+        return stat.S_ISREG(status.st_mode) and status.st_uid in trust.users([self._access.uid])
 
     def take(self, queue: Queue) -> None:
         """From here on this is the queue of its name."""
@@ -232,16 +282,17 @@ class Instance:
         return new
 
     def _remove_drafts(self) -> None:
-        """Segments that a process was making when it was killed. Only those of this server make any."""
-        for path in [*_files(self.name, "~*"), *_files(self.name, ".*~*")]:
-            if not path.endswith(_LOADED):
-                os.unlink(path)
+        """Take away segments that a process was making when it was killed; never those of one that may live."""
+        beginning = segment_name(self.name)[: NAME_MAX - MAKER]
+        for path in [*_files(beginning + "~"), *_files(beginning + ".")]:
+            if _LOADED not in path and is_left_draft(path) and self._is_ours(path):
+                with contextlib.suppress(OSError):  # gone meanwhile
+                    os.unlink(path)
 
     def left_over(self) -> list[str]:
         """Files of queues of this instance that are not defined any more."""
         defined = {path_of(segment_name(self.name, name)) for name in queues}
-        paths = _files(self.name, ".*")
-        return sorted(path for path in paths if path not in defined and not path.endswith(_LOADED))
+        return [path for path in _files(segment_name(self.name) + ".") if path not in defined and "~" not in path]
 
     # --- the end ------------------------------------------------------------------------------------------------------
 
@@ -257,14 +308,39 @@ class Instance:
             queues.clear()
 
 
-def _check_user(segment: Segment, uid: int) -> None:
-    """Take over only what root, this user, or the server's user made: anyone may put a file in /dev/shm."""
-    if segment.user() not in (0, os.geteuid(), uid):
-        raise SegmentError(
-            f"{path_of(segment.name)} belongs to user {segment.user()}, who may not own queues of this server; "
-            "it is left as it is, remove it if it should not be there"
+def _give(segment: Segment, access: Access) -> None:
+    """What a dead server of another user left is the new one's: the queues of an instance have one user."""
+    wanted = _user_of(access)
+    if segment.user() != wanted:
+        segment.give(access._replace(uid=wanted))
+
+
+def _check_giving(segment: Segment, access: Access) -> None:
+    """Refuse, before anything is changed, what could not be given to the server's user. Raises NotAllowed."""
+    present, wanted = segment.user(), _user_of(access)
+    if present != wanted and os.geteuid():
+        raise NotAllowed(
+            f"{path_of(segment.name)} belongs to {trust.shown(present)}, and only root can give it to "
+            f"{trust.shown(wanted)}; start once as root (with -u), or go on as the user it belongs to"
         )
 
 
-def _files(instance: str, pattern: str) -> list[str]:
-    return glob.glob(glob.escape(path_of(segment_name(instance))) + pattern)
+def _user_of(access: Access) -> int:
+    return os.geteuid() if access.uid < 0 else access.uid
+
+
+def _files(beginning: str) -> list[str]:
+    """Files of shared memory whose names begin like that, in order. Raises SegmentError."""
+    try:
+        names = os.listdir(SHM_DIR)
+    except OSError as error:
+        raise trust.refusal(SHM_DIR, error) from None
+    return [path_of(name) for name in sorted(names) if name.startswith(beginning)]
+
+
+def max_memory_of(settings: Settings) -> int:
+    """Bytes that the queues may hold together. Raises SegmentError."""
+    try:
+        return settings.max_memory or default_max_memory(SHM_DIR)
+    except OSError as error:
+        raise trust.refusal(SHM_DIR, error) from None

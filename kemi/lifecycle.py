@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
-import os
 import time
 from collections.abc import Callable
 from typing import NamedTuple
 
 from kemi.crossing import Crossings
 from kemi.errors import CommitUnknown, ConfigError, StoreError
-from kemi.instance import Instance, Settled, queues
+from kemi.instance import Instance, Settled, max_memory_of, queues
 from kemi.queue import keeping
 from kemi.queue.keeping import NONE, UNSAVED, Crossing
 from kemi.queue.queue import Queue
-from kemi.queue.segment import SHM_DIR, path_of
-from kemi.spec import QueueSpec, Settings, default_max_memory
+from kemi.queue.segment import path_of
+from kemi.spec import QueueSpec, Settings
 from kemi.store import Store
 
 _PATIENCE = 3  # seconds for a database that does not answer; other queues do not wait for it again
@@ -54,6 +53,11 @@ def start(settings: Settings, around: Surroundings) -> Instance:
             store.close()
     for path in instance.left_over():
         around.say(f"{path} was left by a server that died and is not defined any more; it is left as it is")
+    for path in instance.strange_drafts():
+        around.warn(
+            f"{path} is no file of this server's user, so it is not used; if it is not from a server of another user, "
+            "remove it"
+        )
     return instance
 
 
@@ -94,7 +98,7 @@ def _settle(
             "its items are in the table too"
         )
     loaded = instance.loaded_path(spec)
-    if os.path.exists(loaded):
+    if loaded is not None:
         around.warn(
             f"queue {spec.name!r}: the last server died while it loaded; only with dbmode it can be found out whether "
             f"the rows of its table are there still, or in {loaded}, which is left as it is"
@@ -131,7 +135,7 @@ def reload(instance: Instance, settings: Settings, around: Surroundings) -> None
     for name in ("instance", "mode", "group", "lock_timeout", "db_url", "core"):
         if getattr(settings, name) != getattr(instance.settings, name):
             around.say(f"{name}: a change takes effect when the server is started again")
-    instance.registry.set_max_memory(settings.max_memory or default_max_memory(SHM_DIR))
+    instance.registry.set_max_memory(max_memory_of(settings))
     for spec in settings.queues.values():
         queue = queues.get(spec.name) or instance.join(spec)
         if queue is None:

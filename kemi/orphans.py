@@ -14,7 +14,7 @@ from kemi.errors import UnknownQueue
 from kemi.instance import Instance, queues
 from kemi.queue import keeping
 from kemi.queue.keeping import UNSAVED, Crossing
-from kemi.queue.queue import Queue
+from kemi.queue.trust import OWNER_ADVICE
 from kemi.spec import QueueSpec, Settings
 from kemi.store import Store
 
@@ -26,10 +26,13 @@ def save(instance: str, name: str, db_url: str, say: Say) -> int:
 
     Raises InstanceInUse when its server is not proved dead, UnknownQueue, StoreError, ConfigError, and loses nothing.
     """
-    spec = _spec(instance, name)
-    if spec is None:
+    if _spec(instance, name) is None:  # before a database is asked for anything
         raise UnknownQueue(host.no_queue(instance, name))
-    with _held(instance, spec, db_url, say) as (crossings, queue):
+    with _held(instance, name, db_url, say) as (crossings, ours):
+        spec = _spec(instance, name)
+        if spec is None:
+            raise UnknownQueue(host.no_queue(instance, name))
+        queue = ours.define(spec, crossings.settle)
         count = crossings.save(queue) if queue.held() else 0
         queue.remove()
     return count
@@ -40,8 +43,10 @@ def load(instance: str, name: str, db_url: str, say: Say) -> int:
 
     The next server with that queue takes them over, whatever its dbmode and recover are. Raises as `save`.
     """
-    spec = _spec(instance, name) or QueueSpec(name)
-    with _held(instance, spec, db_url, say) as (crossings, before):
+    _spec(instance, name)  # before a database is asked for anything
+    with _held(instance, name, db_url, say) as (crossings, ours):
+        spec = _spec(instance, name) or QueueSpec(name)
+        before = ours.define(spec, crossings.settle)
         policy = keeping.policy(before.segment.words)
         queue, count = crossings.load(spec, before)
         queue.set_limits(spec.size, spec.maxbytes)
@@ -64,12 +69,13 @@ def _spec(instance: str, name: str) -> QueueSpec | None:
 
 
 @contextlib.contextmanager
-def _held(instance: str, spec: QueueSpec, db_url: str, say: Say) -> Iterator[tuple[Crossings, Queue]]:
+def _held(instance: str, name: str, db_url: str, say: Say) -> Iterator[tuple[Crossings, Instance]]:
+    """The instance is this process's meanwhile; what is found in it then is there until the end."""
     with contextlib.ExitStack() as undo:
         store = Store.open(db_url)
         undo.callback(store.close)
-        ours = Instance.open(Settings(instance=instance, queues={spec.name: spec}))
+        settings = Settings(instance=instance, queues={name: QueueSpec(name)})
+        ours = Instance.open(settings, advice=OWNER_ADVICE)
         undo.callback(host.let_go, ours)
         undo.callback(queues.clear)
-        crossings = Crossings(ours, store, say, lambda: None)
-        yield crossings, ours.define(spec, crossings.settle)
+        yield Crossings(ours, store, say, lambda: None), ours

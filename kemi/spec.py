@@ -49,7 +49,7 @@ class Settings:
     """All parameters of one instance."""
 
     queues: dict[str, QueueSpec] = field(default_factory=dict)
-    db_url: str = ""
+    db_url: str = field(default="", repr=False)  # with its password
     instance: str = DEFAULT_INSTANCE
     mode: int = 0o600
     group: int = -1  # gid, -1 = the server's own
@@ -69,7 +69,9 @@ class Settings:
             raise ConfigError(
                 f'modparam("mqueue", {_quoted(name)}): no such parameter; there are {", ".join(sorted(_PARAMETERS))}'
             ) from None
-        parse(self, f'modparam("mqueue", "{name}", {_quoted(value)})', value)
+        hides = name == "db_url" and not isinstance(value, (int, float))  # text or bytes, with a password
+        shown = "..." if hides else _quoted(value)
+        parse(self, f'modparam("mqueue", "{name}", {shown})', value)
 
     def define(self, where: str, spec: QueueSpec) -> None:
         """One queue more. Raises ConfigError when there is one of that name."""
@@ -186,8 +188,11 @@ def _set_mode(settings: Settings, where: str, value: Value) -> None:
         mode = int(value, 8) if isinstance(value, str) else _integer(where, value, 0, 0o777)
     except ValueError:
         raise ConfigError(f'{where}: write an octal mode like "0660"') from None
-    if not mode & 0o400 or not mode & 0o200 or mode & ~0o666:
-        raise ConfigError(f'{where}: its owner must be able to read and write, and nobody to execute; like "0660"')
+    if not mode & 0o400 or not mode & 0o200 or mode & ~0o664:
+        raise ConfigError(
+            f"{where}: its owner must be able to read and write, nobody to execute, and not everybody to write (who "
+            'writes to a queue is trusted like the server itself); like "0660", with a "group"'
+        )
     settings.mode = mode
 
 

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import sys
 from argparse import Namespace
 
-from kemi.cli.output import Output
+from kemi.cli.output import Output, say
 from kemi.errors import UnknownQueue
 
 TYPE_CHECKING = False  # a checker takes it for true; the one of typing costs as much as the whole of argparse
@@ -38,7 +37,7 @@ class Call:
         if self.arguments.json:
             self.as_json({"instance": self.instance, "queue": self.arguments.queue, **result})
         elif text:
-            sys.stderr.write(f"mqueue-kemi: {text}\n")
+            say(text)
 
     def as_json(self, found: object) -> None:
         """Print one line of JSON, in ASCII."""
@@ -46,13 +45,20 @@ class Call:
 
         self.output.line(json.dumps(found))
 
+    def become_owner(self) -> None:
+        """Go on as the user whom the instance belongs to, before anything of it is mapped (see `become`)."""
+        from kemi.cli import become
+
+        become.owner_of(self.instance, self.arguments.owner)
+
     def queue(self) -> Queue:
         """The queue asked for, attached."""
         from kemi import host
         from kemi.queue.attached import AttachedQueue
 
+        self.become_owner()
         try:
-            return AttachedQueue(self.instance, self.arguments.queue)
+            return AttachedQueue(self.instance, self.arguments.queue, owner=self.arguments.owner)
         except UnknownQueue:
             raise UnknownQueue(host.no_queue(self.instance, self.arguments.queue)) from None
 
@@ -60,8 +66,8 @@ class Call:
         """The queue asked for, from which items are to be taken."""
         queue = self.queue()
         if queue.is_moving():
-            sys.stderr.write(
-                f"mqueue-kemi: queue {queue.name!r}: nobody can take its items, they were on their way to its table or "
-                "from it; the next start of its server finds out where they are, as `mqueue-kemi save` does\n"
+            say(
+                f"queue {queue.name!r}: nobody can take its items, they were on their way to its table or "
+                "from it; the next start of its server finds out where they are, as `mqueue-kemi save` does"
             )
         return queue

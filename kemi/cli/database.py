@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Callable
 
 from kemi import orphans
 from kemi.cli.call import Call, Failure
 from kemi.cli.codes import DONE, USAGE
+from kemi.cli.output import say
 from kemi.names import DB_URL_VARIABLE
+from kemi.store import Store
 
 
 def save(call: Call) -> int:
@@ -28,10 +29,8 @@ def _cross(call: Call, cross: Callable[[str, str, str, orphans.Say], int], done:
             USAGE, f"which database? --db-url sqlite:////path, or ${DB_URL_VARIABLE} (which no process list shows)"
         )
     name: str = call.arguments.queue
-    count = cross(call.instance, name, url, _say)
+    Store.open(url).close()  # what it imports may lie where only root can read
+    call.become_owner()
+    count = cross(call.instance, name, url, say)
     call.tell(f"{done.format(count)} queue {name!r} of instance {call.instance!r}", items=count)
     return DONE
-
-
-def _say(text: str) -> None:
-    sys.stderr.write(f"mqueue-kemi: {text}\n")

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import os
 import stat
-import sys
 from collections.abc import Iterator
 
 from kemi.cli import signals
 from kemi.cli.call import Call, Failure
 from kemi.cli.codes import DONE, REFUSED
 from kemi.cli.lines import BadLine, parse
+from kemi.cli.output import say
 from kemi.cli.progress import progress
 from kemi.cli.taking import add_all
 from kemi.queue.queue import Queue
@@ -31,7 +31,7 @@ def fill(call: Call) -> int:
                 advance(sum(map(len, lines)) + len(lines))
                 signals.check()
         except signals.Interrupted:
-            sys.stderr.write(f"mqueue-kemi: interrupted; {filling.so_far()}\n")
+            say(f"interrupted; {filling.so_far()}")
             raise
     call.tell("", added=filling.items)
     return DONE

@@ -12,8 +12,8 @@ import binascii
 import json
 from base64 import b64decode, b64encode
 
-from kemi.cli.output import printable
 from kemi.queue.item import Item
+from kemi.text import printable
 
 _FORMS = ("", "_base64", "_surrogatepass")
 KNOWN = (*(part + form for part in ("key", "value") for form in _FORMS), "added")

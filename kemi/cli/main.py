@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 
 from kemi.cli import codes, signals
 from kemi.cli.call import Call, Failure
-from kemi.cli.output import Output, printable
+from kemi.cli.output import Output, say
 from kemi.cli.parser import parser
 from kemi.errors import ConfigError, MqueueError, NotAllowed, UnknownQueue
 
@@ -70,5 +70,5 @@ def _code(error: MqueueError) -> int:
 
 
 def _say(code: int, message: str) -> int:
-    sys.stderr.write(f"mqueue-kemi: {printable(message)}\n")
+    say(message)
     return code

@@ -11,7 +11,7 @@ from kemi.cli import execute, signals
 from kemi.cli.call import Call, Failure
 from kemi.cli.codes import COMMAND_FAILED, DONE, NOTHING, REFUSED
 from kemi.cli.lines import json_line, text_line
-from kemi.cli.output import Output
+from kemi.cli.output import Output, say
 from kemi.cli.progress import Advance, progress
 from kemi.cli.taking import Taking, put_back, taking, waiting
 from kemi.queue.item import Item
@@ -95,7 +95,7 @@ def _heed_failure(call: Call, error: execute.CommandFailed) -> None:
     message = f"{call.arguments.exec!r} {error}; its item is put back"
     if not call.arguments.keep_going:
         raise Failure(COMMAND_FAILED, f"{message} (--keep-going goes on)") from None
-    sys.stderr.write(f"mqueue-kemi: {message}, going on\n")
+    say(f"{message}, going on")
 
 
 # --- drain ------------------------------------------------------------------------------------------------------------

@@ -6,19 +6,18 @@ import os
 import re
 import select
 import stat
+import sys
 from collections.abc import Sequence
 
 from kemi.cli.signals import wait_until_writable
+from kemi.text import one_line, printable
 
-_SHOWN_AS = {"\\": "\\\\", "\t": "\\t", "\n": "\\n", "\r": "\\r"}
 _NEVER_BLOCKS = select.PIPE_BUF  # bytes that a pipe takes at once when it takes any
 _BYTE_UNITS = ("", "K", "M", "G", "T")
-_BASIC_PLANE = 0xFFFF  # the last character of four digits
 _KIBI, _FEW = 1024, 10
 _TIME_UNITS = (("d", 86400), ("h", 3600), ("m", 60))
 _BETWEEN = "  "  # two columns
 _NUMBER = re.compile(rf"-|-?[0-9]+(\.[0-9]+)?[{''.join(_BYTE_UNITS)}s{''.join(unit for unit, _ in _TIME_UNITS)}]?")
-_PLAIN = re.compile(r"[ -\[\]-~]*")
 
 
 class Output:
@@ -56,31 +55,9 @@ class Output:
         self.line("\n".join(table(rows)))
 
 
-def printable(text: str) -> str:
-    r"""The text without anything that a terminal would obey or a reader would take for the end of a field.
-
-    Backslash, tab and line ends as in C; a byte that was not UTF-8 as \xNN, other characters that are not printable
-    as \xNN below 128 and as \uNNNN above. So nothing has two meanings.
-    """
-    if _PLAIN.fullmatch(text):
-        return text
-    return "".join(_shown(character) for character in text)
-
-
-def _shown(character: str) -> str:
-    known = _SHOWN_AS.get(character)
-    if known:
-        return known
-    if character.isprintable():
-        return character
-    try:
-        data = character.encode("utf-8", "surrogateescape")
-    except UnicodeEncodeError:
-        data = b""  # no bytes stand for it
-    if len(data) == 1:
-        return f"\\x{data[0]:02x}"
-    code = ord(character)
-    return f"\\U{code:08x}" if code > _BASIC_PLANE else f"\\u{code:04x}"
+def say(text: str, data: str = "") -> None:
+    """One line on stderr. data: an item as JSON with its line end, which is exact as it is."""
+    sys.stderr.write(f"mqueue-kemi: {one_line(text)}{data or chr(10)}")
 
 
 def table(rows: Sequence[Sequence[object]], width: int | None = None) -> list[str]:

@@ -8,7 +8,12 @@ import os
 import re
 
 from kemi.cli import codes
-from kemi.names import DB_URL_VARIABLE, DEFAULT_INSTANCE, INSTANCE_VARIABLE, VERSION
+from kemi.names import DB_URL_VARIABLE, DEFAULT_INSTANCE, INSTANCE_VARIABLE, OWNER_VARIABLE, VERSION
+from kemi.text import one_line
+
+TYPE_CHECKING = False  # the one of typing costs as much as the whole of argparse
+if TYPE_CHECKING:
+    from typing import NoReturn
 
 _COLUMNS = 80  # where there is no terminal
 _PORTS = 65536
@@ -46,9 +51,16 @@ def _width() -> int:
         return _COLUMNS - 2
 
 
+class _Parser(argparse.ArgumentParser):
+    """Shows what it refuses as one line, without a password that was in a URL."""
+
+    def error(self, message: str) -> NoReturn:
+        super().error(one_line(message))
+
+
 def parser() -> argparse.ArgumentParser:
     """The parser; `run` of what it returns is the command."""
-    whole = argparse.ArgumentParser(
+    whole = _Parser(
         prog="mqueue-kemi",
         description="Look at the queues of a Kamailio on this host, put items in and take them out.",
         epilog=f"{_EXAMPLES}\n{codes.as_text()}",
@@ -58,19 +70,21 @@ def parser() -> argparse.ArgumentParser:
     whole.add_argument("--version", action="version", version=f"mqueue-kemi {VERSION}")
     default = os.environ.get(INSTANCE_VARIABLE) or DEFAULT_INSTANCE
     whole.add_argument("--instance", type=_text, default=default, metavar="I", help=_INSTANCE_HELP % default)
+    whole.add_argument("--owner", default=None, metavar="USER", help=_OWNER_HELP)
     commands = whole.add_subparsers(required=True, metavar="COMMAND", dest="command")
     for define in (_define_looking, _define_moving, _define_watching):
         define(commands)
     return whole
 
 
+_OWNER_HELP = f"one more user whose queues are trusted; ${OWNER_VARIABLE} by default (see SECURITY.md)"
 _INSTANCE_HELP = f"the server's instance; ${INSTANCE_VARIABLE} or %r by default"
 _ITEMS = "print items as lines of JSON, which lose nothing"
 _Commands = argparse._SubParsersAction  # noqa: SLF001 - it has no public name
 
 
 def _command(
-    commands: _Commands[argparse.ArgumentParser],
+    commands: _Commands[_Parser],
     name: str,
     run: str,
     text: str,
@@ -89,6 +103,7 @@ def _command(
     one.add_argument("--instance", type=_text, default=argparse.SUPPRESS, metavar="I", help="the server's instance")
     if json:
         one.add_argument("--json", action="store_true", help=json)
+    one.add_argument("--owner", default=argparse.SUPPRESS, metavar="USER", help=_OWNER_HELP)
     one.set_defaults(run=run)
     return one
 
@@ -102,7 +117,7 @@ def _reserve(one: argparse.ArgumentParser) -> None:
     one.add_argument("--reserve", action="store_true", help=text)
 
 
-def _define_looking(commands: _Commands[argparse.ArgumentParser]) -> None:
+def _define_looking(commands: _Commands[_Parser]) -> None:
     text = "what lies on this host, and whether its server lives"
     _command(commands, "instances", "show:instances", text, json="print a list of objects of JSON")
     text = "how many items each queue has"
@@ -120,7 +135,7 @@ def _define_looking(commands: _Commands[argparse.ArgumentParser]) -> None:
     one.add_argument("--all", action="store_true", help="with --prometheus: all instances on this host")
 
 
-def _define_moving(commands: _Commands[argparse.ArgumentParser]) -> None:
+def _define_moving(commands: _Commands[_Parser]) -> None:
     one = _command(commands, "add", "move:add", "add an item")
     _queue(one)
     one.add_argument("key", metavar="K", type=os.fsencode)
@@ -161,7 +176,7 @@ def _define_consume(one: argparse.ArgumentParser) -> None:
     one.add_argument("--keep-going", action="store_true", help="go on, after a pause, when CMD has failed")
 
 
-def _define_watching(commands: _Commands[argparse.ArgumentParser]) -> None:
+def _define_watching(commands: _Commands[_Parser]) -> None:
     text = "print each look as a line of JSON"
     one = _command(commands, "top", "top:top", "show again and again what the queues do", _TOP_MORE, text)
     one.add_argument("-d", "--delay", type=_seconds, default=1.0, metavar="SECONDS", help="between looks; 1 by default")

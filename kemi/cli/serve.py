@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import socket
-import sys
 import threading
 from collections.abc import Iterator
 from socketserver import ThreadingMixIn
@@ -13,6 +12,7 @@ from wsgiref.simple_server import WSGIRequestHandler, WSGIServer
 from kemi.cli import metrics, signals
 from kemi.cli.call import Call, Failure
 from kemi.cli.codes import NO_PACKAGE, UNUSABLE
+from kemi.cli.output import say
 
 
 class _Server(ThreadingMixIn, WSGIServer):
@@ -39,7 +39,7 @@ def serve_metrics(call: Call) -> int:
         call.as_json({"instance": instance, "url": url})
     else:
         what = "all instances" if instance is None else f"instance {instance!r}"
-        sys.stderr.write(f"mqueue-kemi: {url} has {what}; Ctrl-C ends\n")
+        say(f"{url} has {what}; Ctrl-C ends")
     while True:
         signals.wait()
 

@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 import pwd
-import sys
 import time
 
 from kemi import host
 from kemi.cli.call import Call, Failure
 from kemi.cli.codes import DONE, NOTHING, USAGE
 from kemi.cli.lines import json_line, text_line
-from kemi.cli.output import bytes_text, duration_text, printable
-from kemi.errors import MqueueError
+from kemi.cli.output import bytes_text, duration_text, say
+from kemi.errors import MqueueError, SegmentMissing
+from kemi.queue import trust
 from kemi.queue.outcome import Stats
 from kemi.queue.view import InstanceView, QueueView
+from kemi.text import printable
 
 
 def sizes(call: Call) -> int:
@@ -120,7 +121,7 @@ def instances(call: Call) -> int:
         call.output.table([_HEADINGS, *map(_row, found)])
     for one in found:
         for error in _errors(one):
-            sys.stderr.write(f"mqueue-kemi: {error}\n")
+            say(error)
     return DONE
 
 
@@ -139,10 +140,23 @@ def _readable(found: host.Found) -> list[QueueView]:
 
 def _errors(found: host.Found) -> list[str]:
     # An instance's own segment that is missing is told by its state.
-    missing = "there is no" if not isinstance(found.view, InstanceView) else ""
     views = [found.view, *found.queues.values()]
-    texts = [str(view) for view in views if isinstance(view, MqueueError)]
-    return [text for text in texts if not missing or not text.startswith(missing)]
+    errors = [str(view) for view in views if isinstance(view, MqueueError) and not isinstance(view, SegmentMissing)]
+    return errors + list(map(_strange, _strangers(found)))
+
+
+def _strangers(found: host.Found) -> list[tuple[str, int]]:
+    """Queues that belong to another user than their instance, which nobody uses."""
+    if not isinstance(found.view, InstanceView):
+        return []
+    user = found.view.user
+    return [
+        (name, view.user) for name, view in found.queues.items() if isinstance(view, QueueView) and view.user != user
+    ]
+
+
+def _strange(queue: tuple[str, int]) -> str:
+    return f"queue {queue[0]!r} belongs to {trust.shown(queue[1])}, not to its instance's user: it is not used"
 
 
 def _as_json(found: host.Found) -> dict[str, object]:

@@ -6,7 +6,6 @@ has that, else as a new item at its end.
 
 from __future__ import annotations
 
-import sys
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
@@ -14,6 +13,7 @@ from typing import Callable
 
 from kemi.cli import signals
 from kemi.cli.lines import json_line
+from kemi.cli.output import say
 from kemi.errors import MqueueError
 from kemi.queue.item import Item
 from kemi.queue.queue import Queue
@@ -67,7 +67,7 @@ def put_back(queue: Queue, items: Sequence[Item]) -> None:
         except MqueueError as error:
             why = str(error)
         if why is not None:
-            sys.stderr.write(f"mqueue-kemi: taken and not put back ({why}): {json_line(item).decode()}")
+            say(f"taken and not put back ({why}): ", json_line(item).decode())
 
 
 def add_all(queue: Queue, pairs: Sequence[tuple[str | bytes, str | bytes]]) -> tuple[int, str | None]:

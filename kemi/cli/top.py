@@ -19,9 +19,10 @@ from kemi import host
 from kemi.cli import signals
 from kemi.cli.call import Call
 from kemi.cli.codes import DONE
-from kemi.cli.output import Output, bytes_text, duration_text, printable, table
+from kemi.cli.output import Output, bytes_text, duration_text, table
 from kemi.errors import MqueueError, UnknownQueue
 from kemi.queue.view import InstanceView, QueueView
+from kemi.text import printable
 
 HEADINGS = ["QUEUE", "SIZE", "IN/s", "OUT/s", "DROPPED", "REFUSED", "OLDEST", "HIGH", "MEMORY"]
 _STDIN = 0

@@ -13,6 +13,7 @@ from typing import NamedTuple
 
 from kemi.database.url import POSTGRES, SQLITE, DbUrl
 from kemi.errors import MqueueError, StoreError
+from kemi.text import one_line as escaped
 
 _LONGEST = 400  # characters of each part of an error
 
@@ -107,6 +108,5 @@ def reason_of(error: BaseException) -> str:
 
 def one_line(text: str) -> str:
     """A text for a log: no line breaks, nothing that is no character, not without end."""
-    shown = " ".join(text.split()).encode("utf-8", "backslashreplace").decode()
-    shown = "".join(char if char.isprintable() else f"\\x{ord(char):02x}" for char in shown)
+    shown = escaped(" ".join(text.split()))
     return shown if len(shown) <= _LONGEST else f"{shown[:_LONGEST]}..."

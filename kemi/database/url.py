@@ -18,6 +18,7 @@ SQLITE, MYSQL, POSTGRES = "sqlite", "mysql", "postgres"
 _KINDS = {"sqlite": SQLITE, "mysql": MYSQL, "mariadb": MYSQL, "postgres": POSTGRES, "postgresql": POSTGRES}
 _FORMS = "sqlite:////folder/file, mysql://user:password@host/database, postgres://user:password@host/database"
 _HOST_AND_DATABASE = re.compile(r"(?P<host>\[[^]]*\]|[^][:/@]*)(?::(?P<port>[0-9]*))?/(?P<database>.*)", re.DOTALL)
+_SCHEME = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*")
 _HIGHEST_PORT = 65535
 
 
@@ -48,7 +49,8 @@ def parse(text: str) -> DbUrl:
     kind = _KINDS.get(scheme)
     if kind is None:
         known = ", ".join(_KINDS)
-        raise ConfigError(f'db_url: "{scheme}" is no database that this module knows; there are {known}')
+        named = f'"{scheme}"' if _SCHEME.fullmatch(scheme) else "what stands before ://"  # it may be a password
+        raise ConfigError(f"db_url: {named} is no database that this module knows; there are {known}")
     if "\0" in rest:
         raise ConfigError("db_url: it has a NUL in it")
     return _sqlite(scheme, rest) if kind == SQLITE else _server(kind, scheme, rest)

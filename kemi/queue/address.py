@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Callable, NamedTuple
 
 from kemi.errors import ConfigError
 from kemi.queue.segment import segment_name
+from kemi.queue.trust import named_owner
 
 if TYPE_CHECKING:
     from kemi.queue.queue import Queue
@@ -64,6 +65,7 @@ class Address(NamedTuple):
     name: str
     lock_timeout: float = 1.0  # seconds
     reattach: bool = True
+    owner: int | None = None  # one more user whose files are trusted
 
 
 def checked(address: Address) -> Address:
@@ -72,7 +74,7 @@ def checked(address: Address) -> Address:
         if not isinstance(text, str):
             raise ConfigError(f"{what}={text!r}: the name of the {what} must be text")
     segment_name(address.instance, address.name)
-    return address._replace(lock_timeout=_lock_seconds(address.lock_timeout))
+    return address._replace(lock_timeout=_lock_seconds(address.lock_timeout), owner=named_owner(address.owner))
 
 
 def _lock_seconds(value: Any) -> float:

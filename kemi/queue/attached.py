@@ -19,7 +19,7 @@ import time
 from collections.abc import AsyncIterator, Iterable
 from typing import TYPE_CHECKING, Any, Callable, TypeVar, cast
 
-from kemi.errors import QueueClosed, SegmentMissing, UnknownQueue
+from kemi.errors import QueueClosed, SegmentError, SegmentMissing, UnknownQueue
 from kemi.owner import Owner
 from kemi.queue import futex
 from kemi.queue.address import OF_THE_SERVER, SURFACE, Address, Unattached, checked, refused_name, wait_seconds
@@ -31,6 +31,7 @@ from kemi.queue.queue import Queue
 from kemi.queue.registry import Registry
 from kemi.queue.reservation import Source
 from kemi.queue.stop import STOP_LOOK, Stop, stopper
+from kemi.queue.trust import CLIENT_ADVICE, SAME_ADVICE, client_users, named_owner
 
 if TYPE_CHECKING:
     from kemi.queue.aio import AsyncReservation, Doorbell
@@ -61,17 +62,21 @@ class AttachedQueue(Queue):
         *,
         reattach: bool = True,
         wait: float | None = 0.0,
+        owner: str | int | None = None,
     ) -> None:
-        """Raises UnknownQueue, SegmentError, ConfigError.
+        """Raises UnknownQueue, NotAllowed, SegmentError, ConfigError.
 
         wait: seconds for the server and its queue to appear, None for ever.
         reattach: when the queue is closed, wait for the next one of its name; else raise QueueClosed.
+        owner: one more user whose files are trusted, see `trust`.
         """
-        self._prepare(checked(Address(instance, name, lock_timeout, reattach)))
-        self._inner = self._open_within(wait_seconds(wait))
+        self._prepare(checked(Address(instance, name, lock_timeout, reattach, named_owner(owner))))
+        self._use(self._open_within(wait_seconds(wait)))
 
     def _prepare(self, address: Address) -> None:
-        self.instance, self.name, self._lock_timeout, self._reattach = address
+        self.instance, self.name, self._lock_timeout, self._reattach, self._owner = address
+        self._users = client_users(self._owner)
+        self._advice = CLIENT_ADVICE
         self.closed = False
         self._inner = cast("Queue", Unattached(self._attach_now))
         self._looked = 0.0
@@ -80,7 +85,7 @@ class AttachedQueue(Queue):
     def __reduce__(self) -> tuple[Callable[[Address], AttachedQueue], tuple[Address]]:
         if self.closed:
             raise ValueError(f"queue {self.name!r} is closed in this process: it cannot be given to another one")
-        return _at_address, (Address(self.instance, self.name, self._lock_timeout, self._reattach),)
+        return _at_address, (Address(self.instance, self.name, self._lock_timeout, self._reattach, self._owner),)
 
     def _attach_now(self) -> Queue:
         """Find the queue of a client that came from another process. Raises UnknownQueue, SegmentError."""
@@ -88,7 +93,7 @@ class AttachedQueue(Queue):
             if self.closed:
                 raise ValueError(f"queue {self.name!r} is closed in this process")
             if isinstance(self._inner, Unattached):  # else another thread was first
-                self._inner = self._open()
+                self._use(self._open())
             return self._inner
 
     # --- which queue ------------------------------------------------------------------------------------------------
@@ -111,7 +116,7 @@ class AttachedQueue(Queue):
     def _open(self) -> Queue:
         while True:
             try:
-                registry = Registry.attach(self.instance, self._lock_timeout)
+                registry = Registry.attach(self.instance, self._lock_timeout, self._users, self._advice)
             except SegmentMissing as error:
                 raise UnknownQueue(
                     f"no instance {self.instance!r} on this host ({error}); is its server running?"
@@ -124,6 +129,15 @@ class AttachedQueue(Queue):
                 return queue
             # Between the two, one server ended and another one started.
 
+    def _use(self, queue: Queue) -> None:
+        """From here on this is the queue in use, and the next one must belong to the same user."""
+        self._inner = queue
+        self._trust_only(queue)
+
+    def _trust_only(self, queue: Queue) -> None:
+        with contextlib.suppress(SegmentError):  # its descriptor was closed by others: as before
+            self._users, self._advice = frozenset({queue.segment.user()}), SAME_ADVICE
+
     def _is_over(self, queue: Queue) -> bool:
         """Is this the queue of a server that has ended?"""
         if queue.is_closed():
@@ -135,12 +149,16 @@ class AttachedQueue(Queue):
         return not queue.segment.is_current()
 
     def _renew(self, old: Queue) -> bool:
-        """Turn to the queue that has the name now. False if there is none yet, or it may not be used."""
+        """Turn to the queue that has the name now. False if there is none yet, or it may not be used.
+
+        Raises NotAllowed when it is another user's than the one before.
+        """
         if not self._reattach:
             raise QueueClosed(f"queue {self.name!r} of instance {self.instance!r} was closed by its server")
         with _renewal:
             if self._inner is not old:
                 return True
+            self._trust_only(old)  # a server that took it over may have given it to its user
             try:
                 new = self._open()
             except UnknownQueue:
@@ -148,7 +166,7 @@ class AttachedQueue(Queue):
             if new.is_closed() or not new.segment.is_current():
                 return False
             # The old one is not closed: other threads may be about to use it. It goes with the last of them.
-            self._inner = new
+            self._use(new)
             return True
 
     def _present(self) -> Queue:

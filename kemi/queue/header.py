@@ -15,6 +15,8 @@ Check = Callable[[int, str], int]  # descriptor and name → bytes to map
 
 _LOOKS = 3  # at a header that does not change
 _PATIENCE = 1.0  # seconds for one that does
+_BLOCK = 512  # bytes of a block in what stat says
+_PIECE = 1 << 16  # bytes of a chunk map that are read at once
 
 
 def write(segment: Segment, magic: bytes, owner: Owner) -> None:
@@ -138,16 +140,34 @@ def _check_queue(words: memoryview) -> None:
 def _check_chunks(fd: int, words: memoryview) -> None:
     """Are all chunks there that the map has, and the cursors in chunks that are in use?"""
     data, window = words[layout.W_DATA], words[layout.W_WINDOW]
-    chunk_map = os.pread(fd, (window - data) // layout.CHUNK, layout.PAGE)
-    size = os.fstat(fd).st_size
-    last = max(chunk_map.rfind(bytes([state])) for state in (layout.CHUNK_FREE, layout.CHUNK_USED))
+    status = os.fstat(fd)
+    if status.st_blocks * _BLOCK < layout.map_bytes(window):
+        # Its maker reserved memory for the whole map. So a window that nobody has paid for costs its reader nothing.
+        raise _Wrong(f"its window is {window}, but it holds {status.st_blocks * _BLOCK} bytes of memory")
+    last = _last_chunk(fd, (window - data) // layout.CHUNK)
     end = data + (last + 1) * layout.CHUNK
-    if end > size:
-        raise _Wrong(f"its last chunk ends at {end}, the file at {size} (truncated?)")
+    if end > status.st_size:
+        raise _Wrong(f"its last chunk ends at {end}, the file at {status.st_size} (truncated?)")
     for name, word in (("head", layout.W_HEAD), ("tail", layout.W_TAIL)):
         number = (words[word] - data) // layout.CHUNK
-        if not 0 <= number <= last or chunk_map[number] != layout.CHUNK_USED or words[word] % 8:
+        if not 0 <= number <= last or _state(fd, number) != layout.CHUNK_USED or words[word] % 8:
             raise _Wrong(f"its {name} is at {words[word]}, which is in no chunk in use (from {data} to {end})")
+
+
+def _last_chunk(fd: int, count: int) -> int:
+    """Number of the last chunk with memory behind it, by the chunk map; -1 when there is none."""
+    for at in range(-(-count // _PIECE) * _PIECE - _PIECE, -1, -_PIECE):
+        piece = os.pread(fd, min(_PIECE, count - at), layout.PAGE + at)
+        last = max(piece.rfind(bytes([state])) for state in (layout.CHUNK_FREE, layout.CHUNK_USED))
+        if last >= 0:
+            return at + last
+    return -1
+
+
+def _state(fd: int, number: int) -> int:
+    """The state of a chunk, by the chunk map."""
+    state = os.pread(fd, 1, layout.PAGE + number)
+    return state[0] if state else layout.CHUNK_ABSENT
 
 
 def directory_offset(window: int) -> int:

@@ -6,7 +6,7 @@ import contextlib
 from collections.abc import Iterator
 from typing import TypeVar
 
-from kemi.errors import CommitUnknown, NoMemory, SegmentError
+from kemi.errors import CommitUnknown, InstanceInUse, NoMemory, SegmentError
 from kemi.owner import Owner, this_process
 from kemi.queue import header, keeping, layout
 from kemi.queue.layout import W_HEAD, W_MOVING, W_TAIL, W_WATCH, WATCH_CLOSED, WATCH_LIMITS
@@ -22,9 +22,11 @@ from kemi.queue.segment import (
     queue_name,
     segment_name,
 )
+from kemi.queue.trust import INSTANCE_ADVICE, SERVER_ADVICE, Users
 from kemi.queue.waiting import Waiting
 
 _Life = TypeVar("_Life", bound="Life")
+_check = header.checker(layout.MAGIC, "queue")
 
 
 class Life(Waiting):
@@ -82,15 +84,28 @@ class Life(Waiting):
     def attach(  # noqa: PYI019
         cls: type[_Life], instance: str, name: str, registry: Registry | None = None, lock_timeout: float = 1.0
     ) -> _Life:
-        """Use a queue that exists. Raises SegmentMissing, SegmentError."""
+        """Use a queue that exists. Raises SegmentMissing, NotAllowed, SegmentError."""
         return cls.of_segment(segment_name(instance, name), registry, lock_timeout, name)
 
     @classmethod
     def of_segment(  # noqa: PYI019
-        cls: type[_Life], full_name: str, registry: Registry | None = None, lock_timeout: float = 1.0, name: str = ""
+        cls: type[_Life],
+        full_name: str,
+        registry: Registry | None = None,
+        lock_timeout: float = 1.0,
+        name: str = "",
+        users: Users | None = None,
+        advice: str = SERVER_ADVICE,
     ) -> _Life:
-        """`attach` by the segment's name in /dev/shm."""
-        segment = Segment.attach(full_name, header.checker(layout.MAGIC, "queue"))
+        """`attach` by the segment's name in /dev/shm.
+
+        users: whom it may belong to; None: only to the user of its instance. advice: see `Segment.attach`.
+        """
+        if users is not None:
+            segment = Segment.attach(full_name, _check, users, advice)
+        else:
+            users = None if registry is None else frozenset({registry.segment.user()})
+            segment = Segment.attach(full_name, _check, users, INSTANCE_ADVICE)
         if not header.owner_of(segment).shares_pids():
             raise SegmentError(
                 f"{path_of(segment.name)} was made in another pid namespace, where the lock's thread ids mean other "
@@ -102,11 +117,13 @@ class Life(Waiting):
         """Take over from an owner that is dead: repair, and become its owner. Returns the number of items.
 
         keep_closed: when it is closed, it is so until `open`. saved: its items are in its table, and go.
+        Raises InstanceInUse when another process that lives was faster.
         """
         words = self._words
         self._settles = True
         try:
             with self._mutex:
+                self._refuse_living(owner)
                 self._memory.open(self.segment.size())
                 words[W_WATCH] &= WATCH_LIMITS | (WATCH_CLOSED if keep_closed else 0)
                 self._repair(thorough=True)
@@ -119,6 +136,15 @@ class Life(Waiting):
         finally:
             self._settles = False
         return len(self._ring)
+
+    def _refuse_living(self, heir: Owner) -> None:
+        """Two may find the owner dead; only the first of them gets the queue."""
+        present = self.owner()
+        if present != heir and not present.is_dead():
+            raise InstanceInUse(
+                f"queue {self.name!r} in use by pid {present.pid} ({path_of(self.segment.name)}): "
+                'stop that server, or take another modparam("mqueue", "instance", "...")'
+            )
 
     def open(self) -> None:
         """From here on items may be added."""

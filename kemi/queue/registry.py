@@ -11,6 +11,7 @@ from kemi.owner import Owner
 from kemi.queue import header, layout
 from kemi.queue.mutex import Mutex
 from kemi.queue.segment import PRIVATE, Access, Segment, path_of, segment_name
+from kemi.queue.trust import CLIENT_ADVICE, Users
 
 _check = header.checker(layout.INSTANCE_MAGIC, "instance")
 
@@ -43,9 +44,14 @@ class Registry:
         return cls(segment, lock_timeout)
 
     @classmethod
-    def attach(cls, instance: str, lock_timeout: float = 1.0) -> Registry:
-        """Map the segment of an instance that exists. Raises SegmentMissing, SegmentError."""
-        return cls(Segment.attach(segment_name(instance), _check), lock_timeout)
+    def attach(
+        cls, instance: str, lock_timeout: float = 1.0, users: Users | None = None, advice: str = CLIENT_ADVICE
+    ) -> Registry:
+        """Map the segment of an instance that exists. Raises SegmentMissing, NotAllowed, SegmentError.
+
+        users: whom it may belong to, see `Segment.attach`.
+        """
+        return cls(Segment.attach(segment_name(instance), _check, users, advice), lock_timeout)
 
     def owner(self) -> Owner:
         """The process that made the instance, or took it over from a dead one."""

@@ -1,34 +1,40 @@
 """Named shared memory that grows: create, attach, reserve, release, unlink.
 
-The only module that knows how a segment lives in the system, and the only home of two work-arounds:
+The only module that knows how a segment lives in the system. Nothing of a segment may ever be mapped anew or moved
+while a process holds the lock that lies in it (the kernel walks to that lock when the process is killed). So every
+process maps a window as large as the segment may ever get, once. Address space costs nothing; memory is reserved with
+posix_fallocate before it is touched, because a page that the file system cannot give is SIGBUS, not an error.
+(`multiprocessing`'s SharedMemory would start a resource tracker, a child of Kamailio's main process, which then hangs
+at its stop.)
 
-- The resource tracker must never start: it would be a child of Kamailio's main process, which then hangs at its stop.
-- A segment grows, and nothing of it may ever be mapped anew or moved while a process holds the lock that lies in it
-  (the kernel walks to that lock when the process is killed). So every process maps a window as large as the segment
-  may ever get, once. Address space costs nothing; memory is reserved with posix_fallocate before it is touched,
-  because a page that the file system cannot give is SIGBUS, not an error.
+Whose files may be mapped is `trust`'s to say; what a descriptor is worth, `descriptor`'s.
 """
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import errno
-import fcntl
 import mmap
 import os
-import resource
+import re
+import secrets
 from collections.abc import Callable
-from multiprocessing import resource_tracker
-from multiprocessing.shared_memory import SharedMemory
 from typing import Any, NamedTuple
 from urllib.parse import quote, unquote
 
-from kemi.errors import ConfigError, NoMemory, NotAllowed, SegmentError, SegmentMissing
+from kemi.errors import ConfigError, MqueueError, NoMemory, SegmentError, SegmentMissing
+from kemi.owner import Owner, this_process
+from kemi.queue import trust
+from kemi.queue.descriptor import Descriptor
+from kemi.queue.trust import Users
 
 SHM_DIR = "/dev/shm"  # noqa: S108 - that is where Linux keeps shared memory
 PREFIX = "mqk."
-_NAME_MAX = 255
-_TRIES = 10  # to open a segment
+NAME_MAX = 255
+MAKER = 60  # characters at most that tell who makes a draft
+_DRAFT = re.compile(r"~(\d{1,20})\.(\d{1,20})\.(\d{1,20})\.[0-9a-f]{8}")
+_LONGEST = 1 << 47  # bytes that a process can map
 _MAP_FIXED = 0x10
 _MAP_NORESERVE: int = getattr(mmap, "MAP_NORESERVE", 0)
 _MAP_FAILED = ctypes.c_void_p(-1).value
@@ -50,10 +56,10 @@ def segment_name(instance: str, queue: str | None = None) -> str:
     parts = [instance] if queue is None else [instance, queue]
     encoded = [_encode(part) for part in parts]
     name = PREFIX + ".".join(encoded)
-    if len(name) > _NAME_MAX:
+    if len(name) > NAME_MAX:
         raise ConfigError(
             f"name {parts[-1]!r} is too long: its file in {SHM_DIR} would have {len(name)} characters, "
-            f"at most {_NAME_MAX} are possible; take a shorter name"
+            f"at most {NAME_MAX} are possible; take a shorter name"
         )
     return name
 
@@ -74,62 +80,20 @@ def _encode(part: str) -> str:
 
 
 def draft_name(name: str) -> str:
-    """The name of a segment that is being made, for one process at a time."""
-    return f"{name[: _NAME_MAX - 50].rstrip('%')}~{os.getpid()}"
+    """The name of a segment that is being made: nobody else's, and it tells which process makes it."""
+    pid, start, namespace = this_process()
+    return f"{name[: NAME_MAX - MAKER].rstrip('%')}~{pid}.{start}.{namespace}.{secrets.token_hex(4)}"
+
+
+def is_left_draft(path: str) -> bool:
+    """Is this the name of a draft whose maker is gone? One that does not tell its maker is of an older version."""
+    found = _DRAFT.findall(path)
+    return Owner(*map(int, found[-1])).is_dead() if found else "~" in path
 
 
 def path_of(name: str) -> str:
     """The file that holds a segment."""
     return os.path.join(SHM_DIR, name)
-
-
-def not_allowed(path: str) -> NotAllowed:
-    """The error of a file that this user may not open."""
-    try:
-        status = os.stat(path)
-        whose = f"it is of user {status.st_uid}, group {status.st_gid}, mode {status.st_mode & 0o777:04o}"
-    except OSError as error:
-        whose = str(error.strerror)
-    return NotAllowed(
-        f"{path}: not allowed for user {os.geteuid()}, {whose}; go on as its user or as root, "
-        'or let its server allow a group with modparam("mqueue", "mode"/"group", ...)'
-    )
-
-
-def _track_others_only() -> None:
-    """Keep SharedMemory from telling the resource tracker about our segments; all others still go there.
-
-    For good, not around a call: other threads make segments of their own meanwhile, and a fork would inherit a lock.
-    """
-    register = resource_tracker.register
-
-    def register_others(tracked: Any, rtype: str) -> None:
-        if not str(tracked).startswith("/" + PREFIX):
-            register(tracked, rtype)
-
-    resource_tracker.register = register_others  # type: ignore[assignment]
-
-
-_track_others_only()
-
-
-def _descriptor(shared: SharedMemory) -> int:
-    # SharedMemory keeps its file open, and has no public name for it.
-    fd: int = shared._fd  # type: ignore[attr-defined]  # noqa: SLF001
-    return fd
-
-
-_HIGH = 1000  # descriptors of segments begin here, or at half of what the process may have
-
-
-def _out_of_the_way(fd: int) -> int:
-    """The same file under a high number, which alone is kept: parts of Kamailio (ctl) work with low ones only."""
-    limit, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
-    least = _HIGH if limit == resource.RLIM_INFINITY else min(_HIGH, limit // 2)
-    try:
-        return fcntl.fcntl(fd, fcntl.F_DUPFD_CLOEXEC, least)
-    except OSError:  # all of these are in use
-        return os.dup(fd)
 
 
 def _give(fd: int, access: Access, name: str) -> None:
@@ -147,31 +111,28 @@ def _reserve(fd: int, offset: int, length: int, name: str) -> None:
     try:
         os.posix_fallocate(fd, offset, length)
     except OSError as error:
-        if error.errno in (errno.ENOSPC, errno.ENOMEM, errno.EDQUOT, errno.EFBIG):
+        if error.errno in (errno.ENOSPC, errno.ENOMEM, errno.EDQUOT):
             raise NoMemory(f"{path_of(name)}: no memory left for {length} bytes: {SHM_DIR} is full") from None
-        raise
+        if error.errno == errno.EFBIG:
+            raise NoMemory(
+                f"{path_of(name)}: no memory left for {length} bytes: files of this process may not be so large; raise "
+                "LimitFSIZE= in its systemd unit, or ulimit -f"
+            ) from None
+        raise trust.refusal(path_of(name), error) from None
 
 
-class _Shared(SharedMemory):
-    """SharedMemory that never takes a name away: the original does so when it cannot map what it has opened."""
-
-    def unlink(self) -> None:
-        """Leave that to `Segment.unlink`."""
-
-
-def _open(name: str) -> SharedMemory:
-    for attempt in range(1, _TRIES + 1):
+def _make(name: str) -> tuple[str, int]:
+    """A new file to make a segment in: its name, which no other process has, and its descriptor."""
+    while True:
+        draft = draft_name(name)
         try:
-            return _Shared(name)
+            return draft, os.open(path_of(draft), trust.CREATE, 0o600)
+        except FileExistsError:
+            continue
         except FileNotFoundError:
-            raise SegmentMissing(f"there is no {path_of(name)}") from None
-        except PermissionError:
-            raise not_allowed(path_of(name)) from None
-        except (ValueError, OSError) as error:
-            # It asks for the file's length and maps so much; in between a queue in use may shrink.
-            if attempt == _TRIES:
-                raise SegmentError(f"{path_of(name)}: cannot be opened as shared memory: {error}") from None
-    raise AssertionError("unreachable")
+            raise SegmentError(f"there is no {SHM_DIR}; mount a tmpfs there") from None
+        except OSError as error:
+            raise trust.refusal(path_of(draft), error) from None
 
 
 class Access(NamedTuple):
@@ -192,16 +153,24 @@ class Segment:
     may be touched.
     """
 
-    def __init__(self, shared: SharedMemory, window: int) -> None:
-        self.fd = -1
-        self.name = shared.name.lstrip("/")
+    _descriptor: Descriptor | None = None
+
+    def __init__(self, name: str, fd: int, window: int) -> None:
+        """fd: is this object's from here on, and closed when it cannot be made."""
+        self._descriptor = Descriptor(fd)
+        self.name = name
         self.window = window
-        self.bytes = _map_window(_descriptor(shared), window, self.name)
-        self.fd = _out_of_the_way(_descriptor(shared))
-        shared.close()  # with a mapping of its own, and a descriptor for that
+        self.bytes = _map_window(self.fd, window, name)
         view = memoryview(self.bytes)
         self.words = view.cast("Q")
         self.halves = view.cast("I")
+
+    @property
+    def fd(self) -> int:
+        """Its descriptor. Raises SegmentError when something else closed it, and the name is gone or another's."""
+        if self._descriptor is None:
+            raise SegmentError(f"{path_of(self.name)} is closed in this process")
+        return self._descriptor.number(path_of(self.name))
 
     @classmethod
     def create(
@@ -217,33 +186,45 @@ class Segment:
         `fill` writes the first `reserve` bytes; only then does the name exist. Raises FileExistsError when it exists
         already, NoMemory when there is no room.
         """
-        draft = draft_name(name)
+        draft, fd = _make(name)
         try:
-            shared = _Shared(draft, create=True, size=reserve)
-        except FileExistsError:
-            # Ours by its pid, and this process makes one at a time: left by an earlier process of this pid.
-            os.unlink(path_of(draft))
-            shared = _Shared(draft, create=True, size=reserve)
-        try:
-            _reserve(_descriptor(shared), 0, reserve, name)
-            segment = cls(shared, window)
+            segment = cls(draft, fd, window)
+            _reserve(segment.fd, 0, reserve, name)
             fill(segment)
             _give(segment.fd, access, name)
-            os.link(path_of(draft), path_of(name))
+            _link(path_of(draft), path_of(name))
             segment.name = name
         finally:
-            os.unlink(path_of(draft))
+            with contextlib.suppress(FileNotFoundError):
+                os.unlink(path_of(draft))
         return segment
 
     @classmethod
-    def attach(cls, name: str, window_of: Callable[[int, str], int]) -> Segment:
-        """Map a segment that exists.
+    def attach(
+        cls,
+        name: str,
+        window_of: Callable[[int, str], int],
+        users: Users | None = None,
+        advice: str = trust.CLIENT_ADVICE,
+    ) -> Segment:
+        """Map a segment that exists and belongs to one of these users (None: root's and this process's).
 
         `window_of(descriptor, name)` says how much to map, or raises SegmentError; it reads the file, because what is
-        not there must not be touched.
+        not there must not be touched. Raises SegmentMissing, NotAllowed, SegmentError, NoMemory.
+
+        advice: what to do when it belongs to another user.
         """
-        shared = _open(name)
-        return cls(shared, window_of(_descriptor(shared), name))
+        fd = trust.open_trusted(path_of(name), trust.users() if users is None else users, advice)
+        try:
+            _check_length(os.fstat(fd).st_size, name)
+            window = window_of(fd, name)
+        except OSError as error:
+            os.close(fd)
+            raise error if isinstance(error, MqueueError) else trust.refusal(path_of(name), error) from None
+        except BaseException:
+            os.close(fd)
+            raise
+        return cls(name, fd, window)
 
     def size(self) -> int:
         """Length of the file, bytes."""
@@ -269,23 +250,35 @@ class Segment:
         """The user that the file belongs to."""
         return os.fstat(self.fd).st_uid
 
+    def give(self, access: Access) -> None:
+        """Let it belong to another user and group. Raises ConfigError where this user may not do that."""
+        _give(self.fd, access, self.name)
+
     def is_current(self) -> bool:
         """Does the name still lead to this segment? No after an unlink, or when it was made anew."""
         try:
-            there, ours = os.stat(path_of(self.name)), os.fstat(self.fd)
+            there = os.lstat(path_of(self.name))
         except FileNotFoundError:
             return False
-        return (there.st_dev, there.st_ino) == (ours.st_dev, ours.st_ino)
+        return self._descriptor is not None and self._descriptor.is_file(there)
 
     def rename(self, name: str) -> None:
-        """Take another name, in place of the segment that has it."""
-        os.rename(path_of(self.name), path_of(name))
+        """Take another name, in place of the segment that has it. Raises SegmentError, NotAllowed."""
+        try:
+            os.rename(path_of(self.name), path_of(name))
+        except OSError as error:
+            raise _not_renamed(path_of(self.name), path_of(name), error) from None
         self.name = name
 
     def unlink(self) -> None:
-        """Take the name away. The memory goes when the last process that has it mapped is gone."""
+        """Take the name away. The memory goes when the last process that has it mapped is gone. Raises NotAllowed."""
         if self.is_current():
-            os.unlink(path_of(self.name))
+            try:
+                os.unlink(path_of(self.name))
+            except FileNotFoundError:
+                pass  # another process was faster
+            except OSError as error:
+                raise trust.refusal(path_of(self.name), error) from None
 
     def close(self) -> None:
         """Let go of the file.
@@ -293,9 +286,8 @@ class Segment:
         The mapping goes with the last object that refers to it: a thread that waits for the lock in it must not find
         it gone.
         """
-        fd, self.fd = self.fd, -1
-        if fd >= 0:
-            os.close(fd)
+        if self._descriptor is not None:
+            self._descriptor.close()
 
     def __del__(self) -> None:
         self.close()
@@ -320,5 +312,34 @@ def _map_window(fd: int, window: int, name: str) -> Any:
     address = ctypes.addressof(ctypes.c_char.from_buffer(window_map))
     protection = mmap.PROT_READ | mmap.PROT_WRITE
     if _libc.mmap(address, window, protection, mmap.MAP_SHARED | _MAP_FIXED, fd, 0) == _MAP_FAILED:
-        raise OSError(ctypes.get_errno(), os.strerror(ctypes.get_errno()), path_of(name))
+        number = ctypes.get_errno()
+        if number in (errno.ENOMEM, errno.EAGAIN):
+            raise NoMemory(
+                f"{path_of(name)}: {window} bytes cannot be mapped ({os.strerror(number)}); raise the limits of "
+                "address space (ulimit -v) and of locked memory (ulimit -l), or lower max_memory"
+            )
+        raise trust.refusal(path_of(name), OSError(number, os.strerror(number)))
     return window_map
+
+
+def _check_length(length: int, name: str) -> None:
+    if not 0 < length < _LONGEST:
+        raise SegmentError(f"{path_of(name)} has {length} bytes, which no shared memory of this kind has")
+
+
+def _link(draft: str, path: str) -> None:
+    """Give a draft its name. Raises FileExistsError when that is taken."""
+    try:
+        os.link(draft, path)
+    except FileExistsError:
+        raise
+    except FileNotFoundError:
+        raise SegmentError(f"{draft}: something took it away while it was made; start again") from None
+    except OSError as error:
+        raise trust.refusal(path, error) from None
+
+
+def _not_renamed(path: str, target: str, error: OSError) -> MqueueError:
+    if error.errno == errno.ENOENT:
+        return SegmentMissing(f"there is no {path}")
+    return trust.refusal(target, error)

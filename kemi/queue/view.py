@@ -2,23 +2,27 @@
 
 For who watches a server and must never stand in its way. What a process changes in the moment of the look may be in
 one number and not yet in another; each number by itself is one that was there.
+
+The file may be anybody's, and say anything: what is read is bounded, no number in it is trusted, and a file that is
+changed or cut off meanwhile is an error at most.
 """
 
 from __future__ import annotations
 
+import math
 import os
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import NamedTuple
 
-from kemi.errors import SegmentError, SegmentMissing
+from kemi.errors import MqueueError, SegmentError
 from kemi.owner import Owner
-from kemi.queue import header, layout
+from kemi.queue import header, layout, trust
 from kemi.queue.aside import Slot
 from kemi.queue.layout import CHUNK_HEAD, CHUNK_MASK, CHUNK_ROOM, DEAD, RECORD, STEP_MASK
 from kemi.queue.outcome import Stats
-from kemi.queue.segment import not_allowed, path_of, segment_name
+from kemi.queue.segment import path_of, segment_name
 
 _LOOKS = 3
 _FARTHEST = 1 << 46  # offset that a segment can have
@@ -36,6 +40,7 @@ class QueueView(NamedTuple):
     owner: Owner
     created: int  # when it was made, ns since the epoch: tells one life of a name from the next
     stats: Stats
+    user: int  # that the segment belongs to
 
 
 class InstanceView(NamedTuple):
@@ -64,9 +69,9 @@ def look_at_queue(instance: str, queue: str) -> QueueView:
             words = now
             if undisturbed:
                 break
-        memory = os.fstat(fd).st_blocks * 512
-        stats = _stats(words, memory, oldest, _aside_bytes(fd, aside))
-    return QueueView(_owner(words), words[layout.W_CREATED], stats)
+        status = os.fstat(fd)
+        stats = _stats(words, status.st_blocks * 512, oldest, _aside_bytes(fd, aside))
+    return QueueView(_owner(words), words[layout.W_CREATED], stats, status.st_uid)
 
 
 def look_at_instance(instance: str) -> InstanceView:
@@ -82,25 +87,16 @@ def look_at_instance(instance: str) -> InstanceView:
 @contextmanager
 def _opened(name: str) -> Iterator[int]:
     path = path_of(name)
+    fd = trust.open_file(path, trust.READ)
     try:
-        # NONBLOCK: anybody may put anything in that folder, also a pipe.
-        fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK)
-    except FileNotFoundError:
-        raise SegmentMissing(f"there is no {path}") from None
-    except PermissionError:
-        raise not_allowed(path) from None
-    except OSError as error:
-        raise _unreadable(path, error) from None
-    try:
+        trust.check_kind(os.fstat(fd), path)
         yield fd
+    except MqueueError:
+        raise
     except OSError as error:
-        raise _unreadable(path, error) from None
+        raise SegmentError(f"{path}: cannot be read as shared memory: {error.strerror}") from None
     finally:
         os.close(fd)
-
-
-def _unreadable(path: str, error: OSError) -> SegmentError:
-    return SegmentError(f"{path}: cannot be read as shared memory: {error.strerror}")
 
 
 def _words(fd: int) -> memoryview:
@@ -109,10 +105,15 @@ def _words(fd: int) -> memoryview:
 
 def _numbers(fd: int, count: int, at: int) -> memoryview:
     """64-bit numbers of the file. Raises SegmentError where it has been made shorter since it was checked."""
-    data = os.pread(fd, count * 8, at)
+    data = _read(fd, count * 8, at)
     if len(data) < count * 8:
-        raise SegmentError(f"{os.readlink(f'/proc/self/fd/{fd}')} was truncated while it was read")
+        raise SegmentError(f"{os.readlink(f'/proc/self/fd/{fd}')} was changed while it was read (truncated?)")
     return memoryview(data).cast("Q")
+
+
+def _read(fd: int, count: int, at: int) -> bytes:
+    """Bytes of the file; fewer, or none, where it does not have them. Any number may be asked for."""
+    return os.pread(fd, count, at) if at < _FARTHEST else b""
 
 
 def _owner(words: memoryview) -> Owner:
@@ -131,30 +132,34 @@ def _aside(fd: int, words: memoryview) -> list[Slot]:
 
 
 def _aside_bytes(fd: int, aside: list[Slot]) -> int:
-    steps = (int.from_bytes(os.pread(fd, 4, slot.at), sys.byteorder) for slot in aside)
+    steps = (int.from_bytes(_read(fd, 4, slot.at), sys.byteorder) for slot in aside)
     return sum(step & STEP_MASK for step in steps)
 
 
 def _oldest(fd: int, words: memoryview, aside: list[Slot]) -> float | None:
     """When the oldest item that can be taken was added; None if there is none, or it cannot be told."""
     for slot in aside:
-        head = os.pread(fd, RECORD.size, slot.at)
+        head = _read(fd, RECORD.size, slot.at)
         if slot.returned and len(head) == RECORD.size:
-            return float(RECORD.unpack(head)[4])
+            return _time(RECORD.unpack(head)[4])
     at, tail = words[layout.W_HEAD], words[layout.W_TAIL]
     for _ in range(_DEAD_RECORDS):
         if at == tail or at >= _FARTHEST:
             return None
-        head = os.pread(fd, RECORD.size, at)
+        head = _read(fd, RECORD.size, at)
         if len(head) < RECORD.size:
             return None
         step, _, _, _, added = RECORD.unpack(head)
         if not step & DEAD:
-            return float(added)
+            return _time(added)
         at = _after(fd, at, step & STEP_MASK)
         if not at:
             return None
     return None
+
+
+def _time(added: float) -> float | None:
+    return added if math.isfinite(added) else None
 
 
 def _after(fd: int, at: int, length: int) -> int:
@@ -163,7 +168,7 @@ def _after(fd: int, at: int, length: int) -> int:
         return 0
     room = (at | CHUNK_MASK) + 1 - at
     while length >= room:
-        at = int.from_bytes(os.pread(fd, 8, at & ~CHUNK_MASK), sys.byteorder) + CHUNK_HEAD
+        at = int.from_bytes(_read(fd, 8, at & ~CHUNK_MASK), sys.byteorder) + CHUNK_HEAD
         if at & CHUNK_MASK != CHUNK_HEAD or at >= _FARTHEST:
             return 0
         length -= room

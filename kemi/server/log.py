@@ -5,6 +5,8 @@ from __future__ import annotations
 import logging
 from typing import Any
 
+from kemi.text import one_line
+
 _logger = logging.getLogger("mqueue_kemi")
 
 
@@ -18,8 +20,8 @@ def _ksr() -> Any:
 
 
 def _line(text: str) -> str:
-    # KSR takes C strings: what is no UTF-8, and a NUL, would raise.
-    return "mqueue_kemi: " + text.encode("utf-8", "backslashreplace").decode().replace("\0", "\\0")
+    # KSR takes C strings: what is no UTF-8, and a NUL, would raise. And a line end would begin a line of its own.
+    return "mqueue_kemi: " + one_line(text)
 
 
 def error(text: str) -> None:

@@ -7,12 +7,12 @@ import os
 import signal
 import threading
 import time
-from multiprocessing.shared_memory import SharedMemory
 from typing import TYPE_CHECKING, Any, Callable
 
 import pytest
 
 from kemi.errors import LockTimeout
+from kemi.queue import trust
 from kemi.queue.ring import ADDED
 from mqueue_kemi import attach
 from tests.conftest import HANG
@@ -101,15 +101,15 @@ def test_a_fork_beside_a_thread_that_attaches(
     """The child can attach too: no lock of the parent's threads is shut in it for ever."""
     serve("name=q")
     parent, inside, enough = os.getpid(), threading.Event(), threading.Event()
-    opened: Any = SharedMemory.__init__
+    opened = trust.open_file
 
-    def open_slowly(*arguments: Any, **named: Any) -> None:
+    def open_slowly(path: str, flags: int) -> int:
         if os.getpid() == parent:
             inside.set()
             enough.wait(60)
-        opened(*arguments, **named)
+        return opened(path, flags)
 
-    monkeypatch.setattr(SharedMemory, "__init__", open_slowly)
+    monkeypatch.setattr(trust, "open_file", open_slowly)
     thread = threading.Thread(target=lambda: attach("q", serve.instance).close())
     thread.start()
     try:

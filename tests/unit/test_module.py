@@ -284,8 +284,8 @@ def test_the_log_takes_any_text(started: Any) -> None:
     """KSR takes C strings: what is no UTF-8, and a NUL, are written out."""
     log.error("\udcff\0\ud800é")
     log.notice("\0")
-    assert started.err.call_args.args == ("mqueue_kemi: \\udcff\\0\\ud800é\n",)
-    assert started.notice.call_args.args == ("mqueue_kemi: \\0\n",)
+    assert started.err.call_args.args == ("mqueue_kemi: \\xff\\x00\\ud800é\n",)
+    assert started.notice.call_args.args == ("mqueue_kemi: \\x00\n",)
 
 
 # --- outside ----------------------------------------------------------------------------------------------------------

@@ -8,8 +8,7 @@ import mmap
 import os
 import resource
 import stat
-from multiprocessing import resource_tracker
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Callable
 from urllib.parse import unquote
 
 import pytest
@@ -17,8 +16,18 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from kemi.errors import ConfigError, NoMemory, SegmentError, SegmentMissing
+from kemi.owner import this_process
 from kemi.queue.layout import CHUNK
-from kemi.queue.segment import PRIVATE, Access, Segment, path_of, queue_name, segment_name
+from kemi.queue.segment import (
+    PRIVATE,
+    Access,
+    Segment,
+    draft_name,
+    is_left_draft,
+    path_of,
+    queue_name,
+    segment_name,
+)
 from tests.conftest import SHM
 from tests.unit.children import child, python
 
@@ -154,7 +163,9 @@ def test_a_segment_appears_whole(name: str, path: Path) -> None:
     def fill_and_look(segment: Segment) -> None:
         segment.bytes[SIZE - 4 : SIZE] = b"last"
         assert not path.exists()
-        assert [draft.name for draft in SHM.glob(f"{name}*")] == [f"{name}~{os.getpid()}"]
+        (draft,) = SHM.glob(f"{name}*")
+        assert draft.name.startswith(f"{name}~{os.getpid()}.")
+        assert not is_left_draft(draft.name)  # nobody takes it away meanwhile
 
     segment = Segment.create(name, SIZE, 4 * CHUNK, fill_and_look)
     assert segment.name == name
@@ -185,12 +196,50 @@ def test_a_name_that_is_taken(name: str, path: Path) -> None:
     assert list(SHM.glob(f"{name}*")) == [path]
 
 
-def test_a_draft_of_a_dead_process(name: str, path: Path) -> None:
-    """One that an earlier process of the same pid left is made anew."""
-    (SHM / f"{name}~{os.getpid()}").write_bytes(b"old" * 10000)
-    create(name)
-    assert path.read_bytes() == b"mine" + bytes(SIZE - 4)
-    assert list(SHM.glob(f"{name}*")) == [path]
+def test_a_draft_of_a_dead_process(name: str) -> None:
+    """It is told from one of a process that lives, or that may live where this one cannot see it."""
+    pid, start, namespace = this_process()
+    assert not is_left_draft(draft_name(name))
+    assert is_left_draft(f"{name}~{pid}.{start + 1}.{namespace}.00000000")
+    assert not is_left_draft(f"{name}~{pid}.{start + 1}.{namespace + 1}.00000000")
+    assert is_left_draft(f"{name}~{pid}.{start}.{namespace}.00000000~new~{pid}.{start + 1}.{namespace}.00000000")
+    assert not is_left_draft(name)
+    assert is_left_draft(f"{name}~77")  # of an older version
+
+
+def _folder(path: Path) -> None:
+    path.mkdir()
+
+
+def _pipe(path: Path) -> None:
+    os.mkfifo(path)
+
+
+def _link(path: Path) -> None:
+    path.symlink_to("/etc/passwd")
+
+
+def _file(path: Path) -> None:
+    path.write_bytes(b"precious")
+    os.chown(path, 4711, 4711)
+
+
+@pytest.mark.parametrize("plant", [_folder, _pipe, _link, _file])
+def test_something_lies_under_the_drafts_name(
+    name: str, path: Path, mocker: MockerFixture, plant: Callable[[Path], None]
+) -> None:
+    """Whoever guessed it: another name is taken, and what lies there stays as it was."""
+    guessed = SHM / f"{name}~1.2.3.deadbeef"
+    names = [guessed.name, guessed.name, f"{name}~1.2.3.00000000"]
+    mocker.patch("kemi.queue.segment.draft_name", side_effect=names)
+    plant(guessed)
+    before = guessed.lstat()
+    try:
+        create(name)
+        assert guessed.lstat() == before
+        assert path.read_bytes() == b"mine" + bytes(SIZE - 4)
+    finally:
+        guessed.rmdir() if plant is _folder else guessed.unlink()
 
 
 @pytest.mark.parametrize("length", [231, 245, 255])
@@ -329,10 +378,11 @@ def test_it_shrinks_while_it_is_opened(name: str, path: Path, mocker: MockerFixt
     segment = create(name)
     segment.reserve(CHUNK, CHUNK)
     look = os.fstat
+    descriptor = segment.fd
 
-    def shrinks_behind_the_look(descriptor: int) -> os.stat_result:
-        status = look(descriptor)
-        segment.truncate(SIZE)
+    def shrinks_behind_the_look(looked_at: int) -> os.stat_result:
+        status = look(looked_at)
+        os.ftruncate(descriptor, SIZE)
         return status
 
     mocker.patch("os.fstat", shrinks_behind_the_look)
@@ -451,15 +501,6 @@ def test_the_tracker_never_starts(instance: str) -> None:
     assert python(USE, instance) == ""
 
 
-def test_other_shared_memory_is_still_tracked(instance: str) -> None:
+def test_other_shared_memory_is_tracked(instance: str) -> None:
     """A script's own SharedMemory goes to the tracker, after queues were used."""
     assert python(USE + OTHERS, instance) == ""
-
-
-def test_only_our_names_are_kept_from_the_tracker(mocker: MockerFixture) -> None:
-    """Another library's SharedMemory is registered as always."""
-    send = mocker.patch.object(resource_tracker._resource_tracker, "_send")
-    mocker.patch.object(resource_tracker._resource_tracker, "ensure_running")
-    resource_tracker.register("/mqk.ours", "shared_memory")
-    resource_tracker.register("/theirs", "shared_memory")
-    assert [call.args[1] for call in send.call_args_list] == ["/theirs"]

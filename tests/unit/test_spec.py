@@ -23,6 +23,7 @@ from kemi.spec import (
     default_max_memory,
     parse_queue,
 )
+from kemi.text import one_line
 
 GIB = 1 << 30
 GROUP = grp.getgrgid(os.getgid()).gr_name
@@ -223,7 +224,7 @@ def test_a_parameter(module: str, name: str, value: Any, field: str, expected: A
 def test_a_bad_parameter(name: str, value: Any) -> None:
     """The error names the parameter and what was given, and nothing has changed."""
     settings = Settings()
-    shown = f'"{value}"' if isinstance(value, str) else repr(value)
+    shown = f'"{one_line(value)}"' if isinstance(value, str) else repr(value)
     with pytest.raises(ConfigError) as caught:
         settings.set("mqueue", name, value)
     assert str(caught.value).startswith(f'modparam("mqueue", "{name}", {shown})')

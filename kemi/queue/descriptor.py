@@ -1,0 +1,113 @@
+"""The descriptor of a segment: out of the way of the server's own, and never taken for somebody else's.
+
+- It gets a high number: parts of Kamailio (ctl) work with low ones only.
+- Libraries exist that close every descriptor of the process (to become a daemon, before a fork of their own). The
+  number may then be another file's. So before each use device and inode are compared with those of the file that was
+  opened: a number that is not ours any more is neither used nor closed, and the file is opened anew by its name.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import resource
+
+from kemi.errors import ConfigError, SegmentError
+from kemi.queue import trust
+
+_HIGH = 1000  # descriptors of segments begin here, or at half of what the process may have
+_SPARE = 64  # descriptors at least that are left to the server, beside those in use and those of the queues
+
+
+class Descriptor:
+    """An open file, as long as this object is not closed."""
+
+    def __init__(self, fd: int) -> None:
+        """fd: is this object's from here on."""
+        self._fd = fd
+        self._identity = identity(os.fstat(fd))
+        self._closed = False
+        self._fd = _out_of_the_way(fd)
+
+    def number(self, path: str) -> int:
+        """Its number. Raises SegmentError when others closed it, and `path` does not lead to the file any more."""
+        if self._closed:
+            raise SegmentError(f"{path} is closed in this process")
+        if not self._is_ours():
+            self._open_again(path)
+        return self._fd
+
+    def is_file(self, status: os.stat_result) -> bool:
+        """Is this the status of the file that was opened?"""
+        return identity(status) == self._identity
+
+    def close(self) -> None:
+        """Close it, if it is still this file's."""
+        if not self._closed:
+            self._closed = True
+            if self._is_ours():
+                os.close(self._fd)
+
+    def _is_ours(self) -> bool:
+        try:
+            return identity(os.fstat(self._fd)) == self._identity
+        except OSError:
+            return False
+
+    def _open_again(self, path: str) -> None:
+        try:
+            fd = trust.open_file(path, trust.WRITE)
+        except SegmentError as error:
+            raise SegmentError(f"{_closed_by_others(path)} ({error})") from None
+        if identity(os.fstat(fd)) != self._identity:
+            os.close(fd)
+            raise SegmentError(f"{_closed_by_others(path)} (that name is another file's now)")
+        self._fd = _out_of_the_way(fd)
+
+
+def _closed_by_others(path: str) -> str:
+    return (
+        f"{path}: something in this process closed its descriptor (a library that closes all of them?), and it cannot "
+        "be opened again; attach anew, or keep that library from it"
+    )
+
+
+def identity(status: os.stat_result) -> tuple[int, int]:
+    """What no two files have at the same time."""
+    return status.st_dev, status.st_ino
+
+
+def _out_of_the_way(fd: int) -> int:
+    """The same file under a high number, which alone is kept; the given one where all of these are in use."""
+    limit, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    least = _HIGH if limit == resource.RLIM_INFINITY else min(_HIGH, limit // 2)
+    try:
+        high = fcntl.fcntl(fd, fcntl.F_DUPFD_CLOEXEC, least)
+    except OSError:
+        return fd
+    os.close(fd)
+    return high
+
+
+def make_room(queues: int) -> None:
+    """Let this process, and those forked from it, have enough descriptors for so many queues.
+
+    What the server had for itself stays its own, if the limits allow. Raises ConfigError, which says what to raise.
+    """
+    limit, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    needed = len(os.listdir("/proc/self/fd")) + queues + _SPARE
+    if limit == resource.RLIM_INFINITY or (needed <= limit and queues <= limit // 4):
+        return
+    wanted = max(needed, limit + queues)
+    for soft, hard in ((wanted, max(most, wanted)), (most, most)):
+        try:
+            resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+            break
+        except (ValueError, OSError):  # only root may have more than the hard limit, and only with CAP_SYS_RESOURCE
+            continue
+    limit, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if limit < needed:
+        raise ConfigError(
+            f"{queues} queues need {needed} descriptors in all, this process may have {most}: raise LimitNOFILE= in "
+            "the server's systemd unit, ulimit -Hn in its shell, or open_files_limit in kamailio.cfg"
+        )
