@@ -8,7 +8,8 @@ import os
 import re
 
 from kemi.cli import codes
-from kemi.names import DB_URL_VARIABLE, DEFAULT_INSTANCE, INSTANCE_VARIABLE, OWNER_VARIABLE, VERSION
+from kemi.names import DB_URL_VARIABLE, DEFAULT_INSTANCE, INSTANCE_VARIABLE, VERSION
+from kemi.queue.trust import OWNER_VARIABLE
 from kemi.text import one_line
 
 TYPE_CHECKING = False  # the one of typing costs as much as the whole of argparse

@@ -107,7 +107,7 @@ def _numbers(fd: int, count: int, at: int) -> memoryview:
     """64-bit numbers of the file. Raises SegmentError where it has been made shorter since it was checked."""
     data = _read(fd, count * 8, at)
     if len(data) < count * 8:
-        raise SegmentError(f"{os.readlink(f'/proc/self/fd/{fd}')} was changed while it was read (truncated?)")
+        raise SegmentError(f"{os.readlink(f'/proc/self/fd/{fd}')} was truncated while it was read")
     return memoryview(data).cast("Q")
 
 

@@ -20,13 +20,13 @@ from kemi import host
 from kemi.cli.main import main
 from kemi.errors import ConfigError, MqueueError, NotAllowed, QueueClosed
 from kemi.instance import Instance, queues
-from kemi.names import OWNER_VARIABLE
 from kemi.owner import this_process
 from kemi.queue import layout, trust
 from kemi.queue.queue import Queue
 from kemi.queue.registry import Registry
 from kemi.queue.ring import ADDED
 from kemi.queue.segment import SHM_DIR, Access, path_of, segment_name
+from kemi.queue.trust import OWNER_VARIABLE
 from kemi.server import core
 from kemi.spec import QueueSpec, Settings
 from mqueue_kemi import attach
@@ -297,7 +297,7 @@ def test_a_worker_that_attaches_anew(instance: str, users: Users, row: Row) -> N
                 lambda: queue.add("secret", "v"),
                 lambda: queue.fetch_many(1, 1),
                 lambda: len(queue),
-                lambda: queue.undone(),
+                queue.undone,
             )
             for call in calls:
                 try:
@@ -367,7 +367,7 @@ def test_a_file_that_is_cut_off_kills_nobody(instance: str, users: Users) -> Non
     def try_all() -> dict[str, int]:
         outcomes: dict[str, int] = {}
         end = time.monotonic() + 1
-        tries = (
+        tries: tuple[Callable[[], object], ...] = (
             lambda: attach("q", instance).fetch(),
             lambda: host.find_queue(instance, "q"),
             lambda: host.drop(instance),
