@@ -282,11 +282,14 @@ class Instance:
         return new
 
     def _remove_drafts(self) -> None:
-        """Take away segments that a process was making when it was killed; never those of one that may live."""
+        """Take away segments that a process was making when it was killed; never those of one that may live.
+
+        Whatever else lies under such a name goes too, if it can; a link goes, not what it leads to.
+        """
         beginning = segment_name(self.name)[: NAME_MAX - MAKER]
         for path in [*_files(beginning + "~"), *_files(beginning + ".")]:
-            if _LOADED not in path and is_left_draft(path) and self._is_ours(path):
-                with contextlib.suppress(OSError):  # gone meanwhile
+            if _LOADED not in path and is_left_draft(path):
+                with contextlib.suppress(OSError):  # gone meanwhile, a folder, or not allowed
                     os.unlink(path)
 
     def left_over(self) -> list[str]:
