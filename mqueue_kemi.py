@@ -17,6 +17,7 @@ if __name__ == "__main__":  # python3 -m mqueue_kemi, before all that only a ser
     raise SystemExit(main())
 
 import os
+from collections.abc import Callable
 from typing import Any, TypeVar
 
 from kemi import app
@@ -44,6 +45,7 @@ from kemi.queue.outcome import AddResult, Refused, Stats
 from kemi.queue.queue import Queue
 from kemi.queue.reservation import Reservation, ReservedItem
 from kemi.queue.ring import ADDED as _ADDED
+from kemi.server import left as _left
 from kemi.server import log as _log
 from kemi.server.ksr import Functions as _Functions
 from kemi.slots import fetched as _fetched
@@ -121,7 +123,10 @@ def mq_add(queue: str, key: str, value: str) -> int:
     try:
         outcome = _queues[queue].add(key, value)
     except Exception as error:
-        return _failed("mq_add", queue, error, -1)
+        try:
+            outcome = _left.again(error, lambda: _queues[queue].add(key, value))
+        except Exception as second:
+            return _failed("mq_add", queue, second, -1)
     if outcome is not _ADDED and not outcome:
         _log.error(f"mq_add({queue!r}): not added: {outcome.reason}")
         return -1
@@ -137,9 +142,12 @@ def mq_fetch(queue: str, timeout: float = 0.0) -> int:
         source = _queues[queue]
         record = _fetched[queue] = source.pop_wait(timeout) if timeout else source.pop()
     except Exception as error:
-        if isinstance(queue, str):
-            _fetched.pop(queue, None)  # what was fetched before is gone, whatever came now
-        return _failed("mq_fetch", queue, error, -1)
+        try:
+            record = _fetched[queue] = _left.again(error, lambda: _queues[queue].pop_wait(timeout or 0.0))
+        except Exception as second:
+            if isinstance(queue, str):
+                _fetched.pop(queue, None)  # what was fetched before is gone, whatever came now
+            return _failed("mq_fetch", queue, second, -1)
     return -2 if record is None else 1
 
 
@@ -148,7 +156,10 @@ def mq_pv_free(queue: str) -> int:
     try:
         _fetched.pop(queue, None)
     except Exception as error:
-        return _failed("mq_pv_free", queue, error, 1)
+        try:
+            _left.again(error, lambda: _fetched.pop(queue, None))
+        except Exception as second:
+            return _failed("mq_pv_free", queue, second, 1)
     return 1
 
 
@@ -157,7 +168,10 @@ def mq_size(queue: str) -> int:
     try:
         return len(_queues[queue]) or -1
     except Exception as error:
-        return _failed("mq_size", queue, error, -2)
+        try:
+            return _left.again(error, lambda: len(_queues[queue])) or -1
+        except Exception as second:
+            return _failed("mq_size", queue, second, -2)
 
 
 def _failed(function: str, queue: object, error: Exception, code: int) -> int:
@@ -180,55 +194,58 @@ def mqk_get(queue: str) -> str | None:
     """Key of the item fetched last from the queue in this process: $mqk(queue). None if there is none."""
     try:
         return _key_of(_fetched[queue])  # type: ignore[arg-type]
-    except (KeyError, TypeError):
-        return _nothing(queue, None)
+    except Exception as error:
+        return _nothing(queue, None, error, _key_of)
 
 
 def mqk_gete(queue: str) -> str:
     """As `mqk_get`, with "" for none."""
     try:
         return _key_of(_fetched[queue])  # type: ignore[arg-type]
-    except (KeyError, TypeError):
-        return _nothing(queue, "")
+    except Exception as error:
+        return _nothing(queue, "", error, _key_of)
 
 
 def mqk_getw(queue: str) -> str:
     """As `mqk_get`, with "<null>" for none."""
     try:
         return _key_of(_fetched[queue])  # type: ignore[arg-type]
-    except (KeyError, TypeError):
-        return _nothing(queue, _NULL)
+    except Exception as error:
+        return _nothing(queue, _NULL, error, _key_of)
 
 
 def mqv_get(queue: str) -> str | None:
     """Value of the item fetched last from the queue in this process: $mqv(queue). None if there is none."""
     try:
         return _value_of(_fetched[queue])  # type: ignore[arg-type]
-    except (KeyError, TypeError):
-        return _nothing(queue, None)
+    except Exception as error:
+        return _nothing(queue, None, error, _value_of)
 
 
 def mqv_gete(queue: str) -> str:
     """As `mqv_get`, with "" for none."""
     try:
         return _value_of(_fetched[queue])  # type: ignore[arg-type]
-    except (KeyError, TypeError):
-        return _nothing(queue, "")
+    except Exception as error:
+        return _nothing(queue, "", error, _value_of)
 
 
 def mqv_getw(queue: str) -> str:
     """As `mqv_get`, with "<null>" for none."""
     try:
         return _value_of(_fetched[queue])  # type: ignore[arg-type]
-    except (KeyError, TypeError):
-        return _nothing(queue, _NULL)
+    except Exception as error:
+        return _nothing(queue, _NULL, error, _value_of)
 
 
 _Null = TypeVar("_Null", None, str)
 
 
-def _nothing(queue: object, null: _Null) -> _Null:
+def _nothing(queue: object, null: _Null, error: Exception, part: Callable[[bytes], str]) -> _Null | str:
     """Nothing is fetched from the queue; one line in the log if there is no such queue."""
+    record = _fetched.get(queue) if isinstance(queue, str) else None
+    if record is not None:
+        return _left.again(error, lambda: part(record))
     if not isinstance(queue, str) or queue not in _queues:
         _failed("mqk/mqv", queue, LookupError(), 0)
     return null

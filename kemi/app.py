@@ -13,7 +13,7 @@ from typing import Any
 from kemi import definitions, lifecycle
 from kemi.errors import ConfigError
 from kemi.instance import Instance, queues
-from kemi.server import core, ksr, log, native, standin
+from kemi.server import core, ksr, left, log, native, standin
 from kemi.server.ksr import Functions
 from kemi.slots import fetched
 from kemi.spec import Settings, Value
@@ -36,6 +36,7 @@ def modparam(module: str, name: str, value: Value) -> None:
 def mod_init(handler: Any, module_folder: str, functions: Functions) -> Any:
     """Start, or take new parameters when started already. Returns the handler for app_python3."""
     global _collected, _running
+    left.clear()
     settings, _collected = _collected, Settings()
     if handler is None:
         definitions.read(_definitions_file(module_folder), settings)

@@ -169,6 +169,8 @@ def _comes_from_memory(error: BaseException) -> bool:
     trace = error.__traceback__
     while trace and trace.tb_next:
         trace = trace.tb_next
+    if isinstance(error, UnicodeError):
+        return False  # nothing is decoded under the lock: Kamailio left it behind (see kemi.server.left)
     return isinstance(error, _DAMAGE) and bool(trace and trace.tb_frame.f_globals["__name__"].startswith("kemi."))
 
 

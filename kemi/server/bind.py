@@ -13,7 +13,7 @@ from collections.abc import Callable
 from typing import Any
 
 from kemi.instance import queues
-from kemi.server import core, log, stop
+from kemi.server import core, left, log, stop
 from kemi.server.embedder import Embedder
 from kemi.server.structs import BindMq, Int, KsrCommand, MqAdd, MqApi, Pointer, StrAt
 
@@ -90,7 +90,7 @@ def _binder(function: int) -> Callable[[int | None], int]:
 
 def _adder(add: Add, meet_new: Callable[[], None]) -> Callable[[int | None, int | None, int | None], int]:
     def add_item(queue: int | None, key: int | None, value: int | None) -> int:
-        _drop_pending()
+        left.clear()
         try:
             name = _bytes(queue).decode("utf-8", "surrogateescape")
             if name not in queues:
@@ -105,20 +105,3 @@ def _adder(add: Add, meet_new: Callable[[], None]) -> Callable[[int | None, int 
 
 def _bytes(text: int | None) -> bytes:
     return StrAt.from_address(text).bytes() if text else b""
-
-
-# PyDLL looks for an exception after each call, and raises it.
-_look: Any = ctypes.PyDLL(None).Py_IsInitialized
-_look.restype, _look.argtypes = Int, ()
-_told: set[str] = set()
-
-
-def _drop_pending() -> None:
-    """Kamailio may call with an exception that it has left pending; it would come up here, and the item be lost."""
-    try:
-        _look()
-    except BaseException as error:  # noqa: BLE001 - whatever it is, it is not ours
-        text = f"{type(error).__name__}: {error}"
-        if text not in _told:
-            _told.add(text)
-            log.error(f"an exception of the script was left pending by Kamailio: {text}")

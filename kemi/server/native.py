@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import Any
 
 from kemi.queue.item import Item
-from kemi.server import log
+from kemi.server import left, log
 from kemi.server.ksr import Functions
 from kemi.slots import fetched
 
@@ -30,6 +30,7 @@ class Handler:
 
     def mq_add(self, _message: object, queue: str) -> int:
         """Documentation 4.1, mq_add(queue, key, value), with $vn(mqk_QUEUE) and $vn(mqv_QUEUE). 1, or -1."""
+        left.clear()
         try:
             key, value = _get(f"mqk_{queue}"), _get(f"mqv_{queue}")
         except ValueError as error:
@@ -39,6 +40,7 @@ class Handler:
 
     def mq_fetch(self, _message: object, queue: str) -> int:
         """Documentation 4.2, mq_fetch(queue): fills $vn(mqk_QUEUE) and $vn(mqv_QUEUE). 1, -2 nothing, -1 unknown."""
+        left.clear()
         code = int(self._functions.mq_fetch(queue))
         record = fetched.get(queue)
         if record is None:
@@ -51,12 +53,14 @@ class Handler:
 
     def mq_pv_free(self, _message: object, queue: str) -> int:
         """Documentation 4.3, mq_pv_free(queue): the variables are null then. 1."""
+        left.clear()
         code = int(self._functions.mq_pv_free(queue))
         _unset(queue)
         return code
 
     def mq_size(self, _message: object, queue: str) -> int:
         """Documentation 4.4, mq_size(queue): n, -1 empty, -2 unknown; $vn(mq_size_QUEUE) gets n, 0, or null."""
+        left.clear()
         code = int(self._functions.mq_size(queue))
         if code < -1:
             _pv().unset(f"$vn(mq_size_{queue})")

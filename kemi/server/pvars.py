@@ -13,7 +13,7 @@ from typing import Any, Callable
 
 from kemi.instance import queues
 from kemi.queue.item import key_bytes_of, value_bytes_of
-from kemi.server import core, log
+from kemi.server import core, left, log
 from kemi.server.structs import (
     NAME_IN_PARAM,
     NAME_IN_SPEC,
@@ -31,6 +31,7 @@ from kemi.server.values import Values
 from kemi.slots import fetched
 
 _OK, _FAILED = 0, -1
+_NUMBER_AT = NAME_IN_PARAM // ctypes.sizeof(Size)  # in a pv_param_t, in words
 # What a self test reads through the core: variables of this queue, and what they must give.
 _PROBE, _PROBE_TEXT, _PROBE_NUMBER = "mqueue_kemi self test", b"self\0test", 1234567
 _NOTHING = (None, None)
@@ -106,6 +107,7 @@ def _entry(kind: str, give: _Give, api: _Api) -> PvExport:
 
 def _parser(kind: str) -> Callable[[int, Any], int]:
     def parse(spec: int, name: Any) -> int:
+        left.clear()
         try:
             return _parse(kind, spec, name[0])
         except BaseException as error:  # noqa: BLE001 - nothing may be raised into C
@@ -130,27 +132,46 @@ def _parse(kind: str, spec: int, name: StrAt) -> int:
 
 
 def _getter(kind: str, give: _Give, api: _Api) -> Callable[[int | None, Any, int], int]:
-    values = api.values
-    variable_of, number_at = _variables.get, NAME_IN_PARAM // ctypes.sizeof(Size)
+    read = _reader(give, api)
+    variable_of = _variables.get
 
     def get(message: int | None, param: Any, value: int) -> int:
         try:
-            variable = variable_of(param[number_at])
-            if variable is not None:  # else `register` has told that
-                queue = variable.queue or values.text(message, variable.name)
-                if give(variable, queue, value):
-                    return _OK
-                if variable.name == _PROBE:
-                    return _give_probe(variable, value, api)
-                if queue not in queues:
-                    _miss(variable, queue)
-        except ValueError as error:
-            log.error(f"${kind}: {error}")
+            variable = variable_of(param[_NUMBER_AT])
+            # The usual case, without a function around it.
+            if variable is not None and variable.queue and give(variable, variable.queue, value):
+                return _OK
+            return read(message, variable, value)
         except BaseException as error:  # noqa: BLE001 - nothing may be raised into C
-            log.error(f"${kind}: {type(error).__name__}: {error}")
-        return int(values.give_null(None, None, value))
+            return read_again(error, message, param, value)
+
+    def read_again(error: BaseException, message: int | None, param: Any, value: int) -> int:
+        try:
+            return left.again(error, lambda: read(message, variable_of(param[_NUMBER_AT]), value))
+        except ValueError as second:
+            log.error(f"${kind}: {second}")
+        except BaseException as second:  # noqa: BLE001 - nothing may be raised into C
+            log.error(f"${kind}: {type(second).__name__}: {second}")
+        return int(api.values.give_null(None, None, value))
 
     return get
+
+
+def _reader(give: _Give, api: _Api) -> Callable[[int | None, _Variable | None, int], int]:
+    values = api.values
+
+    def read(message: int | None, variable: _Variable | None, value: int) -> int:
+        if variable is not None:  # else `register` has told that
+            queue = variable.queue or values.text(message, variable.name)
+            if give(variable, queue, value):
+                return _OK
+            if variable.name == _PROBE:
+                return _give_probe(variable, value, api)
+            if queue not in queues:
+                _miss(variable, queue)
+        return int(values.give_null(None, None, value))
+
+    return read
 
 
 def _miss(variable: _Variable, queue: str) -> None:

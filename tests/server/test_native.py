@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import re
+import sys
 from typing import TYPE_CHECKING
 
 import pytest
@@ -174,3 +175,16 @@ def test_a_missing_definitions_file_is_refused(servers: Servers) -> None:
     server.definitions.unlink()
     server.refused()
     assert len(server.process.log_lines("kemi.errors.ConfigError: ", "definitions.cfg", "MQUEUE_KEMI_CFG")) == 1
+
+
+def test_a_method_that_does_not_exist_spoils_no_call_after_it(
+    servers: Servers, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Kamailio 5.6 leaves an exception behind after it: each call gives what it gives without, and it is told once."""
+    after_a_missing_one = ROUTE.replace('python_exec("mq_', 'python_exec("no_such_method");\n    python_exec("mq_')
+    monkeypatch.setattr(sys.modules[__name__], "ROUTE", after_a_missing_one)
+    server = servers.start(Native(DEFINITIONS))
+    assert server.request("MESSAGE", to=b"bob", sender=b"alice").status == 200
+    assert server.said() == ["add 1", *SAID]
+    assert len(server.process.log_lines("no_such_method not found")) == ROUTE.count('python_exec("mq_') - 2
+    assert len(server.process.log_lines("Kamailio left an exception behind", "no_such_method")) == 1
