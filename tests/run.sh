@@ -1,18 +1,21 @@
 #!/bin/sh
-# Every check of this project, with one command on a fresh Debian 12: as root, or as a user who may sudo.
+# Every check of this project, with one command on a fresh Debian 12 or 13: as root, or as a user who may sudo.
 #
-#     sh tests/run.sh [options of tox]        for instance: sh tests/run.sh -e py -- tests/server -k reload
+#     sh tests/run.sh [--debian bookworm|trixie] [options of tox]
+#                                             for instance: sh tests/run.sh -e py -- tests/server -k reload
 #
 # Installs the Debian packages that are missing, makes a private virtual environment in .venv-tests/ and runs
 # tox in it. Nothing else changes in the checkout, and no system service is started or left enabled.
+#
+# With --debian and the name of the other release, all this is done in that one, in a folder: see other_debian.sh.
 set -eu
 cd "$(dirname "$0")/.."
 
-packages='kamailio kamailio-python3-modules kamcli sip-tester python3-venv tmux
+packages='kamailio kamailio-python3-modules kamailio-extra-modules kamcli sip-tester python3-venv tmux procps
     kamailio-sqlite-modules kamailio-mysql-modules mariadb-server-core mariadb-client-core postgresql
     python3-sqlalchemy python3-pymysql python3-psycopg2'
 python=/usr/bin/python3 # the one that Debian's Kamailio embeds, whatever else is on PATH
-venv=.venv-tests
+venv=${MQUEUE_TESTS_VENV:-.venv-tests}
 policy=/usr/sbin/policy-rc.d
 PATH=$PATH:/usr/sbin:/sbin
 export PATH
@@ -73,11 +76,33 @@ install_packages() {
     held=
 }
 
+release=
+case ${1-} in
+    --debian)
+        release=${2:-nothing}
+        shift
+        [ $# -eq 0 ] || shift
+        ;;
+    --debian=*) release=${1#*=} && shift ;;
+esac
+case $release in
+    '') ;;
+    bookworm | trixie)
+        # shellcheck disable=SC1091 # the system's own
+        [ "$release" = "$(. /etc/os-release && echo "${VERSION_CODENAME-}")" ] || packages=debootstrap
+        ;;
+    *) echo "tests/run.sh: --debian takes bookworm or trixie, not '$release'" >&2 && exit 2 ;;
+esac
+
 missing=
 for package in $packages; do
     installed "$package" || missing="$missing $package"
 done
 [ -z "$missing" ] || install_packages "$missing"
+
+if [ "$packages" = debootstrap ]; then
+    exec sh tests/other_debian.sh "$release" "$@"
+fi
 
 if ! "$venv/bin/python" -c 'import tox' 2>/dev/null; then
     rm -rf "$venv"

@@ -72,6 +72,9 @@ class Native(Server):
             "children=1",
             "disable_tcp=yes",
             "auto_aliases=no",
+            "#!ifdef KAMAILIO_6",
+            "msg_recv_max_size=65535",  # it takes half of that otherwise
+            "#!endif",
             f"listen=udp:{HOST}:{self.ports[0]}",
             *(f'loadmodule "{name}.so"' for name in names),
             f'modparam("app_python3", "load", "{CHECKOUT}/mqueue_kemi.py")',

@@ -77,6 +77,9 @@ TABLE = [0, 1, 2, 3, 4, 6, 8, 13, 14, 15, 16]  # kamcli takes half a second to s
 def test_an_operator_sees_no_difference(servers: Servers, client: int) -> None:
     """The real program prints the same, and exits with the same status, case by case."""
     pairs = [server.clients[client] for server in pair(servers)]
+    fault = pairs[0].fault()
+    if fault:
+        pytest.skip(f"this system's program does not run: {fault}")
     cases = [CASES[at] for at in TABLE] if client == KAMCLI else CASES
     text = b""
 

@@ -258,6 +258,10 @@ class Client(Protocol):
 
     def run(self, method: str, *params: str | bytes) -> Printed: ...
 
+    def fault(self) -> str:
+        """Say why the system's own program cannot work, whatever the server; "" when it can."""
+        return ""
+
 
 def _run(argv: list[str | bytes], env: dict[str, str], folder: Path) -> Printed:
     home = {"PATH": SYSTEM_PATH, "LANG": "C.UTF-8", "HOME": str(folder), **env}
@@ -268,7 +272,7 @@ def _run(argv: list[str | bytes], env: dict[str, str], folder: Path) -> Printed:
 
 
 @dataclass(frozen=True)
-class Kamcmd:
+class Kamcmd(Client):
     """BINRPC over the ctl socket."""
 
     server: Server
@@ -279,7 +283,7 @@ class Kamcmd:
 
 
 @dataclass(frozen=True)
-class Kamctl:
+class Kamctl(Client):
     """A shell script over the FIFO, configured by the kamctlrc of its home folder."""
 
     server: Server
@@ -291,7 +295,7 @@ class Kamctl:
 
 
 @dataclass(frozen=True)
-class Kamcli:
+class Kamcli(Client):
     """A Python program over the datagram socket."""
 
     server: Server
@@ -305,3 +309,9 @@ class Kamcli:
         )
         argv: list[str | bytes] = ["/usr/bin/kamcli", "--no-default-configs", "-c", str(config)]
         return _run([*argv, "rpc", method, *params], {}, home)
+
+    def fault(self) -> str:
+        """Look for the class of Python's that Debian 13's kamcli needs, and that Python 3.12 has no more."""
+        printed = self.run("core.version")
+        lines = [line for line in printed.err.decode().splitlines() if "has no attribute 'SafeConfigParser'" in line]
+        return "".join(lines[:1]) if printed.status else ""
