@@ -55,11 +55,41 @@ Q = 'modparam("mqueue", "mqueue", "name=q")'
         'modparam ( "mqueue" , "mqueue" , "name=q" ) ;',
         'modparam("mqueue","mqueue","n\\ame=q")',
         'modparam("mqueue_kemi","mqueue_name","q")',
+        f"#!KAMAILIO\n{Q}",
+        f"# as in Kamailio\n#!SER  \r\n{Q}\n#!kamailio",
+        f"\ufeff{Q}",
+        f"\ufeff#!KAMAILIO\n{Q}",
+        f"{Q} # a comment about #!ifdef and !!define\n/* #!ifdef X */ // #!endif",
+        f"{Q}\r# the old Macintosh\r",
     ],
 )
 def test_how_a_line_may_look(text: str) -> None:
     """Comments of all kinds, blanks, both quotes, with and without a semicolon."""
     assert read(text).queues == {"q": QueueSpec("q")}
+
+
+DIRECTIVES = ["ifdef X", "ifndef X", "else", "endif", "ifexp X", "define X", "define X 1", "redefine X 1", "trydef X 1"]
+MORE_DIRECTIVES = ["subst '/a/b/'", 'substdef "/a/b/"', "substdefs '/a/b/'", "defenv X", "trydefenv X", "defexp X 1"]
+OTHERS = ["KAMAILIO 6", "KAMAILIOX", "", "/usr/bin/env kamailio", 'include_file "x"', 'import_file "x"']
+
+
+@pytest.mark.parametrize("sign", ["#!", "!!"])
+@pytest.mark.parametrize("directive", [*DIRECTIVES, *MORE_DIRECTIVES, *OTHERS])
+@pytest.mark.parametrize("before", [f"{Q}\n", f"{Q} ", "\n\t"])
+def test_a_directive_of_the_preprocessor_is_refused(sign: str, directive: str, before: str) -> None:
+    """Whatever Kamailio would do with it: a queue in a branch that is off must not come to be silently."""
+    line = before.count("\n") + 1
+    with pytest.raises(
+        ConfigError, match=rf"^/.*, line {line}: {re.escape((sign + directive).strip())}: this file is not"
+    ):
+        read(f"{before}{sign}{directive}\n{Q}\n#!endif\n")
+
+
+def test_utf_16_is_told() -> None:
+    """As an editor on Windows saves it."""
+    for encoding in ("utf-16-le", "utf-16-be"):
+        with pytest.raises(ConfigError, match=r"^/.*, line 1: the file is UTF-16; save it as UTF-8"):
+            read(f"\ufeff{Q}".encode(encoding))
 
 
 def test_a_comment_sign_in_a_text_is_text() -> None:
