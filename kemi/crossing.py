@@ -1,32 +1,54 @@
-"""Items cross between a queue and its table in the database, each way in one transaction.
+"""Items cross between queues and their tables in the database, each way in one transaction.
 
 Whatever kills the process, or the database, and whenever: an item is on one side afterwards, or the next start finds
-out on which. What may be in both places is marked before the transaction ends (see `kemi.queue.keeping`):
+out on which. What may be in both places is marked before the transaction ends (see `kemi.queue.keeping`), and the
+transaction has a token in the database that is there only if it was committed (see `kemi.database.ledger`):
 
-    load    rows + items of the queue -> a draft; delete the rows; name the draft ~loaded; COMMIT; it becomes the queue
-    save    mark the queue SAVING; insert its items; COMMIT; the queue ends
+    load    token; for each queue: rows + items of the queue -> a draft, delete the rows, name the draft ~loaded;
+            COMMIT; the drafts become the queues
+    save    mark the queue SAVING; token; insert its items; COMMIT; the queue ends
+
+All queues of a start are loaded in one transaction: all or none. Each queue of a stop is saved in one of its own.
 """
 
 from __future__ import annotations
 
 import contextlib
+import secrets
 import time
 from collections.abc import Callable, Iterable
+from typing import NamedTuple
 
-from kemi.errors import CommitUnknown, StoreError
+from kemi.database.trial import Undo
+from kemi.errors import CommitUnknown
 from kemi.instance import Instance, Settled
 from kemi.queue import keeping
 from kemi.queue.item import Item, record_of
-from kemi.queue.keeping import LOADED, NONE, SAVING, UNSAVED, Crossing
+from kemi.queue.keeping import LOADED, SAVING, UNSAVED, Crossing
 from kemi.queue.queue import Queue
+from kemi.replacing import Replacement, Replacing
 from kemi.spec import QueueSpec
-from kemi.store import Row, Store
+from kemi.store import Rows, Store, Transaction, Wanted
+
+_TELL_EVERY = 5.0  # seconds
 
 Say = Callable[[str], None]
 
 
-class _Undo(Exception):
-    """Ends a transaction that was only to look."""
+class Load(NamedTuple):
+    """A queue that gets the rows of its table."""
+
+    spec: QueueSpec
+    queue: Queue
+    keep: bool = True  # the items that are in it, behind the rows?
+
+
+class Saved(NamedTuple):
+    """What came of a save."""
+
+    items: int
+    unfit: int = 0  # of these, kept in the table of this module
+    why: str = ""  # the first of them
 
 
 class Crossings:
@@ -38,6 +60,12 @@ class Crossings:
         self._store = store
         self._say = say
         self._working = working
+        self._concluded: list[int] = []  # tokens of which nobody will ask
+
+    def conclude(self) -> None:
+        """Everything that crossed has its place: nobody will ask for the tokens again."""
+        tokens, self._concluded = self._concluded, []
+        self._store.forget(tokens)
 
     # --- after a server that was killed on the way --------------------------------------------------------------------
 
@@ -45,108 +73,123 @@ class Crossings:
         """Find out on which side the items are, before the queue is taken over. Raises StoreError."""
         loaded = self._instance.loaded_draft(spec)
         if loaded is not None:
-            if self._is_committed(spec, loaded):
+            if self._is_committed(spec, keeping.crossing(loaded.segment.words)):
                 return Settled(loaded)
             loaded.remove()
         crossing = keeping.crossing(queue.segment.words)
         if crossing.kind != SAVING:
             return Settled(queue)
-        self._wait_for_the_dead(spec, crossing)
-        with self._store.begin(spec.name) as rows:
-            saved = rows.last_id() >= crossing.first
+        saved = self._is_committed(spec, crossing)
         if saved:
             self._say(f"queue {spec.name!r}: its items were saved before the server died")
         return Settled(queue, saved)
 
-    def _is_committed(self, spec: QueueSpec, loaded: Queue) -> bool:
-        """Are the rows gone? Then only who made the draft did not live to give it the queue's name."""
-        crossing = keeping.crossing(loaded.segment.words)
-        self._wait_for_the_dead(spec, crossing)
-        with contextlib.suppress(_Undo), self._store.begin(spec.name) as rows:
-            if not rows.delete(crossing.first, crossing.last):
-                return True
-            raise _Undo
-        return False
-
-    def _wait_for_the_dead(self, spec: QueueSpec, crossing: Crossing) -> None:
-        """Until a transaction has ended that the database still works on, although who began it is gone.
-
-        It may have got the COMMIT, and takes its time. Raises StoreError when that is too long.
-        """
+    def _is_committed(self, spec: QueueSpec, crossing: Crossing) -> bool:
+        if crossing.token:
+            self._concluded.append(crossing.token)
+            return self._store.is_committed(crossing.token)
+        # A transaction that the database still works on, although who began it is gone: it may have got the COMMIT.
         with self._store.begin(spec.name) as rows:
             rows.wait_for_others(crossing.first)
+        committed = False
+        with contextlib.suppress(Undo), self._store.begin(spec.name) as rows:
+            if crossing.kind == SAVING:
+                committed = rows.last_id() >= crossing.first
+            else:
+                committed = not rows.delete(crossing.first, crossing.last)
+            raise Undo
+        return committed
 
     # --- start --------------------------------------------------------------------------------------------------------
 
-    def load(self, spec: QueueSpec, queue: Queue) -> tuple[Queue, int]:
-        """Put the rows before the items of the queue. Returns the queue with both, and how many rows there were.
+    def prepare(self, specs: Iterable[QueueSpec]) -> list[str]:
+        """See that the tables are there and do what they will have to do. Returns what an operator should know."""
+        wanted = [
+            Wanted(spec.name, spec.reads_database(), spec.writes_database(), spec.addmode != 0)
+            for spec in specs
+            if spec.dbmode
+        ]
+        return self._store.prepare(wanted)
 
-        The table is empty then. Raises StoreError or NoMemory; queue and table are as before.
+    def make_ledger(self) -> None:
+        """Make the tables of this module, if they can be made; a server's start does that in `prepare`."""
+        self._store.make_ledger()
+
+    def load(self, loads: list[Load], replacing: Replacing) -> dict[str, int]:
+        """Put the rows before the items of the queues. Returns how many rows each queue got, by name.
+
+        The tables are empty then, and `replacing` has what is to be published. Raises StoreError or NoMemory; queues
+        and tables are as before, if `replacing` is given up.
         """
-        with self._store.begin(spec.name) as rows:
-            first = next(rows.read(), None)
-        if first is None:
-            return queue, 0
-        draft = self._instance.draft(spec)
-        committed = False
-        try:
-            with queue.moving() as records:
-                with self._store.begin(spec.name) as rows:
-                    crossing, count = self._fill(draft, rows.read())
-                    for record in records:
-                        draft.append_record(record)
-                    if rows.delete(crossing.first, crossing.last) != count:
-                        raise StoreError(f"table {spec.name}: another process took rows of it meanwhile; start again")
-                    keeping.set_crossing(draft.segment.words, crossing)
-                    self._instance.keep_draft(draft)
-                committed = True
-            self._publish(draft)
-        except CommitUnknown:
-            raise  # the next start finds out
-        except BaseException:
-            if not committed:  # the next start goes on with it otherwise: there are no rows any more
-                draft.remove()
-            raise
-        queue.remove()
-        return draft, count
+        full = self._with_rows(loads)
+        if not full:
+            return {}
+        token, counts = _new_token(), {}
+        names = [load.spec.name for load in full]
+        with self._store.transaction(names, keeps_unfit=True) as work:
+            if not work.note(token, self._instance.name, ", ".join(names)):
+                token = 0
+            for load in full:
+                replacement = replacing.begin(load.spec, load.queue)
+                counts[load.spec.name] = self._fill(replacement, work.rows(load.spec.name), load, token)
+        self._concluded += [token] if token else []
+        return counts
 
-    def _fill(self, draft: Queue, rows: Iterable[Row]) -> tuple[Crossing, int]:
-        now, count, first, last = time.time(), 0, 0, 0
-        for last, key, value in rows:
-            first = first if count else last
-            draft.append_record(record_of(key, value, now))
+    def _with_rows(self, loads: list[Load]) -> list[Load]:
+        names = [load.spec.name for load in loads]
+        full: list[Load] = []
+        if names:
+            with contextlib.suppress(Undo), self._store.transaction(names, keeps_unfit=True) as work:
+                full = [load for load in loads if not work.rows(load.spec.name).is_empty()]
+                raise Undo
+        return full
+
+    def _fill(self, replacement: Replacement, rows: Rows, load: Load, token: int) -> int:
+        draft, now, count, told = replacement.draft, time.time(), 0, time.monotonic()
+        for key, value, added in rows.drain():
+            draft.append_record(record_of(key, value, now if added is None else added))
             count += 1
-            if not count % 100_000:
-                self._say(f"queue {draft.name!r}: {count} rows read")
+            if not count % 1000 and time.monotonic() - told > _TELL_EVERY:
+                told = time.monotonic()
                 self._working()
-        return Crossing(LOADED, first, last), count
-
-    def _publish(self, draft: Queue) -> None:
-        """It becomes the queue, in one step."""
-        draft.publish(self._instance.name)
-        keeping.set_crossing(draft.segment.words, Crossing(NONE))
-        self._instance.take(draft)
+                self._say(f"queue {draft.name!r}: {count} rows read")
+        if load.keep:
+            replacement.copy()
+        crossing = Crossing(LOADED, token=token) if token else Crossing(LOADED, rows.first, rows.last)
+        keeping.set_crossing(draft.segment.words, crossing)
+        replacement.keep()
+        return count
 
     # --- stop ---------------------------------------------------------------------------------------------------------
 
-    def save(self, queue: Queue) -> int:
-        """Add the items to the table; the queue is closed and empty then. Returns how many. Raises StoreError.
+    def save(self, queue: Queue) -> Saved:
+        """Add the items to the table; the queue is closed and empty then. Raises StoreError.
 
         Whatever is raised, they are all in the queue still, which knows that they were to be saved.
         """
-        words = queue.segment.words
+        words, token = queue.segment.words, _new_token()
         progress = self._progress(queue.name, queue.held())
         try:
             with queue.moving() as records:
-                items = ((item.key_bytes, item.value_bytes) for item in map(Item, records))
-                with self._store.begin(queue.name) as rows:
-                    keeping.set_crossing(words, Crossing(SAVING, rows.last_id() + 1))
-                    return rows.insert(items, progress)
+                items = ((item.key_bytes, item.value_bytes, item.added) for item in map(Item, records))
+                with self._store.transaction([queue.name], keeps_unfit=True) as work:
+                    rows = work.rows(queue.name)
+                    self._mark(queue, work, rows, token)
+                    count = rows.insert(items, progress)
         except CommitUnknown:
             raise  # SAVING stays: the next start finds out
         except BaseException:
             keeping.set_crossing(words, Crossing(UNSAVED))
             raise
+        self._concluded.append(token)
+        return Saved(count, rows.unfit, rows.why_unfit)
+
+    def _mark(self, queue: Queue, work: Transaction, rows: Rows, token: int) -> None:
+        """In this order: whoever finds the mark asks for the token, and finds none before the commit."""
+        words = queue.segment.words
+        keeping.set_crossing(words, Crossing(SAVING, token=token))
+        if not work.note(token, self._instance.name, queue.name):
+            keeping.set_crossing(words, Crossing(SAVING, rows.last_id() + 1))
 
     def _progress(self, name: str, total: int) -> Callable[[int], None]:
         def progress(count: int) -> None:
@@ -154,3 +197,8 @@ class Crossings:
             self._say(f"queue {name!r}: {count} of {total} items saved")
 
         return progress
+
+
+def _new_token() -> int:
+    """A number that no other transfer has or will have, on this host or another."""
+    return secrets.randbits(127) + 1

@@ -56,6 +56,14 @@ class StoreError(MqueueError, RuntimeError):
     """A database did not do what was asked; the transaction is undone. The text has database, table, reason, cure."""
 
 
+class ItemUnfit(StoreError):
+    """A table does not take an item; it may take others."""
+
+
+class DatabaseAway(StoreError):
+    """There was no connection to the database, so that other tables need not be tried."""
+
+
 class CommitUnknown(StoreError):
     """No answer came to a commit (the connection broke off): it cannot be known now whether all is done, or nothing."""
 

@@ -109,7 +109,7 @@ class Instance:
     # --- queues -----------------------------------------------------------------------------------------------------
 
     def define(self, spec: QueueSpec, settle: Settle = untouched) -> Queue:
-        """Make a queue, or take over what a dead server left of it.
+        """Make a queue, or take over what a dead server left of it, of whatever addmode that is.
 
         settle: asked about it first, because nobody else uses what was on its way before it is taken over.
         One whose rows are still to be loaded is closed until `Queue.open`: what others add comes behind the rows.
@@ -127,9 +127,8 @@ class Instance:
             settled = settle(spec, queue)
         if settled.queue is not queue:
             self._put_in_place(settled.queue, queue)
-        queue = self._with_addmode(settled.queue, spec)
-        self.take(queue)
-        return queue
+        self.take(settled.queue)
+        return settled.queue
 
     def _put_in_place(self, draft: Queue, old: Queue) -> None:
         """A draft that was complete takes the place of the queue from which it was made."""

@@ -2,21 +2,20 @@
 
 from __future__ import annotations
 
-import time
-from collections.abc import Callable
+import contextlib
+from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
-from kemi.crossing import Crossings
-from kemi.errors import CommitUnknown, ConfigError, StoreError
+from kemi.crossing import Crossings, Load
+from kemi.errors import CommitUnknown, ConfigError, DatabaseAway, StoreError
 from kemi.instance import Instance, Settled, max_memory_of, queues
 from kemi.queue import keeping
 from kemi.queue.keeping import NONE, UNSAVED, Crossing
 from kemi.queue.queue import Queue
 from kemi.queue.segment import path_of
+from kemi.replacing import Replacing
 from kemi.spec import QueueSpec, Settings
-from kemi.store import Store
-
-_PATIENCE = 3  # seconds for a database that does not answer; other queues do not wait for it again
+from kemi.store import Options, Store
 
 
 class Surroundings(NamedTuple):
@@ -35,22 +34,25 @@ class Surroundings(NamedTuple):
 def start(settings: Settings, around: Surroundings) -> Instance:
     """Make every queue that is defined, with what a server that died left in it, and the rows of its table.
 
-    Either all are there afterwards or an exception says why not. Nothing is left behind then but what holds items.
+    Either all are there afterwards or an exception says why not; then memory and tables are as they were.
     """
     settings.check()
     crosses = any(spec.dbmode for spec in settings.queues.values())
     store = _open_store(settings, around) if crosses else None
-    instance = Instance.open(settings, around.uid, around.gid)
-    try:
-        crossings = Crossings(instance, store, around.say, around.working) if store else None
-        for spec in settings.queues.values():
-            _start_queue(instance, spec, crossings, around)
-    except BaseException:
-        _leave_what_was_loaded(instance)
-        raise
-    finally:
+    with contextlib.ExitStack() as undo:
         if store:
-            store.close()
+            undo.callback(store.close)
+            if settings.db_retry:
+                store.wait_until_there(settings.db_retry, around.warn)
+        instance = Instance.open(settings, around.uid, around.gid)
+        try:
+            crossings = Crossings(instance, store, around.say, around.working) if store else None
+            _start_queues(instance, crossings, around)
+        except BaseException:
+            _leave_as_it_was(instance)
+            raise
+        if crossings:
+            crossings.conclude()
     for path in instance.left_over():
         around.say(f"{path} was left by a server that died and is not defined any more; it is left as it is")
     for path in instance.strange_drafts():
@@ -66,24 +68,62 @@ def _open_store(settings: Settings, around: Surroundings) -> Store:
         names = ", ".join(f'"{spec.name}"' for spec in settings.queues.values() if spec.dbmode)
         raise ConfigError(f'queue {names}: dbmode needs a database: modparam("mqueue", "db_url", "...")')
     owner = (around.uid, around.gid) if around.uid >= 0 else None
-    return Store.open(settings.db_url, owner)
+    return Store.open(settings.db_url, owner, Options(settings.db_timeout, settings.db_tls, settings.db_inexact))
 
 
-def _start_queue(instance: Instance, spec: QueueSpec, crossings: Crossings | None, around: Surroundings) -> None:
+class _Started(NamedTuple):
+    """A queue that is there, and what is to become of it."""
+
+    spec: QueueSpec
+    queue: Queue
+    items: int  # that the last server left
+    keep: bool  # these
+
+
+def _start_queues(instance: Instance, crossings: Crossings | None, around: Surroundings) -> None:
+    """In three steps: find all queues; fill what takes the place of others; and only then change anything."""
+    started = [_find_queue(instance, spec, crossings, around) for spec in instance.settings.queues.values()]
+    rows: dict[str, int] = {}
+    with Replacing(instance) as replacing:
+        if crossings:
+            for note in crossings.prepare(one.spec for one in started):
+                around.warn(note)
+            loads = [Load(one.spec, one.queue, one.keep) for one in started if one.spec.reads_database()]
+            rows = crossings.load(loads, replacing)
+        for one in started:
+            if one.queue.addmode != one.spec.addmode and one.spec.name not in rows:
+                _convert(one, replacing)
+        replacing.publish()
+    for one in started:
+        _finish_queue(instance, one, rows.get(one.spec.name, 0), around)
+
+
+def _find_queue(instance: Instance, spec: QueueSpec, crossings: Crossings | None, around: Surroundings) -> _Started:
     queue = instance.define(spec, lambda spec, queue: _settle(instance, spec, queue, crossings, around))
-    items = queue.held()
-    if items and not _is_recovered(spec, queue):
-        queue.clear()
-        around.warn(f"queue {spec.name!r}: {items} items of the last server are thrown away, as recover=0 says")
-    elif items:
-        around.say(f"queue {spec.name!r}: {items} items of the last server taken over")
+    return _Started(spec, queue, queue.held(), _is_recovered(spec, queue))
+
+
+def _convert(one: _Started, replacing: Replacing) -> None:
+    """The same items in a queue of another addmode."""
+    replacement = replacing.begin(one.spec, one.queue)
+    if one.keep:
+        replacement.copy()
+    keeping.set_crossing(replacement.draft.segment.words, keeping.crossing(one.queue.segment.words))
+
+
+def _finish_queue(instance: Instance, one: _Started, rows: int, around: Surroundings) -> None:
+    name, queue = one.spec.name, queues[one.spec.name]
+    if one.items and not one.keep:
+        if queue is one.queue:
+            queue.clear()
+        around.warn(f"queue {name!r}: {one.items} items of the last server are thrown away, as recover=0 says")
+    elif one.items:
+        around.say(f"queue {name!r}: {one.items} items of the last server taken over")
     keeping.set_crossing(queue.segment.words, Crossing(NONE))
-    if crossings and spec.reads_database():
-        queue, rows = crossings.load(spec, queue)
-        if rows:
-            around.say(f"queue {spec.name!r}: {rows} rows loaded from its table")
+    if rows:
+        around.say(f"queue {name!r}: {rows} rows loaded from its table")
     queue.open()
-    instance.configure(queue, spec)
+    instance.configure(queue, one.spec)
 
 
 def _settle(
@@ -111,12 +151,9 @@ def _is_recovered(spec: QueueSpec, queue: Queue) -> bool:
     return spec.recover > 0 or keeping.crossing(queue.segment.words).kind != NONE
 
 
-def _leave_what_was_loaded(instance: Instance) -> None:
-    """The start failed. What is in the queues stays there for the next one, whatever it says."""
-    kept = [queue for queue in queues.values() if queue.held()]
-    for queue in kept:
-        _mark_unsaved(queue)
-    instance.close(kept)
+def _leave_as_it_was(instance: Instance) -> None:
+    """The start failed. What holds items stays for the next one, what does not goes."""
+    instance.close([queue for queue in queues.values() if queue.held()])
     instance.registry.segment.unlink()  # this process may live on, and try again
 
 
@@ -132,7 +169,7 @@ def _mark_unsaved(queue: Queue) -> None:
 def reload(instance: Instance, settings: Settings, around: Surroundings) -> None:
     """Take new parameters in a process of a running server. Every process comes here by itself; all items stay."""
     settings.check()
-    for name in ("instance", "mode", "group", "lock_timeout", "db_url", "core"):
+    for name in ("instance", "mode", "group", "lock_timeout", "db_url", "db_tls", "db_timeout", "db_inexact", "core"):
         if getattr(settings, name) != getattr(instance.settings, name):
             around.say(f"{name}: a change takes effect when the server is started again")
     instance.registry.set_max_memory(max_memory_of(settings))
@@ -152,7 +189,8 @@ def reload(instance: Instance, settings: Settings, around: Surroundings) -> None
             f"queue {name!r} is not defined any more; it stays, with its items, until the server is started again"
         )
     settings.instance = instance.name
-    settings.db_url = instance.settings.db_url
+    for name in ("db_url", "db_tls", "db_timeout", "db_inexact"):
+        setattr(settings, name, getattr(instance.settings, name))
     instance.settings = settings
 
 
@@ -171,9 +209,16 @@ def stop(instance: Instance, crashed: bool, around: Surroundings) -> None:
         if keeping.policy(queue.segment.words).writes_database():
             _mark_unsaved(queue)  # so it is, if this process is killed before its turn
     try:
-        instance.close([queue for queue in everything if ending.stays(queue)])
+        instance.close([queue for left, queue in _countdown(everything) if ending.stays(queue, left)])
+        ending.conclude()
     finally:
         ending.close()
+
+
+def _countdown(queues: list[Queue]) -> Iterator[tuple[int, Queue]]:
+    """Each queue, with how many come after it."""
+    for number, queue in enumerate(queues, 1):
+        yield len(queues) - number, queue
 
 
 class _Ending:
@@ -184,45 +229,60 @@ class _Ending:
         self._crashed = crashed
         self._around = around
         self._store: Store | None = None
-        self._given_up = ""  # the database, when it let us wait for nothing
+        self._crossings: Crossings | None = None
+        self._given_up = ""  # the database, when there was no connection
+
+    def conclude(self) -> None:
+        """All that was saved is out of the memory."""
+        if self._crossings:
+            self._crossings.conclude()
 
     def close(self) -> None:
         if self._store:
             self._store.close()
 
-    def stays(self, queue: Queue) -> bool:
-        """Save what is to be saved. Is there anything left that the next start, or a person, wants?"""
-        begin = time.monotonic()
+    def stays(self, queue: Queue, others: int) -> bool:
+        """Save what is to be saved. Is there anything left that the next start, or a person, wants?
+
+        others: queues that come after this one, which leave time for their turn.
+        """
         try:
-            return self._decide(queue)
+            return self._decide(queue, others)
         except Exception as error:  # noqa: BLE001 - the other queues end as well
-            if isinstance(error, StoreError) and time.monotonic() - begin > _PATIENCE:
+            if isinstance(error, DatabaseAway):
                 self._given_up = str(error)
             _mark_unsaved(queue)
             where = self._where_perhaps(queue) if isinstance(error, CommitUnknown) else self._where(queue)
             self._around.warn(f"queue {queue.name!r}: {error}; {where}")
             return True
 
-    def _decide(self, queue: Queue) -> bool:
+    def _decide(self, queue: Queue, others: int) -> bool:
         if not queue.held():
             return False
         policy = keeping.policy(queue.segment.words)
         if policy.writes_database():
-            saved = self._crossings().save(queue)
-            self._around.say(f"queue {queue.name!r}: {saved} items saved to its table")
+            self._save(queue, others)
             return False
         if policy.outlives(self._crashed):
             self._around.say(f"queue {queue.name!r}: {self._where(queue)}")
             return True
         return False
 
-    def _crossings(self) -> Crossings:
+    def _save(self, queue: Queue, others: int) -> None:
         self._around.working()
         if self._given_up:
             raise StoreError(f"not tried again: {self._given_up}")
-        if self._store is None:
+        if self._store is None or self._crossings is None:
             self._store = _open_store(self._instance.settings, self._around)
-        return Crossings(self._instance, self._store, self._around.say, self._around.working)
+            self._crossings = Crossings(self._instance, self._store, self._around.say, self._around.working)
+        self._store.clock.others = others
+        saved = self._crossings.save(queue)
+        self._around.say(f"queue {queue.name!r}: {saved.items} items saved to its table")
+        if saved.unfit:
+            self._around.warn(
+                f"queue {queue.name!r}: {saved.unfit} of these items do not fit into its table and are in the table "
+                f"mqueue_kemi_items, from which the next start takes them in their order: {saved.why}"
+            )
 
     def _where_perhaps(self, queue: Queue) -> str:
         return (

@@ -9,12 +9,13 @@ import contextlib
 from collections.abc import Callable, Iterator
 
 from kemi import host
-from kemi.crossing import Crossings
+from kemi.crossing import Crossings, Load, Saved
 from kemi.errors import UnknownQueue
 from kemi.instance import Instance, queues
 from kemi.queue import keeping
 from kemi.queue.keeping import UNSAVED, Crossing
 from kemi.queue.trust import OWNER_ADVICE
+from kemi.replacing import Replacing
 from kemi.spec import QueueSpec, Settings
 from kemi.store import Store
 
@@ -33,9 +34,13 @@ def save(instance: str, name: str, db_url: str, say: Say) -> int:
         if spec is None:
             raise UnknownQueue(host.no_queue(instance, name))
         queue = ours.define(spec, crossings.settle)
-        count = crossings.save(queue) if queue.held() else 0
+        crossings.make_ledger()
+        saved = crossings.save(queue) if queue.held() else Saved(0)
         queue.remove()
-    return count
+        crossings.conclude()
+        if saved.unfit:
+            say(f"{saved.unfit} of these items do not fit into the table and are in mqueue_kemi_items: {saved.why}")
+    return saved.items
 
 
 def load(instance: str, name: str, db_url: str, say: Say) -> int:
@@ -48,13 +53,18 @@ def load(instance: str, name: str, db_url: str, say: Say) -> int:
         spec = _spec(instance, name) or QueueSpec(name)
         before = ours.define(spec, crossings.settle)
         policy = keeping.policy(before.segment.words)
-        queue, count = crossings.load(spec, before)
+        crossings.make_ledger()
+        with Replacing(ours) as replacing:
+            count = crossings.load([Load(spec, before)], replacing).get(name, 0)
+            replacing.publish()
+        queue = queues[name]
         queue.set_limits(spec.size, spec.maxbytes)
         keeping.set_policy(queue.segment.words, *policy)
         if queue.held():
             keeping.set_crossing(queue.segment.words, Crossing(UNSAVED))
         else:
             queue.remove()
+        crossings.conclude()
     return count
 
 

@@ -43,6 +43,10 @@ class QueueSpec(NamedTuple):
         """Are rows loaded at the start?"""
         return self.dbmode in (1, 3)
 
+    def writes_database(self) -> bool:
+        """Are items saved at the stop?"""
+        return self.dbmode in (1, 2)
+
 
 @dataclass
 class Settings:
@@ -50,6 +54,10 @@ class Settings:
 
     queues: dict[str, QueueSpec] = field(default_factory=dict)
     db_url: str = field(default="", repr=False)  # with its password
+    db_timeout: float = 40.0  # seconds for all that a start, or a stop, does with the database
+    db_retry: float = 0.0  # seconds that a database which is away at the start is tried again
+    db_tls: str = ""  # off, on, verify, a file of certificates; "" = as the driver does it
+    db_inexact: bool = False  # are tables accepted that take nothing back?
     instance: str = DEFAULT_INSTANCE
     mode: int = 0o600
     group: int = -1  # gid, -1 = the server's own
@@ -205,14 +213,19 @@ def _set_group(settings: Settings, where: str, value: Value) -> None:
         raise ConfigError(f"{where}: there is no such group on this host") from None
 
 
-def _set_lock_timeout(settings: Settings, where: str, value: Value) -> None:
+def _seconds(where: str, value: Value, *, zero: bool = False) -> float:
     try:
         seconds = math.nan if isinstance(value, bool) else float(value)
     except (ValueError, TypeError, OverflowError):
         seconds = math.nan
-    if not 0 < seconds <= _LONGEST_WAIT:
-        raise ConfigError(f"{where}: write seconds, more than 0 and at most {_LONGEST_WAIT}")
-    settings.lock_timeout = seconds
+    if not (0 < seconds <= _LONGEST_WAIT or (zero and seconds == 0)):
+        least = "from 0" if zero else "more than 0"
+        raise ConfigError(f"{where}: write seconds, {least} and at most {_LONGEST_WAIT}")
+    return seconds
+
+
+def _set_lock_timeout(settings: Settings, where: str, value: Value) -> None:
+    settings.lock_timeout = _seconds(where, value)
 
 
 def _set_max_memory(settings: Settings, where: str, value: Value) -> None:
@@ -221,6 +234,25 @@ def _set_max_memory(settings: Settings, where: str, value: Value) -> None:
 
 def _set_db_url(settings: Settings, where: str, value: Value) -> None:
     settings.db_url = _text(where, value)
+
+
+def _set_db_timeout(settings: Settings, where: str, value: Value) -> None:
+    settings.db_timeout = _seconds(where, value)
+
+
+def _set_db_retry(settings: Settings, where: str, value: Value) -> None:
+    settings.db_retry = _seconds(where, value, zero=True)
+
+
+def _set_db_tls(settings: Settings, where: str, value: Value) -> None:
+    tls = _text(where, value).strip()
+    if tls not in ("off", "on", "verify") and not tls.startswith("/"):
+        raise ConfigError(f"{where}: write off, on, verify, or the whole path of a file with certificates")
+    settings.db_tls = tls
+
+
+def _set_db_inexact(settings: Settings, where: str, value: Value) -> None:
+    settings.db_inexact = bool(_integer(where, value, 0, 1))
 
 
 def _set_mqueue_size(settings: Settings, where: str, value: Value) -> None:
@@ -244,6 +276,10 @@ def _set_core(settings: Settings, where: str, value: Value) -> None:
 
 _PARAMETERS: dict[str, Callable[[Settings, str, Value], None]] = {
     "core": _set_core,
+    "db_inexact": _set_db_inexact,
+    "db_retry": _set_db_retry,
+    "db_timeout": _set_db_timeout,
+    "db_tls": _set_db_tls,
     "db_url": _set_db_url,
     "group": _set_group,
     "instance": _set_instance,

@@ -1,257 +1,352 @@
 """The items of queues in a database: one table a queue, rows in the order of `id`, one transaction at a time.
 
 Knows rows and bytes; no queue, no shared memory, no Kamailio. Nothing is ever stored other than it was given: each
-batch is read again before the commit, and what came back otherwise is an error. Whatever fails, the table is as it was.
+batch is read again before the commit. Whatever fails, the tables are as they were.
 
     store = Store.open("sqlite:////var/lib/kamailio/mqueue.db")
     with store.begin("myq") as rows:
         rows.insert([(b"key", b"value")])
+
+A transaction is proved to be committed by its token (`Transaction.note`, `Store.is_committed`), where the tables of
+kemi.database.ledger can be made.
 """
 
 from __future__ import annotations
 
+import pwd
 import time
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager, suppress
-from typing import Any, Callable, NamedTuple, Optional
+from contextlib import ExitStack, contextmanager, nullcontext, suppress
+from typing import Any, Callable, NamedTuple
 
+from kemi.database import clock as clocks
+from kemi.database import drivers, trial
 from kemi.database import engine as engines
 from kemi.database import url as urls
+from kemi.database.clock import Clock
+from kemi.database.engine import Options
 from kemi.database.faults import Place
-from kemi.database.statements import HIGHEST, LOWEST, Statements
-from kemi.database.table import COLUMNS, decode, open_table, unfit
-from kemi.errors import CommitUnknown, StoreError
+from kemi.database.ledger import Ledger
+from kemi.database.names import fold
+from kemi.database.rows import Row, Rows
+from kemi.database.table import QueueTable, open_table
+from kemi.errors import CommitUnknown, DatabaseAway, StoreError
 
-BATCH_ROWS = 1000
-BATCH_BYTES = 1 << 20  # of one INSERT, and of the rows that are read at once
-DELETE_ROWS = 10_000
-PROGRESS_EVERY = 5.0  # seconds
-_ROW = 64  # bytes that a row costs in a statement besides key and value
-_STATEMENT = 1024  # bytes of a statement besides; names have some hundred at most
+__all__ = ["Options", "Row", "Rows", "Store", "Transaction", "Wanted"]
 
-Item = tuple[bytes, bytes]
-Progress = Optional[Callable[[int], None]]
+_ANY = Options()
+_LOOKS = 5  # at a table that another server makes at the same time
+_RETRY_EVERY = 1.0  # seconds between two attempts to reach a database that is away
+_TELL_EVERY = 10.0
+
+Say = Callable[[str], None]
 
 
-class Row(NamedTuple):
-    """One item with its place in the order."""
+class Wanted(NamedTuple):
+    """A table that is going to be used."""
 
-    id: int
-    key: bytes
-    value: bytes
+    table: str
+    reads: bool = True
+    writes: bool = True
+    keyed: bool = False  # are its items' keys unique?
 
 
 class Store:
     """A database for the items of queues."""
 
-    def __init__(self, url: urls.DbUrl, engine: Any, owner: tuple[int, int] | None) -> None:
+    def __init__(self, url: urls.DbUrl, engine: Any, owner: tuple[int, int] | None, options: Options) -> None:
         self.url = url
+        self.clock: Clock
         self._engine = engine
         self._owner = owner
+        self._options = options
+        self.ledger = Ledger(url)
+        self._runs_as = f", uid {owner[0]}" if owner else ""
+        if owner:
+            with suppress(KeyError):
+                self._runs_as = f", {pwd.getpwuid(owner[0]).pw_name}"
 
     def __repr__(self) -> str:
         return f"Store({str(self.url)!r})"
 
     @classmethod
-    def open(cls, url: str, owner: tuple[int, int] | None = None) -> Store:
+    def open(cls, url: str, owner: tuple[int, int] | None = None, options: Options = _ANY) -> Store:
         """Prepare for the database of a db_url, without connecting. Raises ConfigError that says what to change.
 
-        `owner` (uid, gid) gets an sqlite file that is made: Kamailio starts as root and stops as another user.
+        `owner` (uid, gid) gets an sqlite file that is made: Kamailio starts as root and stops as another user. The
+        time of `options` begins now.
         """
         parsed = urls.parse(url)
-        return cls(parsed, engines.make_engine(parsed), owner)
+        clock = Clock(options.timeout) if options.timeout else Clock()
+        store = cls(parsed, engines.make_engine(parsed, options, clock), owner, options)
+        store.clock = clock
+        return store
 
     def close(self) -> None:
-        """Forget the database; no connection is open outside begin."""
+        """Forget the database; no connection is open outside of a transaction."""
         self._engine.dispose()
 
+    # --- transactions -------------------------------------------------------------------------------------------------
+
     @contextmanager
-    def begin(self, table: str) -> Iterator[Rows]:
+    def begin(self, table: str, *, keeps_unfit: bool = False) -> Iterator[Rows]:
         """One transaction on one table, made if it is missing. Commits at the end, or undoes all if anything is raised.
 
-        Raises StoreError; what the caller raises inside comes through as it is.
+        keeps_unfit: items that the table cannot hold go into the ledger. Raises StoreError; what the caller raises
+        inside comes through as it is.
         """
-        place = Place(self.url, table)
-        with place.faults():
-            if self.url.kind == urls.SQLITE:
-                engines.make_file(self.url.database, self._owner)
-            connection = self._engine.connect()
-        try:
+        with self.transaction([table], keeps_unfit=keeps_unfit) as work:
+            yield work.rows(table)
+
+    @contextmanager
+    def transaction(self, tables: Iterable[str], *, keeps_unfit: bool = False) -> Iterator[Transaction]:
+        """One transaction on tables, which are made before it if they are missing. As `begin`."""
+        tables = list(tables)
+        place = self._place(tables[0] if tables else self.ledger.place.table)
+        with self._connected(place) as connection:
+            found = {table: self._look(connection, table) for table in tables}
             with place.faults():
+                if not tables:
+                    with connection.begin() as looking:
+                        self._look_for_ledger(connection)
+                        looking.rollback()
                 transaction = connection.begin()
-                rows = Rows(connection, place)
-            yield rows
-            _commit(place, rows, transaction)
-        finally:
-            # Undoes what is not committed. The first error counts: a connection that is lost undoes by itself.
-            with suppress(Exception):
-                connection.close()
+                drivers.limit_waiting(connection, self.url.kind, self.clock)
+                engines.prepare_for_rows(connection, self.url.kind)
+                work = Transaction(self, connection, found, keeps_unfit=keeps_unfit)
+            yield work
+            _commit(place, work, transaction)
 
+    @contextmanager
+    def _connected(self, place: Place) -> Iterator[Any]:
+        with ExitStack() as undo:
+            with place.faults():
+                if self.url.kind == urls.SQLITE:
+                    engines.make_file(self.url.database, self._owner)
+                undo.enter_context(drivers.bounded(self._engine, self.clock))
+            try:
+                with self.clock.at_most(clocks.CONNECT):
+                    connection = self._engine.connect()
+            except Exception as error:  # noqa: BLE001 - as in Place.faults
+                raise place.away(error) from None
+            undo.callback(self._end, connection)
+            yield connection
 
-class Rows:
-    """The rows of one table, inside one transaction."""
+    def _end(self, connection: Any) -> None:
+        """Undo what is not committed. The first error counts: a connection that is lost undoes by itself."""
+        with suppress(Exception):
+            if not self.clock.left():
+                connection.invalidate()  # the database undoes it without us
+        with suppress(Exception):
+            connection.close()
 
-    def __init__(self, connection: Any, place: Place) -> None:
-        """Look at the table. Raises StoreError, and whatever a driver raises."""
-        engines.limit_waiting(connection, place.url.kind)
-        self._connection = connection
-        self._place = place
-        self._table = open_table(connection, place)
-        engines.prepare_for_rows(connection, place.url.kind)
-        self._packet = engines.longest_statement(connection, place.url.kind)
-        self._statements = Statements(self._table.rows, place.url.kind)
-        self._failed = False
+    def _place(self, table: str) -> Place:
+        return Place(self.url, table, self._runs_as)
 
-    def last_id(self) -> int:
-        """The greatest id, 0 when there is no row."""
-        with self._guard():
-            return self._greatest() or 0
+    def _look(self, connection: Any, table: str) -> QueueTable:
+        """Look at a table, make it if it is missing, in a transaction of its own: MySQL would end one that goes on."""
+        place = self._place(table)
+        for left in range(_LOOKS, 0, -1):
+            try:
+                with place.faults():
+                    transaction = connection.begin()
+                    drivers.limit_waiting(connection, self.url.kind, self.clock)
+                    found = open_table(connection, place, inexact=self._options.inexact)
+                    self._look_for_ledger(connection)
+                    transaction.commit() if found.made else transaction.rollback()
+            except StoreError as error:
+                if connection.in_transaction():
+                    connection.get_transaction().rollback()
+                if left == 1 or not _is_race(error):
+                    raise
+            else:
+                return found
+        raise AssertionError(table)
 
-    def wait_for_others(self, first: int) -> None:
-        """Wait until no other transaction is changing rows from this id on. Look for its outcome in a new one."""
-        with self._guard():
-            if self._statements.lock is not None:
-                self._run(self._statements.lock, first=first)
+    def _look_for_ledger(self, connection: Any) -> None:
+        """Once. Whether this user may use what is there, is found out by `make_ledger`, or when it is used."""
+        if self.ledger.missing is None:
+            try:
+                self.ledger.missing = "" if self.ledger.exists(connection) else "there are no such tables"
+            except Exception as error:  # noqa: BLE001 - MySQL shows only tables that the user may use
+                self.ledger.missing = str(self.ledger.place.broken(error))
 
-    def read(self) -> Iterator[Row]:
-        """Every row in the order of id, a bounded number of bytes at a time."""
-        first = LOWEST
+    # --- a start ------------------------------------------------------------------------------------------------------
+
+    def wait_until_there(self, seconds: float, say: Say) -> None:
+        """Try to connect for so many seconds. Raises DatabaseAway with the last reason."""
+        begin, told = time.monotonic(), -_TELL_EVERY
         while True:
-            with self._guard():
-                page = self._page(first)
-            if not page:
+            self.clock.restart()
+            try:
+                with self._connected(self._place(self.ledger.place.table)):
+                    pass
+            except DatabaseAway as error:
+                passed = time.monotonic() - begin
+                if passed + _RETRY_EVERY > seconds or self.url.kind == urls.SQLITE:
+                    raise
+                if passed - told >= _TELL_EVERY:
+                    say(f"{error}; tried again, {seconds - passed:.0f} s more (db_retry)")
+                    told = passed
+                time.sleep(_RETRY_EVERY)
+            else:
+                break
+        self.clock.restart()
+
+    def prepare(self, wanted: list[Wanted]) -> list[str]:
+        """Make what is missing for these tables, and try what a stop will do with them.
+
+        Returns what an operator should know. Raises StoreError when one of them cannot serve.
+        """
+        notes = []
+        place = self._place(wanted[0].table)
+        with self._connected(place) as connection:
+            found = {want.table: self._look(connection, want.table) for want in wanted}
+            self._refuse_shared(connection, found)
+            self._make_ledger(connection)
+        if self.ledger.missing:
+            notes.append(self._why_inexact())
+        for want in wanted:
+            notes += [f"queue {want.table!r}: {note}" for note in found[want.table].notes]
+            if want.writes:
+                note = self._try(want)
+                notes += [f"queue {want.table!r}: {note}"] if note else []
+        return notes
+
+    def _try(self, want: Wanted) -> str:
+        keyed, inexact = want.keyed, self._options.inexact
+        user = trial.as_user(self._owner) if self.url.kind == urls.SQLITE else nullcontext()
+        with user:
+            return trial.write(lambda: self.begin(want.table), keyed=keyed, inexact=inexact)
+
+    def _refuse_shared(self, connection: Any, found: dict[str, QueueTable]) -> None:
+        """Two queues in one table would mix their items."""
+        seen: dict[Any, str] = {}
+        for queue, table in found.items():
+            with self._place(queue).faults(), connection.begin() as looking:
+                name = fold(connection, self.url.kind, table.name)
+                looking.rollback()
+            if name in seen:
+                raise self._place(queue).error(
+                    f"queue {seen[name]!r} has the same table there", "give one of them another name, or no dbmode"
+                )
+            seen[name] = queue
+
+    def make_ledger(self) -> None:
+        """Make the ledger's tables; `Ledger.missing` says why when they cannot be made. Raises DatabaseAway."""
+        with self._connected(self.ledger.place) as connection:
+            self._make_ledger(connection)
+
+    def _make_ledger(self, connection: Any) -> None:
+        """Make its tables and try them. What stands in the way is no error: see `_why_inexact`."""
+        for left in range(_LOOKS, 0, -1):
+            try:
+                with self.ledger.place.faults():
+                    with connection.begin():
+                        drivers.limit_waiting(connection, self.url.kind, self.clock)
+                        self.ledger.make(connection)
+                    with suppress(trial.Undo), connection.begin():
+                        self.ledger.try_out(connection)
+                        raise trial.Undo
+            except StoreError as error:
+                self.ledger.missing = str(error)
+                if left == 1 or not _is_race(error):
+                    return
+            else:
+                self.ledger.missing = ""
                 return
-            yield from page
-            first = page[-1].id + 1
 
-    def delete(self, first: int, last: int) -> int:
-        """Delete the rows with these ids and all between; returns how many they were.
+    def _why_inexact(self) -> str:
+        with suppress(StoreError), self._connected(self.ledger.place) as connection:
+            statements = "; ".join(self.ledger.statements_to_make(connection))
+            return (
+                f"{self.ledger.missing}. Without these tables a save or load that is interrupted is judged by the "
+                "rows, which is right only while nobody else writes to the table, and an item that a column cannot "
+                f"hold keeps its whole queue in memory. Let an administrator run: {statements}"
+            )
+        return str(self.ledger.missing)
 
-        Fewer than were read means that another process took some meanwhile.
-        """
-        count = 0
-        with self._guard():
-            while True:
-                end = self._run(self._statements.end, first=first, last=last, limit=DELETE_ROWS).scalar()
-                if end is None:
-                    return count
-                count += self._run(self._statements.delete, first=first, last=end).rowcount
-                first = end + 1
+    # --- proofs -------------------------------------------------------------------------------------------------------
 
-    def insert(self, items: Iterable[Item], progress: Progress = None) -> int:
-        """Add items behind all rows, in their order; returns how many they were.
+    def is_committed(self, token: int) -> bool:
+        """Was the transaction with this token committed? One that still goes on is waited for. Raises StoreError."""
+        committed = False
+        with suppress(trial.Undo), self.transaction([]) as work:
+            if self.ledger.missing:
+                raise self.ledger.place.error(
+                    "that table is not there, which says whether a transfer was completed that a kill interrupted",
+                    "was it dropped, or db_url changed? Restore it; or make it anew and what is in memory counts",
+                )
+            committed = work.is_noted(token)
+            raise trial.Undo
+        return committed
 
-        Each batch is read again and compared with what was given. `progress` is called now and then with the number
-        that is done. Raises StoreError when the table cannot hold an item as it is.
-        """
-        count, said = 0, time.monotonic()
-        with self._guard():
-            greatest = self._greatest()
-        first = LOWEST if greatest is None else greatest + 1
-        with self._mark():
-            for batch in _batches(items, min(BATCH_BYTES, self._packet // 4)):
-                with self._place.faults():
-                    first = self._write(batch, count, first) + 1
-                count += len(batch)
-                if progress is not None and time.monotonic() - said >= PROGRESS_EVERY:
-                    progress(count)
-                    said = time.monotonic()
-        return count
+    def forget(self, tokens: list[int]) -> None:
+        """Delete tokens that nobody will ask for. What goes wrong is no matter: they are deleted some day."""
+        if tokens and not self.ledger.missing:
+            with suppress(StoreError), self.transaction([]) as work, self.ledger.place.faults():
+                work.forget(tokens)
+
+
+class Transaction:
+    """What goes on between the beginning of a transaction and its commit."""
+
+    def __init__(self, store: Store, connection: Any, tables: dict[str, QueueTable], *, keeps_unfit: bool) -> None:
+        self._connection = connection
+        self._clock = store.clock
+        self._tables = tables
+        self._all_ledger = store.ledger
+        self._ledger = store.ledger if keeps_unfit and not store.ledger.missing else None
+        self._rows: list[Rows] = []
+
+    def rows(self, table: str) -> Rows:
+        """The rows of one of the tables."""
+        rows = Rows(self._connection, self._tables[table], self._clock, self._ledger)
+        self._rows.append(rows)
+        return rows
+
+    def note(self, token: int, instance: str, queue: str) -> bool:
+        """Write the token that proves the commit. False when there is no table for it, or none that takes it."""
+        ledger = self._all_ledger
+        if ledger.missing:
+            return False
+        with ledger.place.faults():
+            self._connection.exec_driver_sql("SAVEPOINT mqueue_kemi")
+            try:
+                ledger.note(self._connection, token, instance, queue)
+            except Exception as error:
+                if getattr(error, "connection_invalidated", True):
+                    raise
+                self._connection.exec_driver_sql("ROLLBACK TO SAVEPOINT mqueue_kemi")
+                ledger.missing = str(ledger.place.broken(error))
+                for rows in self._rows:
+                    rows.without_ledger()
+        return not ledger.missing
+
+    def is_noted(self, token: int) -> bool:
+        """Is the token there? A transaction that has written it and goes on is waited for. To be undone."""
+        ledger = self._all_ledger
+        with ledger.place.faults():
+            if ledger.has(self._connection, token):
+                return True
+            return not ledger.add(self._connection, token)
+
+    def forget(self, tokens: list[int]) -> None:
+        """Delete tokens."""
+        self._all_ledger.forget(self._connection, tokens)
 
     def may_commit(self) -> bool:
-        """Whether nothing has failed; PostgreSQL takes a commit after an error for a rollback, and says nothing."""
-        return not self._failed
-
-    def _write(self, batch: list[Item], before: int, first: int) -> int:
-        """Insert one batch and see that it is there; returns the last id. `first` is where its ids begin at least."""
-        self._run_many(self._statements.insert, self._encoded(batch, before))
-        found = self._run(self._statements.rows, first=first, last=HIGHEST, limit=len(batch) + 1).all()
-        if len(found) != len(batch):
-            raise self._place.error(
-                f"{len(found)} rows came to the end of the table when {len(batch)} were written",
-                "its column id must give each row a greater number than all before",
-            )
-        if [(decode(row[1]), decode(row[2])) for row in found] != batch:
-            raise self._changed(batch, found, before)
-        return int(found[-1][0])
-
-    def _encoded(self, batch: list[Item], before: int) -> list[dict[str, object]]:
-        """The parameters of an INSERT. Raises StoreError for an item that a column cannot hold."""
-        encode_key, encode_value = self._table.encode
-        number, column, encoded = before, "key", []
-        try:
-            for number, (key, value) in enumerate(batch, before + 1):  # noqa: B007 for the error
-                column = "key"
-                taken = encode_key(key)
-                column = "val"
-                encoded.append({"key": taken, "val": encode_value(value)})
-        except ValueError as error:
-            raise unfit(self._table, number, column, f"it has {error}") from None
-        # A group of items is never so large (_batches).
-        if len(batch) == 1 and 2 * sum(map(len, batch[0])) + _STATEMENT > self._packet:
-            self._check_packet(encoded[0], before + 1)
-        return encoded
-
-    def _check_packet(self, item: dict[str, object], number: int) -> None:
-        """Refuse an item whose statement the server would not even read: it would break off the connection."""
-        size = _STATEMENT + sum(engines.length_in_statement(self._connection, value) for value in item.values())
-        if size > self._packet:
-            raise self._place.error(
-                f"item {number} takes {size} bytes in a statement, the server takes {self._packet}",
-                "raise max_allowed_packet of the server",
-            )
-
-    def _changed(self, batch: list[Item], found: list[Any], before: int) -> StoreError:
-        """Which item did not come back as it was given, and how."""
-        for number, (given, row) in enumerate(zip(batch, found), before + 1):
-            for column, wanted, value in zip(COLUMNS[1:], given, row[1:]):
-                got = decode(value)
-                if got != wanted:
-                    what = "other bytes" if len(got) == len(wanted) else f"{len(got)} bytes"
-                    return unfit(self._table, number, column, f"its {len(wanted)} bytes came back as {what}")
-        raise AssertionError(batch)
-
-    def _page(self, first: int) -> list[Row]:
-        """The next rows from that id on: as many as BATCH_ROWS and BATCH_BYTES allow, one at least."""
-        limit = BATCH_ROWS
-        while True:
-            extent = self._run(self._statements.extent, first=first, last=HIGHEST, limit=limit).one()
-            end, size, count = extent
-            if end is None:
-                return []
-            if count == 1 or size <= BATCH_BYTES:
-                break
-            limit = max(1, min(count - 1, count * BATCH_BYTES // int(size)))
-        found = self._run(self._statements.rows, first=first, last=end, limit=count).all()
-        return [Row(row[0], decode(row[1]), decode(row[2])) for row in found]
-
-    def _greatest(self) -> int | None:
-        greatest = self._run(self._statements.greatest).scalar()
-        return None if greatest is None else int(greatest)
-
-    def _run(self, statement: Any, **parameters: int) -> Any:
-        return self._connection.execute(statement, parameters)
-
-    def _run_many(self, statement: Any, parameters: list[dict[str, object]]) -> None:
-        self._connection.execute(statement, parameters)
-
-    @contextmanager
-    def _mark(self) -> Iterator[None]:
-        """What raises inside may have been done by half: see that it is never committed."""
-        try:
-            yield
-        except BaseException:
-            self._failed = True
-            raise
-
-    @contextmanager
-    def _guard(self) -> Iterator[None]:
-        with self._mark(), self._place.faults():
-            yield
+        """Whether nothing has failed."""
+        return all(rows.may_commit() for rows in self._rows)
 
 
-def _commit(place: Place, rows: Rows, transaction: Any) -> None:
-    if not rows.may_commit():
+def _is_race(error: StoreError) -> bool:
+    """Did another server make the same table at this moment? PostgreSQL says it by its catalogue."""
+    return any(word in str(error) for word in ("pg_type_typname", "pg_class_relname", "already exists", "concurrently"))
+
+
+def _commit(place: Place, work: Transaction, transaction: Any) -> None:
+    if not work.may_commit():
         raise place.error("something failed before the commit", "nothing was changed")
     try:
         transaction.commit()
@@ -260,18 +355,3 @@ def _commit(place: Place, rows: Rows, transaction: Any) -> None:
             raise place.broken(error) from None
         broken = place.broken(error, "look into the database's log")
         raise CommitUnknown(f"{broken}; it broke off during the commit, so all may be done or nothing") from None
-
-
-def _batches(items: Iterable[Item], limit: int) -> Iterator[list[Item]]:
-    """Items in groups of BATCH_ROWS and so many bytes at most; one that is larger goes alone."""
-    batch: list[Item] = []
-    size = 0
-    for item in items:
-        needs = len(item[0]) + len(item[1]) + _ROW
-        if batch and (len(batch) == BATCH_ROWS or size + needs > limit):
-            yield batch
-            batch, size = [], 0
-        batch.append(item)
-        size += needs
-    if batch:
-        yield batch

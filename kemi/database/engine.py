@@ -1,4 +1,4 @@
-"""SQLAlchemy's engine for a DbUrl: which driver, which limits of time, what one transaction sees.
+"""SQLAlchemy's engine for a DbUrl: which driver, which encryption, what one transaction sees.
 
 SQLAlchemy (1.4 and 2.x) and the drivers are imported when a database is opened, never before. No connection is kept
 between two transactions: Kamailio forks, and a connection must not be shared by two processes.
@@ -8,26 +8,34 @@ from __future__ import annotations
 
 import importlib
 import os
-from typing import Any
+import ssl
+from typing import Any, NamedTuple
 
+from kemi.database import drivers
+from kemi.database.clock import Clock
 from kemi.database.url import MYSQL, POSTGRES, SQLITE, DbUrl
 from kemi.errors import ConfigError
 
-CONNECT_TIMEOUT = 10  # seconds until a host that does not answer is given up
-LOCK_TIMEOUT = 10  # seconds that another process's transaction is waited for
-STATEMENT_TIMEOUT = 30  # seconds for one statement; none is for more than some thousand rows
-# Seconds between two statements of a transaction, until the database undoes it: who began it is not reachable any more.
-IDLE_TIMEOUT = 300
+OFF, ON, VERIFY = "off", "on", "verify"  # what db_tls may be, besides the path of a file
+_AUTHORITIES = "/etc/ssl/certs/ca-certificates.crt"
 _FILE_MODE = 0o660  # less the umask: items are nobody else's business
 # Where a server on this host listens: Debian's default, and others' defaults.
 _MYSQL_SOCKETS = ("/run/mysqld/mysqld.sock", "/var/lib/mysql/mysql.sock", "/tmp/mysql.sock")  # noqa: S108
 
 
-def make_engine(url: DbUrl) -> Any:
+class Options(NamedTuple):
+    """What an operator says about a database besides its URL."""
+
+    timeout: float = 0.0  # seconds for all that a start or a stop does with it; 0 = any time, while it answers
+    tls: str = ""  # OFF, ON, VERIFY, the path of a file with certificates of authorities; "" = as the driver does it
+    inexact: bool = False  # are tables accepted that cannot take a change back?
+
+
+def make_engine(url: DbUrl, options: Options, clock: Clock) -> Any:
     """Make the engine; nothing is connected yet. Raises ConfigError, which names the package that is missing."""
     sa = _module("sqlalchemy", "python3-sqlalchemy", "sqlalchemy")
     pool = importlib.import_module("sqlalchemy.pool").NullPool
-    driver, options = _MAKERS[url.kind](url)
+    driver, how = _MAKERS[url.kind](url, options.tls)
     target = sa.engine.URL.create(
         driver,
         username=url.user or None,
@@ -35,7 +43,8 @@ def make_engine(url: DbUrl) -> Any:
         port=url.port or None,
         database=url.database,
     )
-    engine = sa.create_engine(target, poolclass=pool, hide_parameters=True, **options)
+    engine = sa.create_engine(target, poolclass=pool, hide_parameters=True, **how)
+    drivers.listen(engine, url.kind, driver, clock)
     if url.kind == SQLITE:
         sa.event.listen(engine, "connect", _sqlite_connected)
         sa.event.listen(engine, "begin", _sqlite_begin)
@@ -53,14 +62,6 @@ def make_file(path: str, owner: tuple[int, int] | None) -> None:
             os.fchown(file, *owner)
     finally:
         os.close(file)
-
-
-def limit_waiting(connection: Any, kind: str) -> None:
-    """See that no statement of a transaction waits without end; the other drivers have it from the connection."""
-    if kind == POSTGRES:
-        connection.exec_driver_sql(f"SET LOCAL lock_timeout = '{LOCK_TIMEOUT}s'")
-        connection.exec_driver_sql(f"SET LOCAL statement_timeout = '{STATEMENT_TIMEOUT}s'")
-        connection.exec_driver_sql(f"SET LOCAL idle_in_transaction_session_timeout = '{IDLE_TIMEOUT}s'")
 
 
 def prepare_for_rows(connection: Any, kind: str) -> None:
@@ -95,47 +96,60 @@ def _module(name: str, package: str, pip: str) -> Any:
         ) from None
 
 
-def _sqlite(url: DbUrl) -> tuple[str, dict[str, Any]]:
+def _sqlite(url: DbUrl, _tls: str) -> tuple[str, dict[str, Any]]:
     _module("sqlite3", "libpython3-stdlib", "a Python with sqlite3")
     folder = os.path.dirname(url.database)
     if not os.path.isdir(folder):
         raise ConfigError(f"db_url {url}: there is no folder {folder}; make it, writable for the server's user")
     if os.path.isdir(url.database):
         raise ConfigError(f"db_url {url}: that is a folder; name a file in it")
-    return "sqlite", {"connect_args": {"timeout": LOCK_TIMEOUT}}
+    return "sqlite", {}
 
 
-def _mysql(url: DbUrl) -> tuple[str, dict[str, Any]]:
+def _mysql(url: DbUrl, tls: str) -> tuple[str, dict[str, Any]]:
     _module("pymysql", "python3-pymysql", "PyMySQL")
     arguments: dict[str, Any] = {
         "password": url.password.encode("utf-8", "surrogateescape"),  # a str would become Latin-1
         "charset": "utf8mb4",
         "binary_prefix": True,  # bytes are bytes, whatever the connection's character set
-        "connect_timeout": CONNECT_TIMEOUT,
-        "read_timeout": STATEMENT_TIMEOUT,
-        "write_timeout": STATEMENT_TIMEOUT,
-        # Strict: what a column cannot hold is an error, not a shorter item.
-        "init_command": "SET SESSION sql_mode = CONCAT(@@sql_mode, ',STRICT_ALL_TABLES'),"
-        f" innodb_lock_wait_timeout = {LOCK_TIMEOUT}, lock_wait_timeout = {LOCK_TIMEOUT},"
-        f" wait_timeout = {IDLE_TIMEOUT}",
     }
-    # As MySQL's own clients do: localhost is the socket. A port asks for TCP.
-    if url.host in ("", "localhost") and not url.port:
+    # As MySQL's own clients do: localhost is the socket. A port asks for TCP, TLS too.
+    if url.socket:
+        arguments["unix_socket"] = url.socket
+    elif url.host in ("", "localhost") and not url.port and tls in ("", OFF):
         arguments["unix_socket"] = next((path for path in _MYSQL_SOCKETS if os.path.exists(path)), None)
+    if tls == OFF:
+        arguments["ssl_disabled"] = True
+    elif tls:
+        arguments["ssl"] = _tls_context(url, tls)
     return "mysql+pymysql", {"connect_args": arguments, "isolation_level": "REPEATABLE READ"}
 
 
-def _postgres(url: DbUrl) -> tuple[str, dict[str, Any]]:
+def _tls_context(url: DbUrl, tls: str) -> ssl.SSLContext:
+    """Make the context for PyMySQL."""
+    try:
+        context = ssl.create_default_context(cafile=None if tls in (ON, VERIFY) else tls)
+    except OSError as error:  # ssl.SSLError is one
+        raise ConfigError(f"db_tls: {tls} cannot be used as certificates of authorities: {error}") from None
+    if tls == ON or url.socket:
+        context.check_hostname = False
+    if tls == ON:
+        context.verify_mode = ssl.CERT_NONE
+    return context
+
+
+def _postgres(url: DbUrl, tls: str) -> tuple[str, dict[str, Any]]:
     arguments: dict[str, Any] = {
         "application_name": "mqueue_kemi",
         "client_encoding": "utf8",
-        "connect_timeout": CONNECT_TIMEOUT,
         # A host that dies in the middle is noticed.
         "keepalives_idle": 10,
         "keepalives_interval": 5,
         "keepalives_count": 4,
-        "tcp_user_timeout": STATEMENT_TIMEOUT * 1000,
+        **_postgres_tls(tls),
     }
+    if url.socket:  # the folder is the host for libpq
+        arguments["host"] = url.socket
     if url.password:
         arguments["password"] = url.password
     options = {"connect_args": arguments, "isolation_level": "REPEATABLE READ"}
@@ -146,6 +160,15 @@ def _postgres(url: DbUrl) -> tuple[str, dict[str, Any]]:
     _module("psycopg2", "python3-psycopg2", "psycopg2-binary, or psycopg with SQLAlchemy 2")
     # One round trip for many rows, not one for each.
     return "postgresql+psycopg2", {**options, "executemany_mode": "values_plus_batch"}
+
+
+def _postgres_tls(tls: str) -> dict[str, str]:
+    if tls in ("", OFF, ON):
+        return {"sslmode": {OFF: "disable", ON: "require"}[tls]} if tls else {}
+    authorities = ssl.get_default_verify_paths().cafile or _AUTHORITIES if tls == VERIFY else tls
+    if not os.path.isfile(authorities):
+        raise ConfigError(f"db_tls: there is no file {authorities} with certificates of authorities")
+    return {"sslmode": "verify-full", "sslrootcert": authorities}
 
 
 _MAKERS = {SQLITE: _sqlite, MYSQL: _mysql, POSTGRES: _postgres}

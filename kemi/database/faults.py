@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from typing import NamedTuple
 
 from kemi.database.url import POSTGRES, SQLITE, DbUrl
-from kemi.errors import MqueueError, StoreError
+from kemi.errors import DatabaseAway, MqueueError, StoreError
 from kemi.text import one_line as escaped
 
 _LONGEST = 400  # characters of each part of an error
@@ -21,28 +21,84 @@ _LONGEST = 400  # characters of each part of an error
 _MYSQL_REFUSALS = (1205, 1213, 1290, 1792, 1836)
 _POSTGRES_CONNECTION = "08"  # class of errors; a pooler between here and the server has them, too
 
-# What to do, by what is found in the reason, in any case; the first counts.
+# What one item is to blame for, and another item may be accepted: MySQL's codes.
+_MYSQL_UNFIT = (1062, 1265, 1300, 1366, 1406, 1644, 3140, 3819, 4025)
+_POSTGRES_UNFIT = re.compile("22...|23503|23505|23514|23P01|P0001")
+_POSTGRES_FULL = ("22003", "2200H")  # a number, not an item, is too large: the id
+_LONG_PASSWORD = 8  # characters; as long a text is in no message by chance
+
+_NO_NUMBER = (
+    r"maximum value of sequence|integer out of range|for key '(\S+\.)?PRIMARY'|auto-?increment value"
+    r"|out of range value for column 'id'|duplicate key value .*pkey|UNIQUE constraint failed: \S+\.id\b"
+)
+# What to do, by what is found in the reason, in any case; the first counts. {user} is db_url's.
 _ADVICE = (
     (
-        r"database is locked|lock wait timeout|lock timeout|deadlock|could not serialize",
+        r"within db_timeout",
+        'raise modparam("mqueue", "db_timeout", ...), and for a stop TimeoutStopSec of the service with it',
+    ),
+    (
+        r"database is locked|lock wait timeout|lock timeout|deadlock|could not serialize|record has changed",
         "another process is using it; try again when it has ended",
     ),
     (
-        r"access denied|command denied|permission denied|authentication failed|no password supplied",
-        "check user and password of db_url; the user needs SELECT, INSERT, DELETE, and CREATE for a missing table",
+        r"insecure transport|no encryption|ssl off|requires? (a )?secure|ssl connection is required",
+        'the server demands TLS: modparam("mqueue", "db_tls", "on"), or "verify"',
+    ),
+    (
+        r"certificate verify failed|self.signed certificate|root certificate|server certificate|hostname mismatch",
+        "name the file with the certificate of the authority that signed the server's in db_tls, or set it to on",
+    ),
+    (
+        r"does not support ssl|ssl is required, but|doesn't support ssl|server does not support",
+        "set up TLS at the database's server, or set db_tls to off",
+    ),
+    (
+        r"read.only (mode|option|transaction)|--read-only|super.read.only|read_only",
+        "that server only reads, as a replica does: name the one that writes in db_url",
+    ),
+    (r"permission denied for sequence (?P<what>\S+)", 'GRANT USAGE ON SEQUENCE {what} TO "{user}"'),
+    (r"(select|insert|delete|update|create|execute) command denied", "GRANT {1} ON the table TO the user of db_url"),
+    (
+        r"permission denied for (?P<what>\S+ \S+)",
+        "the user needs SELECT, INSERT, DELETE on the table, and CREATE for a missing one",
+    ),
+    (
+        r"access denied|authentication failed|no password supplied|no pg_hba.conf entry",
+        "check user and password of db_url, and what this host may do there; if the account demands TLS, set db_tls",
     ),
     (r"unknown database|database .* does not exist", "create the database, or correct db_url"),
     (r"'cryptography' package", "install python3-cryptography (pip: cryptography), or change how the user logs in"),
     (r"max_allowed_packet", "raise max_allowed_packet of the server"),
     (
-        r"too long|incorrect string value|out of range|no equivalent in encoding|check constraint",
-        "change the column so that it takes the item, best to a binary type",
+        _NO_NUMBER,
+        "column id has no number left, or its automatic ones are behind the rows: make it BIGINT, and correct them",
     ),
-    (r"readonly database|read-only|unable to open", "file and folder must be writable for the user of the server"),
+    (
+        r"null value in column \"id\"|field 'id' doesn't have a default|NOT NULL constraint failed: \S+\.id\b",
+        "give column id automatic numbers",
+    ),
+    (
+        r"null value in column|doesn't have a default value|NOT NULL constraint failed",
+        "give that column a default value, or take it out of the table",
+    ),
+    (
+        r"duplicate entry|duplicate key value|unique constraint",
+        "drop the unique index: items may be equal to others",
+    ),
+    (r"check constraint|constraint .* failed for", "drop the CHECK that refuses items"),
+    (
+        r"too long|incorrect string value|no equivalent in encoding|invalid byte sequence",
+        "change the column so that it takes the item",
+    ),
+    (
+        r"readonly database|read-only|unable to open|permission denied",
+        "the file and its folder must be writable for the user as whom the server runs{runs_as}",
+    ),
     (r"disk is full|no space left|is full", "make room there"),
     (r"not a database|malformed", "db_url names a file that is no sqlite database, or is damaged; move it away"),
     (
-        r"can't connect|refused|timed out|timeout|gone away|lost connection|connection|terminating",
+        r"can't connect|refused|timed out|timeout|gone away|lost connection|connection|terminating|could not translate",
         "the database must run and be reachable from this host",
     ),
 )
@@ -53,6 +109,7 @@ class Place(NamedTuple):
 
     url: DbUrl
     table: str
+    runs_as: str = ""  # for advice: " (name)" where it is known as whom the server will run
 
     def error(self, reason: str, advice: str) -> StoreError:
         """What to raise. Both texts are parts of one sentence."""
@@ -61,11 +118,48 @@ class Place(NamedTuple):
 
     def broken(self, error: BaseException, otherwise: str = "nothing was changed") -> StoreError:
         """What to raise for what a driver or SQLAlchemy raised. otherwise: the advice where there is no better one."""
+        reason = self._without_password(reason_of(error))
+        return self.error(reason, self._advice(reason) or otherwise)
+
+    def away(self, error: BaseException) -> DatabaseAway:
+        """What to raise when there was no connection."""
+        return DatabaseAway(str(self.broken(error)))
+
+    def _advice(self, reason: str) -> str:
+        for pattern, text in _ADVICE:
+            if found := re.search(pattern, reason, re.IGNORECASE):
+                names = {"user": self.url.user, "runs_as": self.runs_as, **found.groupdict()}
+                return text.format(found[0], found[0].split()[0].upper(), **names)
+        return ""
+
+    def _without_password(self, reason: str) -> str:
+        """No driver is known to repeat it; this makes sure. A short one may be a letter: only where it stands alone."""
+        password = self.url.password
+        if not password:
+            return reason
+        pattern = re.escape(password)
+        if len(password) < _LONG_PASSWORD:
+            pattern = rf"(?<!\w){pattern}(?!\w)"
+        return re.sub(pattern, "***", reason)
+
+    def is_unfit(self, error: BaseException) -> bool:
+        """Raised by an INSERT: is one item to blame, so that others may be accepted?"""
+        cause = getattr(error, "orig", None)
+        if cause is None or getattr(error, "connection_invalidated", False):
+            return False
         reason = reason_of(error)
-        advice = (text for pattern, text in _ADVICE if re.search(pattern, reason, re.IGNORECASE))
-        if self.url.password:  # no driver is known to repeat it; this makes sure
-            reason = reason.replace(self.url.password, "***")
-        return self.error(reason, next(advice, otherwise))
+        if self.url.kind == SQLITE:
+            return type(cause).__name__ == "IntegrityError" and not re.match(
+                r"NOT NULL|UNIQUE constraint failed: \S+\.id\b", reason
+            )
+        if self.url.kind == POSTGRES:
+            state = getattr(cause, "sqlstate", None) or getattr(cause, "pgcode", None) or ""
+            detail = getattr(getattr(cause, "diag", None), "message_detail", None) or ""
+            return bool(
+                _POSTGRES_UNFIT.fullmatch(state) and state not in _POSTGRES_FULL and not detail.startswith("Key (id)=")
+            )
+        code = cause.args[0] if cause.args else 0
+        return code in _MYSQL_UNFIT and not re.search(r"for key '(\S+\.)?PRIMARY'", reason)
 
     def is_refusal(self, error: BaseException) -> bool:
         """Raised by a COMMIT: did the database itself answer, so that it is known that nothing was done?

@@ -7,18 +7,19 @@ from typing import Any
 from kemi.database.url import MYSQL, POSTGRES, SQLITE
 
 # The ids that there can be, in a signed 64-bit column.
-LOWEST, HIGHEST = 1 - (1 << 63), (1 << 63) - 1
+LOWEST, HIGHEST = -(1 << 63), (1 << 63) - 1
 
 
 class Statements:
     """Each takes its parameters by the names after the colon."""
 
-    def __init__(self, table: Any, kind: str) -> None:
+    def __init__(self, table: Any, kind: str, quoted: str = "", more: Any = None) -> None:
+        """quoted: the table's name in a statement. more: what must be true of every row besides."""
         import sqlalchemy as sa
 
         number = table.c.id
         first, last, limit = (sa.bindparam(name, type_=sa.BigInteger) for name in ("first", "last", "limit"))
-        between = sa.and_(number >= first, number <= last)
+        between = sa.and_(number >= first, number <= last, *([] if more is None else [more]))
         size = sum(sa.func.coalesce(_length(sa, column, kind), 0) for column in (table.c.key, table.c.val))
         ids = sa.select(number).where(between).order_by(number).limit(limit).subquery()
         sizes = sa.select(number, size.label("size")).where(between).order_by(number).limit(limit).subquery()
@@ -34,14 +35,11 @@ class Statements:
         # as it reads it; PostgreSQL would read what was there at the beginning, and locks the table.
         self.lock: Any = {
             MYSQL: sa.select(number).where(number >= first).order_by(number).limit(1).with_for_update(),
-            POSTGRES: sa.text(f"LOCK TABLE {_quoted(table.name)} IN SHARE MODE"),
+            POSTGRES: sa.text(f"LOCK TABLE {quoted} IN SHARE MODE".replace(":", "\\:")),
         }.get(kind)  # :first
-        self.rows = sa.select(number, table.c.key, table.c.val).where(between).order_by(number).limit(limit)
-
-
-def _quoted(name: str) -> str:
-    """A name for SQLAlchemy's text, where a colon begins a parameter."""
-    return '"' + name.replace('"', '""').replace(":", "\\:") + '"'
+        self.rows = sa.select(*table.c).where(between).order_by(number).limit(limit)
+        # Ids by which rows cannot be told apart: none, the same twice, or not whole.
+        self.odd_ids = sa.select(sa.func.count(), sa.func.count(number), sa.func.count(sa.distinct(number)))
 
 
 def _length(sa: Any, column: Any, kind: str) -> Any:

@@ -1,27 +1,45 @@
 """The table of one queue: `id`, `key`, `val`, as the C module has it. Looked at, made if it is missing, and its codec.
 
-A table that is there is used as it is. What it cannot hold is refused before it is sent where that can be known, by
-the server where it knows, and by the comparison after each batch (kemi.store) in every case.
+A table that is there is used as it is. What it cannot hold is found before it is sent where that can be known, by the
+server where it knows, and by the comparison after each batch (kemi.store) in every case.
+
+One that is made here has a column more, `added`: when each item was added. What the C module writes has NULL there. Its
+other types are those through which both read and write the same bytes:
+
+    sqlite       TEXT, which holds any bytes
+    MySQL        LONGBLOB, which holds any bytes
+    PostgreSQL   varchar: text without NUL. The C module takes what it reads from bytea or text for escaped, and loses
+                 backslashes; what varchar cannot hold is kept in a table of this module (kemi.database.ledger)
 """
 
 from __future__ import annotations
 
 import warnings
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Any, NamedTuple
 
+from kemi.database import names
 from kemi.database.faults import Place
+from kemi.database.names import Name
 from kemi.database.url import MYSQL, POSTGRES, SQLITE
 from kemi.errors import StoreError
 
 COLUMNS = ("id", "key", "val")
-# PostgreSQL counts bytes, MySQL characters.
-_LONGEST_NAME = {MYSQL: 64, POSTGRES: 63}
+ADDED = "added"
 _WIDEN = {
     MYSQL: "ALTER TABLE {table} MODIFY {column} LONGBLOB NOT NULL",
-    POSTGRES: "ALTER TABLE {table} ALTER {column} DROP DEFAULT,"
-    " ALTER {column} TYPE bytea USING convert_to({column}, 'UTF8')",
+    POSTGRES: "ALTER TABLE {table} ALTER {column} TYPE varchar",
     SQLITE: "make the table anew with {column} TEXT NOT NULL",
+}
+_ANY_BYTES = (
+    "ALTER TABLE {table} ALTER {column} DROP DEFAULT, ALTER {column} TYPE bytea USING convert_to({column}, 'UTF8')"
+    " (which the C module reads and writes without its backslashes)"
+)
+_WIDEN_ID = {
+    MYSQL: "ALTER TABLE {table} MODIFY id BIGINT AUTO_INCREMENT",
+    POSTGRES: "ALTER TABLE {table} ALTER id TYPE bigint",
+    SQLITE: "make the table anew with id INTEGER PRIMARY KEY AUTOINCREMENT",
 }
 # Bytes as a driver takes them for a column; ValueError says why it cannot hold them.
 Encode = Callable[[bytes], object]
@@ -31,14 +49,25 @@ class QueueTable(NamedTuple):
     """A table and how its columns take bytes."""
 
     place: Place
+    name: Name
     rows: Any  # SQLAlchemy's table clause, for statements
     encode: tuple[Encode, Encode]  # of key and of val
+    quoted: str  # the table's name in a statement
     quote: Callable[[str], str]
+    has_added: bool  # a column for when an item was added?
+    unique: bool  # can no two rows have the same id?
+    whole: bool  # has id nothing but whole numbers, by its type?
+    transactional: bool | None  # does a rollback take rows back? None: only a trial can tell
+    made: bool = False  # just now
+    notes: tuple[str, ...] = ()  # what an operator should know
 
-    def widen(self, column: str) -> str:
-        """How to make a column that holds every item."""
-        form = _WIDEN[self.place.url.kind]
-        return form.format(table=self.quote(self.place.table), column=self.quote(column))
+    def widen(self, column: str, *, any_bytes: bool = False) -> str:
+        """How to make a column that holds an item. any_bytes: one that is no text."""
+        if column == "id":
+            form = _WIDEN_ID[self.place.url.kind]
+        else:
+            form = _ANY_BYTES if any_bytes and self.place.url.kind == POSTGRES else _WIDEN[self.place.url.kind]
+        return form.format(table=self.quoted, column=self.quote(column))
 
 
 def decode(value: Any) -> bytes:
@@ -50,61 +79,80 @@ def decode(value: Any) -> bytes:
     return bytes(value) if isinstance(value, (bytearray, memoryview)) else str(value).encode()
 
 
-def open_table(connection: Any, place: Place) -> QueueTable:
-    """Look at the table of a queue, make it if there is none. Raises StoreError when it cannot serve."""
+def open_table(connection: Any, place: Place, *, inexact: bool = False) -> QueueTable:
+    """Look at the table of a queue, make it if there is none. Raises StoreError when it cannot serve.
+
+    inexact: accept one that cannot take changes back.
+    """
     import sqlalchemy as sa
 
-    check_name(place)
+    names.check(place)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", sa.exc.SAWarning)  # a type that it does not know; the check here decides
+        found = names.find(sa.inspect(connection), place)
+        name = found.name
+        if not found.exists:
+            _create(connection, place, name)
         inspector = sa.inspect(connection)
-        if not inspector.has_table(place.table):
-            _create(connection, place)
-            inspector = sa.inspect(connection)
-        types = {str(column["name"]).lower(): column["type"] for column in inspector.get_columns(place.table)}
-        unique = _unique(inspector, place.table)
-    _check(connection, place, set(types), unique=unique)
-    kinds = [_column(place, name, types[name]) for name in COLUMNS[1:]]
+        columns = inspector.get_columns(name.table, schema=name.schema)
+        types = {str(column["name"]).lower(): column["type"] for column in columns}
+        _check(place, set(types))
+        unique = _unique(inspector, name)
+        # sqlite takes NULL for a primary key of any other type.
+        unique = unique and (place.url.kind != SQLITE or str(types["id"]).upper() == "INTEGER")
+        transactional = _transactional(connection, name.table) if place.url.kind == MYSQL else True
+    if transactional is False and not inexact:
+        raise place.error(
+            "its storage engine has no transactions, so what breaks off leaves items in both places or in none",
+            f"ALTER TABLE {_quoting(connection)(name.table)} ENGINE=InnoDB"
+            '; or accept that with modparam("mqueue", "db_inexact", 1)',
+        )
+    kinds = [_column(place, column, types[column]) for column in COLUMNS[1:]]
+    has_added = isinstance(types.get(ADDED), sa.Float)
     rows = sa.table(
-        sa.sql.quoted_name(place.table, quote=True),
+        sa.sql.quoted_name(name.table, quote=True),
         sa.column("id", sa.BigInteger),
-        *(sa.column(sa.sql.quoted_name(name, quote=True), kind[0]) for name, kind in zip(COLUMNS[1:], kinds)),
+        *(sa.column(sa.sql.quoted_name(column, quote=True), kind[0]) for column, kind in zip(COLUMNS[1:], kinds)),
+        *([sa.column(ADDED, sa.Float)] if has_added else []),
+        **({"schema": sa.sql.quoted_name(name.schema, quote=True)} if name.schema else {}),
     )
-    preparer = connection.dialect.identifier_preparer
-    return QueueTable(place, rows, (kinds[0][1], kinds[1][1]), preparer.quote_identifier)
+    quote = _quoting(connection)
+    return QueueTable(
+        place,
+        name,
+        rows,
+        (kinds[0][1], kinds[1][1]),
+        ".".join(quote(part) for part in (name.schema, name.table) if part),
+        quote,
+        has_added,
+        unique,
+        unique if place.url.kind == SQLITE else isinstance(types["id"], sa.Integer),
+        transactional,
+        not found.exists,
+        (found.note,) if found.note else (),
+    )
 
 
-def check_name(place: Place) -> None:
-    """Refuse a queue whose name no table can have: PostgreSQL would cut it without a word."""
-    name, kind = place.table, place.url.kind
-    cure = "give the queue another name, or no dbmode"
-    try:
-        encoded = name.encode()
-    except UnicodeEncodeError:
-        raise place.error("the name is not UTF-8", cure) from None
-    longest = _LONGEST_NAME.get(kind, 1 << 10)
-    if (len(encoded) if kind == POSTGRES else len(name)) > longest:
-        raise place.error(f"a table's name has at most {longest} characters there", cure)
-    bad = not name or "\0" in name
-    bad = bad or (kind == SQLITE and name.lower().startswith("sqlite_"))
-    bad = bad or (kind == MYSQL and (name.endswith(" ") or max(name) > "\uffff"))
-    if bad:
-        raise place.error("no table can have that name there", cure)
+def _quoting(connection: Any) -> Callable[[str], str]:
+    """Return what puts a name into a statement that no driver formats."""
+    mark: str = connection.dialect.identifier_preparer.initial_quote
+    return lambda name: mark + name.replace(mark, 2 * mark) + mark
 
 
-def _create(connection: Any, place: Place) -> None:
-    """Make the table with types that hold every item, and that Kamailio's own drivers read and write."""
+def _create(connection: Any, place: Place, name: Name) -> None:
+    """Make the table, see the types above."""
     import sqlalchemy as sa
     from sqlalchemy.dialects import mysql
 
-    # sqlite: text, which holds bytes as well; the others have binary types, which convert nothing.
-    kind = {SQLITE: sa.Text, MYSQL: mysql.LONGBLOB, POSTGRES: sa.LargeBinary}[place.url.kind]
+    kind = {SQLITE: sa.Text, MYSQL: mysql.LONGBLOB, POSTGRES: sa.String}[place.url.kind]
     number = sa.Integer if place.url.kind == SQLITE else sa.BigInteger
     table = sa.Table(
-        sa.sql.quoted_name(place.table, quote=True),
+        sa.sql.quoted_name(name.table, quote=True),
         sa.MetaData(),
         sa.Column("id", number, primary_key=True, autoincrement=True),
-        *(sa.Column(sa.sql.quoted_name(name, quote=True), kind, nullable=False) for name in COLUMNS[1:]),
+        *(sa.Column(sa.sql.quoted_name(column, quote=True), kind, nullable=False) for column in COLUMNS[1:]),
+        sa.Column(ADDED, sa.Float(53)),
+        schema=sa.sql.quoted_name(name.schema, quote=True) if name.schema else None,
         sqlite_autoincrement=True,
         mysql_engine="InnoDB",
         mysql_charset="utf8mb4",
@@ -112,43 +160,46 @@ def _create(connection: Any, place: Place) -> None:
     connection.execute(sa.schema.CreateTable(table, if_not_exists=True))
 
 
-def _unique(inspector: Any, table: str) -> bool:
-    """Whether no two rows can have the same id; pages of rows could not be told apart otherwise."""
-    groups = [inspector.get_pk_constraint(table).get("constrained_columns")]
-    groups += [index["column_names"] for index in inspector.get_indexes(table) if index.get("unique")]
-    groups += [constraint["column_names"] for constraint in inspector.get_unique_constraints(table)]
-    return any([str(name).lower() for name in group or ()] == ["id"] for group in groups)
+def _unique(inspector: Any, name: Name) -> bool:
+    """Whether no two rows can have the same id; it is counted at a load otherwise."""
+    groups = []
+    with suppress(Exception):  # a view has none, which some dialects say by an error
+        groups.append(inspector.get_pk_constraint(name.table, schema=name.schema).get("constrained_columns"))
+        indexes = inspector.get_indexes(name.table, schema=name.schema)
+        groups += [index["column_names"] for index in indexes if index.get("unique")]
+        unique = inspector.get_unique_constraints(name.table, schema=name.schema)
+        groups += [constraint["column_names"] for constraint in unique]
+    return any([str(column).lower() for column in group or ()] == ["id"] for group in groups)
 
 
-def _check(connection: Any, place: Place, columns: set[str], *, unique: bool) -> None:
-    missing = [name for name in COLUMNS if name not in columns]
+def _check(place: Place, columns: set[str]) -> None:
+    missing = [column for column in COLUMNS if column not in columns]
     if missing:
         cure = "correct it, or move it away and it is made anew"
         raise place.error(f"the table has no column {' and no column '.join(missing)}", cure)
-    if not unique:
-        raise place.error("its column id is not its primary key", "make it one, with automatic numbers")
-    if place.url.kind == MYSQL and not _transactional(connection, place.table):
-        raise place.error("its storage engine has no transactions", "ALTER TABLE ... ENGINE=InnoDB")
 
 
-def _transactional(connection: Any, table: str) -> bool:
-    """Whether a rollback takes rows back: MyISAM and Aria would keep them."""
+def _transactional(connection: Any, table: str) -> bool | None:
+    """Whether a rollback takes rows back: MyISAM and Aria would keep them. Of a view it is not known."""
     import sqlalchemy as sa
 
     query = sa.text(
-        "SELECT e.transactions FROM information_schema.tables t"
-        " JOIN information_schema.engines e ON e.engine = t.engine"
+        "SELECT t.table_type, e.transactions FROM information_schema.tables t"
+        " LEFT JOIN information_schema.engines e ON e.engine = t.engine"
         " WHERE t.table_schema = DATABASE() AND t.table_name = :name"
     )
-    return str(connection.execute(query, {"name": table}).scalar()).upper() == "YES"
+    row = connection.execute(query, {"name": table}).first()
+    if row is None or "VIEW" in str(row[0]).upper():
+        return None
+    return str(row[1]).upper() == "YES"
 
 
 def _column(place: Place, name: str, kind: Any) -> tuple[Any, Encode]:
     """The type with which a column is read and written, and its codec."""
     import sqlalchemy as sa
 
-    if place.url.kind == SQLITE:  # any column takes anything
-        return sa.Text, _text_or_bytes
+    if place.url.kind == SQLITE:  # any column takes anything; but not a STRICT one
+        return sa.Text, bytes if "BLOB" in str(kind).upper() else _text_or_bytes
     try:
         python = kind.python_type
     except NotImplementedError:
@@ -157,7 +208,10 @@ def _column(place: Place, name: str, kind: Any) -> tuple[Any, Encode]:
         return sa.LargeBinary, bytes
     if python is not str:
         raise place.error(f"its column {name} is of the type {kind}, not text or binary", "make it binary")
-    return sa.Text, _text_without_nul if place.url.kind == POSTGRES else _text
+    longest = getattr(kind, "length", None)
+    if not isinstance(longest, int) or "CHAR" not in type(kind).__name__.upper():
+        longest = None
+    return sa.Text, _text_of(longest, nul=place.url.kind != POSTGRES)
 
 
 def _text_or_bytes(value: bytes) -> object:
@@ -169,19 +223,24 @@ def _text_or_bytes(value: bytes) -> object:
     return value if "\0" in text else text
 
 
-def _text(value: bytes) -> object:
-    try:
-        return value.decode()
-    except UnicodeDecodeError:
-        raise ValueError("bytes that are not UTF-8") from None
+def _text_of(longest: int | None, *, nul: bool) -> Encode:
+    """The codec of a column of so many characters."""
 
+    def encode(value: bytes) -> object:
+        if not nul and b"\0" in value:
+            raise ValueError("a NUL")
+        try:
+            text = value.decode()
+        except UnicodeDecodeError:
+            raise ValueError("bytes that are not UTF-8") from None
+        if longest is not None and len(text) > longest:
+            raise ValueError(f"{len(text)} characters, and the column takes {longest}")
+        return text
 
-def _text_without_nul(value: bytes) -> object:
-    if b"\0" in value:
-        raise ValueError("a NUL")
-    return _text(value)
+    return encode
 
 
 def unfit(table: QueueTable, number: int, column: str, what: str) -> StoreError:
     """What to raise for an item that a column cannot hold."""
-    return table.place.error(f'its column "{column}" cannot hold item {number}: {what}', table.widen(column))
+    cure = table.widen(column, any_bytes="NUL" in what or "UTF-8" in what)
+    return table.place.error(f'its column "{column}" cannot hold item {number}: {what}', cure)

@@ -1,5 +1,7 @@
 """Kamailio's database URLs, `scheme://[user[:password]@]host[:port]/database`, as plain values.
 
+In place of the host `unix(/path)` names a socket.
+
 Read as Kamailio reads them (src/lib/srdb1/db_id.c), so that the `db_url` of the C module means the same here: the
 password ends at the last `@`, and nothing is percent-decoded. No error and no text of a DbUrl ever shows the password:
 an error does not even repeat a URL that it cannot take apart.
@@ -17,8 +19,10 @@ from kemi.errors import ConfigError
 SQLITE, MYSQL, POSTGRES = "sqlite", "mysql", "postgres"
 _KINDS = {"sqlite": SQLITE, "mysql": MYSQL, "mariadb": MYSQL, "postgres": POSTGRES, "postgresql": POSTGRES}
 _FORMS = "sqlite:////folder/file, mysql://user:password@host/database, postgres://user:password@host/database"
-_HOST_AND_DATABASE = re.compile(r"(?P<host>\[[^]]*\]|[^][:/@]*)(?::(?P<port>[0-9]*))?/(?P<database>.*)", re.DOTALL)
 _SCHEME = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*")
+_PLACE = re.compile(
+    r"(?:unix\((?P<socket>[^()]*)\)|(?P<host>\[[^]]*\]|[^][:/@]*)(?::(?P<port>[0-9]*))?)/(?P<database>.*)", re.DOTALL
+)
 _HIGHEST_PORT = 65535
 
 
@@ -33,10 +37,12 @@ class DbUrl:
     port: int = 0  # 0 = the usual one
     user: str = ""
     password: str = field(default="", repr=False)
+    socket: str = ""  # a path: MySQL's socket, or the folder of PostgreSQL's
 
     def __str__(self) -> str:
         user = f"{self.user}@" if self.user else ""
         host = f"[{self.host}]" if ":" in self.host else self.host
+        host = f"unix({self.socket})" if self.socket else host
         port = f":{self.port}" if self.port else ""
         return f"{self.scheme}://{user}{host}{port}/{self.database}"
 
@@ -70,17 +76,19 @@ def _sqlite(scheme: str, rest: str) -> DbUrl:
 def _server(kind: str, scheme: str, rest: str) -> DbUrl:
     credentials, _, place = rest.rpartition("@")
     user, _, password = credentials.partition(":")
-    match = _HOST_AND_DATABASE.fullmatch(place)
+    match = _PLACE.fullmatch(place)
     if not match:
         raise ConfigError(f"db_url: not of the form {scheme}://user:password@host:port/database")
     if "?" in match["database"]:
         raise ConfigError("db_url: nothing may follow the database's name, and no ? may be in it")
     if not match["database"]:
         raise ConfigError(f"db_url: it names no database; write {scheme}://user:password@host/database")
-    host, port = _host(match["host"]), int((match["port"] or "0")[:6])
+    if match["socket"] is not None and not match["socket"].startswith("/"):
+        raise ConfigError(f"db_url: write the whole path of the socket, {scheme}://user@unix(/run/...)/database")
+    host, port = _host(match["host"] or ""), int((match["port"] or "0")[:6])
     if port > _HIGHEST_PORT:
         raise ConfigError(f"db_url: a port is at most {_HIGHEST_PORT}")
-    return DbUrl(kind, scheme, match["database"], host, port, user, password)
+    return DbUrl(kind, scheme, match["database"], host, port, user, password, match["socket"] or "")
 
 
 def _host(text: str) -> str:

@@ -4,12 +4,17 @@ So the process that ends the server knows it of queues, too, that another proces
 next server knows what the last one was about to do.
 
 Items cross between a queue and its table in one transaction of the database. While that is under way they may be in
-both places. `W_CROSSING` says so, and the ids tell afterwards on which side they are:
+both places. `W_CROSSING` says so:
 
     NONE      nothing is under way
-    SAVING    rows from W_FIRST_ROW on are these items, if there are any
+    SAVING    these items are in the table if the transaction was committed
     UNSAVED   the items should have been saved, and could not be
-    LOADED    the rows from W_FIRST_ROW to W_LAST_ROW are among these items, and are deleted when this queue counts
+    LOADED    rows are among these items, and are not in the table if the transaction was committed
+
+Whether it was committed says the transaction's token: a random number that is in a table of ours if it was, and in
+W_FIRST_ROW and W_LAST_ROW here (the kind has the bit BY_TOKEN then). Where that table cannot be made, these words have
+row ids, and the rows say it: from W_FIRST_ROW on they are the items that were saved; from W_FIRST_ROW to W_LAST_ROW
+they are gone when they were loaded. That is true only while nobody else writes to the table.
 """
 
 from __future__ import annotations
@@ -19,10 +24,11 @@ from typing import Any, NamedTuple
 from kemi.queue.layout import W_CROSSING, W_DBMODE, W_FIRST_ROW, W_LAST_ROW, W_RECOVER
 
 NONE, SAVING, UNSAVED, LOADED = range(4)
+BY_TOKEN = 8  # added to a kind
 
 NEVER, AFTER_CRASH, ALWAYS = range(3)  # recover
 
-_SIGN = 1 << 63
+_WORD = (1 << 64) - 1
 
 
 class Policy(NamedTuple):
@@ -46,6 +52,7 @@ class Crossing(NamedTuple):
     kind: int
     first: int = 0
     last: int = 0
+    token: int = 0  # 128 bits; 0: there is none, the rows from `first` to `last` say what became of it
 
 
 def policy(words: Any) -> Policy:
@@ -60,7 +67,10 @@ def set_policy(words: Any, dbmode: int, recover: int) -> None:
 
 def crossing(words: Any) -> Crossing:
     """What is under way, from a header."""
-    return Crossing(words[W_CROSSING], _signed(words[W_FIRST_ROW]), _signed(words[W_LAST_ROW]))
+    kind, first, last = words[W_CROSSING], words[W_FIRST_ROW], words[W_LAST_ROW]
+    if kind & BY_TOKEN:
+        return Crossing(kind & ~BY_TOKEN, token=first << 64 | last)
+    return Crossing(kind, _signed(first), _signed(last))
 
 
 def is_under_way(words: Any) -> bool:
@@ -71,8 +81,12 @@ def is_under_way(words: Any) -> bool:
 def set_crossing(words: Any, new: Crossing) -> None:
     """Store it; the kind last, which makes the others count."""
     words[W_CROSSING] = NONE
-    words[W_FIRST_ROW], words[W_LAST_ROW] = new.first % (2 * _SIGN), new.last % (2 * _SIGN)
-    words[W_CROSSING] = new.kind
+    if new.token:
+        words[W_FIRST_ROW], words[W_LAST_ROW] = new.token >> 64, new.token & _WORD
+        words[W_CROSSING] = new.kind | BY_TOKEN
+    else:
+        words[W_FIRST_ROW], words[W_LAST_ROW] = new.first & _WORD, new.last & _WORD
+        words[W_CROSSING] = new.kind
 
 
 def settle(words: Any) -> None:
@@ -82,4 +96,4 @@ def settle(words: Any) -> None:
 
 
 def _signed(word: int) -> int:
-    return word - 2 * _SIGN if word >= _SIGN else word
+    return word - (1 << 64) if word >= 1 << 63 else word

@@ -74,7 +74,7 @@ W_ASIDE_AT = 20  # offset of the columns of what is set aside; written once
 W_DBMODE = 24
 W_RECOVER = 25
 W_CROSSING = 26  # 0, or how far the way between the queue and its table went
-W_FIRST_ROW = 27  # a signed id
+W_FIRST_ROW = 27  # a signed id, or the upper half of a transfer's token (see `keeping`)
 W_LAST_ROW = 28
 W_MOVING = 29  # 1 while its items are on their way to another place (see `Life.moving`)
 # Under the lock, by every add and fetch.

@@ -31,21 +31,21 @@ def exercise(url: str, table: str) -> str:
     from kemi.store import Store
 
     store = Store.open(url)
-    with store.begin(table) as rows:
+    store.make_ledger()
+    many = [(b"%d" % number, b"x" * 100) for number in range(5000)]
+    with store.begin(table, keeps_unfit=True) as rows:
         check(good=rows.last_id() == 0, what="the table is not empty")
-        many = [(b"%d" % number, b"x" * 100) for number in range(5000)]
         check(good=rows.insert(NASTY + many) == 5006, what="insert")
-        check(good=[(row.key, row.value) for row in rows.read()] == NASTY + many, what="read in the same transaction")
     try:
-        with store.begin(table) as rows:
-            rows.delete(1, rows.last_id())
+        with store.begin(table, keeps_unfit=True) as rows:
+            check(good=[item[:2] for item in rows.drain()] == NASTY + many, what="read in another transaction")
             raise KeyboardInterrupt
     except KeyboardInterrupt:
         pass
-    with store.begin(table) as rows:
-        found = list(rows.read())
-        check(good=[(row.key, row.value) for row in found] == NASTY + many, what="read in another transaction")
-        check(good=rows.delete(found[0].id, found[-1].id) == 5006, what="delete")
+    with store.begin(table, keeps_unfit=True) as rows:
+        check(good=[item[:2] for item in rows.drain()] == NASTY + many, what="read after it was undone")
+    with store.begin(table, keeps_unfit=True) as rows:
+        check(good=rows.is_empty(), what="delete")
     try:
         with store.begin(""):
             check(good=False, what="a table without a name")

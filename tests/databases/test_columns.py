@@ -76,12 +76,12 @@ def test_mysql_never_cuts(mariadb: MariaDb, table: str, mode: str) -> None:
         fits = [(b"k" * 64, b"v" * 4096), ("\u00e4".encode() * 64, "\U0001f600".encode() * 4096), (b"'\\", b"\0")]
         assert kept(mariadb.url, table, fits) == fits
         mariadb.run(f"DELETE FROM {table}")
-        assert "Data too long for column 'key'" in refused(mariadb.url, table, [(b"k" * 65, b"")])
+        assert "65 characters, and the column takes 64" in refused(mariadb.url, table, [(b"k" * 65, b"")])
         mariadb.run(f"DELETE FROM {table}")
         reason = refused(mariadb.url, table, [(b"", b"v" * 4097)])
-    assert "Data too long for column 'val'" in reason
+    assert "4097 characters, and the column takes 4096" in reason
     assert f'database mysql://kamailio@127.0.0.1:{mariadb.port}/mq, table "{table}": ' in reason
-    assert reason.endswith("change the column so that it takes the item, best to a binary type")
+    assert reason.replace('"', "`").endswith(f": ALTER TABLE `{table}` MODIFY `val` LONGBLOB NOT NULL")
 
 
 @pytest.mark.parametrize(
@@ -158,7 +158,7 @@ def test_mysql_engines_without_transactions(mariadb: MariaDb, table: str, engine
     seed(mariadb, table, engine=engine)
     with (
         opened(mariadb.url) as store,
-        pytest.raises(StoreError, match=r"no transactions: ALTER TABLE ... ENGINE"),
+        pytest.raises(StoreError, match=r"no transactions, so .* ENGINE=InnoDB.* \"db_inexact\", 1"),
     ):
         with store.begin(table):
             pass
@@ -167,7 +167,8 @@ def test_mysql_engines_without_transactions(mariadb: MariaDb, table: str, engine
 def test_mysql_table_that_is_made(mariadb: MariaDb, table: str) -> None:
     kept(mariadb.url, table, [])
     columns = mariadb.run(f"SHOW COLUMNS FROM {table}")
-    assert [column[:2] for column in columns] == [("id", "bigint(20)"), ("key", "longblob"), ("val", "longblob")]
+    expected = [("id", "bigint(20)"), ("key", "longblob"), ("val", "longblob"), ("added", "double")]
+    assert [column[:2] for column in columns] == expected
     assert "ENGINE=InnoDB" in mariadb.run(f"SHOW CREATE TABLE {table}")[0][1]
 
 
@@ -183,10 +184,10 @@ def test_postgres_never_cuts(postgres: Postgres, table: str) -> None:
     fits = [(b"k" * 64, b"v" * 4096), ("\u00e4".encode() * 64, "\U0001f600".encode() * 4096), (b"'\\", b"")]
     assert kept(postgres.url, table, fits) == fits
     postgres.run(f"DELETE FROM {table}")
-    assert "value too long for type character varying(64)" in refused(postgres.url, table, [(b"k" * 65, b"")])
+    assert "65 characters, and the column takes 64" in refused(postgres.url, table, [(b"k" * 65, b"")])
     postgres.run(f"DELETE FROM {table}")
     # Blanks behind the end are what a cast would cut without a word.
-    assert "too long" in refused(postgres.url, table, [(b"", b"v" * 4096 + b"v ")])
+    assert "and the column takes 4096" in refused(postgres.url, table, [(b"", b"v" * 4096 + b"v ")])
 
 
 @pytest.mark.parametrize(
@@ -195,7 +196,7 @@ def test_postgres_never_cuts(postgres: Postgres, table: str) -> None:
         ("key VARCHAR(64), val TEXT", (b"", b"a\0b"), 'column "val" cannot hold item 3: it has a NUL'),
         ("key VARCHAR(64), val TEXT", (b"\xff", b""), '"key" cannot hold item 3: it has bytes that are not UTF-8'),
         ("key CHAR(20), val TEXT", (b"", b""), 'column "key" cannot hold item 1: its 1 bytes came back as 20 bytes'),
-        ("key VARCHAR(5), val TEXT", (b"blank ", b""), '"key" cannot hold item 3: its 6 bytes came back as 5 bytes'),
+        ("key VARCHAR(5), val TEXT", (b"blank ", b""), "item 3: it has 6 characters, and the column takes 5"),
         ("key INTEGER, val TEXT", (b"1", b""), "column key is of the type INTEGER"),
         ("key TEXT UNIQUE, val TEXT", (b"1", b""), "duplicate key value violates unique constraint"),
         ("key TEXT, val TEXT CHECK (val <> 'x')", (b"1", b"x"), "violates check constraint"),
@@ -213,7 +214,7 @@ def test_postgres_columns_that_change_items(
 def test_postgres_advice_helps(postgres: Postgres, table: str) -> None:
     pg_seed(postgres, table, "key VARCHAR(64) DEFAULT '' NOT NULL, val VARCHAR(20) DEFAULT '' NOT NULL")
     reason = refused(postgres.url, table, [(b"", b"\xff\0")])
-    postgres.run(reason[reason.index("ALTER TABLE") :])
+    postgres.run(reason[reason.index("ALTER TABLE") :].partition(" (which")[0])
     assert kept(postgres.url, table, [(b"", b"\xff\0")])[2:] == [(b"", b"\xff\0")]
 
 
@@ -234,7 +235,12 @@ def test_postgres_table_that_is_made(postgres: Postgres, table: str) -> None:
     query = (
         "SELECT column_name, data_type FROM information_schema.columns WHERE table_name = %s ORDER BY ordinal_position"
     )
-    assert postgres.run(query, table) == [("id", "bigint"), ("key", "bytea"), ("val", "bytea")]
+    assert postgres.run(query, table) == [
+        ("id", "bigint"),
+        ("key", "character varying"),
+        ("val", "character varying"),
+        ("added", "double precision"),
+    ]
 
 
 def test_postgres_longest_name(postgres: Postgres) -> None:

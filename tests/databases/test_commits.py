@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from kemi.database import engine
+from kemi.database import clock, drivers
 from kemi.errors import MqueueError, StoreError
 from kemi.queue.queue import Queue
 from kemi.queue.ring import ADDED
@@ -120,8 +120,8 @@ def test_one_that_never_ends(
     database: DatabaseServer, proxy: Proxy, table: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A database that does not notice that the client is gone is waited for, not for ever, and ends it by itself."""
-    monkeypatch.setattr(engine, "LOCK_TIMEOUT", 1)
-    monkeypatch.setattr(engine, "IDLE_TIMEOUT", 4)
+    monkeypatch.setattr(clock, "LOCK", 1)
+    monkeypatch.setattr(drivers, "IDLE_TIMEOUT", 4)
     store = Store.open(proxy.url)
     with store.begin(table) as rows:
         rows.insert(ITEMS[:1])

@@ -93,7 +93,9 @@ OPTIONAL = {
     "kemi.cli.progress": {"rich"},
     "kemi.cli.serve": {"prometheus_client"},
     "kemi.cli.top": {"rich"},
+    "kemi.database.drivers": {"sqlalchemy"},
     "kemi.database.engine": {"sqlalchemy"},
+    "kemi.database.ledger": {"sqlalchemy"},
     "kemi.database.statements": {"sqlalchemy"},
     "kemi.database.table": {"sqlalchemy"},
 }

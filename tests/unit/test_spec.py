@@ -241,12 +241,24 @@ def test_another_module(module: Any, name: str) -> None:
 @pytest.mark.parametrize("name", ["colour", "", "MQUEUE", None, 5, []])
 def test_an_unknown_parameter(name: Any) -> None:
     """It is refused, with a list of those that there are."""
-    with pytest.raises(ConfigError, match="no such parameter; there are core, db_url, group, instance"):
+    with pytest.raises(
+        ConfigError,
+        match="no such parameter; there are core, db_inexact, db_retry, db_timeout, db_tls, db_url, group, instance",
+    ):
         Settings().set("mqueue", name, "x")
 
 
-NUMBERS = ["lock_timeout", "max_memory", "mode", "mqueue_addmode", "mqueue_size"]
-NAMES = st.sampled_from([*NUMBERS, "db_url", "group", "instance", "mqueue", "mqueue_name"])
+NUMBERS = [
+    "db_inexact",
+    "db_retry",
+    "db_timeout",
+    "lock_timeout",
+    "max_memory",
+    "mode",
+    "mqueue_addmode",
+    "mqueue_size",
+]
+NAMES = st.sampled_from([*NUMBERS, "db_tls", "db_url", "group", "instance", "mqueue", "mqueue_name"])
 VALUES = st.one_of(st.text(), st.integers(), st.floats(), st.none(), st.booleans())
 
 

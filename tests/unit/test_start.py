@@ -258,7 +258,8 @@ def at_load(mocker: MockerFixture) -> Any:
     mocker.patch("kemi.lifecycle._open_store")
     crossings = mocker.patch("kemi.lifecycle.Crossings").return_value
     crossings.settle.side_effect = untouched
-    crossings.load.side_effect = lambda _, queue: (queue, 0)
+    crossings.prepare.return_value = []
+    crossings.load.return_value = {}
     return crossings.load
 
 
@@ -266,9 +267,9 @@ def test_nobody_adds_before_the_rows(start: Callable[..., None], instance: str, 
     """A queue is closed until its rows are in it: what another process adds at the start comes behind them."""
     outcomes = []
 
-    def load(_: Any, queue: Any) -> tuple[Any, int]:
+    def load(*_: Any) -> dict[str, int]:
         outcomes.append(attach("a", instance).add("k", "v"))
-        return queue, 0
+        return {}
 
     at_load.side_effect = load
     start("name=a;dbmode=1")
@@ -291,9 +292,9 @@ def test_what_was_closed_stays_closed_until_the_rows_are_loaded(
         pass
     outcomes = []
 
-    def load(_: Any, queue: Any) -> tuple[Any, int]:
+    def load(*_: Any) -> dict[str, int]:
         outcomes.append(attach("a", instance).add("k", "v"))
-        return queue, 0
+        return {}
 
     at_load.side_effect = load
     start("name=a;dbmode=1")

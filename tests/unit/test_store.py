@@ -15,8 +15,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-import kemi.store
-from kemi.database import engine
+import kemi.database.rows
+from kemi.database import clock, engine
 from kemi.database.faults import Place
 from kemi.database.statements import LOWEST
 from kemi.database.url import parse
@@ -121,8 +121,8 @@ def test_rows_are_deleted_by_their_ids(store: Store) -> None:
 
 def test_all_is_done_in_pieces(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
     """With any number of rows around the size of a piece."""
-    monkeypatch.setattr(kemi.store, "BATCH_ROWS", 4)
-    monkeypatch.setattr(kemi.store, "DELETE_ROWS", 3)
+    monkeypatch.setattr(kemi.database.rows, "BATCH_ROWS", 4)
+    monkeypatch.setattr(kemi.database.rows, "DELETE_ROWS", 3)
     for number in range(14):
         items = [(b"%d" % item, b"v") for item in range(number)]
         with store.begin("q") as rows:
@@ -152,7 +152,7 @@ def test_ids_may_have_any_sign_and_gaps(store: Store, file: Path) -> None:
 
 def test_large_rows_are_read_one_by_one(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
     """Small ones before and after them do not change that."""
-    monkeypatch.setattr(kemi.store, "BATCH_BYTES", 1000)
+    monkeypatch.setattr(kemi.database.rows, "BATCH_BYTES", 1000)
     items = [(b"", b"x" * size) for size in [1] * 50 + [5000] * 5 + [300] * 20 + [1] * 50]
     with store.begin("q") as rows:
         rows.insert(items)
@@ -183,7 +183,7 @@ def test_a_large_table_needs_little_memory(store: Store) -> None:
 
 
 def test_progress_is_told_now_and_then(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(kemi.store, "PROGRESS_EVERY", 0)
+    monkeypatch.setattr(kemi.database.rows, "PROGRESS_EVERY", 0)
     told: list[int] = []
     with store.begin("q") as rows:
         rows.insert([(b"", b"")] * 2500, told.append)
@@ -230,7 +230,7 @@ def test_what_failed_is_not_committed_by_who_hides_the_error(store: Store) -> No
 
 
 def test_two_transactions_never_load_the_same_rows(file: Path, store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(engine, "LOCK_TIMEOUT", 0.2)
+    monkeypatch.setattr(clock, "LOCK", 0.2)
     other = Store.open(f"sqlite:///{file}")
     with store.begin("q") as rows:
         rows.insert(ITEMS)
@@ -268,6 +268,8 @@ def test_a_full_disk_undoes_all(store: Store, file: Path) -> None:
 
 def test_a_commit_that_breaks_off_is_told_apart(store: Store, mocker: MockerFixture) -> None:
     import sqlalchemy as sa
+
+    read(store)
 
     gone = sa.exc.OperationalError("COMMIT", {}, OSError(104, "Connection reset by peer"), connection_invalidated=True)
     mocker.patch.object(sa.engine.RootTransaction, "commit", side_effect=gone)
@@ -314,6 +316,8 @@ def test_a_commit_that_is_interrupted(store: Store, mocker: MockerFixture, raise
     """A signal, or a driver's own mistake: it may have been done."""
     import sqlalchemy as sa
 
+    read(store)
+
     mocker.patch.object(sa.engine.RootTransaction, "commit", side_effect=raised)
     with pytest.raises(CommitUnknown, match=r"all may be done or nothing$") as caught, store.begin("q"):
         pass
@@ -351,7 +355,8 @@ def test_the_table_that_is_made(store: Store, file: Path) -> None:
     """Kamailio's db_sqlite reads a column TEXT with its length, and any bytes."""
     read(store)
     columns = run(file, "PRAGMA table_info(q)")
-    assert [column[1:4] for column in columns] == [("id", "INTEGER", 1), ("key", "TEXT", 1), ("val", "TEXT", 1)]
+    expected = [("id", "INTEGER", 1), ("key", "TEXT", 1), ("val", "TEXT", 1), ("added", "FLOAT", 0)]
+    assert [column[1:4] for column in columns] == expected
     assert "AUTOINCREMENT" in str(run(file, "SELECT sql FROM sqlite_master WHERE name = 'q'"))
 
 
@@ -397,8 +402,6 @@ def test_a_name_that_no_table_can_have(store: Store, name: str) -> None:
     [
         ("(id INTEGER PRIMARY KEY, key TEXT)", "has no column val: correct it"),
         ("(id INTEGER PRIMARY KEY, value TEXT)", "has no column key and no column val"),
-        ("(id INTEGER, key TEXT, val TEXT)", "column id is not its primary key"),
-        ("(id INTEGER, key TEXT, val TEXT, PRIMARY KEY (id, key))", "column id is not its primary key"),
     ],
 )
 def test_a_table_that_cannot_serve(store: Store, file: Path, table: str, says: str) -> None:
@@ -424,6 +427,46 @@ def test_what_a_column_does_not_keep_is_refused(
     run(file, f"CREATE TABLE q (id INTEGER PRIMARY KEY, {table})")
     with pytest.raises(StoreError, match=says), store.begin("q") as rows:
         rows.insert(items)
+    assert run(file, "SELECT * FROM q") == []
+
+
+@pytest.mark.parametrize(
+    ("ids", "says"),
+    [
+        (["1", "2", "3"], ""),
+        (["-9223372036854775808", "9223372036854775807"], ""),
+        (["2.0", "1"], ""),
+        (["1", "2", "2"], "two of its rows have the same id: make id its primary key"),
+        (["1", "NULL"], "1 of its 2 rows have no id: make id its primary key"),
+        (["1", "1.5"], "id 1.5 is no whole number"),
+    ],
+)
+@pytest.mark.parametrize("kind", ["", "REAL", "INT"])
+def test_ids_of_a_table_without_a_key(store: Store, file: Path, ids: list[str], says: str, kind: str) -> None:
+    """They are looked at when rows are loaded; nothing is taken that could not be told apart."""
+    if kind == "REAL" and len(ids[0]) > 10:
+        return  # such a column does not keep them
+    run(file, f"CREATE TABLE q (id {kind}, key TEXT, val TEXT)")
+    for number in ids:
+        run(file, f"INSERT INTO q VALUES ({number}, '{number}', '')")  # noqa: S608
+    if says:
+        with pytest.raises(StoreError, match=says), store.begin("q") as rows:
+            list(rows.drain())
+        assert len(run(file, "SELECT * FROM q")) == len(ids)
+    else:
+        with store.begin("q") as rows:
+            assert [float(key) for key, _, _ in rows.drain()] == sorted(map(float, ids))
+        assert run(file, "SELECT * FROM q") == []
+
+
+def test_an_id_that_is_the_last_one(store: Store, file: Path) -> None:
+    """It is read, and nothing can come behind it."""
+    run(file, SEED)
+    run(file, "INSERT INTO q (id, key) VALUES (9223372036854775807, 'last')")
+    with pytest.raises(StoreError, match="greatest id is the last number"), store.begin("q") as rows:
+        rows.insert([(b"k", b"")])
+    with store.begin("q") as rows:
+        assert [item[0] for item in rows.drain()] == [b"last"]
     assert run(file, "SELECT * FROM q") == []
 
 
@@ -586,5 +629,5 @@ def test_localhost_is_the_socket(
     if sockets:
         path.touch()
     monkeypatch.setattr(engine, "_MYSQL_SOCKETS", (str(path),))
-    arguments = engine._mysql(parse(url))[1]["connect_args"]
+    arguments = engine._mysql(parse(url), "")[1]["connect_args"]
     assert arguments.get("unix_socket") == (str(path) if expected else None)

@@ -1,0 +1,85 @@
+"""Which table a queue has: the C module's, wherever that driver would look for it.
+
+Kamailio's driver for PostgreSQL does not quote: its table for queue `CdrQueue` is `cdrqueue`, and for `a.b` it is `b`
+of the schema `a`. A table with just the queue's name counts first, because it is what quoting makes. A new one is made
+where the C module finds it too.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import Any, NamedTuple
+
+from kemi.database.faults import Place
+from kemi.database.url import MYSQL, POSTGRES, SQLITE
+
+# PostgreSQL counts bytes, MySQL characters.
+_LONGEST_NAME = {MYSQL: 64, POSTGRES: 63}
+OWN = "mqueue_kemi_"  # begins the names of this module's own tables
+_PLAIN = re.compile(r"(?:(?P<schema>[a-z_][a-z0-9_$]*)\.)?(?P<table>[a-z_][a-z0-9_$]*)")
+
+
+class Name(NamedTuple):
+    """A table as a database knows it."""
+
+    table: str
+    schema: str | None = None
+
+
+class Found(NamedTuple):
+    """Where the table of a queue is, or is to be made."""
+
+    name: Name
+    exists: bool
+    note: str = ""  # what an operator should know about it
+
+
+def check(place: Place) -> None:
+    """Refuse a queue whose name no table can have: PostgreSQL would cut it without a word."""
+    name, kind = place.table, place.url.kind
+    cure = "give the queue another name, or no dbmode"
+    try:
+        encoded = name.encode()
+    except UnicodeEncodeError:
+        raise place.error("the name is not UTF-8", cure) from None
+    longest = _LONGEST_NAME.get(kind, 1 << 10)
+    if (len(encoded) if kind == POSTGRES else len(name)) > longest:
+        raise place.error(f"a table's name has at most {longest} characters there", cure)
+    bad = not name or "\0" in name
+    bad = bad or (kind == SQLITE and name.lower().startswith("sqlite_"))
+    bad = bad or (kind == MYSQL and (name.endswith(" ") or max(name) > "\uffff"))
+    if bad:
+        raise place.error("no table can have that name there", cure)
+    if name.lower().startswith(OWN):
+        raise place.error("that is the name of a table of this module", cure)
+
+
+def find(inspector: Any, place: Place) -> Found:
+    """Look for the table of a queue."""
+    exact = Name(place.table)
+    exists = inspector.has_table(exact.table)
+    plain = _PLAIN.fullmatch(place.table.lower()) if place.url.kind == POSTGRES else None
+    theirs = Name(plain["table"], plain["schema"]) if plain else exact
+    if theirs == exact:
+        return Found(exact, exists)
+    if not inspector.has_table(theirs.table, schema=theirs.schema):
+        if exists or (theirs.schema and theirs.schema not in inspector.get_schema_names()):
+            note = f"the C module would use the table {place.table.lower()}, which is not there" if exists else ""
+            return Found(exact, exists, note)
+        return Found(theirs, exists=False)
+    if not exists:
+        return Found(theirs, exists=True)
+    other = place.table.lower()
+    return Found(
+        exact, exists=True, note=f"there is the table {other}, too, which the C module uses; its rows are left"
+    )
+
+
+def fold(connection: Any, kind: str, name: Name) -> Name:
+    """The same for two names of one table: some databases do not tell capital letters from small ones."""
+    if kind == SQLITE:  # the letters A to Z
+        table = "".join(char.lower() if char.isascii() else char for char in name.table)
+        return Name(table, name.schema)
+    if kind == MYSQL and int(connection.exec_driver_sql("SELECT @@lower_case_table_names").scalar()):
+        return Name(name.table.lower(), name.schema)
+    return name
