@@ -11,6 +11,17 @@ or app_python3 loads this module itself for a native kamailio.cfg (see `mod_init
 
 from __future__ import annotations
 
+import kemi as _kemi
+
+if getattr(_kemi, "PART_OF", "") != "mqueue_kemi":
+    # A routing script or a package of that name comes first; nothing below would work, or say why.
+    _place = getattr(_kemi, "__file__", None) or " and ".join({*getattr(_kemi, "__path__", [])}) or "what is loaded"
+    raise ImportError(
+        f"mqueue_kemi cannot use its own package kemi: {_place} has the name kemi too, and Python finds that first. "
+        'Rename it (if it is the routing script: the file, and modparam("app_python3", "load", ...) in kamailio.cfg), '
+        "or take its folder off Python's path"
+    )
+
 if __name__ == "__main__":  # python3 -m mqueue_kemi, before all that only a server needs; app_python3 has another name
     from kemi.cli.main import main
 
