@@ -5,4 +5,5 @@ from __future__ import annotations
 VERSION = "0.1.0"  # the one place: pyproject.toml reads it here, without an import
 DEFAULT_INSTANCE = "kamailio"
 INSTANCE_VARIABLE = "MQUEUE_KEMI_INSTANCE"
+OWNER_VARIABLE = "MQUEUE_KEMI_OWNER"
 DB_URL_VARIABLE = "MQUEUE_KEMI_DB_URL"

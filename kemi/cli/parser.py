@@ -8,8 +8,7 @@ import os
 import re
 
 from kemi.cli import codes
-from kemi.names import DB_URL_VARIABLE, DEFAULT_INSTANCE, INSTANCE_VARIABLE, VERSION
-from kemi.queue.trust import OWNER_VARIABLE
+from kemi.names import DB_URL_VARIABLE, DEFAULT_INSTANCE, INSTANCE_VARIABLE, OWNER_VARIABLE, VERSION
 from kemi.text import one_line
 
 TYPE_CHECKING = False  # the one of typing costs as much as the whole of argparse
@@ -139,8 +138,8 @@ def _define_looking(commands: _Commands[_Parser]) -> None:
 def _define_moving(commands: _Commands[_Parser]) -> None:
     one = _command(commands, "add", "move:add", "add an item")
     _queue(one)
-    one.add_argument("key", metavar="K", type=os.fsencode)
-    one.add_argument("value", metavar="V", type=os.fsencode)
+    one.add_argument("key", metavar="K", type=os.fsencode, help="the item's key")
+    one.add_argument("value", metavar="V", type=os.fsencode, help="the item's value")
     one = _command(commands, "fetch", "move:fetch", "take the oldest item and print it", json=_ITEMS)
     _queue(one)
     _timeout(one, "wait at most so long for an item; 0 by default")

@@ -14,10 +14,10 @@ import asyncio
 import os
 import threading
 from collections import deque
-from typing import Any, Callable, Protocol
+from typing import Any, Callable, Generic, Protocol
 
 from kemi.queue.queue import Queue
-from kemi.queue.reservation import Reservation, ReservedItem
+from kemi.queue.reservation import Got_co, Reservation
 
 _IDLE = 5.0  # seconds that the thread waits for another waiter
 _SLEEP = 1.0  # seconds of one sleep in a queue
@@ -154,18 +154,18 @@ async def settled(queue: Queue) -> None:
         await asyncio.get_running_loop().run_in_executor(None, queue.settle)
 
 
-class AsyncReservation:
+class AsyncReservation(Generic[Got_co]):
     """`Reservation` for `async with`."""
 
-    def __init__(self, reservation: Reservation, look: Look, timeout: float | None) -> None:
+    def __init__(self, reservation: Reservation[Any], look: Look, timeout: float | None) -> None:
         """look: calls a function until it gives something, for `timeout` seconds."""
         self._reservation = reservation
         self._look = look
         self._timeout = timeout
 
-    async def __aenter__(self) -> ReservedItem | None:
+    async def __aenter__(self) -> Got_co:
         # What is reserved in the moment of a cancellation is nobody's: there is no await between it and the return.
-        item: ReservedItem | None = await self._look(self._reservation.enter_now, self._timeout)
+        item: Got_co = await self._look(self._reservation.enter_now, self._timeout)
         return item
 
     async def __aexit__(self, kind: type[BaseException] | None, *_: object) -> None:

@@ -17,7 +17,7 @@ import os
 import threading
 import time
 from collections.abc import AsyncIterator, Iterable
-from typing import TYPE_CHECKING, Any, Callable, TypeVar, cast
+from typing import TYPE_CHECKING, Any, Callable, TypeVar, cast, overload
 
 from kemi.errors import QueueClosed, SegmentError, SegmentMissing, UnknownQueue
 from kemi.owner import Owner
@@ -29,7 +29,7 @@ from kemi.queue.opened import PARTS
 from kemi.queue.outcome import CLOSED, AddResult, Stats
 from kemi.queue.queue import Queue
 from kemi.queue.registry import Registry
-from kemi.queue.reservation import Source
+from kemi.queue.reservation import ReservedItem, Source
 from kemi.queue.stop import STOP_LOOK, Stop, stopper
 from kemi.queue.trust import CLIENT_ADVICE, SAME_ADVICE, client_users, named_owner
 
@@ -268,6 +268,10 @@ class AttachedQueue(Queue):
 
     # --- asyncio ----------------------------------------------------------------------------------------------------
 
+    @overload
+    async def afetch(self, timeout: None) -> Item: ...
+    @overload
+    async def afetch(self, timeout: float | None = 0.0) -> Item | None: ...
     async def afetch(self, timeout: float | None = 0.0) -> Item | None:
         """`fetch` for asyncio: the event loop goes on meanwhile. A call that is cancelled takes nothing."""
         record: bytes | None = await self._look_for(Queue.pop, timeout)
@@ -281,7 +285,11 @@ class AttachedQueue(Queue):
             if item is not None:
                 yield item
 
-    def areserve(self, timeout: float | None = 0.0) -> AsyncReservation:
+    @overload
+    def areserve(self, timeout: None) -> AsyncReservation[ReservedItem]: ...
+    @overload
+    def areserve(self, timeout: float | None = 0.0) -> AsyncReservation[ReservedItem | None]: ...
+    def areserve(self, timeout: float | None = 0.0) -> AsyncReservation[Any]:
         """`async with queue.areserve(timeout) as item:` - `reserve` for asyncio."""
         from kemi.queue.aio import AsyncReservation
 

@@ -12,6 +12,7 @@ import contextlib
 import sys
 import time
 from collections.abc import Callable, Iterable, Iterator
+from typing import Any, overload
 
 from kemi.errors import LockTimeout, MqueueError
 from kemi.queue import header, layout
@@ -36,7 +37,7 @@ from kemi.queue.layout import (
 from kemi.queue.life import Life
 from kemi.queue.mutex import trylock, unlock
 from kemi.queue.outcome import CLOSED, NOT_TRIED, AddResult, Stats
-from kemi.queue.reservation import Reservation, Source
+from kemi.queue.reservation import Reservation, ReservedItem, Source
 from kemi.queue.ring import ADDED, KEPT, TOO_LARGE
 from kemi.queue.segment import sibling_name
 from kemi.queue.stop import STOP_LOOK, Stop, stopper
@@ -230,6 +231,10 @@ class Queue(Life):
             return record
         return self._wait(self._take, timeout)
 
+    @overload
+    def fetch(self, timeout: None) -> Item: ...
+    @overload
+    def fetch(self, timeout: float | None = 0.0) -> Item | None: ...
     def fetch(self, timeout: float | None = 0.0) -> Item | None:
         """Take the oldest item; wait for one at most `timeout` seconds (None: for ever). None when there is none."""
         record = self.pop_wait(timeout)
@@ -285,7 +290,11 @@ class Queue(Life):
 
     # --- at least once ----------------------------------------------------------------------------------------------
 
-    def reserve(self, timeout: float | None = 0.0) -> Reservation:
+    @overload
+    def reserve(self, timeout: None) -> Reservation[ReservedItem]: ...
+    @overload
+    def reserve(self, timeout: float | None = 0.0) -> Reservation[ReservedItem | None]: ...
+    def reserve(self, timeout: float | None = 0.0) -> Reservation[Any]:
         """`with queue.reserve(timeout) as item:` takes the oldest item, as `fetch`, for the time of the block.
 
         When the block ends without an exception, the item is done. After an exception, or when this process is killed,

@@ -7,7 +7,7 @@ back; when the process is killed, the next one that takes an item sees that, and
 from __future__ import annotations
 
 import os
-from typing import Any, Callable, Protocol
+from typing import Any, Callable, Generic, Protocol, TypeVar
 
 from kemi.queue.aside import Slot
 from kemi.queue.item import Item
@@ -39,7 +39,10 @@ class ReservedItem(Item):
         return f"{super().__repr__()[:-1]}, deliveries={self.deliveries})"
 
 
-class Reservation:
+Got_co = TypeVar("Got_co", covariant=True)  # ReservedItem where the wait has no end, else ReservedItem or None
+
+
+class Reservation(Generic[Got_co]):
     """Reserves an item when the block begins, for at most `timeout` seconds of waiting; None if none came."""
 
     def __init__(self, queue: Source, timeout: float | None) -> None:
@@ -54,14 +57,16 @@ class Reservation:
         """The queue that the item is of."""
         return self._holder
 
-    def __enter__(self) -> ReservedItem | None:
-        return self._enter(self._queue, self._timeout)
+    def __enter__(self) -> Got_co:
+        item: Got_co = self._enter(self._queue, self._timeout)
+        return item
 
     def enter_now(self, queue: Source) -> ReservedItem | None:
         """Begin the block with an item of this queue, without waiting."""
-        return self._enter(queue, 0.0)
+        found: ReservedItem | None = self._enter(queue, 0.0)
+        return found
 
-    def _enter(self, queue: Source, timeout: float | None) -> ReservedItem | None:
+    def _enter(self, queue: Source, timeout: float | None) -> Any:
         if self._slot is not None:
             raise RuntimeError(f"{self!r} is in use: call reserve() for each block")
         self._pid = os.getpid()

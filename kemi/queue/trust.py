@@ -21,10 +21,10 @@ import stat
 from collections.abc import Iterable
 
 from kemi.errors import ConfigError, MqueueError, NoMemory, NotAllowed, SegmentError, SegmentMissing
+from kemi.names import OWNER_VARIABLE
 
 Users = frozenset[int]
 
-OWNER_VARIABLE = "MQUEUE_KEMI_OWNER"
 SERVER_USER = "kamailio"
 READ = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC | os.O_NOCTTY
 WRITE = os.O_RDWR | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC | os.O_NOCTTY

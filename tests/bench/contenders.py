@@ -113,9 +113,9 @@ class Ours(Contender):
     def getter(self) -> Callable[[], Any]:
         fetch = self._attach().fetch
 
-        def get() -> Pair | None:
+        def get() -> Pair:
             item = fetch(None)
-            return None if item is None else (item.key, item.value)
+            return item.key, item.value
 
         return get
 

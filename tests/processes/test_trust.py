@@ -20,13 +20,13 @@ from kemi import host
 from kemi.cli.main import main
 from kemi.errors import ConfigError, MqueueError, NotAllowed, QueueClosed
 from kemi.instance import Instance, queues
+from kemi.names import OWNER_VARIABLE
 from kemi.owner import this_process
 from kemi.queue import layout, trust
 from kemi.queue.queue import Queue
 from kemi.queue.registry import Registry
 from kemi.queue.ring import ADDED
 from kemi.queue.segment import SHM_DIR, Access, path_of, segment_name
-from kemi.queue.trust import OWNER_VARIABLE
 from kemi.server import core
 from kemi.spec import QueueSpec, Settings
 from mqueue_kemi import attach

@@ -81,7 +81,7 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
     subprocess.run([sys.executable, "-m", "venv", "--without-pip", str(folder / "venv")], check=True)
     (target,) = (folder / "venv").glob("lib/python*/site-packages")
     # pip builds in the folder itself, which stays as it is.
-    for name in ("kemi", "mqueue_kemi.py", "pyproject.toml", "README.md", "LICENSE"):
+    for name in ("kemi", "mqueue_kemi.py", "pyproject.toml", "setup.py", "share", "README.md", "LICENSE"):
         source = CHECKOUT / name
         if source.is_dir():
             shutil.copytree(source, folder / name, symlinks=True, ignore=shutil.ignore_patterns("__pycache__"))
@@ -151,8 +151,3 @@ def test_pyright_says_the_same(site: Path, tmp_path: Path) -> None:
     assert {Path(each["file"]).name for each in errors} == {"wrong.py"}, errors
     wrong = {list(WRONG)[each["range"]["start"]["line"] - 2] for each in errors}
     assert wrong == set(WRONG)
-
-
-def test_the_module_brings_its_types() -> None:
-    """It is one file, and a checker takes types only from packages: so it lies in one too, as the same file."""
-    assert (CHECKOUT / "kemi/testing/stubs/mqueue_kemi-stubs/__init__.pyi").samefile(CHECKOUT / "mqueue_kemi.py")

@@ -547,7 +547,8 @@ def test_damaged_counters(make: Callable[..., Queue], word: int, value: int) -> 
     queue.add("a", "")
     queue.segment.words[word] = value
     calls: list[Callable[[], object]] = [queue.__len__, queue.stats, queue.__repr__, lambda: queue.add("b", "")]
-    for call in [*calls, queue.fetch, *calls]:
+    fetch: Callable[[], object] = queue.fetch
+    for call in [*calls, fetch, *calls]:
         with contextlib.suppress(SegmentError):
             call()
 

@@ -21,7 +21,7 @@ from kemi.owner import this_process
 from kemi.queue.layout import CHUNK_ROOM, W_SLOT
 from kemi.queue.queue import Queue
 from kemi.queue.registry import Registry
-from kemi.queue.reservation import Reservation
+from kemi.queue.reservation import Reservation, ReservedItem
 from kemi.queue.ring import ADDED, KEPT
 from tests.unit.children import killed_after
 
@@ -53,7 +53,7 @@ class Model(RuleBasedStateMachine):
         self.dead = Queue.create(self.instance, "dead", window=LIMIT, registry=self.registry)
         self.queue.set_deliveries(most, "dead" if letters and most else "")
         self.there: list[Entry] = []  # in the order in which it is taken
-        self.held: list[tuple[Entry, Reservation]] = []
+        self.held: list[tuple[Entry, Reservation[ReservedItem | None]]] = []
         self.letters_there: list[tuple[str, str]] = []
         self.turns = count(1)
         self.lost: list[Entry] = []  # held by the dead, and not yet found

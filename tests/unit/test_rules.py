@@ -54,9 +54,13 @@ def test_pack_into_is_banned(name: str) -> None:
 
 @pytest.mark.parametrize("name", [name for name in MODULES if name.startswith("kemi.queue")])
 def test_the_queue_knows_no_kamailio(name: str) -> None:
-    """It imports its own modules, the errors, and who owns a segment."""
+    """It imports its own modules, the errors, names that all parts know, and who owns a segment."""
     own = {module for module in imports(name, everywhere=True) if module.partition(".")[0] in ("kemi", "KSR")}
-    assert {module for module in own if not module.startswith("kemi.queue")} <= {"kemi.errors", "kemi.owner"}
+    assert {module for module in own if not module.startswith("kemi.queue")} <= {
+        "kemi.errors",
+        "kemi.names",
+        "kemi.owner",
+    }
 
 
 @pytest.mark.parametrize("name", [name for name in MODULES if not name.startswith(("kemi.server", "kemi.testing"))])

@@ -1,1 +1,136 @@
-../../../../mqueue_kemi.py
+# Made from mqueue_kemi.py by share/make.py (python3 -m share.make).
+"""Kamailio's mqueue for Python routing scripts: queues of key/value items in shared memory.
+
+Names and integer codes only; the work is done in `kemi`. A routing script imports this module and ends with
+
+    def mod_init():
+        return mqueue_kemi.mod_init(Script())
+
+or app_python3 loads this module itself for a native kamailio.cfg (see `mod_init`). A process outside of Kamailio calls
+`attach`. Chapter numbers in the docstrings are those of the mqueue module's documentation.
+"""
+from __future__ import annotations
+
+from typing import Any
+from kemi.errors import ConfigError as ConfigError
+from kemi.errors import InstanceInUse as InstanceInUse
+from kemi.errors import ItemError as ItemError
+from kemi.errors import LockTimeout as LockTimeout
+from kemi.errors import MqueueError as MqueueError
+from kemi.errors import NoMemory as NoMemory
+from kemi.errors import NotAllowed as NotAllowed
+from kemi.errors import QueueClosed as QueueClosed
+from kemi.errors import SegmentError as SegmentError
+from kemi.errors import SegmentMissing as SegmentMissing
+from kemi.errors import UnknownQueue as UnknownQueue
+from kemi.names import DEFAULT_INSTANCE as _DEFAULT_INSTANCE
+from kemi.queue.attached import AttachedQueue as AttachedQueue
+from kemi.queue.item import Item as Item
+from kemi.queue.outcome import AddResult as AddResult
+from kemi.queue.outcome import Refused as Refused
+from kemi.queue.outcome import Stats as Stats
+from kemi.queue.queue import Queue as Queue
+from kemi.queue.reservation import Reservation as Reservation
+from kemi.queue.reservation import ReservedItem as ReservedItem
+
+__version__: str
+
+__all__ = [
+    "AddResult",
+    "AttachedQueue",
+    "ConfigError",
+    "InstanceInUse",
+    "Item",
+    "ItemError",
+    "LockTimeout",
+    "MqueueError",
+    "NoMemory",
+    "NotAllowed",
+    "Queue",
+    "QueueClosed",
+    "Refused",
+    "Reservation",
+    "ReservedItem",
+    "SegmentError",
+    "SegmentMissing",
+    "Stats",
+    "UnknownQueue",
+    "attach",
+    "mod_init",
+    "modparam",
+    "mq_add",
+    "mq_fetch",
+    "mq_pv_free",
+    "mq_size",
+    "mqk_get",
+    "mqk_gete",
+    "mqk_getw",
+    "mqv_get",
+    "mqv_gete",
+    "mqv_getw",
+]
+
+def modparam(module: str, name: str, value: Any) -> int:
+    """Set a parameter of the module (chapter 3), before `mod_init`. Returns 1.
+
+    Raises ConfigError, which names the parameter and the text, so that Kamailio refuses to start.
+    """
+
+def mod_init(handler: Any=None) -> Any:
+    """Make the queues and return the handler for app_python3: what a script's own `mod_init` ends with.
+
+    Without a handler it is the one for a native kamailio.cfg, and the queues are defined in mqueue_kemi.cfg beside
+    kamailio.cfg or beside this module, or in the file that MQUEUE_KEMI_CFG names. Called again at a reload it keeps
+    every item, and takes new limits and new queues. Raises ConfigError, InstanceInUse, SegmentError, NoMemory.
+    """
+
+def mq_add(queue: str, key: str, value: str) -> int:
+    """4.1: add an item. 1; -1 with one line in the log that says why not.
+
+    When the queue's size is exceeded, the oldest item is removed.
+    """
+
+def mq_fetch(queue: str, timeout: float=0.0) -> int:
+    """4.2: take the oldest item, which `mqk_get` and `mqv_get` then give. 1; -2 there is none; -1 it failed.
+
+    timeout: seconds to wait for an item; 0 never waits.
+    """
+
+def mq_pv_free(queue: str) -> int:
+    """4.3: forget what was fetched from the queue in this process. 1."""
+
+def mq_size(queue: str) -> int:
+    """4.4: how many items the queue has; -1 none; -2 there is no such queue."""
+
+def mqk_get(queue: str) -> str | None:
+    """Key of the item fetched last from the queue in this process: $mqk(queue). None if there is none."""
+
+def mqk_gete(queue: str) -> str:
+    """As `mqk_get`, with "" for none."""
+
+def mqk_getw(queue: str) -> str:
+    """As `mqk_get`, with "<null>" for none."""
+
+def mqv_get(queue: str) -> str | None:
+    """Value of the item fetched last from the queue in this process: $mqv(queue). None if there is none."""
+
+def mqv_gete(queue: str) -> str:
+    """As `mqv_get`, with "" for none."""
+
+def mqv_getw(queue: str) -> str:
+    """As `mqv_get`, with "<null>" for none."""
+
+def attach(queue: str, instance: str=_DEFAULT_INSTANCE, lock_timeout: float=1.0, *, reattach: bool=True, wait: float | None=0.0, owner: str | int | None=None) -> AttachedQueue:
+    """A queue of a running Kamailio, for any process on its host that may read and write its segment.
+
+    When the server is stopped and started again, waiting calls go on with its new queue; with reattach=False they raise
+    QueueClosed. wait: seconds for the server and its queue to appear, None for ever. lock_timeout: finite seconds.
+    What comes back may be pickled: the process that gets it attaches when it uses the queue first.
+
+    owner: name or number of one more user whose queues are trusted, MQUEUE_KEMI_OWNER by default. Without it they are
+    root's and this process's own; who is not root trusts the user "kamailio" too. The next server's queue must belong
+    to the same user.
+
+    Raises UnknownQueue when the instance has no such queue, NotAllowed when its user is not trusted or does not allow
+    this process's, SegmentError when it cannot be used, ConfigError.
+    """
