@@ -52,6 +52,10 @@ class DamagedRing(Exception):
     """The bytes are no ring: what is wrong, and where. Inside only; a queue makes a SegmentError of it."""
 
 
+class CorruptedError(Exception):
+    """Bytes of a segment contradict one another. Inside only; a queue makes a SegmentError of it, with its name."""
+
+
 class StoreError(MqueueError, RuntimeError):
     """A database did not do what was asked; the transaction is undone. The text has database, table, reason, cure."""
 

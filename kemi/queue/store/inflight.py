@@ -1,0 +1,259 @@
+"""In-flight entries: which records left the log and are not done, who holds them, and when they are delivered again.
+
+A record stays where it lies; its entry leads to it. An entry is in one of three states:
+
+    free      AT = 0; in the free list, or never used (from W_FRESH_ENTRY on)
+    held      AT != 0, POSITION = 0: a process has it, whose life lock is HOLDER
+    returned  AT != 0, POSITION = its place in the heap: somebody may have it once DUE has come
+
+The heap orders the returned entries by (due, seq), so the next one is found without a search, and those that are due at
+once come in the order in which they left the log. Holding and freeing touch a fixed number of words; the heap touches
+two words for each of its levels, of which there are 12 at most.
+
+Whoever shows the number, seq and deliveries of a held entry has the delivery that it names: a seq is never used again,
+and each delivery counts DELIVERIES up. What is called with a plan adds stores to it; the rest only looks. Called with
+the queue's lock held, but for `holders`, which may then name a process that never was, and misses none that is dead.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from typing import NamedTuple
+
+from kemi.errors import CorruptedError
+from kemi.queue.format.layout import (
+    E_AT,
+    E_DELIVERIES,
+    E_DUE,
+    E_HOLDER,
+    E_NAMESPACE,
+    E_NEXT_FREE,
+    E_PID,
+    E_POSITION,
+    E_SEQ,
+    E_START,
+    ENTRY,
+    ENTRY_BYTES,
+    ENTRY_WORDS,
+    FETCH_IN_FLIGHT,
+    MAX_CAPACITY,
+    U32,
+    W_CAPACITY,
+    W_ENTRIES_AT,
+    W_FLAGS,
+    W_FREE_ENTRY,
+    W_FRESH_ENTRY,
+    W_HEAP_AT,
+    W_IN_FLIGHT,
+    W_RETURNED,
+    Mapping,
+)
+from kemi.queue.store.journal import Plan
+
+_MAX_DELIVERIES = (1 << 32) - 1
+
+
+class Holder(NamedTuple):
+    """A process that holds items: the number of its life lock counts, the rest is for people."""
+
+    life: int
+    pid: int
+    start: int
+    namespace: int
+
+
+class Entry(NamedTuple):
+    """An entry in use, as it is now."""
+
+    number: int
+    at: int  # offset of the record
+    seq: int
+    due: int  # monotonic ns; 0 = at once
+    holder: Holder  # who holds it, or held it last
+    deliveries: int
+    position: int  # in the heap; 0 = held
+
+
+class InFlight:
+    """The entries of one segment."""
+
+    def __init__(self, mapping: Mapping) -> None:
+        self._bytes, self._u64, self._u32 = mapping
+        self.capacity: int = self._u64[W_CAPACITY]
+        if not 1 <= self.capacity <= MAX_CAPACITY:
+            raise CorruptedError(f"it has {self.capacity} in-flight entries, 1 to {MAX_CAPACITY} are possible")
+        self._rows: int = self._u64[W_ENTRIES_AT] >> 3
+        self._heap: int = (self._u64[W_HEAP_AT] >> 2) - 1  # positions begin at 1
+
+    # --- looking ------------------------------------------------------------------------------------------------------
+
+    def _row(self, number: int) -> int:
+        if not 0 <= number < self.capacity:
+            raise CorruptedError(f"there is no in-flight entry {number}, only {self.capacity}")
+        return self._rows + number * ENTRY_WORDS
+
+    def entry(self, number: int) -> Entry | None:
+        """An entry; None while it is free."""
+        start = self._row(number) * 8
+        at, seq, due, life, begun, pid, namespace, deliveries, position, _, _ = ENTRY.unpack(
+            self._bytes[start : start + ENTRY_BYTES]
+        )
+        if not at:
+            return None
+        return Entry(number, at, seq, due, Holder(life, pid, begun, namespace), deliveries, position)
+
+    def held(self, number: int, seq: int, deliveries: int) -> Entry | None:
+        """The entry if it is still this delivery; None if it is done, given back, or another one."""
+        entry = self.entry(number)
+        if entry and not entry.position and (entry.seq, entry.deliveries) == (seq, deliveries):
+            return entry
+        return None
+
+    def first(self) -> Entry | None:
+        """The returned entry that is redelivered next; None if there is none."""
+        if not self._u64[W_RETURNED]:
+            return None
+        entry = self.entry(self._u32[self._heap + 1])
+        if entry is None or entry.position != 1:
+            raise CorruptedError("the redelivery heap begins with an entry that was not returned")
+        return entry
+
+    def first_due(self, now: int) -> Entry | None:
+        """As `first`, if its time has come. now: monotonic ns."""
+        entry = self.first()
+        return entry if entry and entry.due <= now else None
+
+    def has_room(self) -> bool:
+        """Return True if one more record can be in flight."""
+        return bool(self._u64[W_FREE_ENTRY]) or self._u64[W_FRESH_ENTRY] < self.capacity
+
+    def _column(self, field: int) -> list[int]:
+        end = self._rows + min(self._u64[W_FRESH_ENTRY], self.capacity) * ENTRY_WORDS
+        column: list[int] = self._u64[self._rows + field : end : ENTRY_WORDS].tolist()
+        return column
+
+    def entries(self) -> list[Entry]:
+        """All entries in use, by seq."""
+        found = [entry for number, at in enumerate(self._column(E_AT)) if at and (entry := self.entry(number))]
+        return sorted(found, key=lambda entry: entry.seq)
+
+    def holders(self) -> set[Holder]:
+        """Who holds something."""
+        return {entry.holder for entry in self.entries() if not entry.position}
+
+    def held_by(self, lives: Collection[int]) -> list[Entry]:
+        """What the holders of these life locks hold, by seq."""
+        found = []
+        for number, (at, life) in enumerate(zip(self._column(E_AT), self._column(E_HOLDER))):
+            if at and life in lives and (entry := self.entry(number)) and not entry.position:
+                found.append(entry)
+        return sorted(found, key=lambda entry: entry.seq)
+
+    def of_record(self, at: int) -> Entry | None:
+        """The returned entry of a record."""
+        column = self._column(E_AT)
+        entry = self.entry(column.index(at)) if at in column else None
+        return entry if entry and entry.position else None
+
+    # --- entries ------------------------------------------------------------------------------------------------------
+
+    def alloc(self, plan: Plan, at: int, seq: int, holder: Holder) -> int:
+        """Have a holder hold a record, its first delivery. Returns the entry's number; -1 if none is free."""
+        number = plan.u64(W_FREE_ENTRY) - 1
+        if number >= 0:
+            row = self._row(number)
+            following = plan.u32(row * 2 + E_NEXT_FREE)
+            plan[W_FREE_ENTRY] = following
+        else:
+            following = 0
+            number = plan.u64(W_FRESH_ENTRY)
+            if number >= self.capacity:
+                return -1
+            row = self._row(number)
+            plan[W_FRESH_ENTRY] = number + 1
+        # Free until AT is stored: nobody reads these yet, but for the way to the next free one, which stays.
+        self._bytes[row * 8 : row * 8 + ENTRY_BYTES] = ENTRY.pack(
+            0, seq, 0, holder.life, holder.start, holder.pid, holder.namespace, 1, 0, following, 0
+        )
+        plan[row + E_AT] = at
+        plan.add(W_IN_FLIGHT, 1)
+        plan[W_FLAGS] = plan.u64(W_FLAGS) | FETCH_IN_FLIGHT
+        return number
+
+    def free(self, plan: Plan, entry: Entry) -> None:
+        """Forget an entry, whose record is done or elsewhere."""
+        if entry.position:
+            self._remove(plan, entry)
+        row = self._row(entry.number)
+        plan[row + E_AT] = 0
+        plan[U32 + row * 2 + E_NEXT_FREE] = plan.u64(W_FREE_ENTRY)
+        plan[W_FREE_ENTRY] = entry.number + 1
+        if not plan.add(W_IN_FLIGHT, -1):
+            plan[W_FLAGS] = plan.u64(W_FLAGS) & ~FETCH_IN_FLIGHT
+
+    def hold(self, plan: Plan, entry: Entry, holder: Holder) -> Entry:
+        """Have a holder hold what was returned: one more delivery."""
+        self._remove(plan, entry)
+        row = self._row(entry.number)
+        deliveries = min(entry.deliveries + 1, _MAX_DELIVERIES)
+        plan[row + E_HOLDER] = holder.life
+        plan[row + E_START] = holder.start
+        plan[U32 + row * 2 + E_PID] = holder.pid
+        plan[U32 + row * 2 + E_NAMESPACE] = holder.namespace
+        plan[U32 + row * 2 + E_DELIVERIES] = deliveries
+        return entry._replace(holder=holder, deliveries=deliveries, position=0)
+
+    def give_back(self, plan: Plan, entry: Entry, due: int) -> None:
+        """Have somebody else hold what is held, from `due` on (monotonic ns; 0: at once)."""
+        plan[self._row(entry.number) + E_DUE] = due
+        count = plan.add(W_RETURNED, 1)
+        if count > self.capacity:
+            raise CorruptedError(f"{count} entries are returned, there are only {self.capacity}")
+        self._rise(plan, count, entry.number)
+
+    # --- the heap -----------------------------------------------------------------------------------------------------
+
+    def _key(self, plan: Plan, number: int) -> tuple[int, int]:
+        row = self._row(number)
+        return plan.u64(row + E_DUE), plan.u64(row + E_SEQ)
+
+    def _put(self, plan: Plan, position: int, number: int) -> None:
+        plan[U32 + self._heap + position] = number
+        plan[U32 + self._row(number) * 2 + E_POSITION] = position
+
+    def _remove(self, plan: Plan, entry: Entry) -> None:
+        """Take an entry out of the heap, whose last one fills the gap."""
+        count = plan.u64(W_RETURNED)
+        if not 1 <= entry.position <= count <= self.capacity:
+            raise CorruptedError(f"entry {entry.number} is at {entry.position} in a heap of {count}")
+        last = plan.u32(self._heap + count)
+        plan[U32 + self._row(entry.number) * 2 + E_POSITION] = 0
+        plan[W_RETURNED] = count - 1
+        if last != entry.number:
+            self._sink(plan, entry.position, last, count - 1)
+
+    def _rise(self, plan: Plan, position: int, number: int) -> None:
+        """Put an entry at a place that is open, or above."""
+        key = self._key(plan, number)
+        while position > 1:
+            above = plan.u32(self._heap + position // 2)
+            if self._key(plan, above) <= key:
+                break
+            self._put(plan, position, above)
+            position //= 2
+        self._put(plan, position, number)
+
+    def _sink(self, plan: Plan, position: int, number: int, count: int) -> None:
+        """Put an entry at a place that is open, or below, or above."""
+        key = self._key(plan, number)
+        while (below := position * 2) <= count:
+            child = plan.u32(self._heap + below)
+            if below < count:
+                other = plan.u32(self._heap + below + 1)
+                if self._key(plan, other) < self._key(plan, child):
+                    below, child = below + 1, other
+            if key <= self._key(plan, child):
+                break
+            self._put(plan, position, child)
+            position = below
+        self._rise(plan, position, number)
