@@ -1,0 +1,250 @@
+"""What a plain and a keyed log have in common: cursors, chunks of the log, and what leaves it at its head.
+
+A log HAS one of these. All of it is called with the queue's lock held. Every change that is more than one store is an
+operation of the journal, in this frame, where a raised exception leaves PENDING for `recover`:
+
+    plan = core.begin()
+    ...                    # chunks are allocated and freed, memory that nothing leads to is filled, stores are planned
+    core.commit(plan)      # or core.abandon(), when there is no memory
+
+Whoever holds the lock calls `recover` before it gives the lock back after an exception, and again if that raises; and
+whoever takes the lock calls it when FLAGS has PENDING, or the last holder died. So the next operation always begins on
+the state before the one that was broken off, or on the state after it.
+"""
+
+from __future__ import annotations
+
+import struct
+from typing import NamedTuple
+
+from kemi.errors import CorruptedError
+from kemi.queue.format.layout import (
+    C_DETACHED,
+    C_FIRST,
+    C_HELD,
+    CHUNK_HEAD,
+    POSITION_WORDS,
+    POSITIONS,
+    POSITIONS_AT,
+    STEP_MASK,
+    W_ADDED,
+    W_BURIED,
+    W_BYTE_LIMIT,
+    W_CHUNKS,
+    W_DEAD,
+    W_HEAD,
+    W_HEAD_ODD,
+    W_HELD_BYTES,
+    W_HIGH_WATER,
+    W_POPPED,
+    W_RECOVERED,
+    W_RETURNED,
+    W_SIZE_LIMIT,
+    W_TAIL,
+    Mapping,
+)
+from kemi.queue.store.chunks import Chunks, Memory
+from kemi.queue.store.inflight import Entry, Holder, InFlight
+from kemi.queue.store.journal import Journal, Plan
+from kemi.queue.store.records import Records
+
+# What became of an append.
+ADDED = 1
+KEPT = 2  # addmode 1: the key is there
+NO_MEMORY = 3
+TOO_LARGE = 4
+FULL = 5  # the queue's own limit in bytes
+
+_chunk_head = struct.Struct("=8Q").pack
+
+
+class Delivery(NamedTuple):
+    """A record that is held: what `ack` and `nack` want to see."""
+
+    number: int  # of the in-flight entry
+    seq: int
+    deliveries: int
+
+
+class Position(NamedTuple):
+    """How far a stream was relayed to this queue, committed with the item that came from there."""
+
+    place: int  # of POSITIONS
+    source: int  # what the relay calls the stream; 0 = none
+    major: int
+    minor: int
+
+
+class Core:
+    """The parts of one log, and what is the same for all logs."""
+
+    def __init__(self, mapping: Mapping, memory: Memory) -> None:
+        self.mapping = mapping
+        self._u64 = mapping.u64
+        self.journal = Journal(mapping)
+        self.chunks = Chunks(mapping, memory)
+        self.records = Records(mapping, self.chunks)
+        self.in_flight = InFlight(mapping)
+
+    # --- operations ---------------------------------------------------------------------------------------------------
+
+    def begin(self) -> Plan:
+        """Begin an operation."""
+        self.journal.begin()
+        return Plan(self.mapping)
+
+    def commit(self, plan: Plan) -> None:
+        """Do an operation."""
+        self.journal.commit(plan)
+        freed = self.chunks.settle(committed=True)
+        self.journal.close()
+        self.chunks.trim(freed)
+        self.journal.end()
+
+    def abandon(self) -> None:
+        """Do nothing after all."""
+        freed = self.chunks.settle(committed=False)
+        self.chunks.trim(freed)
+        self.journal.end()
+
+    def redo(self) -> None:
+        """The first half of a recovery; `end_recovery` is the second."""
+        committed = self.journal.redo(self.chunks.has_memory)
+        self.chunks.recover(committed=committed)
+        self.journal.close()
+
+    def end_recovery(self) -> None:
+        """All is as it must be."""
+        self._u64[W_RECOVERED] = self._u64[W_RECOVERED] + 1
+        self.journal.end()
+
+    # --- looking ------------------------------------------------------------------------------------------------------
+
+    def tail(self) -> int:
+        """Offset behind the last record."""
+        return int(self._u64[W_TAIL + (self._u64[W_ADDED] & 1)])
+
+    def head(self) -> int:
+        """Offset of the oldest record."""
+        return int(self._u64[W_HEAD + (self._u64[W_POPPED] & 1)])
+
+    def ends(self, plan: Plan) -> tuple[int, int]:
+        """The chunks in which HEAD and TAIL will be."""
+        head = plan.u64(W_HEAD + (plan.u64(W_POPPED) & 1))
+        tail = plan.u64(W_TAIL + (plan.u64(W_ADDED) & 1))
+        return head & ~self.chunks.mask, tail & ~self.chunks.mask
+
+    def in_log(self) -> int:
+        """Records in the log. Raises CorruptedError for a number that cannot be."""
+        items: int = self._u64[W_ADDED] - self._u64[W_POPPED] - self._u64[W_BURIED]
+        if not 0 <= items <= self.chunks.count * self.chunks.room >> 3:
+            raise CorruptedError(f"{items} records are said to be in the log")
+        return items
+
+    def size(self) -> int:
+        """Items that can be taken. Without the lock it is never too small by an item that is there all the time."""
+        removed = self._u64[W_POPPED] + self._u64[W_BURIED]
+        items = self._u64[W_ADDED] - removed + self._u64[W_RETURNED]
+        return int(min(max(0, items), self.chunks.count << self.chunks.bits))
+
+    def used_bytes(self) -> int:
+        """Bytes of all records that are in the log or in flight."""
+        mask = self.chunks.mask
+        between = (self._u64[W_CHUNKS] - 1) * self.chunks.room + (self.tail() & mask) - (self.head() & mask)
+        return int(between - self._u64[W_DEAD] + self._u64[W_HELD_BYTES])
+
+    def is_full(self, more: int) -> bool:
+        """Return True if so many bytes more are against the byte limit."""
+        limit = self._u64[W_BYTE_LIMIT]
+        return bool(limit and self.used_bytes() + more > limit)
+
+    def excess(self, more: int) -> int:
+        """Items beyond the size limit when there are so many more."""
+        limit = self._u64[W_SIZE_LIMIT]
+        return max(0, self.size() + more - int(limit)) if limit else 0
+
+    # --- growing ------------------------------------------------------------------------------------------------------
+
+    def start_chunk(self, chunk: int, following: int, previous: int, first: int) -> None:
+        """Write the head of a chunk that was taken."""
+        self.mapping.bytes[chunk : chunk + CHUNK_HEAD] = _chunk_head(following, previous, 0, first, 0, 0, 0, 0)
+
+    def first_record(self, chunk: int, at: int) -> None:
+        """Note where the first record begins in a chunk that was taken."""
+        self._u64[(chunk >> 3) + C_FIRST] = at
+
+    def position(self, plan: Plan, position: Position | None) -> None:
+        """Store how far a stream was relayed, with what the plan adds. Raises ValueError for a wrong place."""
+        if position is None:
+            return
+        if not 0 <= position.place < POSITIONS:
+            raise ValueError(f"place={position.place}: a queue has the positions of {POSITIONS} streams")
+        word = (POSITIONS_AT >> 3) + position.place * POSITION_WORDS
+        plan[word], plan[word + 1], plan[word + 2] = position.source, position.major, position.minor
+
+    def positions(self) -> list[Position]:
+        """How far each stream was relayed."""
+        first = POSITIONS_AT >> 3
+        rows = [self._u64[first + n * POSITION_WORDS : first + n * POSITION_WORDS + 3] for n in range(POSITIONS)]
+        return [Position(place, *row) for place, row in enumerate(rows) if row[0]]
+
+    # --- what leaves the log at its head ------------------------------------------------------------------------------
+
+    def take(self, plan: Plan, at: int, length: int, holder: Holder | None, filler: int = 0) -> int:
+        """Move HEAD past the record at `at`: it is gone, or a holder has it then.
+
+        filler: a chunk of which HEAD leaves the unused end first. Returns the number of the in-flight entry, 0 without
+        a holder; -1 if there is no entry.
+        """
+        popped = plan.u64(W_POPPED)
+        span = self.records.span(at, length, plan)
+        number = 0
+        if holder:
+            number = self.in_flight.alloc(plan, at, popped + 1, holder)
+            if number < 0:
+                return number
+            plan.add(W_HELD_BYTES, length)
+            for chunk in span.ends():
+                plan.add((chunk >> 3) + C_HELD, 1)
+        else:
+            for chunk in span.middle:
+                self.chunks.free(chunk)
+        head = self.records.after(span, plan)
+        left = [chunk for chunk in (filler, *span.ends()) if chunk not in (0, head & ~self.chunks.mask)]
+        for chunk in left:
+            self._detach(plan, chunk)
+        if left:
+            plan.add(W_CHUNKS, -len(left) - len(span.middle))
+        plan[W_HEAD_ODD - (popped & 1)] = head
+        plan[W_POPPED] = popped + 1
+        high = self._u64[W_ADDED] - popped - self._u64[W_BURIED]
+        if high > self._u64[W_HIGH_WATER]:
+            plan[W_HIGH_WATER] = high
+        return number
+
+    def leave(self, plan: Plan, chunk: int) -> int:
+        """HEAD leaves a chunk in which nothing is alive. Returns the next one."""
+        following = self.records.next_chunk(chunk, plan)
+        self._detach(plan, chunk)
+        plan.add(W_CHUNKS, -1)
+        return following
+
+    def _detach(self, plan: Plan, chunk: int) -> None:
+        """A chunk is not part of the log any more; it stays in use while records in it are in flight."""
+        if plan.u64((chunk >> 3) + C_HELD):
+            plan[(chunk >> 3) + C_DETACHED] = 1
+        else:
+            self.chunks.free(chunk)
+
+    def release(self, plan: Plan, entry: Entry) -> None:
+        """Forget what is in flight: its entry, and the chunks that are in use for it alone."""
+        length = self.records.step_at(entry.at) & STEP_MASK
+        span = self.records.span(entry.at, length)
+        self.in_flight.free(plan, entry)
+        plan.add(W_HELD_BYTES, -length)
+        for chunk in span.middle:
+            self.chunks.free(chunk)
+        for chunk in span.ends():
+            word = chunk >> 3
+            if not plan.add(word + C_HELD, -1) and plan.u64(word + C_DETACHED):
+                self.chunks.free(chunk)

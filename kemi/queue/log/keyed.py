@@ -1,0 +1,549 @@
+"""The log of addmode 1 and 2: each key once. Addmode 1 keeps the oldest item of a key, addmode 2 the newest.
+
+Records lie in the order in which they were added, as in the plain log, with the key index beside them; what leaves in
+the middle becomes a tombstone (see `compaction`). A record ends in the chunk in which it begins, unless it is longer
+than a chunk: then it begins one. `append` of a new key and `pop` are the hot ones, and have a short way without the
+journal, in which two things have to happen that no one store can do:
+
+    append: PENDING | record behind TAIL, its link | word of TAIL | ADDED + 1, which commits | the bucket's link | FLAGS
+    pop:    PENDING | the link to the record | word of HEAD | POPPED + 1, which commits | FLAGS
+
+Broken off, the first leaves the last record, the second the first record of the log outside the index, and no other.
+Recovery looks both up, and inserts what is missing: where the last one begins is in the word of TAIL that does not
+count. `replace`, an append whose key an older record of the log has, is a list of the journal, spelled out.
+"""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Iterator
+from typing import final
+
+from kemi.errors import CorruptedError
+from kemi.queue.format.layout import (
+    C_DEAD,
+    C_NEXT,
+    CHUNK_HEAD,
+    MAX_STEP,
+    PENDING,
+    R_KEY,
+    R_LINK,
+    RECORD_HEAD,
+    RETURNED,
+    STEP_MASK,
+    TOMBSTONE,
+    U32,
+    W_ADDED,
+    W_ADDMODE,
+    W_BURIED,
+    W_CHUNKS,
+    W_DEAD,
+    W_DISCARDED,
+    W_DROPPED,
+    W_FLAGS,
+    W_HEAD,
+    W_HEAD_ODD,
+    W_HIGH_WATER,
+    W_POPPED,
+    W_RETURNED,
+    W_TAIL,
+    W_TAIL_ODD,
+    Mapping,
+)
+from kemi.queue.log.compaction import Compaction
+from kemi.queue.log.core import ADDED, FULL, KEPT, NO_MEMORY, TOO_LARGE, Core, Delivery, Position
+from kemi.queue.store.chunks import Memory
+from kemi.queue.store.inflight import Entry, Holder
+from kemi.queue.store.journal import Plan
+from kemi.queue.store.keyindex import SPARSE, KeyHash, KeyIndex
+
+KEEP_OLDEST, KEEP_NEWEST = 1, 2
+_MAX_DROPS = 64  # items that one add drops at most, when the size limit was lowered
+_key_length = struct.Struct("=4xI").unpack_from
+_replacement = struct.Struct("=12Q").pack
+
+
+@final
+class KeyedLog:
+    """A log that holds each key once."""
+
+    def __init__(self, mapping: Mapping, memory: Memory, key_hash: KeyHash) -> None:
+        self.core = core = Core(mapping, memory)
+        self._bytes, self._u64, self._u32 = mapping
+        self.index = KeyIndex(mapping, core.chunks, core.records, key_hash)
+        self.compaction = Compaction(core, self.index)
+        self._mode: int = self._u64[W_ADDMODE]
+        self._base = core.chunks.base
+        self.tail_low = self.tail_end = self.head_low = self.head_end = 0
+
+    def format(self) -> bool:
+        """Make an empty log of a zeroed segment whose geometry is written. False if there is no memory."""
+        core = self.core
+        plan = core.begin()
+        chunk = core.chunks.alloc()
+        if not chunk or not self.index.format(plan):
+            core.abandon()
+            return False
+        core.start_chunk(chunk, 0, 0, chunk + CHUNK_HEAD)
+        plan[W_TAIL] = plan[W_HEAD] = chunk + CHUNK_HEAD
+        plan[W_CHUNKS] = 1
+        core.commit(plan)
+        return True
+
+    def recover(self) -> None:
+        """Finish what was broken off, or undo it. Raises CorruptedError."""
+        core, u64 = self.core, self._u64
+        core.redo()
+        if core.in_log():
+            head = core.head()
+            if not core.records.step_at(head) & TOMBSTONE:  # at one, no pop was under way
+                self.index.mend(head)
+            last, tail = u64[W_TAIL_ODD - (u64[W_ADDED] & 1)], core.tail()
+            chunk = tail & ~core.chunks.mask
+            if chunk + CHUNK_HEAD <= last < tail and not core.records.step_at(last) & TOMBSTONE:
+                self.index.mend(last)
+        core.end_recovery()
+
+    # --- append -------------------------------------------------------------------------------------------------------
+
+    def append(self, record: bytes, step: int) -> int:
+        """Append a record of `step` bytes. Returns ADDED, KEPT, NO_MEMORY or TOO_LARGE."""
+        u64, u32 = self._u64, self._u32
+        place, old, lead = self.index.seek(record[RECORD_HEAD : RECORD_HEAD + _key_length(record)[0]])
+        if old:
+            return KEPT if self._mode == KEEP_OLDEST else self._replace(record, step, old, lead)
+        added = u64[W_ADDED]
+        odd = added & 1
+        at = u64[W_TAIL + odd]
+        end = at + step
+        if not (self.tail_low <= at and end < self.tail_end):
+            room = self._make_room(step)
+            return self.append(record, step) if room else self.append_with(record, step)
+        self._bytes[at : at + len(record)] = record
+        u32[(at >> 2) + R_LINK] = u32[place]
+        flags = u64[W_FLAGS]
+        u64[W_FLAGS] = flags | PENDING
+        u64[W_TAIL_ODD - odd] = end
+        u64[W_ADDED] = added + 1  # commit
+        u32[place] = at - self._base >> 3
+        u64[W_FLAGS] = flags
+        if added - u64[W_POPPED] - u64[W_BURIED] + u64[W_RETURNED] >= self.index.count:
+            self._split()
+        return ADDED
+
+    def _make_room(self, step: int) -> bool:
+        """Have TAIL in a chunk with room for a record. False if it needs more than a chunk, or there is no memory."""
+        core = self.core
+        low, end = core.chunks.bounds(core.tail(), "TAIL")
+        if core.tail() + step >= end:
+            if step >= core.chunks.room:
+                return False
+            plan = core.begin()
+            if not self._plan_grow(plan, 1):
+                core.abandon()
+                return False
+            core.commit(plan)
+            low, end = core.chunks.bounds(core.tail(), "TAIL")
+        self.tail_low, self.tail_end = low, end
+        return True
+
+    def _plan_grow(self, plan: Plan, count: int) -> list[int]:
+        """Put chunks behind the one with TAIL, whose rest becomes a tombstone; TAIL is at the first one's beginning."""
+        core = self.core
+        fresh = core.chunks.alloc_many(count)
+        if not fresh:
+            return []
+        tail = core.tail()
+        here = tail & ~core.chunks.mask
+        left = here + core.chunks.size - tail
+        self._u32[tail >> 2] = TOMBSTONE | left  # behind TAIL: nobody reads it yet
+        for chunk, before, behind in zip(fresh, [here, *fresh], [*fresh[1:], 0]):
+            core.start_chunk(chunk, behind, before, chunk + CHUNK_HEAD if before == here else 0)
+        plan[(here >> 3) + C_NEXT] = fresh[0]
+        plan.add(W_CHUNKS, count)
+        plan.add(W_DEAD, left)
+        dead = plan.add((here >> 3) + C_DEAD, left)
+        if dead == core.chunks.room and here != core.head() & ~core.chunks.mask:
+            self.compaction.unlink(plan, here)
+        plan[W_TAIL + (plan.u64(W_ADDED) & 1)] = fresh[0] + CHUNK_HEAD
+        return fresh
+
+    def _replace(self, record: bytes, step: int, old: int, lead: int) -> int:
+        """Append a record whose key an older one has, which becomes a tombstone."""
+        u64, u32, core = self._u64, self._u32, self.core
+        length = u32[old >> 2]
+        added = u64[W_ADDED]
+        odd = added & 1
+        at = u64[W_TAIL + odd]
+        end = at + step
+        if not (self.tail_low <= at and end < self.tail_end):
+            if not self._make_room(step):
+                return self.append_with(record, step)
+            # The chunk with the old one may have left the chain meanwhile, but the old one is where it was.
+            return self._replace(record, step, old, lead)
+        word = (old >> core.chunks.bits << core.chunks.bits - 3) + C_DEAD
+        dead = u64[word] + length
+        if length & RETURNED or dead >= core.chunks.room:
+            return self.append_with(record, step)
+        self._bytes[at : at + len(record)] = record
+        u32[(at >> 2) + R_LINK] = u32[(old >> 2) + R_LINK]
+        u64[W_TAIL_ODD - odd] = end
+        half = old >> 2
+        link = at - self._base >> 3
+        buried, dead_in_all = u64[W_BURIED] + 1, u64[W_DEAD] + length
+        pairs = (
+            *(W_ADDED, added + 1, U32 + lead, link, U32 + half, length | TOMBSTONE),
+            *(W_BURIED, buried, word, dead, W_DEAD, dead_in_all),
+        )
+        flags = u64[W_FLAGS]
+        u64[W_FLAGS] = flags | PENDING
+        core.journal.store_list(_replacement(*pairs))
+        u64[W_ADDED] = added + 1
+        u32[lead] = link
+        u32[half] = length | TOMBSTONE
+        u64[W_BURIED] = buried
+        u64[word] = dead
+        u64[W_DEAD] = dead_in_all
+        core.journal.close()
+        u64[W_FLAGS] = flags
+        if dead_in_all > self.compaction.slack and self.compaction.is_due(dead_in_all):
+            self.compaction.step(step)
+        return ADDED
+
+    def append_with(self, record: bytes, step: int, position: Position | None = None) -> int:
+        """As `append`, by the journal: within the limits of the queue, and with a stream's position."""
+        if step > MAX_STEP:
+            return TOO_LARGE
+        core, index = self.core, self.index
+        place, old, lead = index.seek(record[RECORD_HEAD : RECORD_HEAD + _key_length(record)[0]])
+        if old and self._mode == KEEP_OLDEST:
+            return self._keep(position)
+        length = core.records.step_at(old) & STEP_MASK if old else 0
+        if core.is_full(step - length):
+            return FULL
+        excess = core.excess(int(not old))
+        if excess > 0:
+            self._skip_tombstones()
+        plan = core.begin()
+        at = self._plan_append(plan, record, step)
+        if not at:
+            core.abandon()
+            return NO_MEMORY
+        core.position(plan, position)
+        if old:
+            index.replace(plan, lead, old, at)
+            self._plan_discard(plan, old, length)
+        else:
+            index.insert(plan, place, at)
+            if excess > 0:
+                self._plan_drop(plan)
+                excess -= 1
+        core.commit(plan)
+        self._drop(min(excess, _MAX_DROPS))
+        self._tidy(step)
+        return ADDED
+
+    def _tidy(self, step: int) -> None:
+        """What an append of `step` bytes brings with it."""
+        if self.core.in_log() + self._u64[W_RETURNED] > self.index.count:
+            self._split()
+        if self.compaction.is_due(self._u64[W_DEAD]):
+            self.compaction.step(step)
+
+    def _plan_discard(self, plan: Plan, at: int, length: int) -> None:
+        """A record gives way to another one of its key, to which the index leads already."""
+        if self._u32[at >> 2] & RETURNED:
+            self.core.release(plan, self._entry_of(at))
+            plan.add(W_DISCARDED, 1)
+        else:
+            self.compaction.bury(plan, at, length)
+
+    def _keep(self, position: Position | None) -> int:
+        """Nothing is appended; the position counts."""
+        if position:
+            plan = self.core.begin()
+            self.core.position(plan, position)
+            self.core.commit(plan)
+        return KEPT
+
+    def _plan_append(self, plan: Plan, record: bytes, step: int) -> int:
+        """Write a record where nobody reads it yet. Returns its offset; 0 if there is no memory."""
+        core = self.core
+        room = core.chunks.room
+        at = core.tail()
+        _, end = core.chunks.bounds(at, "TAIL")
+        if at + step < end:
+            self._bytes[at : at + len(record)] = record
+            behind = at + step
+        else:
+            fresh = self._plan_grow(plan, step // room + 1)
+            if not fresh:
+                return 0
+            at = fresh[0] + CHUNK_HEAD
+            for number, chunk in enumerate(fresh):
+                part = record[number * room : (number + 1) * room]
+                self._bytes[chunk + CHUNK_HEAD : chunk + CHUNK_HEAD + len(part)] = part
+            behind = fresh[-1] + CHUNK_HEAD + step % room
+            if len(fresh) > 1:
+                self.core.first_record(fresh[-1], behind)
+        added = plan.u64(W_ADDED)
+        plan.pop(W_TAIL + (added & 1), None)  # TAIL moves by the other word, with ADDED
+        plan[W_TAIL_ODD - (added & 1)] = behind
+        plan[W_ADDED] = added + 1
+        return at
+
+    def _split(self) -> None:
+        """Open a bucket for more items."""
+        plan = self.core.begin()
+        if self.index.plan_split(plan):
+            self.core.commit(plan)
+        else:
+            self.core.abandon()
+
+    def _join(self, items: int) -> None:
+        """Close buckets when there are too many."""
+        for _ in range(self.index.wanted_joins(items)):
+            plan = self.core.begin()
+            self.index.plan_join(plan)
+            self.core.commit(plan)
+
+    # --- what leaves at the head --------------------------------------------------------------------------------------
+
+    def pop(self) -> bytes | None:
+        """Take the oldest record of the log; None if there is none. What is returned comes by `fetch`."""
+        u64, u32 = self._u64, self._u32
+        popped = u64[W_POPPED]
+        items = u64[W_ADDED] - popped - u64[W_BURIED]
+        odd = popped & 1
+        head = u64[W_HEAD + odd]
+        if not (0 < items <= u64[W_HIGH_WATER] and self.head_low <= head < self.head_end):
+            return self._pop_slow()
+        half = head >> 2
+        end = head + u32[half]
+        key_end = head + RECORD_HEAD + u32[half + R_KEY]
+        if not head + RECORD_HEAD <= key_end <= end < self.head_end:
+            return self._pop_slow()
+        record: bytes = self._bytes[head:end]
+        lead = self.index.place(record[RECORD_HEAD : key_end - head])
+        link = head - self._base >> 3
+        if u32[lead] != link:
+            lead = self.index.lead_from(lead, link)
+        flags = u64[W_FLAGS]
+        u64[W_FLAGS] = flags | PENDING
+        u32[lead] = u32[half + R_LINK]
+        u64[W_HEAD_ODD - odd] = end
+        u64[W_POPPED] = popped + 1  # commit
+        u64[W_FLAGS] = flags
+        if items * SPARSE < self.index.spare:
+            self._join(items - 1)
+        return record
+
+    def _pop_slow(self) -> bytes | None:
+        found = self._oldest()
+        if found is None:
+            return None
+        core, u64 = self.core, self._u64
+        u64[W_HIGH_WATER] = max(u64[W_HIGH_WATER], core.in_log())
+        self.head_low, self.head_end = core.chunks.bounds(found[0], "HEAD")
+        if found[0] + found[1] < self.head_end:
+            return self.pop()
+        record = core.records.read(found[0])
+        plan = core.begin()
+        self._plan_take(plan, *found, None)
+        core.commit(plan)
+        self._join(core.in_log())
+        return record
+
+    def _oldest(self) -> tuple[int, int] | None:
+        """Offset and length of the oldest record of the log, at which HEAD is then."""
+        core = self.core
+        if not core.in_log():
+            return None
+        self._skip_tombstones()
+        at = core.head()
+        step = core.records.step_at(at)
+        if step & ~STEP_MASK:
+            raise CorruptedError(f"the oldest record, at {at}, has the step {step:#x}")
+        return at, step
+
+    def _skip_tombstones(self) -> None:
+        """Have HEAD go past tombstones, one commit for each chunk."""
+        core = self.core
+        if not core.in_log():
+            return
+        while True:
+            at = start = core.head()
+            chunk = at & ~core.chunks.mask
+            end = chunk + core.chunks.size
+            core.chunks.bounds(at, "HEAD")
+            while at < end and (step := self._u32[at >> 2]) > TOMBSTONE and not step & 7:  # there may be thousands
+                at += step - TOMBSTONE
+            if at == start:
+                return
+            if at > end:
+                raise CorruptedError(f"a tombstone behind the head {start} reaches over the end of its chunk")
+            plan = core.begin()
+            plan.add(W_DEAD, start - at)
+            if at < end:
+                plan.add((chunk >> 3) + C_DEAD, start - at)
+            else:
+                at = core.leave(plan, chunk) + CHUNK_HEAD
+                self.compaction.forget(plan, chunk)
+            plan[W_HEAD + (plan.u64(W_POPPED) & 1)] = at
+            core.commit(plan)
+
+    def _plan_take(self, plan: Plan, at: int, length: int, holder: Holder | None) -> int:
+        """As `Core.take`, with what the index and compaction have to do with it."""
+        self.index.remove(plan, at)
+        if length >= (at | self.core.chunks.mask) + 1 - at:
+            span = self.core.records.span(at, length, plan)
+            for chunk in (span.first, *span.middle, span.last):
+                self.compaction.forget(plan, chunk)
+        return self.core.take(plan, at, length, holder)
+
+    # --- at least once ------------------------------------------------------------------------------------------------
+
+    def next(self, now: int) -> int:
+        """Offset of the record that `fetch` or `reserve` would take; 0 if there is none. now: monotonic ns."""
+        entry = self.core.in_flight.first_due(now)
+        if entry:
+            return entry.at
+        found = self._oldest()
+        return found[0] if found else 0
+
+    def fetch(self, now: int, counter: int = 0) -> bytes | None:
+        """Take what is returned and due, else the oldest record. counter: a word of the statistics to count it in."""
+        core = self.core
+        entry = core.in_flight.first_due(now)
+        if entry is None:
+            if not counter:
+                return self.pop()
+            found = self._oldest()
+            if found is None:
+                return None
+            record = core.records.read(found[0])
+            plan = core.begin()
+            self._plan_take(plan, *found, None)
+        else:
+            record = core.records.read(entry.at)
+            plan = core.begin()
+            self.index.remove(plan, entry.at)
+            core.release(plan, entry)
+        if counter:
+            plan.add(counter, 1)
+        core.commit(plan)
+        return record
+
+    def _plan_drop(self, plan: Plan) -> None:
+        """Drop the oldest item: a returned one, due or not, before those in the log. HEAD is at a record."""
+        core = self.core
+        entry = core.in_flight.first()
+        if entry:
+            self.index.remove(plan, entry.at)
+            core.release(plan, entry)
+        elif core.in_log():
+            at = core.head()
+            self._plan_take(plan, at, core.records.step_at(at) & STEP_MASK, None)
+        else:
+            return
+        plan.add(W_DROPPED, 1)
+
+    def _drop(self, count: int) -> None:
+        """Drop the oldest items."""
+        for _ in range(count):
+            self._skip_tombstones()
+            plan = self.core.begin()
+            self._plan_drop(plan)
+            self.core.commit(plan)
+
+    def reserve(self, holder: Holder, now: int) -> tuple[Delivery, bytes] | None:
+        """Hold what is returned and due, else the oldest record. None if there is none, or no entry for it."""
+        core = self.core
+        entry = core.in_flight.first_due(now)
+        if entry:
+            record = core.records.read(entry.at)
+            plan = core.begin()
+            self.index.remove(plan, entry.at)
+            plan[U32 + (entry.at >> 2)] = self._u32[entry.at >> 2] & ~RETURNED
+            entry = core.in_flight.hold(plan, entry, holder)
+            core.commit(plan)
+            return Delivery(entry.number, entry.seq, entry.deliveries), record
+        found = self._oldest()
+        if found is None or not core.in_flight.has_room():
+            return None
+        record = core.records.read(found[0])
+        plan = core.begin()
+        number = self._plan_take(plan, *found, holder)
+        core.commit(plan)
+        delivery = Delivery(number, self._u64[W_POPPED], 1)
+        self._join(core.in_log())
+        return delivery, record
+
+    def ack(self, delivery: Delivery) -> bool:
+        """A held record is done. False if it is not this delivery any more."""
+        entry = self.core.in_flight.held(*delivery)
+        if entry is None:
+            return False
+        plan = self.core.begin()
+        self.core.release(plan, entry)
+        self.core.commit(plan)
+        return True
+
+    def nack(self, delivery: Delivery, due: int = 0) -> bool:
+        """Return a held record, to be taken from `due` on (monotonic ns).
+
+        False if it is not this delivery any more, or gave way to another item of its key.
+        """
+        core, index = self.core, self.index
+        entry = core.in_flight.held(*delivery)
+        if entry is None:
+            return False
+        place, other, lead = index.seek(core.records.key_at(entry.at))
+        twin = self._entry_of(other) if other and self._u32[other >> 2] & RETURNED else None
+        if other:
+            other_is_newer = twin is None or twin.seq > entry.seq
+            if other_is_newer == (self._mode == KEEP_NEWEST):
+                plan = core.begin()
+                core.release(plan, entry)
+                plan.add(W_DISCARDED, 1)
+                core.commit(plan)
+                return False
+        if twin:
+            # Two commits: what a kill leaves between them is right, too, since the holder gives back, or dies.
+            plan = core.begin()
+            index.remove(plan, twin.at)
+            core.release(plan, twin)
+            plan.add(W_DISCARDED, 1)
+            core.commit(plan)
+        plan = core.begin()
+        if other and not twin:
+            index.replace(plan, lead, other, entry.at)
+            self.compaction.bury(plan, other, core.records.step_at(other) & STEP_MASK)
+        else:
+            index.insert(plan, place, entry.at)
+        plan[U32 + (entry.at >> 2)] = self._u32[entry.at >> 2] | RETURNED
+        core.in_flight.give_back(plan, entry, due)
+        core.commit(plan)
+        return True
+
+    def _entry_of(self, at: int) -> Entry:
+        """The entry of a returned record."""
+        entry = self.core.in_flight.of_record(at)
+        if entry is None:
+            raise CorruptedError(f"the record at {at} is marked as returned, and no in-flight entry has it")
+        return entry
+
+    # --- looking ------------------------------------------------------------------------------------------------------
+
+    def scan(self) -> Iterator[int]:
+        """Offsets of the records of the log, from the oldest on."""
+        core = self.core
+        at, tail = core.head(), core.tail()
+        for _ in range(core.chunks.count * core.chunks.room >> 3):
+            if at == tail:
+                return
+            step = core.records.step_at(at)
+            if not step & TOMBSTONE:
+                yield at
+            at = core.records.after(core.records.span(at, step & STEP_MASK))
+        raise CorruptedError("the records do not end at TAIL")

@@ -1,0 +1,278 @@
+"""The keyed log of format 5 on plain memory: every operation, struck at every store."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from kemi.queue import keyhash
+from kemi.queue.format import layout
+from kemi.queue.log import compaction
+from kemi.queue.log.core import ADDED, KEPT, NO_MEMORY, Delivery, Position
+from kemi.queue.log.keyed import KEEP_NEWEST, KEEP_OLDEST, KeyedLog
+from kemi.queue.log.verify import verify
+from tests.support.crash_points import Segment, Walk
+from tests.unit.test_plain_log import ME, OTHER, ROOM, pair, record
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from pytest_mock import MockerFixture
+
+HASH = keyhash.function_of(keyhash.FORM)
+MODES = pytest.mark.parametrize("mode", [KEEP_OLDEST, KEEP_NEWEST])
+Work = "Callable[[KeyedLog], object]"
+
+
+def put(log: KeyedLog, key: bytes, size: int = 40) -> None:
+    assert log.append(*record(key, size)) in (ADDED, KEPT)
+
+
+def state(log: KeyedLog) -> Any:
+    """Return all that counts: items, what is in flight, positions, counters that are seen outside."""
+    u64 = log.core.mapping.u64
+    read = log.core.records.read
+    entries = log.core.in_flight.entries()
+    return (
+        [pair(read(at)) for at in log.scan()],
+        [(pair(read(e.at)), e.seq, e.due, e.deliveries, bool(e.position)) for e in entries],
+        [e.holder for e in entries if not e.position],
+        log.core.positions(),
+        u64[layout.W_DROPPED],
+        u64[layout.W_EXPIRED],
+        log.core.size(),
+        log.core.used_bytes(),
+        u64[layout.W_BURIED] + u64[layout.W_DISCARDED],
+    )
+
+
+def new(mode: int, **kind: Any) -> Walk:
+    segment = Segment(mode, **{"chunks": 14, **kind})
+    assert KeyedLog(segment.plain, segment, HASH).format()
+    return Walk(
+        segment, lambda mapping: KeyedLog(mapping, segment, HASH), state, lambda found: verify(found.plain, HASH)
+    )
+
+
+def log_of(walk: Walk) -> KeyedLog:
+    log: KeyedLog = walk.open_log(walk.segment.plain)
+    return log
+
+
+def go_on(log: KeyedLog) -> None:
+    """Use the log in all ways, and end with an empty one."""
+    for number in range(6):
+        if log.append(*record(b"x%d" % number, ROOM // 3 & -8)) == NO_MEMORY:
+            break
+    for key in [log.core.records.key_at(at) for at in log.scan()][::2]:
+        log.append(*record(key, 48))
+    for entry in log.core.in_flight.entries():
+        if not entry.position:
+            assert log.ack(Delivery(entry.number, entry.seq, entry.deliveries))
+    while log.fetch(1 << 62) is not None:
+        pass
+    assert log.core.size() == 0
+
+
+def held(log: KeyedLog, which: int = 0) -> Delivery:
+    """Return a delivery that is held."""
+    entry = [entry for entry in log.core.in_flight.entries() if not entry.position][which]
+    return Delivery(entry.number, entry.seq, entry.deliveries)
+
+
+def reserve(log: KeyedLog) -> Delivery:
+    found = log.reserve(ME, 0)
+    assert found
+    return found[0]
+
+
+def give_back(log: KeyedLog) -> None:
+    log.nack(reserve(log))
+
+
+def keys(*names: bytes, size: int = 40) -> Callable[[KeyedLog], None]:
+    def fill(log: KeyedLog) -> None:
+        for name in names:
+            put(log, name, size)
+
+    return fill
+
+
+def then(*works: Callable[[KeyedLog], object]) -> Callable[[KeyedLog], None]:
+    def do(log: KeyedLog) -> None:
+        for work in works:
+            work(log)
+
+    return do
+
+
+def limited(limit: int) -> Callable[[KeyedLog], None]:
+    def do(log: KeyedLog) -> None:
+        log.core.mapping.u64[layout.W_SIZE_LIMIT] = limit
+
+    return do
+
+
+def adding(key: bytes, size: int = 48) -> Callable[[KeyedLog], object]:
+    return lambda log: log.append(*record(key, size))
+
+
+HALF = ROOM // 2 & -8
+A_B = keys(b"a", b"b")
+OPERATIONS: dict[str, tuple[Callable[[KeyedLog], None], Callable[[KeyedLog], object]]] = {
+    "append a new key": (A_B, adding(b"n")),
+    "append to an empty log": (keys(), adding(b"n")),
+    "append a key that is there": (A_B, adding(b"a")),
+    "replace in the middle": (keys(b"a", b"b", b"c"), adding(b"b")),
+    "replace the last": (keys(b"a", b"b", b"c"), adding(b"c")),
+    "replace the only one": (keys(b"a"), adding(b"a")),
+    "append over the end of a chunk": (keys(b"a", size=HALF), adding(b"b", HALF)),
+    "append over the end of a chunk that is dead": (
+        then(keys(b"a", size=ROOM - 64), keys(b"b", size=40), adding(b"b", 16 + 40), KeyedLog.pop),
+        adding(b"n", HALF),
+    ),
+    "replace empties a chunk": (keys(b"a", b"b", b"c", b"d", size=ROOM - 64), adding(b"b", 64)),
+    "replace empties the first chunk": (keys(b"a", b"b", b"c", size=ROOM - 64), adding(b"a", 64)),
+    "append a long one": (A_B, adding(b"n", 3 * ROOM + 64)),
+    "append a long one that fills chunks": (A_B, adding(b"n", 2 * ROOM)),
+    "append behind a long one": (keys(b"a", b"b", size=2 * ROOM + 64), adding(b"n")),
+    "replace a long one": (then(A_B, keys(b"n", size=2 * ROOM + 64), keys(b"c")), adding(b"n")),
+    "replace a long one by a long one": (
+        then(A_B, keys(b"n", size=2 * ROOM + 64), keys(b"c")),
+        adding(b"n", 2 * ROOM + 64),
+    ),
+    "replace a long one at the head": (then(keys(b"n", size=2 * ROOM + 64), A_B), adding(b"n")),
+    "replace a long one that ends with chunks": (
+        then(A_B, keys(b"n", size=2 * ROOM), keys(b"c", b"d", size=HALF)),
+        adding(b"n"),
+    ),
+    "append with a position": (A_B, lambda log: log.append_with(*record(b"n"), Position(3, 9, 8, 7))),
+    "append a key that is there with a position": (
+        A_B,
+        lambda log: log.append_with(*record(b"a"), Position(3, 9, 8, 7)),
+    ),
+    "append at the limit": (then(A_B, limited(2)), lambda log: log.append_with(*record(b"n"))),
+    "append at the limit, replacing": (then(A_B, limited(2)), lambda log: log.append_with(*record(b"a"))),
+    "append at the limit, over chunks": (
+        then(keys(b"a", size=ROOM - 64), keys(b"b", size=640), limited(2)),
+        lambda log: log.append_with(*record(b"n", 2 * ROOM)),
+    ),
+    "append at the limit, one returned": (then(A_B, give_back, limited(2)), lambda log: log.append_with(*record(b"n"))),
+    "pop": (A_B, KeyedLog.pop),
+    "pop the only one": (keys(b"a"), KeyedLog.pop),
+    "pop behind tombstones": (then(keys(b"a", b"b", b"c"), adding(b"a"), adding(b"b")), KeyedLog.pop),
+    "pop over the end of a chunk": (then(keys(b"a", b"b", size=ROOM - 64), KeyedLog.pop), KeyedLog.pop),
+    "pop a long one": (then(keys(b"n", size=2 * ROOM + 64), A_B), KeyedLog.pop),
+    "pop counted": (A_B, lambda log: log.fetch(0, layout.W_EXPIRED)),
+    "reserve": (A_B, reserve),
+    "reserve behind tombstones": (then(keys(b"a", b"b", b"c"), adding(b"a"), adding(b"b")), reserve),
+    "reserve a long one": (then(keys(b"n", size=2 * ROOM + 64), A_B), reserve),
+    "leave a chunk with one held": (then(keys(b"a", b"b", size=HALF), reserve, keys(b"c")), KeyedLog.pop),
+    "ack": (then(A_B, reserve), lambda log: log.ack(held(log))),
+    "ack a long one": (then(keys(b"n", size=2 * ROOM + 64), A_B, reserve), lambda log: log.ack(held(log))),
+    "nack": (then(A_B, reserve), lambda log: log.nack(held(log))),
+    "nack the only one": (then(keys(b"a"), reserve), lambda log: log.nack(held(log), 1000)),
+    "nack when the key is there anew": (then(A_B, reserve, keys(b"a")), lambda log: log.nack(held(log))),
+    "nack when the key is there anew, long": (
+        then(A_B, reserve, keys(b"a", size=2 * ROOM + 64), keys(b"c")),
+        lambda log: log.nack(held(log)),
+    ),
+    "redeliver": (then(A_B, give_back), lambda log: log.reserve(OTHER, 0)),
+    "fetch what was returned": (then(A_B, give_back), lambda log: log.fetch(0)),
+    "append a key that was returned": (then(A_B, give_back), adding(b"a")),
+    "append a key that was returned, one of several": (
+        then(keys(b"a", b"b", b"c", b"d", b"e", b"f"), *[reserve] * 5, *[lambda log: log.nack(held(log), 5)] * 5),
+        adding(b"b"),
+    ),
+}
+
+
+# Where addmode 1 and 2 are not the same.
+BOTH_MODES = [name for name in OPERATIONS if "there" in name or "a key that was returned" in name]
+CASES = [(name, KEEP_NEWEST) for name in OPERATIONS] + [(name, KEEP_OLDEST) for name in BOTH_MODES]
+
+
+@pytest.mark.parametrize(("operation", "mode"), CASES)
+def test_struck_at_any_store_it_is_done_or_not(operation: str, mode: int) -> None:
+    """By a kill, within a long store, by an exception, and once more inside the repair."""
+    prepare, work = OPERATIONS[operation]
+    walk = new(mode)
+    prepare(log_of(walk))
+    walk.walk(work, go_on)
+
+
+@MODES
+@pytest.mark.parametrize("first", [0, 1])
+def test_of_two_held_items_of_one_key_one_comes_back(mode: int, first: int) -> None:
+    """Whichever is given back first; a strike between the two commits leaves the other one held."""
+    walk = new(mode)
+    log = log_of(walk)
+    put(log, b"a")
+    reserve(log)
+    put(log, b"a", 48)
+    put(log, b"b")
+    reserve(log)
+    assert log.nack(held(log, first))
+    before = [pair(log.core.records.read(entry.at)) for entry in log.core.in_flight.entries()]
+
+    def work(log: KeyedLog) -> None:
+        log.nack(held(log))
+
+    def without_twin(found: Any) -> Any:
+        items, entries, holders, positions, dropped, expired, size, used, gone = found
+        left = [entry for entry in entries if not entry[4]]
+        return items, left, holders, positions, dropped, expired, size - 1, used - [40, 48][first], gone + 1
+
+    walk.walk(work, go_on, without_twin)
+    (entry,) = log_of(walk).core.in_flight.entries()
+    assert pair(log_of(walk).core.records.read(entry.at)) == before[0 if mode == KEEP_OLDEST else 1]
+
+
+@pytest.mark.parametrize("items", [3, 4, 7, 8, 15, 16])
+def test_struck_at_any_store_of_a_split_the_index_is_whole(items: int) -> None:
+    walk = new(KEEP_NEWEST, chunks=24)
+    for number in range(items):
+        put(log_of(walk), b"%d" % number)
+    assert walk.walk(adding(b"new"), go_on) > 20
+
+
+def test_struck_at_any_store_of_a_join_the_index_is_whole() -> None:
+    walk = new(KEEP_NEWEST, chunks=24)
+    for number in range(40):
+        put(log_of(walk), b"%d" % number)
+    while (size := log_of(walk).core.size()) > 2:
+        if size in (3, 4, 8, 9, 10):
+            walk.walk(KeyedLog.pop)
+        else:
+            log_of(walk).pop()
+    assert walk.segment.u64[layout.W_BUCKETS] < 40
+
+
+def test_struck_at_any_store_of_compaction_nothing_is_lost(mocker: MockerFixture) -> None:
+    mocker.patch.object(compaction, "FACTOR", 0)
+    mocker.patch.object(compaction, "SLACK_CHUNKS", 0)
+    walk = new(KEEP_NEWEST, chunks=30, buckets=64)
+    log = log_of(walk)
+    for number in range(40):
+        put(log, b"cold%d" % number, 200)
+        for hot in range(4):
+            put(log, b"hot%d" % hot, 320)
+    worked = 0
+    for number in range(40):
+        work = adding(b"hot%d" % (number % 4), 320)
+        if number % 4:
+            work(log_of(walk))
+        else:
+            worked += bool(walk.segment.u64[layout.W_TARGET])
+            walk.walk(work)
+    assert worked > 3
+    assert walk.segment.u64[layout.W_CHUNKS] < 12
+
+
+@pytest.mark.parametrize("limit", [2, 3, 4])
+def test_struck_where_memory_ends_it_is_not_done(limit: int) -> None:
+    walk = new(KEEP_NEWEST, limit=limit)
+    put(log_of(walk), b"0", 640)
+    walk.walk(adding(b"n", 3 * ROOM), go_on)
+    assert log_of(walk).append(*record(b"n", 3 * ROOM)) == NO_MEMORY
