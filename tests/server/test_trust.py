@@ -1,0 +1,124 @@
+"""Trust beside a real Kamailio that root starts with -u kamailio: who gets at its queues, each an interpreter of its own."""
+
+from __future__ import annotations
+
+import json
+import os
+import pwd
+import shutil
+import subprocess
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from tests.server.harness import CHECKOUT, Kamailio
+from tests.server.test_cli import PYTHON, Commands
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from tests.server.harness import Servers
+
+STRANGER, WORKER, GROUP = 45002, 45003, 46000
+USE = """
+import json, os, sys
+import mqueue_kemi
+try:
+    with mqueue_kemi.attach("q", sys.argv[1], owner=sys.argv[2] or None) as queue:
+        outcome = [bool(queue.add("from", str(os.getuid()))), [item.key for item in queue.peek(9)]]
+except mqueue_kemi.MqueueError as error:
+    outcome = [type(error).__name__, str(error)]
+print(json.dumps(outcome))
+"""
+FORGE = """
+import os, sys
+from kemi.owner import this_process
+from kemi.queue import layout
+from kemi.queue.queue import Queue
+from kemi.queue.registry import Registry
+from kemi.queue.segment import Access
+instance = sys.argv[1]
+Registry.create(instance, this_process(), 1 << 30, access=Access(0o666))
+Queue.create(instance, "q", window=layout.CHUNK, access=Access(0o666)).add("forged", "item")
+"""
+
+
+@pytest.fixture
+def readable(tmp_path: Path) -> Iterator[Path]:
+    """Return a copy of the code where every user may read it."""
+    folder = Path("/tmp", f"mqk-trust-{os.getpid()}-{tmp_path.name}")
+    folder.mkdir(mode=0o755)
+    shutil.copytree(CHECKOUT / "kemi", folder / "kemi", ignore=shutil.ignore_patterns("__pycache__"))
+    shutil.copy(CHECKOUT / "mqueue_kemi.py", folder)
+    yield folder
+    shutil.rmtree(folder)
+
+
+def run(folder: Path, code: str, user: int | str, *arguments: str, groups: str = "") -> str:
+    """Run a program as another user."""
+    who = [f"--reuid={user}", f"--regid={user}", f"--groups={groups}" if groups else "--clear-groups"]
+    argv = ["setpriv", *who, PYTHON, "-B", "-c", code, *arguments]
+    done = subprocess.run(argv, cwd=folder, capture_output=True, text=True, timeout=60, check=True, env={})
+    return done.stdout
+
+
+def use(folder: Path, instance: str, user: int | str, owner: str = "", groups: str = "") -> Any:
+    return json.loads(run(folder, USE, user, instance, owner, groups=groups))
+
+
+@pytest.fixture
+def server(servers: Servers) -> Kamailio:
+    return servers.start(Kamailio(user="kamailio", params=[("mode", "0660"), ("group", str(GROUP))]))
+
+
+def test_who_gets_at_the_servers_queue(server: Kamailio, readable: Path) -> None:
+    """As kamailio, and a member of the group; root's worker when it names the user; a stranger never."""
+    assert server.call("mq_add", "q", "mine", "v") == 1
+    assert use(readable, server.instance, "kamailio") == [True, ["mine", "from"]]
+    assert use(readable, server.instance, WORKER, groups=str(GROUP))[0] is True
+    kind, text = use(readable, server.instance, 0)
+    assert kind == "NotAllowed"
+    assert f"belongs to user {pwd.getpwnam('kamailio').pw_uid} (kamailio)" in text
+    assert use(readable, server.instance, 0, owner="kamailio")[0] is True
+    kind, text = use(readable, server.instance, STRANGER)
+    assert (kind, f"not allowed for user {STRANGER}" in text) == ("NotAllowed", True)
+    assert server.run("return mq.mq_size('q'), mq.mq_fetch('q'), mq.mqk_get('q')") == (4, 1, "mine")
+
+
+def test_roots_commands(server: Kamailio) -> None:
+    """They become kamailio, whatever they do; also drop, when that server was killed."""
+    assert server.call("mq_add", "q", "k", "v") == 1
+    command = Commands(server.instance)
+    try:
+        assert command("peek", "q") == (0, "k\tv\n")
+        code, out = command("consume", "q", "--exec", "id -un; id -Gn")
+        assert (code, out.split()) == (0, ["kamailio", "kamailio"])
+        assert command("add", "q", "1", "v") == (0, "")
+        assert server.run("return mq.mq_size('q')") == 1
+        server.process.kill()
+        code, out = command("drop", "--yes")
+        assert (code, "took away instance" in out) == (0, True), out
+        assert server.segments() == []
+    finally:
+        command.end()
+
+
+def test_a_stranger_takes_the_servers_name(servers: Servers, server: Kamailio, readable: Path) -> None:
+    """After the server's end: nobody uses what he put there, the next start is refused and says who he is."""
+    server.stop()
+    try:
+        run(readable, FORGE, STRANGER, server.instance)
+        for user, owner, groups in (("kamailio", "", ""), (WORKER, "", str(GROUP)), (0, "", ""), (0, "kamailio", "")):
+            kind, text = use(readable, server.instance, user, owner, groups)
+            assert (kind, f"belongs to user {STRANGER}" in text) == ("NotAllowed", True)
+        command = Commands(server.instance)
+        for arguments in (("peek", "q"), ("drain", "q"), ("drop", "--yes"), ("fetch", "q")):
+            code, out = command(*arguments)
+            assert (code, f"--owner {STRANGER}" in out) == (4, True), out
+        command.end()
+        second = servers.add(Kamailio(instance=server.instance, user="kamailio"))
+        assert f"belongs to user {STRANGER}" in second.refused()
+    finally:
+        for path in Path("/dev/shm").glob(f"mqk.{server.instance}*"):
+            path.unlink()
