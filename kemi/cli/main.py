@@ -28,6 +28,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # what the interpreter still flushes at its end
         signals.end_by(signal.SIGPIPE)
         return 128 + signal.SIGPIPE
+    except OSError as error:  # of the pipe that signals come through
+        return _say(codes.UNUSABLE, f"cannot begin: {error.strerror or error}; see ulimit -n and fs.file-max")
 
 
 def _run(arguments: Sequence[str] | None) -> int:

@@ -89,13 +89,21 @@ def _out_of_the_way(fd: int) -> int:
     return high
 
 
+def _in_use(limit: int) -> int:
+    """How many descriptors this process has."""
+    try:
+        return len(os.listdir("/proc/self/fd"))
+    except OSError:  # none is left to look with
+        return limit
+
+
 def make_room(queues: int) -> None:
     """Let this process, and those forked from it, have enough descriptors for so many queues.
 
     What the server had for itself stays its own, if the limits allow. Raises ConfigError, which says what to raise.
     """
     limit, most = resource.getrlimit(resource.RLIMIT_NOFILE)
-    needed = len(os.listdir("/proc/self/fd")) + queues + _SPARE
+    needed = _in_use(limit) + queues + _SPARE
     if limit == resource.RLIM_INFINITY or (needed <= limit and queues <= limit // 4):
         return
     wanted = max(needed, limit + queues)

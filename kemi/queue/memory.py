@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from kemi.errors import NoMemory
+import contextlib
+
+from kemi.errors import NoMemory, SegmentError
 from kemi.queue.layout import W_CREATED, W_SLOT
 from kemi.queue.registry import Registry
 from kemi.queue.segment import Segment
@@ -50,8 +52,9 @@ class InstanceMemory:
 
     def truncate(self, length: int) -> None:
         """Make the file shorter, if it is longer."""
-        if self._segment.size() > length:
-            self._segment.truncate(length)
+        with contextlib.suppress(SegmentError):  # without its descriptor: it stays as long as it is
+            if self._segment.size() > length:
+                self._segment.truncate(length)
 
     def account(self, length: int) -> None:
         """After a repair: the queue holds `length` bytes. 0 closes its line."""

@@ -28,7 +28,7 @@ from contextlib import contextmanager
 from typing import Any, NoReturn
 
 from kemi.errors import LockTimeout, Reentered, SegmentError
-from kemi.queue import futex, layout
+from kemi.queue import futex, layout, trust
 from kemi.queue.segment import Segment, path_of
 
 _PROCESS_SHARED = 1
@@ -336,7 +336,10 @@ def _lives(thread: int) -> bool:
 def _exclusive(segment: Segment, deadline: float) -> Iterator[None]:
     """Exclusion that does not need the mutex: a lock on a freshly opened file, which ends with the process."""
     # By /proc, because the name may be gone; opened anew, because a lock on an inherited descriptor is shared.
-    own = os.open(f"/proc/self/fd/{segment.fd}", os.O_RDWR | os.O_CLOEXEC)
+    try:
+        own = os.open(f"/proc/self/fd/{segment.fd}", os.O_RDWR | os.O_CLOEXEC)
+    except OSError as error:
+        raise trust.refusal(path_of(segment.name), error) from None
     try:
         while True:
             try:

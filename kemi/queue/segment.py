@@ -99,12 +99,13 @@ def path_of(name: str) -> str:
 def _give(fd: int, access: Access, name: str) -> None:
     try:
         os.fchown(fd, access.uid, access.gid)
-    except PermissionError:
+        os.fchmod(fd, access.mode)
+    except OSError as error:
+        why = "" if isinstance(error, PermissionError) else f" ({error.strerror})"
         raise ConfigError(
             f"{path_of(name)}: user {os.geteuid()} may not give it to user {access.uid}, group {access.gid} "
-            "(-1: its own); start as root, or choose a group of this user"
+            f"(-1: its own){why}; start as root, or choose a group of this user"
         ) from None
-    os.fchmod(fd, access.mode)
 
 
 def _reserve(fd: int, offset: int, length: int, name: str) -> None:
@@ -195,7 +196,7 @@ class Segment:
             _link(path_of(draft), path_of(name))
             segment.name = name
         finally:
-            with contextlib.suppress(FileNotFoundError):
+            with contextlib.suppress(OSError):  # what is left of it is taken away by the next start
                 os.unlink(path_of(draft))
         return segment
 
@@ -260,6 +261,8 @@ class Segment:
             there = os.lstat(path_of(self.name))
         except FileNotFoundError:
             return False
+        except OSError as error:
+            raise trust.refusal(path_of(self.name), error) from None
         return self._descriptor is not None and self._descriptor.is_file(there)
 
     def rename(self, name: str) -> None:

@@ -1,4 +1,4 @@
-"""Trust beside a real Kamailio that root starts with -u kamailio: who gets at its queues, each an interpreter of its own."""
+"""Trust beside a Kamailio that root starts with -u kamailio: programs of several users, each an own interpreter."""
 
 from __future__ import annotations
 

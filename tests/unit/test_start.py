@@ -368,6 +368,55 @@ def test_drafts_of_a_crash_are_removed(crashed: Callable[..., None], start: Call
     assert files(instance) == ["", "-other~77", ".a"]
 
 
+def _folder(path: Path) -> None:
+    path.mkdir()
+    (path / "file").touch()
+
+
+def _pipe(path: Path) -> None:
+    os.mkfifo(path)
+
+
+def _link(path: Path) -> None:
+    path.symlink_to("/etc/passwd")
+
+
+def _of_a_stranger(path: Path) -> None:
+    path.write_bytes(b"precious" * 1000)
+    os.chown(path, 4711, 4711)
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can make another user's file")
+@pytest.mark.parametrize("name", ["~{pid}", ".a~{pid}", ".a~{pid}~new", ".a~loaded", ".a~new~{pid}"])
+@pytest.mark.parametrize("plant", [_folder, _pipe, _link, _of_a_stranger])
+def test_what_lies_under_a_drafts_name_stops_no_start(
+    crashed: Callable[..., None],
+    start: Callable[..., None],
+    instance: str,
+    tmp_path: Path,
+    name: str,
+    plant: Callable[[Path], None],
+) -> None:
+    """Not even one that loads rows, which needs a draft that outlives it; nothing of it is read or followed."""
+    url = f"sqlite:///{tmp_path / 'm.db'}"
+    crashed("name=a;dbmode=1", db_url=url)
+    path = SHM / f"mqk.{instance}{name.format(pid=os.getpid())}"
+    plant(path)
+    try:
+        start("name=a;dbmode=1", db_url=url)
+        assert mq_size("a") == 4
+        app.stop_now()
+        start("name=a;dbmode=1", db_url=url)  # which loads the rows that were saved
+        assert mq_size("a") == 4
+        assert Path("/etc/passwd").read_bytes().startswith(b"root")
+    finally:
+        if path.is_dir() and not path.is_symlink():
+            (path / "file").unlink()
+            path.rmdir()
+        else:
+            path.unlink(missing_ok=True)
+
+
 def test_a_damaged_queue_after_a_crash(crashed: Callable[..., None], start: Callable[..., None], instance: str) -> None:
     """The start is refused with the file's name; its items' bytes stay, and so do the other queues."""
     crashed("name=a", "name=b")
