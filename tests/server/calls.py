@@ -34,6 +34,9 @@ RELAY = """
 
     def ksr_onsend_route(self, msg):
         return 1
+
+    def ksr_reply_route(self, msg):
+        return 1
 """
 
 

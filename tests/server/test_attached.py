@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from mqueue_kemi import QueueClosed, attach
-from tests.server.harness import RELOAD, Kamailio
+from tests.server.harness import Kamailio
 from tests.server.process import wait_until
 
 if TYPE_CHECKING:
@@ -131,7 +131,7 @@ def test_reloaded(servers: Servers, consumers: Consumers) -> None:
     add(server, "a")
     consumer.got(["a"])
     server.write_script(["name=q;size=100", "name=more"])
-    server.kamcmd(RELOAD)
+    server.reload()
     add(server, "b", "c")
     consumer.got(["a", "b", "c"])
     assert consumer.queue.stats().size_limit == 100

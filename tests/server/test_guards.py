@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.server.harness import Reachable
+from tests.server.harness import Reachable, release
 from tests.server.transports import Answer, ask
 
 if TYPE_CHECKING:
@@ -27,6 +27,8 @@ INSTEAD = (
     "see docs/reference/versions.md",
 )
 
+VERSION = ".".join(map(str, release()))
+
 # At the top of the script, before mod_init.
 WITHOUT = """
     from kemi.server import core
@@ -35,7 +37,7 @@ WITHOUT = """
         return function(library, name if name != {symbol!r} else "no_" + name, *types)
     core.function = without
 """
-OTHER_LAYOUT = "from kemi.server import pvars; pvars.NAME_IN_PARAM += 8"
+OTHER_LAYOUT = "from kemi.server import pvars; pvars._NUMBER_AT += 1"
 OTHER_SPEC = "from kemi.server import pvars; pvars.NAME_IN_SPEC += 8"
 NO_EXPORTS = "from kemi.server import embedder; embedder._MODULES = ((b'app_python3', (b'nothing',)),)"
 RAISING = "from kemi.server import rpc; rpc.RpcApi = None"
@@ -83,7 +85,7 @@ def ends(server: Reachable, without: set[str]) -> None:
         (WITHOUT.format(symbol="rpc_register_array"), {COMMANDS}, "does not export no_rpc_register_array"),
         (WITHOUT.format(symbol="my_desc"), {COMMANDS}, "does not export no_my_desc"),
         (WITHOUT.format(symbol="find_module_by_name"), {STOP, BIND}, "does not export no_find_module_by_name"),
-        ("from kemi.server import core; core._NEWEST = (5, 5)", ALL, "the C structs of Kamailio 5.6"),
+        ("from kemi.server import core; core._NEWEST = (5, 5)", ALL, f"the C structs of Kamailio {VERSION}"),
         ("from kemi.server import core; core._OLDEST = (99, 0)", ALL, "are not known"),
         ("from kemi.server import core; core._POINTER_BYTES = 4", ALL, "64-bit little-endian machines only"),
         ("import sys; sys.byteorder = 'big'", ALL, "64-bit little-endian machines only"),

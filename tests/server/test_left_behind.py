@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.server.harness import RELOAD, Kamailio
+from tests.server.harness import LEAVES_EXCEPTIONS, Kamailio
 from tests.server.process import wait_until
 
 if TYPE_CHECKING:
@@ -58,7 +58,7 @@ def test_a_consumer_goes_on(servers: Servers) -> None:
         assert server.call("mq_add", "q", str(number), "v") == 1
     all_items: list[object] = [(1, str(number)) for number in range(20)]
     wait_until(lambda: [row for row in results(server) if row != (-2, None)] == all_items, "all is consumed")
-    assert len(server.process.log_lines(*TOLD)) == 1
+    assert len(server.process.log_lines(*TOLD)) == (1 if LEAVES_EXCEPTIONS else 0)
     assert server.process.log_lines("mq_fetch('q')") == []
 
 
@@ -102,7 +102,7 @@ def test_what_was_fetched_is_given(servers: Servers, call: str, value: str | Non
     server.write_script(["name=q", "name=empty"])
     text = (server.home / "script.py").read_text("utf-8").replace(once, call)
     (server.home / "script.py").write_text(text, "utf-8")
-    server.kamcmd(RELOAD)
+    server.reload()
     count = len(results(server))
     wait_until(lambda: len(results(server)) > count + 30, "some turns after the reload")
     assert set(results(server)[count + 5 :]) == {value}

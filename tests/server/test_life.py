@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.server.harness import RELOAD, Kamailio
+from tests.server.harness import Kamailio
 from tests.server.process import wait_until
 
 if TYPE_CHECKING:
@@ -157,7 +157,7 @@ def test_a_configuration_check_touches_nothing(servers: Servers) -> None:
 def reload(server: Kamailio, definitions: list[str], workers: int) -> None:
     """Change the definitions in the script, reload, and let every worker run the new script."""
     server.write_script(definitions)
-    server.kamcmd(RELOAD)
+    server.reload()
     for worker in range(workers):
         assert server.run("return 'new script'", worker) == "new script"
 
@@ -214,7 +214,7 @@ def test_many_reloads_under_load_lose_nothing(servers: Servers) -> None:
             )
             for worker in range(2)
         ]
-        server.kamcmd(RELOAD)
+        server.reload()
         total += sum(sum(job.result()) for job in jobs)
     assert total == 1000
     wait_until(lambda: sum(map(len, server.taken())) >= total, "everything is consumed")
@@ -229,7 +229,7 @@ def test_a_reload_with_a_bad_definition_harms_nothing(servers: Servers) -> None:
     server = servers.start(Kamailio(workers=2))
     assert server.call("mq_add", "q", "k", "v") == 1
     server.write_script(["name=q", "name=new", "name=bad;size=many"])
-    server.kamcmd(RELOAD)
+    server.reload()
     with server.submit("return 'not run'", worker=0).transaction.sock:
         wait_until(lambda: server.process.log_lines("kemi.errors.ConfigError: ", "size=many"), "the reload is refused")
     reload(server, ["name=q"], workers=2)

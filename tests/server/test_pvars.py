@@ -8,7 +8,7 @@ import textwrap
 from typing import TYPE_CHECKING, Any
 
 from tests.server import sip
-from tests.server.harness import RELOAD, Kamailio, Reachable
+from tests.server.harness import Kamailio, Reachable
 from tests.server.process import wait_until
 from tests.server.transports import Binrpc
 
@@ -273,7 +273,7 @@ def test_after_a_reload(servers: Servers) -> None:
     server = servers.start(Reachable(["name=q"]))
     for turn in range(3):
         server.write_script(["name=q", *(f"name=new{number}" for number in range(turn + 1))])
-        server.kamcmd(RELOAD)
+        server.reload()
         code = f"mq.mq_add('new{turn}', 'k', 'v'); mq.mq_fetch('new{turn}'); return KSR.pv.get('$mqv(new{turn})')"
         assert server.run(code) == "v"
         assert server.run("return KSR.pv.get('$mq_size(q)')") == 0

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from tests.server.harness import RELOAD, Reachable
+from tests.server.harness import Reachable
 from tests.server.transports import Answer, Binrpc, Http, Json, ask, request
 
 if TYPE_CHECKING:
@@ -225,7 +225,7 @@ def test_queues_of_a_reload(servers: Servers) -> None:
     """Who answers RPC runs no script, and still knows a queue as soon as a worker has made it."""
     server = servers.start(Reachable(["name=old"]))
     server.write_script(["name=old", "name=n.e~w"])
-    server.kamcmd(RELOAD)
+    server.reload()
     assert server.run("return mq.mq_add('n.e~w', 'k', 'v')") == 1
     assert server.kamcmd("mqueue.get_size", "n.e~w") == "{\n\tname: n.e~w\n\tsize: 1\n}\n"
     assert [one["name"] for one in ask(server.datagram, "mqueue.get_sizes").result] == ["n.e~w", "old"]

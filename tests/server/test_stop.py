@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.server.harness import RELOAD, Kamailio
+from tests.server.harness import Kamailio
 from tests.server.process import wait_until
 
 if TYPE_CHECKING:
@@ -96,7 +96,7 @@ def test_after_reloads(servers: Servers) -> None:
     server = servers.start(Watched())
     for number in range(3):
         server.write_script(["name=q", "name=w", f"name=new{number}"])
-        server.kamcmd(RELOAD)
+        server.reload()
         # A worker does not reload while the timer runs the script.
         add = f"return mq.mq_size('new{number}') == 1 or mq.mq_add('new{number}', 'k', 'v') == 1"
         wait_until(lambda: server.run(add, worker=number % 2), "the worker reloads")  # noqa: B023 called at once

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Callable
 
 from tests.processes import own_shm
 from tests.processes.children import Children
-from tests.server.harness import RELOAD, Kamailio
+from tests.server.harness import Kamailio
 from tests.server.process import adopt_orphans, wait_until
 from tests.stress import books
 from tests.stress.lives import CONSUMERS, PRODUCERS, Lives, send
@@ -177,7 +177,7 @@ class Chaos:
         """Every process loads the script again at its next call."""
         server = self._server()
         self._wake_all(server)
-        return server.kamcmd(RELOAD).strip()
+        return server.reload().strip()
 
     def restart(self) -> str:
         """Stop it as an init system does."""

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Callable
 import pytest
 
 from mqueue_kemi import attach
-from tests.server.harness import RELOAD, Kamailio
+from tests.server.harness import Kamailio
 from tests.server.process import wait_until
 from tests.stress import gauges, mixed, outside
 from tests.stress.gauges import MIB
@@ -82,7 +82,7 @@ def test_soak(servers: Servers, children: Children, stress: bool, say: Callable[
         for command in COMMANDS:
             server._kamcmd(*command)
         if len(samples) % 10 == 5:
-            server.kamcmd(RELOAD)
+            server.reload()
         samples.append(gauges.sample(watched, server.instance))
         time.sleep(max(0.0, turn + length / SAMPLES - time.monotonic()))
     caller.end()
