@@ -3,12 +3,14 @@
 Never imported by the rest of the package.
 """
 
+from kemi.testing.blocking import BlockingRoute
 from kemi.testing.errors import FakeError, NotCovered, SilentMistake
 from kemi.testing.fake import Call, FakeKSR
 from kemi.testing.runner import Result, Script, ScriptError, run_route
 from kemi.testing.state import Change, Line, Relayed, Reply
 
 __all__ = [
+    "BlockingRoute",
     "Call",
     "Change",
     "FakeError",

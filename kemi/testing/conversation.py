@@ -137,7 +137,7 @@ def enter(state: State, kind: str, code: int | None) -> None:
         _enter_reply(state, transaction, _message(state, transaction, status, None, ""), branch)
     elif kind in ("failure", "branch_failure"):
         failed = code or next((each.status for each in transaction.branches if each.status >= FAILED), _TIMEOUT)
-        if branch is not None and branch.open:
+        if branch is not None and (branch.open or code is not None):
             branch.status, branch.timed_out = failed, code is None
         enter_request(state, transaction, branch)
         state.branch = len(transaction.branches)

@@ -20,6 +20,7 @@ from kemi import app
 from kemi.testing import api, functions, pvars, release, results, router
 from kemi.testing.calls import RefusedError, check
 from kemi.testing.errors import NotCovered, SilentMistake
+from kemi.testing.memory import Contact
 from kemi.testing.message import Message
 from kemi.testing.state import Line, Name, Relayed, Reply, State, Value
 
@@ -64,6 +65,7 @@ class FakeKSR:
         # None where kamailio.cfg has kemi.onsend_route_callback="none".
         self.onsend_route: str | None = "ksr_onsend_route"
         self.on_relay: Callable[[], None] = lambda: None  # what the runner does when a request goes on
+        self.on_forward: Callable[[], None] = lambda: None  # the same without a transaction
         self.module = self._make()
 
     # --- what a test sees -------------------------------------------------------------------------------------------
@@ -119,6 +121,11 @@ class FakeKSR:
         except (NotCovered, SilentMistake):
             self._values[name] = value
 
+    def register(self, user: str, contact: str, table: str = "location") -> None:
+        """Let a user be registered there: ksr.register("bob", "sip:bob@10.0.0.9"), for registrar.lookup."""
+        found = self.state.memory.contacts.setdefault(table, {}).setdefault(user.lower(), [])
+        found.append(Contact(contact, -1.0, 3600, None, None, "", f"uloc-fake-{next(_numbers)}", ""))
+
     def stub(self, path: str, result: Any = None) -> None:
         """Say what a function gives: a value, or a callable that gets the arguments. Raises AttributeError, TypeError.
 
@@ -147,8 +154,9 @@ class FakeKSR:
     @contextlib.contextmanager
     def installed(self) -> Iterator[FakeKSR]:
         """As long as this lasts, `import KSR` gives the fake, and queues are private."""
-        ours = {"KSR": self.module, **router.modules(self)}
-        before, known = {name: sys.modules.get(name) for name in ours}, set(sys.modules)
+        ours: dict[str, ModuleType] = {"KSR": self.module, **router.modules(self)}
+        known = set(sys.modules)
+        before = {name: sys.modules.pop(name, None) for name in ("KSR", *router.NAMES)}
         sys.modules.update(ours)
         _installed.append(self)
         try:
@@ -173,7 +181,10 @@ class FakeKSR:
         """The value of a variable; what the test set comes first."""
         if name.text in self._values:
             return self._values[name.text]
-        return pvars.get(self.state, name)
+        plain = f"${name.kind}" + (f"({name.inner})" if name.inner is not None else "")
+        if name.transformations and plain in self._values:
+            return pvars.transformed(self._values[plain], name, self.release)
+        return pvars.get(self.state, name, self.release)
 
     def stubbed(self, path: str) -> bool:
         """Whether the test says what this function gives."""

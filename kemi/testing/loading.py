@@ -33,7 +33,7 @@ def loaded(source: str | os.PathLike[str]) -> Iterator[ModuleType]:
             raise ScriptError(f"{text} is no Python file")
         module = importlib.util.module_from_spec(spec)
         folder = os.path.dirname(path)
-    before, path_before = sys.modules.get(module.__name__), list(sys.path)
+    before, path_before, known = sys.modules.get(module.__name__), list(sys.path), set(sys.modules)
     sys.modules[module.__name__] = module
     if folder is not None:
         sys.path.insert(0, folder)
@@ -43,8 +43,18 @@ def loaded(source: str | os.PathLike[str]) -> Iterator[ModuleType]:
     finally:
         sys.path[:] = path_before
         sys.modules.pop(module.__name__, None)
+        if folder is not None:
+            _forget(set(sys.modules) - known, folder)
         if before is not None:
             sys.modules[module.__name__] = before
+
+
+def _forget(names: set[str], folder: str) -> None:
+    """Modules that lie beside the script: another script may have others of the same names."""
+    for name in names:
+        path = getattr(sys.modules[name], "__file__", None)
+        if path and os.path.dirname(path) == folder and name.partition(".")[0] not in ("kemi", "mqueue_kemi"):
+            del sys.modules[name]
 
 
 def execute(module: ModuleType) -> None:

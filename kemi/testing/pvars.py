@@ -1,100 +1,70 @@
-"""Pseudo-variables: their names, what they give, and what can be set.
+"""Pseudo-variables: what they give, and what can be set.
 
-`find` splits a name, tables say what each one gives. What is in no table is not covered, unless a test gives it a
-value.
+Tables say what each one gives. What is in no table is not covered, unless a test gives it a value.
 """
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable
 
 from kemi.instance import queues
 from kemi.queue.item import key_of, value_of
 from kemi.slots import fetched
-from kemi.testing import uri
+from kemi.testing import extended, transformations, uri, xavps
 from kemi.testing.errors import NotCovered, SilentMistake
+from kemi.testing.names import InvalidName, find
 from kemi.testing.state import Name, State, Value
 
-_NAME = re.compile(r"[A-Za-z0-9_.]+")
-
-
-class InvalidName(Exception):
-    """The server says that too, in its log, and takes the variable as null."""
-
-
-def find(text: str, start: int = 0) -> tuple[Name, int]:
-    """The variable that begins at `start`, and where it ends. Raises InvalidName, NotCovered."""
-    if text[start : start + 1] != "$":
-        raise InvalidName(text)
-    if text[start : start + 2] == "$$":
-        return Name("$$", "$"), start + 2
-    if text[start : start + 2] == "$(":
-        end = _closing(text, start + 1)
-        return _bracketed(text[start:end], text[start + 2 : end - 1]), end
-    found = _NAME.match(text, start + 1)
-    if not found:
-        raise InvalidName(text)
-    end = found.end()
-    inner = None
-    if text[end : end + 1] == "(":
-        end = _closing(text, end)
-        inner = text[found.end() + 1 : end - 1]
-    return Name(text[start:end], found.group(), inner), end
-
-
-def _bracketed(whole: str, content: str) -> Name:
-    found = _NAME.match(content)
-    if not found:
-        raise InvalidName(whole)
-    rest, inner = content[found.end() :], None
-    if rest.startswith("("):
-        end = _closing(rest, 0)
-        inner, rest = rest[1 : end - 1], rest[end:]
-    index = re.match(r"\[(\*|-?\d+)\]", rest)
-    if index:
-        rest = rest[index.end() :]
-    if rest.startswith("{"):
-        raise NotCovered(
-            f"transformations are not covered by the fake: say what {whole} gives with ksr.set({whole!r}, ...)"
-        )
-    if rest:
-        raise InvalidName(whole)
-    return Name(whole, found.group(), inner, index.group(1) if index else None)
-
-
-def _closing(text: str, start: int) -> int:
-    """Behind the parenthesis that closes the one at `start`."""
-    depth = 0
-    for place in range(start, len(text)):
-        depth += {"(": 1, ")": -1}.get(text[place], 0)
-        if not depth:
-            return place + 1
-    raise InvalidName(text)
-
+__all__ = ["InvalidName", "avp_name", "expand", "find", "get", "put", "transformed"]
 
 # --- get --------------------------------------------------------------------------------------------------------------
 
 
-def get(state: State, name: Name) -> Value:
-    """The value of a variable."""
+def get(state: State, name: Name, release: str = "5.6") -> Value:
+    """The value of a variable, transformed as its name says."""
+    return transformed(_plain_value(state, name, release), name, release)
+
+
+def transformed(value: Value, name: Name, release: str) -> Value:
+    """A value after each of the name's transformations."""
+    for each in name.transformations:
+        try:
+            value = transformations.apply(value, each, release)
+        except transformations.UnknownError:
+            raise _not_covered(name) from None
+    return value
+
+
+def _plain_value(state: State, name: Name, release: str) -> Value:
     if name.kind in _WITH_NAME:
         return _WITH_NAME[name.kind](state, _inner(state, name), name.which)
+    whole = name.kind if name.inner is None else f"{name.kind}({name.inner})"
+    if whole in extended.PLAIN:
+        return extended.PLAIN[whole](state, release)
     if name.kind not in _PLAIN:
-        raise NotCovered(
-            f"{name.text} is not covered by the fake, or not known to the server: "
-            f"say what it gives with ksr.set({name.text!r}, ...)"
-        )
+        raise _not_covered(name)
     if name.inner is not None:
         raise InvalidName(name.text)
     return _PLAIN[name.kind](state)
+
+
+def _not_covered(name: Name) -> NotCovered:
+    return NotCovered(
+        f"{name.text} is not covered by the fake, or not known to the server: "
+        f"say what it gives with ksr.set({name.text!r}, ...)"
+    )
 
 
 def _inner(state: State, name: Name) -> str:
     """The name in parentheses, which may itself be a variable, but not for those that scripts make."""
     if not name.inner:
         raise InvalidName(name.text)
-    if not name.inner.startswith("$") or name.kind in _TABLES:
+    if name.kind == "sht":
+        table, arrow, key = name.inner.partition("=>")
+        if not arrow:
+            raise InvalidName(name.text)
+        return f"{table}=>{expand(key, lambda each: get(state, each), null='')}"
+    if not name.inner.startswith("$") or name.kind in _TABLES or name.kind == "cnt":
         return name.inner
     variable, end = find(name.inner)
     if end != len(name.inner):
@@ -121,6 +91,15 @@ def _host(parsed: uri.Uri) -> Value:
 
 def _port(parsed: uri.Uri) -> Value:
     return parsed.port or ("5061" if parsed.scheme.lower() == "sips" else "5060")
+
+
+def _proto(parsed: uri.Uri) -> Value:
+    """As the URI says it; what stands for none is in capitals."""
+    return parsed.param("transport") or ("TLS" if parsed.scheme.lower() == "sips" else "UDP")
+
+
+def _user_length(parsed: uri.Uri) -> Value:
+    return len((parsed.user or "").encode())
 
 
 def _ruri(state: State) -> str | None:
@@ -199,6 +178,15 @@ _PLAIN: dict[str, Callable[[State], Value]] = {
     "op": _uri_part(_port, _original),
     "du": lambda state: state.destination,
     "dd": _uri_part(_host, lambda state: state.destination),
+    "dp": _uri_part(_port, lambda state: state.destination),
+    "dP": _uri_part(_proto, lambda state: state.destination),
+    "duri": lambda state: state.destination,
+    "ruri": _checked_ruri,
+    "ouri": _original,
+    "rP": _uri_part(_proto, _ruri),
+    "oP": _uri_part(_proto, _original),
+    "rUl": _uri_part(_user_length, _ruri),
+    "oUl": _uri_part(_user_length, _original),
     "fu": _whose("From"),
     "fU": _uri_part(_user, _whose("From")),
     "fd": _uri_part(_host, _whose("From")),
@@ -264,6 +252,15 @@ def _item(part: Callable[[bytes], str]) -> Callable[[State, str, str | None], Va
     return give
 
 
+def _count(state: State, text: str) -> int:
+    """How many values a variable has: $cnt($avp(a))."""
+    name, end = find(text if text.startswith("$") else f"${text}")
+    if end != len(name.text) or name.kind not in ("avp", "xavp"):
+        raise InvalidName(text)
+    inner = name.inner or ""
+    return len(state.avps.get(avp_name(inner), [])) if name.kind == "avp" else len(state.xavps.get(inner, []))
+
+
 def _size(_state: State, name: str, _index: str | None) -> Value:
     return len(queues[name]) if name in queues else None
 
@@ -275,6 +272,17 @@ _WITH_NAME: dict[str, Callable[[State, str, str | None], Value]] = {
     "shv": lambda state, name, _: state.shared.get(name, 0),
     "hdr": _header,
     "avp": _avp,
+    "hfl": _header,
+    "hdrc": lambda state, name, _: len(state.message.all(name)),
+    "hflc": lambda state, name, _: len(state.message.all(name)),
+    "xavp": lambda state, name, _: xavps.get(state.xavps, name),
+    "xavi": lambda state, name, _: xavps.get(state.named_lists, name.lower()),
+    "xavu": lambda state, name, _: state.counted.get(name),
+    "sht": lambda state, name, _: state.memory.table(name.partition("=>")[0]).get(name.partition("=>")[2]),
+    "shtitkey": lambda state, name, _: extended.at(state, name, 0),
+    "shtitval": lambda state, name, _: extended.at(state, name, 1),
+    "dlg_var": lambda state, name, _: state.to_dialog.get(name),
+    "cnt": lambda state, name, _: _count(state, name),
     "mqk": _item(key_of),
     "mqv": _item(value_of),
     "mq_size": _size,
@@ -290,17 +298,12 @@ def put(state: State, name: Name, value: Value) -> bool:
         table, null = _TABLES[name.kind]
         table(state)[_inner(state, name)] = null if value is None else value
         return True
-    if name.kind == "avp":
-        _put_avp(state, avp_name(_inner(state, name)), name.which, value)
-        return True
+    if name.kind in _SETTERS:
+        return _SETTERS[name.kind](state, _inner(state, name), name.which, value)
     if name.kind in _URI_PARTS:
         return _put_part(state, _URI_PARTS[name.kind], value)
-    if name.kind == "ru" and value is not None:
-        state.new_uri = str(value)
-        return True
-    if name.kind == "du":
-        state.destination = None if value is None else str(value)
-        return True
+    if name.kind in extended.SETTERS:
+        return extended.SETTERS[name.kind](state, value)
     if name.kind in _READ_ONLY:
         raise SilentMistake(f"{name.text} cannot be set; the server says that it was, and changes nothing")
     raise NotCovered(f"to set {name.text} is not covered by the fake: stub pv.sets, pv.seti or pv.unset for this test")
@@ -333,28 +336,74 @@ def _put_part(state: State, part: str, value: Value) -> bool:
     return True
 
 
-def _put_avp(state: State, name: str, index: str | None, value: Value) -> None:
+def _put_avp(state: State, name: str, index: str | None, value: Value) -> bool:
     """A value goes before the others; null takes the first one away; [*] is for all of them."""
-    values = state.avps.setdefault(name, [])
+    values = state.avps[avp_name(name)] = list(state.avps.get(avp_name(name), []))
     if index == "*":
         values.clear()
     elif index not in (None, "0"):
         raise NotCovered("to set one of several values of an $avp is not covered by the fake")
-    elif value is None:
+    elif value is None or index == "0":
         del values[:1]
     if value is not None:
         values.insert(0, value)
+    return True
+
+
+def _put_xavp(state: State, name: str, index: str | None, value: Value) -> bool:
+    """$(xavp(a)[*]) is none that the server can set."""
+    if index is not None:
+        return False
+    state.xavps = {each: list(items) for each, items in state.xavps.items()}
+    return xavps.put(state.xavps, name, value)
+
+
+def _put_xavi(state: State, name: str, _index: str | None, value: Value) -> bool:
+    return xavps.put(state.named_lists, name.lower(), value)
+
+
+def _put_xavu(state: State, name: str, _index: str | None, value: Value) -> bool:
+    if value is None:
+        state.counted.pop(name, None)
+    else:
+        state.counted[name] = value
+    return True
+
+
+def _put_cell(state: State, name: str, _index: str | None, value: Value) -> bool:
+    """$sht(table=>key)."""
+    table, _, key = name.partition("=>")
+    if value is None:
+        state.memory.table(table).pop(key, None)
+    else:
+        state.memory.table(table)[key] = value
+    return True
+
+
+def _put_dialog(state: State, name: str, _index: str | None, value: Value) -> bool:
+    state.to_dialog[name] = value
+    return True
+
+
+_SETTERS: dict[str, Callable[[State, str, str | None, Value], bool]] = {
+    "avp": _put_avp,
+    "xavp": _put_xavp,
+    "xavi": _put_xavi,
+    "xavu": _put_xavu,
+    "sht": _put_cell,
+    "dlg_var": _put_dialog,
+}
 
 
 # --- text with variables ----------------------------------------------------------------------------------------------
 
 
-def expand(text: str, give: Callable[[Name], Value]) -> str:
+def expand(text: str, give: Callable[[Name], Value], null: str = "<null>") -> str:
     """A text as xlog prints it. Raises InvalidName."""
     parts, place = [], 0
     while (dollar := text.find("$", place)) >= 0:
         parts.append(text[place:dollar])
         name, place = find(text, dollar)
         value = give(name)
-        parts.append("<null>" if value is None else str(value))
+        parts.append(null if value is None else str(value))
     return "".join([*parts, text[place:]])

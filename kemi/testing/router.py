@@ -8,6 +8,8 @@ from typing import Any
 
 from kemi.testing.state import Line, Server
 
+NAMES = ("Router", "Router.Core", "Router.Logger", "Router.Ranks")
+
 # As the core numbers its levels.
 _LEVELS = {"ALERT": -5, "BUG": -4, "CRIT2": -3, "CRIT": -2, "ERR": -1, "WARN": 0, "NOTICE": 1, "INFO": 2, "DBG": 3}
 _LOGGERS = {

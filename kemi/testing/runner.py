@@ -87,7 +87,7 @@ class Script:
 
     def close(self) -> None:
         """End it: its queues are gone, and `import KSR` is as before."""
-        self.ksr.on_relay = lambda: None
+        self.ksr.on_relay = self.ksr.on_forward = lambda: None
         self._stack.close()
 
     def reload(self) -> None:
@@ -111,6 +111,7 @@ class Script:
         if status < 0:
             raise ScriptError(f"child_init() has returned {status}")
         self.ksr.on_relay = self._on_relay
+        self.ksr.on_forward = self._on_forward
 
     # --- routes -----------------------------------------------------------------------------------------------------
 
@@ -233,18 +234,26 @@ class Script:
         state = self.ksr.state
         branch = state.transaction.routes.pop("branch_route", None)
         for name, kind in ((branch, "branch"), (self.ksr.onsend_route, "onsend")):
-            if name is None:
-                continue
-            try:
-                getattr(self.handler, name)
-            except AttributeError as error:
-                if self.ksr.release != "5.6":
-                    continue
-                raise system_error("t_relay", error) from error
             index = state.branch
             state.branch = len(state.transaction.branches) - 1 if kind == "branch" else -1
-            self._call(name, kind)
+            self._call_within(name, kind, "t_relay")
             state.branch = index
+
+    def _on_forward(self) -> None:
+        """What the core runs while it sends a request on by itself."""
+        self._call_within(self.ksr.onsend_route, "onsend", "forward")
+
+    def _call_within(self, name: str | None, kind: str, function: str) -> None:
+        """A route that runs inside of a function of KSR. In 5.6 that function fails when there is none."""
+        if name is None:
+            return
+        try:
+            getattr(self.handler, name)
+        except AttributeError as error:
+            if self.ksr.release != "5.6":
+                return
+            raise system_error(function, error) from error
+        self._call(name, kind)
 
 
 def _fake(ksr: FakeKSR | None, kamailio: str | None) -> FakeKSR:

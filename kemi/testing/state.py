@@ -7,6 +7,7 @@ from collections.abc import Callable
 from typing import Any, NamedTuple, Protocol, Union
 
 from kemi.testing import uri
+from kemi.testing.draft import Edit
 from kemi.testing.memory import Memory
 from kemi.testing.message import FAKED, Message
 from kemi.testing.transaction import Transaction
@@ -58,19 +59,8 @@ class Change(NamedTuple):
 
 # What comes with a message and is gone with it; a transaction keeps it for its later routes.
 _OF_A_MESSAGE = (
-    *(
-        "new_uri",
-        "destination",
-        "path",
-        "avps",
-        "xavps",
-        "flags",
-        "script_flags",
-        "branch_flags",
-        "changes",
-        "branches",
-    ),
-    *("reply_headers", "reply_body", "record_routed", "sockets", "to_dialog"),
+    *("new_uri", "destination", "path", "avps", "xavps", "flags", "script_flags", "branch_flags"),
+    *("changes", "edits", "branches", "reply_headers", "reply_body", "record_routed", "sockets", "to_dialog"),
 )
 
 
@@ -114,6 +104,7 @@ class State:
         self.script_flags: set[int] = set()
         self.branch_flags: set[int] = set()
         self.changes: list[Change] = []
+        self.edits: list[Edit] = []  # the same, as it is done to the message
         self.branches: list[tuple[str, str | None]] = []  # more targets: URI, destination
         self.reply_headers: list[str] = []
         self.reply_body = ""
@@ -156,6 +147,7 @@ class Server(Protocol):
     state: State
     server_log: list[Line]
     on_relay: Callable[[], None]
+    on_forward: Callable[[], None]
 
     def value(self, name: Name) -> Value:
         """The value of a variable."""

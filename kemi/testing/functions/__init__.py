@@ -9,11 +9,12 @@ from collections.abc import Callable
 from typing import Any
 
 from kemi.testing.errors import SilentMistake
-from kemi.testing.functions import core, headers, replies, routing, text, transactions, variables
+from kemi.testing.functions import core, headers, modules, replies, routing, text, transactions, variables
 
 COVERED: dict[str, Callable[..., Any]] = {
     **core.COVERED,
     **headers.COVERED,
+    **modules.COVERED,
     **replies.COVERED,
     **routing.COVERED,
     **text.COVERED,

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+from kemi.testing import draft, regex
 from kemi.testing.errors import SilentMistake
-from kemi.testing.functions import regex
 from kemi.testing.message import Header, canonical
 from kemi.testing.state import Change, Server
 
@@ -87,26 +87,44 @@ def _line(text: str) -> str:
     return text
 
 
-def _add(fake: Server, text: str, _other: str = "") -> int:
-    fake.state.changes.append(Change("add", _line(text)))
-    return 1
+def _adder(edit: Callable[..., draft.Edit]) -> Callable[..., int]:
+    def add(fake: Server, text: str, *other: str) -> int:
+        fake.state.changes.append(Change("add", _line(text)))
+        if text:
+            fake.state.edits.append(edit(text, *other))
+        return 1
+
+    return add
+
+
+_append = _adder(draft.append)
+_insert = _adder(draft.insert)
+_append_after = _adder(lambda text, name: draft.beside(text, name, after=True))
+_insert_before = _adder(lambda text, name: draft.beside(text, name, after=False))
+
+
+def remove_header(fake: Server, header: Header) -> None:
+    """One header of the message is not sent on."""
+    fake.state.changes.append(Change("remove", header.name))
+    fake.state.edits.append(draft.remove(header))
 
 
 def _remove(fake: Server, name: str) -> int:
     for header in fake.state.message.headers:
         if canonical(header.name) == canonical(name):
-            fake.state.changes.append(Change("remove", header.name))
+            remove_header(fake, header)
     return 1
 
 
-def _replace(fake: Server, name: str, text: str) -> int:
-    return _remove(fake, name) and _add(fake, text)
+def _replacer(add: Callable[..., int]) -> Callable[[Server, str, str], int]:
+    return lambda fake, name, text: _remove(fake, name) and add(fake, text)
 
 
 def _remove_matching(fake: Server, pattern: str) -> int:
-    names = _matching(fake, pattern)
-    fake.state.changes += [Change("remove", name) for name in names]
-    return _FOUND if names else _NOT_FOUND
+    found = [header for header in fake.state.message.headers if regex.search(pattern, header.name)]
+    for header in found:
+        remove_header(fake, header)
+    return _FOUND if found else _NOT_FOUND
 
 
 def _append_to_reply(fake: Server, text: str) -> int:
@@ -116,6 +134,10 @@ def _append_to_reply(fake: Server, text: str) -> int:
 
 def _set_body(fake: Server, body: str, kind: str) -> int:
     fake.state.changes.append(Change("body", f"{kind}\r\n\r\n{body}"))
+    for header in fake.state.message.headers:
+        if canonical(header.name) == "content-type":
+            fake.state.edits.append(draft.remove(header))
+    fake.state.edits += [draft.append(f"Content-Type: {kind}"), draft.body(body)]
     return 1
 
 
@@ -139,7 +161,7 @@ def _process_maxfwd(fake: Server, limit: int) -> int:
     if not 0 <= limit <= _HIGHEST_HOPS:
         return -1
     if hops is None:
-        _add(fake, f"Max-Forwards: {limit}\r\n")
+        _append(fake, f"Max-Forwards: {limit}\r\n")
         return 2
     if hops == 0:
         return -1
@@ -168,13 +190,13 @@ COVERED: dict[str, Callable[..., Any]] = {
     "hdr.getw_idx": _getter("<null>"),
     "hdr.is_present": _is_present,
     "hdr.match_content": _match_content,
-    "hdr.append": _add,
-    "hdr.append_after": _add,
-    "hdr.insert": _add,
-    "hdr.insert_before": _add,
+    "hdr.append": _append,
+    "hdr.append_after": _append_after,
+    "hdr.insert": _insert,
+    "hdr.insert_before": _insert_before,
     "hdr.remove": _remove,
-    "hdr.rmappend": _replace,
-    "hdr.rminsert": _replace,
+    "hdr.rmappend": _replacer(_append),
+    "hdr.rminsert": _replacer(_insert),
     "hdr.append_to_reply": _append_to_reply,
     "textops.is_present_hf": _is_present,
     "textops.is_present_hf_re": lambda fake, pattern: _FOUND if _matching(fake, pattern) else _NOT_FOUND,

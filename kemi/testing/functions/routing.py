@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from kemi.testing import uri
+from kemi.testing import regex, uri
 from kemi.testing.errors import NotCovered
-from kemi.testing.functions import regex
 from kemi.testing.state import Change, Server
 
 _WRONG_DIRECTION = -6
+_PRELOADED = -3  # a Route before there is a dialog
 
 
 def _routes(fake: Server) -> list[str]:
@@ -28,9 +28,13 @@ def _loose_route(fake: Server) -> int:
     routes = _routes(fake)
     if not routes:
         return -1
+    own = _is_myself(fake, routes[0])
     tag = getattr(fake.state.message.address("To"), "params", {}).get("tag")
     loose = all((parsed := uri.parse(text)) is not None and parsed.param("lr") is not None for text in routes)
-    if not tag or not loose or not _is_myself(fake, routes[0]) or _is_myself(fake, fake.state.request_uri):
+    if own and loose and not tag and len(routes) == 1:
+        fake.state.changes.append(Change("remove", "Route"))
+        return _PRELOADED
+    if not tag or not loose or not own or _is_myself(fake, fake.state.request_uri):
         raise NotCovered(
             "KSR.rr.loose_route is covered for requests with a tag in To whose first Route is this server's own, "
             'all with ;lr: say what it gives with ksr.stub("rr.loose_route", 1)'

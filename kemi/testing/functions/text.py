@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from typing import Any
 
-from kemi.testing import uri
-from kemi.testing.functions import regex
+from kemi.testing import regex, uri
 from kemi.testing.message import canonical
 from kemi.testing.state import Server
 
+_URNS = (
+    re.compile(r"urn:(?:nena:)?service(?::[^;?]*)?", re.IGNORECASE),
+    re.compile(r"urn:[^:;?]+(?::[^:;?]*)?", re.IGNORECASE),
+)
 _DEFAULT_PORT = "5060"  # cmp_aor does not care for sips
 
 
@@ -81,7 +85,10 @@ def _is_tel_number(_fake: Server, text: str) -> int:
     return _is_numeric(_fake, text.removeprefix("+"))
 
 
-def _is_uri(_fake: Server, text: str) -> int:
+def _is_uri(fake: Server, text: str) -> int:
+    """Of urn: 5.6 takes any with one part or two, 6.0 those of emergency services."""
+    if text[:4].lower() == "urn:":
+        return 1 if _URNS[fake.release == "5.6"].fullmatch(text) else -1
     return 1 if uri.parse(text) else -1
 
 

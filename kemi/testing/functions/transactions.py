@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+from kemi.testing import regex
 from kemi.testing.errors import NotCovered
-from kemi.testing.functions import regex
 from kemi.testing.functions.replies import t_reply
 from kemi.testing.state import Relayed, Reply, Server
 from kemi.testing.transaction import FAILED, FINAL, Branch, Transaction
@@ -70,7 +70,7 @@ def _status(fake: Server) -> int:
     """What t_get_status_code and t_check_status look at; -1 where the server has none."""
     state = fake.state
     if state.route_kind in _OF_REPLIES:
-        return state.message.status
+        return state.message.status if state.transaction.relayed else -1
     if state.route_kind in ("branch", "onsend"):
         return -1
     return state.transaction.status or -1

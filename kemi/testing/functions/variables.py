@@ -33,10 +33,18 @@ def _value(fake: Server, text: str) -> Value:
         raise SilentMistake(f"{text!r} is no variable: the server logs an error and takes it as null") from None
 
 
+_WORD, _HALF = 1 << 32, 1 << 31
+
+
+def _narrow(value: Value) -> Value:
+    """A number as int of C has it: only getl gives a long one."""
+    return (value + _HALF) % _WORD - _HALF if isinstance(value, int) else value
+
+
 def _getter(null: Value) -> Callable[[Server, str], Value]:
     def get(fake: Server, name: str) -> Value:
         value = _value(fake, name)
-        return null if value is None else value
+        return null if value is None else _narrow(value)
 
     return get
 
@@ -47,11 +55,16 @@ def _get_or(fake: Server, name: str, default: Value) -> Value:
 
 
 def _geti(fake: Server, name: str) -> int:
-    value = _value(fake, name)
+    value = _narrow(_value(fake, name))
     if isinstance(value, int):
         return value
     found = re.match(r"[+-]?\d+", value or "")
     return int(found.group()) if found else 0
+
+
+def _getl(fake: Server, name: str) -> int:
+    value = _value(fake, name)
+    return value if isinstance(value, int) else 0
 
 
 def _put(fake: Server, name: str, value: Value = None) -> bool:
@@ -84,6 +97,8 @@ COVERED: dict[str, Callable[..., Any]] = {
     "pv.getvs": _get_or,
     "pv.getvn": _get_or,
     "pv.geti": _geti,
+    "pv.getl": _getl,
+    "pv.setl": _put,
     "pv.sets": _put,
     "pv.seti": _put,
     "pv.unset": _put,
