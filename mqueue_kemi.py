@@ -188,7 +188,7 @@ def mq_size(queue: str) -> int:
 def _failed(function: str, queue: object, error: Exception, code: int) -> int:
     """Say in one line why a function returns `code`."""
     if isinstance(queue, str) and queue not in _queues:
-        _log.error(f"{function}({queue!r}): mqueue not found; defined are: {', '.join(sorted(_queues)) or 'none'}")
+        _log.error(f"{function}({queue!r}): mqueue not found; {app.why_missing(queue)}")
     elif not isinstance(queue, str):
         _log.error(f"{function}: the queue's name must be str, not {type(queue).__name__}")
     elif isinstance(error, (MqueueError, TypeError, ValueError)):

@@ -18,6 +18,8 @@ from kemi.server.ksr import Functions
 from kemi.slots import fetched
 from kemi.spec import Settings, Value
 
+_MOST_TOLD = 50  # queues
+
 _collected = Settings()
 _running: Instance | None = None
 _private: str | None = None  # the instance of a test, whatever the script says
@@ -46,11 +48,30 @@ def mod_init(handler: Any, module_folder: str, functions: Functions) -> Any:
             _keep_to(_private, settings)
         _running = lifecycle.start(settings, _surroundings())
         standin.take_place(functions, _stop, settings, _running.meet_new)
+        log.started(f"instance {_running.name!r} is ready, with {_told_at_start() or 'no queue: none is defined'}")
         if _private is not None:
             ksr.put_in_place(functions)
     else:
         lifecycle.reload(_running, settings, _surroundings())
     return handler
+
+
+def why_missing(queue: str) -> str:
+    """What to change when there is no such queue."""
+    if _running is None:
+        return "mod_init of mqueue_kemi was not called: end your own with `return mqueue_kemi.mod_init(Script())`"
+    if queue in _collected.queues:
+        return "its modparam came after mod_init of mqueue_kemi, which takes those before it"
+    if not queues:
+        return f'no queue is defined: write mqueue_kemi.modparam("mqueue", "mqueue", "name={queue}") before mod_init'
+    return f"defined are: {', '.join(sorted(queues))}"
+
+
+def _told_at_start() -> str:
+    """The queues, and what they hold already."""
+    held = {name: queue.held() for name, queue in queues.items()}
+    counts = [name + (f" ({items} items)" if items else "") for name, items in held.items()]
+    return ", ".join(counts[:_MOST_TOLD]) + (f" and {len(counts) - _MOST_TOLD} more" if counts[_MOST_TOLD:] else "")
 
 
 def _surroundings() -> lifecycle.Surroundings:

@@ -231,9 +231,16 @@ class _Ending:
         self._store: Store | None = None
         self._crossings: Crossings | None = None
         self._given_up = ""  # the database, when there was no connection
+        self._discarded: dict[str, int] = {}  # items by queue
 
     def conclude(self) -> None:
-        """All that was saved is out of the memory."""
+        """All that was saved is out of the memory; what was meant to go with the server is told."""
+        if self._discarded:
+            each = ", ".join(f"{name} {items}" for name, items in self._discarded.items())
+            self._around.say(
+                f"{sum(self._discarded.values())} items discarded at this stop, as dbmode and recover of their queues "
+                f"say: {each}"
+            )
         if self._crossings:
             self._crossings.conclude()
 
@@ -266,6 +273,7 @@ class _Ending:
         if policy.outlives(self._crashed):
             self._around.say(f"queue {queue.name!r}: {self._where(queue)}")
             return True
+        self._discarded[queue.name] = queue.held()
         return False
 
     def _save(self, queue: Queue, others: int) -> None:

@@ -11,6 +11,7 @@ import os
 import ssl
 from typing import Any, NamedTuple
 
+from kemi import interpreter
 from kemi.database import drivers
 from kemi.database.clock import Clock
 from kemi.database.url import MYSQL, POSTGRES, SQLITE, DbUrl
@@ -92,7 +93,8 @@ def _module(name: str, package: str, pip: str) -> Any:
         return importlib.import_module(name)
     except ImportError as error:
         raise ConfigError(
-            f"db_url: Python's {name} is missing ({error}); install Debian's package {package}, or with pip: {pip}"
+            f"db_url: Python's {name} is missing ({error}); install Debian's package {package}, or with pip: {pip}; "
+            f"{interpreter.described()}"
         ) from None
 
 

@@ -14,6 +14,7 @@ as which the packages' servers run. The queues of an instance must belong to the
 from __future__ import annotations
 
 import errno
+import grp
 import os
 import pwd
 import resource
@@ -200,12 +201,19 @@ def not_allowed(path: str) -> NotAllowed:
     whose = (
         "it cannot be looked at"
         if status is None
-        else f"it is of user {status.st_uid}, group {status.st_gid}, mode {status.st_mode & 0o777:04o}"
+        else f"it is of {shown(status.st_uid)}, {_shown_group(status.st_gid)}, mode {status.st_mode & 0o777:04o}"
     )
     return NotAllowed(
-        f"{path}: not allowed for user {os.geteuid()}, {whose}; go on as its user or as root, "
+        f"{path}: not allowed for {shown(os.geteuid())}, {whose}; go on as its user or as root, "
         'or let its server allow a group with modparam("mqueue", "mode"/"group", ...)'
     )
+
+
+def _shown_group(group: int) -> str:
+    try:
+        return f"group {group} ({grp.getgrgid(group).gr_name})"
+    except (KeyError, OverflowError):
+        return f"group {group}"
 
 
 def _lstat(path: str) -> os.stat_result | None:

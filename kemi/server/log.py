@@ -32,6 +32,14 @@ def error(text: str) -> None:
         _logger.error("%s", _line(text))
 
 
+def started(text: str) -> None:
+    """All is well at the start: a line that an operator looks for, and nobody outside of a server."""
+    if (ksr := _ksr()) is not None:
+        ksr.notice(_line(text) + "\n")
+    else:
+        _logger.info("%s", _line(text))
+
+
 def notice(text: str) -> None:
     """Something happened that an operator may want to know."""
     if (ksr := _ksr()) is not None:

@@ -63,7 +63,8 @@ def test_not_allowed(serve: Serve, command: Command, children: Children, name: s
     """The message has who asked, whose it is, and its mode."""
     serve("name=a").add("k", "v")
     text = command.as_nobody(children, name, "a", *OF_A_QUEUE[name]).failed(4)
-    assert "not allowed for user 65534, it is of user 0, group 0, mode 0600; go on as its user or as root" in text
+    whose = "it is of user 0 (root), group 0 (root), mode 0600"
+    assert f"not allowed for user 65534 (nobody), {whose}; go on as its user or as root" in text
 
 
 @pytest.mark.parametrize("name", [name for name in OF_A_QUEUE if name != "drop"])

@@ -190,7 +190,8 @@ def test_instances_that_cannot_be_read(serve: Serve, command: Command, children:
     assert done.code == 0
     row = next(line for line in done.out.splitlines() if serve.instance in line).split()
     assert row[1:3] == ["unknown", "-"]
-    assert f"mqk.{serve.instance}: not allowed for user {NOBODY}, it is of user 0, group 0, mode 0600" in done.err
+    whose = "it is of user 0 (root), group 0 (root), mode 0600"
+    assert f"mqk.{serve.instance}: not allowed for user {NOBODY} (nobody), {whose}" in done.err
 
 
 def test_names_are_text(serve: Serve, command: Command) -> None:

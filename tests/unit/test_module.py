@@ -268,16 +268,31 @@ def test_an_error_that_nobody_foresaw(started: Any, mocker: MockerFixture) -> No
 
 def test_before_a_start(server: Any) -> None:
     """Without mod_init there is no queue, and the line says so."""
+    modparam("mqueue", "mqueue", "name=q")
     assert mq_add("q", "k", "v") == -1
-    one_line(server, "defined are: none")
+    one_line(server, "mqueue not found; mod_init of mqueue_kemi was not called: end your own with `return mqueue_kemi.")
+
+
+def test_started_without_queues(server: Any) -> None:
+    """The line has what to write."""
+    mod_init(object())
+    assert mq_add("cdr", "k", "v") == -1
+    one_line(server, 'no queue is defined: write mqueue_kemi.modparam("mqueue", "mqueue", "name=cdr") before mod_init')
+
+
+@STARTED
+def test_defined_too_late(started: Any) -> None:
+    """A modparam after mod_init waits for the next one."""
+    modparam("mqueue", "mqueue", "name=late")
+    assert mq_size("late") == -2
+    one_line(started, "mq_size('late'): mqueue not found; its modparam came after mod_init of mqueue_kemi")
 
 
 def test_without_a_server(caplog: pytest.LogCaptureFixture) -> None:
     """Outside of Kamailio lines go to Python's own log."""
     assert mq_add("nowhere", "k", "v") == -1
-    assert [record.getMessage() for record in caplog.records] == [
-        "mqueue_kemi: mq_add('nowhere'): mqueue not found; defined are: none"
-    ]
+    (record,) = caplog.records
+    assert record.getMessage().startswith("mqueue_kemi: mq_add('nowhere'): mqueue not found; mod_init of mqueue_")
 
 
 def test_the_log_takes_any_text(started: Any) -> None:

@@ -90,11 +90,11 @@ def files(instance: str) -> list[str]:
 
 
 def test_what_a_start_makes(start: Callable[..., None], instance: str, server: Any) -> None:
-    """One segment for each queue and one for the instance, with its mode and group; nothing is said."""
+    """One segment for each queue and one for the instance, with its mode and group; one line tells the queues."""
     start("name=a", "name=b.c/d", mode="0660", group=os.getgid())
     assert files(instance) == ["", ".a", ".b%2Ec%2Fd"]
     assert {path.stat().st_mode & 0o777 for path in SHM.glob(f"mqk.{instance}*")} == {0o660}
-    assert not server.notice.call_count
+    assert notices(server) == f"mqueue_kemi: instance {instance!r} is ready, with a, b.c/d\n"
 
 
 def test_without_queues(start: Callable[..., None], instance: str) -> None:
