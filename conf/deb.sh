@@ -1,5 +1,6 @@
 #!/bin/sh
 # Builds the Debian package in a clean Debian of its own.
+# shellcheck disable=SC2016 # what is in single quotes is for another shell
 set -eu
 
 usage() {

@@ -1,4 +1,4 @@
-# shellcheck shell=sh
+# shellcheck shell=sh disable=SC2016
 # A Debian system in a folder, for scripts that need another one than the host's, or a clean one. To be sourced, by root:
 #
 #     . conf/debian_root.sh
@@ -44,6 +44,8 @@ debian_root() {
         apt-config dump 2>/dev/null | sed -n '/^Acquire::.*::Proxy "..*";$/p' >"$root.draft/etc/apt/apt.conf.d/90host"
         printf '#!/bin/sh\nexit 101\n' >"$root.draft/usr/sbin/policy-rc.d" # no package starts a service in it
         chmod 755 "$root.draft/usr/sbin/policy-rc.d"
+        printf 'Dpkg::Use-Pty "0";\n' >"$root.draft/etc/apt/apt.conf.d/91quiet"
+        echo force-unsafe-io >"$root.draft/etc/dpkg/dpkg.cfg.d/unsafe-io" # what is lost is made anew
         debian_sources "$suite" "$mirror" >"$root.draft/etc/apt/sources.list"
         mv "$root.draft" "$root"
     fi

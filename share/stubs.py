@@ -21,11 +21,16 @@ def of(source: str) -> str:
     imports: list[str] = []
     body: list[str] = []
     used = _annotation_names(tree, public)
+    overloaded: set[str] = set()  # the function itself, after its overloads, says nothing more
     for node in tree.body:
         if isinstance(node, ast.ImportFrom) and node.module != "__future__":
             imports += _imported(node, public, used)
         elif isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)) and node.name in public:
-            body.append(_definition(node))
+            is_overload = any("overload" in ast.unparse(one) for one in node.decorator_list)
+            if is_overload or node.name not in overloaded:
+                body.append(_definition(node))
+            if is_overload:
+                overloaded.add(node.name)
     names = ",\n".join(f'    "{name}"' for name in public)
     return "\n".join(
         [_HEADER.rstrip(), *parts, *imports, "", "__version__: str", "", f"__all__ = [\n{names},\n]", "", *body]

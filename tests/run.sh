@@ -14,7 +14,7 @@ cd "$(dirname "$0")/.."
 packages='kamailio kamailio-python3-modules kamailio-extra-modules kamcli sip-tester python3-venv tmux procps
     kamailio-sqlite-modules kamailio-mysql-modules kamailio-postgres-modules
     mariadb-server-core mariadb-client-core postgresql
-    python3-sqlalchemy python3-pymysql python3-psycopg2'
+    python3-sqlalchemy python3-pymysql python3-psycopg2 prometheus'
 python=/usr/bin/python3 # the one that Debian's Kamailio embeds, whatever else is on PATH
 venv=${MQUEUE_TESTS_VENV:-.venv-tests}
 policy=/usr/sbin/policy-rc.d
@@ -36,6 +36,7 @@ hold_services() {
     trap 'exit 1' HUP INT TERM
     installed kamailio || hold_service kamailio
     installed postgresql-common || hold_service postgresql
+    installed prometheus || hold_service prometheus
     if ! [ -e "$policy" ] && ! [ -L "$policy" ]; then # a container without systemd knows no masks
         printf '#!/bin/sh\nexit 101\n' >"$policy"
         chmod 755 "$policy"

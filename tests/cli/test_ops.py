@@ -1,0 +1,196 @@
+"""ops/: the alerts and the dashboard with the real Prometheus, the units with systemd's own checker."""
+
+from __future__ import annotations
+
+import json
+import re
+import shutil
+import socket
+import subprocess
+import urllib.error
+import urllib.parse
+import urllib.request
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from kemi.cli import metrics
+from tests.cli.command import CHECKOUT, wait_for
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+    from tests.cli.command import Command
+    from tests.processes.serve import Serve
+
+OPS = CHECKOUT / "ops"
+PROMETHEUS = OPS / "prometheus"
+PANELS = json.loads((OPS / "grafana" / "mqueue_kemi.json").read_text("utf-8"))["panels"]
+QUERIES = {f"{panel['title']} {at['refId']}": at["expr"] for panel in PANELS for at in panel["targets"]}
+
+
+def tool(name: str) -> str:
+    """Return the path of a program, which Debian has in the package prometheus."""
+    path = shutil.which(name)
+    if path is None:
+        pytest.skip(f"{name} is not installed (apt install prometheus); sh tests/run.sh installs it")
+    return path
+
+
+def names(text: str) -> set[str]:
+    """Return the metrics of ours that a text names."""
+    return set(re.findall(r"mqueue_kemi_[a-z_]+", text)) - {"mqueue_kemi_rules", "mqueue_kemi_test"}
+
+
+def test_every_metric_is_there() -> None:
+    """A metric that is renamed is renamed in the alerts and on the dashboard too."""
+    kinds = {f"{metrics.PREFIX}{name}{'_total' * (kind == 'counter')}" for name, kind, _ in metrics._OF_QUEUES.values()}
+    kinds |= {f"{metrics.PREFIX}{name}" for name in ("up", "build_info", "max_memory_bytes", "unreadable")}
+    used = names(" ".join(QUERIES.values())) | names((PROMETHEUS / "mqueue_kemi.rules.yml").read_text("utf-8"))
+    assert used <= kinds
+    assert len(used) > 15
+
+
+def test_alerts(tmp_path: Path) -> None:
+    """Each fires when it should and no sooner; none for a queue without limits."""
+    for name in ("mqueue_kemi.rules.yml", "mqueue_kemi.test.yml"):
+        shutil.copy(PROMETHEUS / name, tmp_path)
+    for argv in (["check", "config", str(PROMETHEUS / "prometheus.yml")], ["test", "rules", "mqueue_kemi.test.yml"]):
+        done = subprocess.run([tool("promtool"), *argv], cwd=tmp_path, capture_output=True, text=True, check=False)
+        assert done.returncode == 0, done.stdout + done.stderr
+    rules = (PROMETHEUS / "mqueue_kemi.rules.yml").read_text("utf-8")
+    tested = set(re.findall(r"alertname: (\w+)", (PROMETHEUS / "mqueue_kemi.test.yml").read_text("utf-8")))
+    assert tested == set(re.findall(r"alert: (\w+)", rules))
+
+
+def test_the_tests_of_the_alerts_can_fail(tmp_path: Path) -> None:
+    shutil.copy(PROMETHEUS / "mqueue_kemi.test.yml", tmp_path)
+    rules = (PROMETHEUS / "mqueue_kemi.rules.yml").read_text("utf-8").replace("> 0.8", "> 0.999")
+    (tmp_path / "mqueue_kemi.rules.yml").write_text(rules, "utf-8")
+    argv = [tool("promtool"), "test", "rules", "mqueue_kemi.test.yml"]
+    assert subprocess.run(argv, cwd=tmp_path, capture_output=True, check=False).returncode == 1
+
+
+class Server:
+    """A Prometheus that scrapes one exporter."""
+
+    def __init__(self, folder: Path, target: str) -> None:
+        config = (PROMETHEUS / "prometheus.yml").read_text("utf-8")
+        assert '"127.0.0.1:9130"' in config
+        config = f"global: {{scrape_interval: 1s, evaluation_interval: 1s}}\n{config.replace('127.0.0.1:9130', target)}"
+        (folder / "prometheus.yml").write_text(config, "utf-8")
+        shutil.copy(PROMETHEUS / "mqueue_kemi.rules.yml", folder)
+        self._log = (folder / "log").open("wb")
+        self._folder = folder
+        self.url = ""
+        self.process = self._start()
+
+    def _start(self) -> subprocess.Popen[bytes]:
+        """Start it on a port that is free; when another program was quicker, on another one."""
+        for _ in range(5):
+            with socket.socket() as probe:
+                probe.bind(("127.0.0.1", 0))
+                address = f"127.0.0.1:{probe.getsockname()[1]}"
+            self.url = f"http://{address}"
+            argv = ["--config.file=prometheus.yml", "--storage.tsdb.path=data", f"--web.listen-address={address}"]
+            command = [tool("prometheus"), *argv]
+            process = subprocess.Popen(command, cwd=self._folder, stdout=self._log, stderr=subprocess.STDOUT)
+            wait_for(partial(self._started, process), "Prometheus")
+            if process.poll() is None:
+                return process
+        raise AssertionError((self._folder / "log").read_text())
+
+    def _started(self, process: subprocess.Popen[bytes]) -> bool:
+        return process.poll() is not None or self.ready()
+
+    def ready(self) -> bool:
+        try:
+            with urllib.request.urlopen(f"{self.url}/-/ready", timeout=10) as answer:  # noqa: S310 - http
+                return bool(answer.status == 200)
+        except (urllib.error.URLError, ConnectionError):
+            return False
+
+    def ask(self, what: str, **parameters: str) -> Any:
+        """Return the data of an answer."""
+        url = f"{self.url}/api/v1/{what}?{urllib.parse.urlencode(parameters)}"
+        try:
+            with urllib.request.urlopen(url, timeout=30) as answer:  # noqa: S310 - http
+                found = json.loads(answer.read())
+        except urllib.error.HTTPError as error:
+            raise AssertionError(f"{parameters}: {error.read().decode()}") from None
+        assert found["status"] == "success", found
+        return found["data"]
+
+    def query(self, expression: str) -> list[Any]:
+        """Return the samples of a query, as Grafana makes it of a panel's."""
+        for variable, value in (("$instance", ".*"), ("$queue", ".*"), ("$__rate_interval", "10s")):
+            expression = expression.replace(variable, value)
+        found: list[Any] = self.ask("query", query=expression)["result"]
+        return found
+
+    def end(self) -> None:
+        self.process.terminate()
+        self.process.wait()
+        self._log.close()
+
+
+@pytest.fixture
+def prometheus(serve: Serve, command: Command, tmp_path: Path) -> Iterator[Server]:
+    """Return a Prometheus that has scraped our queues twice: rates need two samples."""
+    queue = serve("name=limited;size=3;maxbytes=1m;max_deliveries=2", "name=unlimited")
+    tool("prometheus")
+    process = command.start("serve-metrics", "--listen", "127.0.0.1:0", "--json", bare=False)
+    assert process.stdout is not None
+    target = json.loads(process.stdout.readline())["url"].split("/")[2]
+    server = Server(tmp_path, target)
+    try:
+        for _ in range(5):
+            queue.add("k", "v")
+        wait_for(lambda: server.query("count_over_time(mqueue_kemi_up[5m]) >= 3"), "three scrapes")
+        yield server
+    finally:
+        server.end()
+
+
+def test_a_real_prometheus(prometheus: Server, serve: Serve) -> None:
+    """It takes all that the exporter gives; every panel shows something; the rules are evaluated without an error."""
+    (target,) = prometheus.ask("targets")["activeTargets"]
+    assert (target["health"], target["lastError"]) == ("up", "")
+    for title, expression in QUERIES.items():
+        assert prometheus.query(expression), (title, expression)
+    (items,) = prometheus.query('mqueue_kemi_items{queue="limited"}')
+    assert items["metric"]["mqueue_instance"] == serve.instance
+    assert items["value"][1] == "3"
+    assert not prometheus.query('mqueue_kemi_size_limit_items{queue="unlimited"}')
+    wait_for(
+        lambda: all(rule["health"] == "ok" for group in prometheus.ask("rules")["groups"] for rule in group["rules"]),
+        "the rules' first evaluation",
+    )
+    alerts = {(one["labels"]["alertname"], one["labels"].get("queue")) for one in prometheus.ask("alerts")["alerts"]}
+    assert ("MqueueNearlyFull", "limited") in alerts  # 3 of 3 items: pending
+    assert ("MqueueNearlyFull", "unlimited") not in alerts
+
+
+# --- systemd ----------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", ["mqueue-kemi-exporter.service", "mqueue-kemi-worker@.service"])
+def test_units(tmp_path: Path, name: str) -> None:
+    """Systemd finds no fault with them; what they start is a command line of ours; nothing removes the queues."""
+    text = (OPS / "systemd" / name).read_text("utf-8")
+    settings = dict(line.split("=", 1) for line in text.splitlines() if "=" in line and not line.startswith("#"))
+    assert not {"DynamicUser", "RemoveIPC", "PrivateIPC", "PrivatePIDs"} & settings.keys()
+    command = settings["ExecStart"].replace("%I", "calls").split()
+    assert command[0] == "/usr/bin/mqueue-kemi"
+    from kemi.cli.parser import parser
+
+    assert parser().parse_args(command[1:]).run in ("serve:serve_metrics", "move:consume")
+    analyze = shutil.which("systemd-analyze")
+    if analyze is None:
+        pytest.skip("systemd-analyze is not installed")
+    unit = tmp_path / name.replace("@.", "@calls.")
+    unit.write_text(text.replace("/usr/bin/mqueue-kemi", "/usr/bin/env"), "utf-8")  # which is there
+    done = subprocess.run([analyze, "verify", "--man=no", str(unit)], capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout + done.stderr) == (0, "")
