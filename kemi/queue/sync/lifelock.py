@@ -1,0 +1,216 @@
+"""Life locks: a process lives while the kernel keeps its lock on one byte of a file, whatever its pid or namespace.
+
+A life lock is an open-file-description lock (F_OFD_SETLK) on the byte `number` of a file that only processes which may
+write to the queue can open: a reader's shared lock would refuse the owner's. The kernel frees it when the last
+descriptor of that opening is closed: at the holder's death, and at its exec. `number` is never used again (62 bits), so
+a lock that is free stays free: dead is dead. The rules, each of which was seen to matter:
+
+  - A lock on one's own opening is no obstacle, so a look through an inherited descriptor takes its owner, the parent,
+    for dead. `Lives` looks through an opening of its own, and opens anew after a fork.
+  - F_UNLCK in a child frees the parent's lock. So nothing here unlocks: it closes, which frees only the last one.
+  - A child forked without Python's hooks (by C code) keeps its parent's lock alive. So a holder is dead if its lock is
+    free, *or* its pid is provably dead in this pid namespace.
+  - There are two kinds. The owner's lock of an instance is inherited on purpose: the server lives while any of its
+    processes does (`inherit=True`). A process's own lock for what it holds is closed in each child that it forks.
+  - Libraries close all descriptors, and their numbers come back as other files. So each use compares device and inode
+    with what was opened, and a number that is somebody else's is never closed.
+  - A file can be removed under a living owner: then nobody finds its lock. `folder_lock` puts a shared lock on the
+    folder, too, at a place that follows from user and instance; `is_folder_locked` finds that one.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import os
+import stat
+import struct
+import threading
+import weakref
+from hashlib import sha256
+from typing import final
+
+from kemi.errors import SegmentError
+from kemi.owner import Owner
+
+MAX_NUMBER = (1 << 62) - 1
+# struct flock as fcntl of a process with 64-bit offsets takes it: type, whence, start, length, pid.
+_FLOCK = struct.Struct("@hhqqi0q")
+_GETLK: int = getattr(fcntl, "F_OFD_GETLK", 36)
+_SETLK: int = getattr(fcntl, "F_OFD_SETLK", 37)
+_HIGH = 1000  # descriptors begin here: some parts of a server work with low numbers only
+
+
+def _request(kind: int, number: int) -> bytes:
+    if not 0 <= number <= MAX_NUMBER:
+        raise ValueError(f"number={number}: a life lock's number must be from 0 to {MAX_NUMBER}")
+    return _FLOCK.pack(kind, os.SEEK_SET, number, 1, 0)
+
+
+def _is_locked(fd: int, kind: int, number: int) -> bool:
+    """Return True if another opening has a lock on a byte that is in the way of one of this kind."""
+    found = fcntl.fcntl(fd, _GETLK, _request(kind, number))
+    return bool(_FLOCK.unpack(found)[0] != fcntl.F_UNLCK)
+
+
+class _Opening:
+    """One opening of a file by this process, which knows whether its descriptor is still that file."""
+
+    def __init__(self, path: str, flags: int, expected: tuple[int, int] | None) -> None:
+        """Open a file. expected: device and inode that it must be, if it must be one."""
+        low = os.open(path, flags | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+        try:
+            status = os.fstat(low)
+            self.file = (status.st_dev, status.st_ino)
+            if not (stat.S_ISREG(status.st_mode) or stat.S_ISDIR(status.st_mode)):
+                raise SegmentError(f"{path} is no file that a life lock can be on (mode {status.st_mode:o})")
+            if expected not in (None, self.file):
+                raise SegmentError(f"{path} is another file than the one in use: it was removed, and made anew")
+            self.fd = self._out_of_the_way(low)
+        except BaseException:
+            os.close(low)
+            raise
+        self.pid = os.getpid()
+
+    @staticmethod
+    def _out_of_the_way(low: int) -> int:
+        try:
+            fd = fcntl.fcntl(low, fcntl.F_DUPFD_CLOEXEC, _HIGH)
+        except (OSError, ValueError):
+            return low  # there are not so many descriptors
+        os.close(low)
+        return fd
+
+    def is_open(self) -> bool:
+        """Return True if the descriptor is still this file."""
+        try:
+            status = os.fstat(self.fd)
+        except OSError:
+            return False
+        return (status.st_dev, status.st_ino) == self.file
+
+    def close(self) -> None:
+        """Close the descriptor, unless it became somebody else's."""
+        fd, self.fd = self.fd, -1
+        if fd < 0:
+            return
+        with contextlib.suppress(OSError):
+            status = os.fstat(fd)
+            if (status.st_dev, status.st_ino) == self.file:
+                os.close(fd)
+
+
+_own: weakref.WeakSet[LifeLock] = weakref.WeakSet()
+_own_guard = threading.Lock()
+
+
+@final
+class LifeLock:
+    """A lock that says that this process lives; with inherit, that it or a process forked from it does."""
+
+    def __init__(self, path: str, number: int, *, inherit: bool = False, shared: bool = False) -> None:
+        """Take the lock on byte `number` of a file.
+
+        shared: for a lock that others may have, too. Raises SegmentError when another process has that number,
+        OSError when the file cannot be opened, or its file system has no such locks.
+        """
+        request = _request(fcntl.F_RDLCK if shared else fcntl.F_WRLCK, number)
+        self.number = number
+        self.path = path
+        self._inherit = inherit
+        self._opening = _Opening(path, os.O_RDONLY if shared else os.O_RDWR, None)
+        try:
+            fcntl.fcntl(self._opening.fd, _SETLK, request)
+        except BlockingIOError:
+            self._opening.close()
+            raise SegmentError(f"{path}: another process has the life lock {number}") from None
+        except BaseException:
+            self._opening.close()
+            raise
+        if not inherit:
+            with _own_guard:
+                _own.add(self)
+
+    @property
+    def file(self) -> tuple[int, int]:
+        """Device and inode of the file that the lock is on."""
+        return self._opening.file
+
+    def is_mine(self) -> bool:
+        """Return True if it still says that this process lives.
+
+        False after a fork, unless it is inherited, and after a library closed its descriptor.
+        """
+        return (self._inherit or self._opening.pid == os.getpid()) and self._opening.is_open()
+
+    def close(self) -> None:
+        """Give the lock up: it is free when no process has this opening any more."""
+        self._opening.close()
+
+    def _after_fork(self) -> None:
+        """Be no obstacle in a child to others who look whether the parent lives."""
+        self._opening.close()
+
+
+def _close_in_child() -> None:
+    global _own_guard  # noqa: PLW0603 - another thread may have had it when this process was forked
+    _own_guard = threading.Lock()
+    for lock in list(_own):
+        lock._after_fork()  # noqa: SLF001 - the class's own hook
+    _own.clear()
+
+
+os.register_at_fork(after_in_child=_close_in_child)
+
+
+@final
+class Lives:
+    """Tells whether the holders of life locks on one file live. Safe across fork: each process opens the file anew."""
+
+    def __init__(self, path: str, file: tuple[int, int] | None = None) -> None:
+        """file: device and inode, where the file must be a certain one. Raises as `LifeLock` does."""
+        self._path = path
+        self._opening = _Opening(path, os.O_RDWR, file)
+
+    def _fd(self) -> int:
+        """A descriptor that this process itself opened."""
+        opening = self._opening
+        if opening.pid != os.getpid() or not opening.is_open():
+            self._opening = _Opening(self._path, os.O_RDWR, opening.file)
+            opening.close()
+        return self._opening.fd
+
+    def is_locked(self, number: int) -> bool:
+        """Return True if some other opening has the life lock `number`, also one of this process."""
+        return _is_locked(self._fd(), fcntl.F_WRLCK, number)
+
+    def is_dead(self, number: int, owner: Owner | None = None) -> bool:
+        """Return True only if the holder is certainly gone: its lock is free, or its pid is dead in this namespace.
+
+        owner: pid, start and namespace as the holder told them. Every doubt counts as alive.
+        """
+        return not self.is_locked(number) or (owner is not None and owner.is_dead())
+
+    def close(self) -> None:
+        """Look no more."""
+        self._opening.close()
+
+
+def folder_number(user: int, instance: str) -> int:
+    """The number of an instance's lock on the folder that its files are in."""
+    digest = sha256(f"{user}/{instance}".encode("utf-8", "surrogatepass")).digest()
+    return int.from_bytes(digest[:8], "big") & MAX_NUMBER
+
+
+def folder_lock(folder: str, user: int, instance: str) -> LifeLock:
+    """A shared, inherited lock that says that a server of this user and instance lives, wherever its files went."""
+    return LifeLock(folder, folder_number(user, instance), inherit=True, shared=True)
+
+
+def is_folder_locked(folder: str, user: int, instance: str) -> bool:
+    """Return True if a server of this user and instance lives, in another process or in this one."""
+    opening = _Opening(folder, os.O_RDONLY, None)
+    try:
+        return _is_locked(opening.fd, fcntl.F_WRLCK, folder_number(user, instance))
+    finally:
+        opening.close()
