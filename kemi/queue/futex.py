@@ -47,15 +47,15 @@ _syscall.restype = ctypes.c_long
 _syscall.argtypes = [ctypes.c_long, ctypes.c_void_p, ctypes.c_int, ctypes.c_uint32, ctypes.c_void_p]
 
 
-def wait(word: Any, expected: int, timeout: float) -> None:
-    """Sleep while `word` (a C object) is `expected`, at most `timeout` seconds.
+def wait(word: Any, expected: int, timeout: float) -> bool:
+    """Sleep while `word` (a C object) is `expected`, at most `timeout` seconds. Return True if another process woke it.
 
     Returns when woken, when the word was different already, at the timeout, at a signal, or for no reason. The caller
     looks again in any case.
     """
     if _NUMBER is None:
         time.sleep(min(timeout, _POLL))
-        return
+        return False
     slice_ = SLICE if _is_main_thread() else timeout
     deadline = time.monotonic() + timeout
     left = timeout
@@ -66,7 +66,7 @@ def wait(word: Any, expected: int, timeout: float) -> None:
         code = _syscall(_NUMBER, ctypes.addressof(word), _WAIT, expected, ctypes.addressof(moment))
         left = deadline - time.monotonic()
         if left <= 0 or not code or ctypes.get_errno() != errno.ETIMEDOUT:
-            return
+            return not code
 
 
 def pause(seconds: float) -> None:

@@ -74,6 +74,7 @@ W_HIGH_WATER = 67  # most items in the log, as fetches saw it
 # Eventcount.
 W_EVENT = 72  # low half: the futex word, changed by each notify
 W_WAITERS = 73  # that were not notified yet; may be too high, never too low
+W_PRESENT = 74  # processes between the beginning and the end of their wait; too high by those that were killed
 # Growth and the keyed log.
 W_CHUNKS = 80  # in the log, from the one with HEAD to the one with TAIL
 W_FREE_CHUNKS = 81  # that have memory and are not in use
