@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from kemi.cli import signals
+from kemi.instance import queues
 from tests.asleep import asleep, in_poll
 from tests.cli.command import pairs, wait_for
 from tests.processes.children import PATIENCE
@@ -158,14 +159,16 @@ def test_the_server_is_started_again(serve: Serve, command: Command) -> None:
     assert process.stdout is not None
     assert process.stdout.readline() == b"1\tv\n"
     serve.stop()
-    time.sleep(0.5)
+    wait_for(lambda: not sleepers(queue), "it has noticed")
     serve("name=a").add("2", "v")
     assert process.stdout.readline() == b"2\tv\n"
     assert process.wait(PATIENCE) == 0
     process = command.start("consume", "a", "--follow")
-    wait_for(lambda: asleep(process.pid), "it waits")
+    queue = queues["a"]
+    wait_for(lambda: sleepers(queue), "it waits")
     serve.stop()
-    time.sleep(0.5)
+    wait_for(lambda: not sleepers(queue), "it has noticed")
+    wait_for(lambda: asleep(process.pid), "it waits for a server")
     process.send_signal(signal.SIGINT)
     assert process.wait(PATIENCE) == 130
 

@@ -8,8 +8,11 @@ from kemi.queue.layout import (
     BUCKETS_PER_CHUNK,
     CHUNK_FREE,
     CHUNK_USED,
+    W_ASIDE,
     W_BUCKETS_AT,
     W_CHUNKS,
+    W_GATE,
+    W_HIGH,
     W_SPARE,
 )
 from kemi.queue.ring import ADDED, KEPT
@@ -28,6 +31,7 @@ class Model:
 
     def __init__(self, content: Items, addmode: int, size: int) -> None:
         self.items = list(content)
+        self.most = len(self.items)
         self._addmode = addmode
         self._size = size
 
@@ -38,6 +42,7 @@ class Model:
         self.items = [item for item in self.items if item not in twins] + [(key, value)]
         if self._size:
             self.items = self.items[-self._size :]
+        self.most = max(self.most, len(self.items))
         return ADDED
 
     def pop(self) -> tuple[str, str] | None:
@@ -61,7 +66,8 @@ def faults(queue: Queue) -> list[str]:
             stats.added - stats.fetched - stats.dropped - stats.replaced - stats.reserved,
             len(content),
         ),
-        "high water": (stats.high_water >= len(content), True),
+        # What a pop compares with: the mark, or 0 while anything is set aside.
+        "high water": (words[W_GATE], 0 if words[W_ASIDE] else words[W_HIGH]),
         "counters below zero": (min(stats[:-1]) < 0, False),
         "chunks": (words[W_CHUNKS], len(walk.chunks)),
         "chunk map, used": (states.count(CHUNK_USED), len({*walk.chunks, *ring._kept()}) + indexed),
@@ -89,6 +95,7 @@ def buckets_per_chunk() -> int:
 def exercise(queue: Queue, size: int) -> list[str]:
     """Use the queue, beside a list, until it is empty; say where they differ."""
     model = Model(items(queue), queue.addmode, size)
+    before = queue.stats().high_water
     keys = [key for key, _ in model.items][:24]
     adds = [(key, value) for key, value in zip(keys[::-2], [_SMALL, _LARGE, _SMALL] * 8)]
     adds += [("x1", _LARGE), ("x2", _LARGE), ("x3", _GIANT), ("x4", _SMALL), ("x3", _SMALL), ("x1", _SMALL)]
@@ -107,6 +114,8 @@ def exercise(queue: Queue, size: int) -> list[str]:
         wrong += _compare(queue, model)
     if queue.pop() is not None:
         wrong.append("more came than was there")
+    if queue.stats().high_water != max(before, model.most):
+        wrong.append(f"at most there were {max(before, model.most)} items, it says {queue.stats().high_water}")
     return wrong + faults(queue)
 
 

@@ -95,8 +95,7 @@ def test_stopped_and_started_again(servers: Servers, consumers: Consumers) -> No
     consumer.got(["a", "b"])
     first.stop()
     assert first.segments() == []
-    time.sleep(0.5)
-    assert "ended" in repr(consumer.queue)
+    wait_until(lambda: "ended" in repr(consumer.queue), "the consumer has noticed")
     second = servers.start(Kamailio(instance=first.instance))
     add(second, "c")
     begin = time.monotonic()

@@ -5,11 +5,10 @@ from __future__ import annotations
 import grp
 import os
 import re
-from contextlib import suppress
-from typing import Any
+from typing import Any, Callable
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from kemi.errors import ConfigError
@@ -23,7 +22,6 @@ from kemi.spec import (
     default_max_memory,
     parse_queue,
 )
-from kemi.text import one_line
 
 GIB = 1 << 30
 GROUP = grp.getgrgid(os.getgid()).gr_name
@@ -171,6 +169,10 @@ def test_a_parameter(module: str, name: str, value: Any, field: str, expected: A
     assert getattr(settings, field) == expected
 
 
+# How a value that is no text to be shown stands in an error.
+ESCAPED = {"a\0b": "a\\x00b", "\ud800": "\\ud800"}
+
+
 @pytest.mark.parametrize(
     ("name", "value"),
     [
@@ -224,7 +226,7 @@ def test_a_parameter(module: str, name: str, value: Any, field: str, expected: A
 def test_a_bad_parameter(name: str, value: Any) -> None:
     """The error names the parameter and what was given, and nothing has changed."""
     settings = Settings()
-    shown = f'"{one_line(value)}"' if isinstance(value, str) else repr(value)
+    shown = f'"{ESCAPED.get(value, value)}"' if isinstance(value, str) else repr(value)
     with pytest.raises(ConfigError) as caught:
         settings.set("mqueue", name, value)
     assert str(caught.value).startswith(f'modparam("mqueue", "{name}", {shown})')
@@ -262,11 +264,31 @@ NAMES = st.sampled_from([*NUMBERS, "db_tls", "db_url", "group", "instance", "mqu
 VALUES = st.one_of(st.text(), st.integers(), st.floats(), st.none(), st.booleans())
 
 
+def refusal(action: Callable[[], object]) -> str:
+    """Return the text of the ConfigError that an action raises; "" if it raises nothing."""
+    try:
+        action()
+    except ConfigError as error:
+        return str(error)
+    return ""
+
+
 @given(NAMES, VALUES)
 def test_any_value(name: str, value: Any) -> None:
-    """Whatever is given is taken or is a ConfigError; nothing else is raised."""
-    with suppress(ConfigError):
-        setting(name, value)
+    """Whatever is given is taken, and changes that parameter alone; or is a ConfigError that names it."""
+    settings, before = Settings(), Settings()
+    refused = refusal(lambda: settings.set("mqueue", name, value))
+    if refused:
+        assert refused.startswith(f'modparam("mqueue", "{name}", ')
+        assert settings == before
+        return
+    field = "queues" if name in ("mqueue", "mqueue_name") else name
+    assert {key for key in vars(settings) if getattr(settings, key) != getattr(before, key)} <= {field}
+    if name in NUMBERS:
+        assert isinstance(getattr(settings, name), (int, float))
+        assert 0 <= getattr(settings, name) < 1 << 47
+    elif name in ("db_url", "instance"):
+        assert getattr(settings, name) == value
 
 
 ATTRIBUTES = st.lists(
@@ -275,14 +297,20 @@ ATTRIBUTES = st.lists(
 
 
 @given(st.one_of(st.text(), ATTRIBUTES.map(lambda pairs: ";".join("=".join(pair) for pair in pairs))))
+@example("name=q;size=5")
+@example("name=q;size=-1")
 def test_any_definition(text: str) -> None:
-    """Any text is a queue or a ConfigError; a queue's values are in range."""
-    with suppress(ConfigError):
-        spec = parse_queue("here", text)
-        assert spec.name
-        assert 0 <= spec.size < 1 << 31
-        assert 0 <= spec.maxbytes <= 1 << 46
-        assert (spec.dbmode in range(4), spec.addmode in range(3)) == (True, True)
+    """Any text is a queue, whose values are in range, or a ConfigError that says where it stands."""
+    refused = refusal(lambda: parse_queue("here", text))
+    if refused:
+        assert refused.startswith("here: ")
+        return
+    spec = parse_queue("here", text)
+    assert spec.name
+    assert spec.name in text
+    assert 0 <= spec.size < 1 << 31
+    assert 0 <= spec.maxbytes <= 1 << 46
+    assert (spec.dbmode in range(4), spec.addmode in range(3)) == (True, True)
 
 
 def test_memory_is_half_of_what_there_is() -> None:
