@@ -151,11 +151,16 @@ def drop(instance: str, queue: str | None = None) -> None:
         return
     # As a starting server does: from here on no other one can take the instance.
     ours = Instance.open(Settings(instance=instance), advice=trust.OWNER_ADVICE)
+    gone = False
     try:
-        # A server may have started and ended since.
-        _remove(instance, _chosen(find(instance), queue), ours.registry)
+        # A server may have started and ended since, or somebody else have dropped it.
+        found = find(instance)
+        gone = ours.is_new and not found.queues
+        _remove(instance, _chosen(found, queue), ours.registry)
     finally:
         let_go(ours)
+    if gone:
+        raise UnknownQueue(no_instance(instance))
 
 
 def _chosen(found: Found, queue: str | None) -> list[str]:

@@ -68,6 +68,7 @@ class Instance:
         self.owner = owner
         self._access = access
         self._advice = advice
+        self.is_new = False  # was there nothing of it, not even a dead server's?
 
     @classmethod
     def open(cls, settings: Settings, uid: int = -1, gid: int = -1, advice: str = trust.SERVER_ADVICE) -> Instance:
@@ -79,16 +80,19 @@ class Instance:
         owner = this_process()
         descriptor.make_room(len(settings.queues) + 1)
         access = Access(settings.mode, uid, settings.group if settings.group >= 0 else gid)
-        registry = cls._open_registry(settings, owner, max_memory_of(settings), access, advice)
+        registry, is_new = cls._open_registry(settings, owner, max_memory_of(settings), access, advice)
         instance = cls(settings, registry, owner, access, advice)
+        instance.is_new = is_new
         instance._remove_drafts()
         return instance
 
     @staticmethod
-    def _open_registry(settings: Settings, owner: Owner, limit: int, access: Access, advice: str) -> Registry:
+    def _open_registry(
+        settings: Settings, owner: Owner, limit: int, access: Access, advice: str
+    ) -> tuple[Registry, bool]:
         while True:
             try:
-                return Registry.create(settings.instance, owner, limit, settings.lock_timeout, access)
+                return Registry.create(settings.instance, owner, limit, settings.lock_timeout, access), True
             except FileExistsError:
                 pass
             users = trust.users([access.uid])
@@ -100,7 +104,7 @@ class Instance:
             registry.claim(owner, limit)
             if registry.segment.is_current():
                 _give(registry.segment, access)
-                return registry
+                return registry, False
 
     def is_owner(self) -> bool:
         """Is this the process that made the instance, not one forked from it?"""

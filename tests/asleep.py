@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from kemi.queue import futex
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 
 def asleep(pid: int) -> bool:
@@ -20,6 +24,18 @@ def in_poll(pid: int) -> bool:
 def idle(pid: int) -> bool:
     """Whether the main thread of a process waits for whatever it may be."""
     return _read(pid, "stat").rpartition(")")[2].split()[:1] == ["S"]
+
+
+def has_run(pid: int) -> Callable[[], bool]:
+    """Return a condition: since now the process has woken up, looked around, and gone to sleep again, twice."""
+    before = _sleeps(pid)
+    return lambda: _sleeps(pid) >= before + 2
+
+
+def _sleeps(pid: int) -> int:
+    """How often a process has begun to wait."""
+    lines = _read(pid, "status").splitlines()
+    return next((int(line.split()[1]) for line in lines if line.startswith("voluntary_ctxt_switches:")), 0)
 
 
 def _read(pid: int, name: str) -> str:

@@ -13,8 +13,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from kemi.cli import signals
-from kemi.instance import queues
-from tests.asleep import asleep, in_poll
+from tests.asleep import asleep, has_run, in_poll
 from tests.cli.command import pairs, wait_for
 from tests.processes.children import PATIENCE
 from tests.processes.serve import items, sleepers
@@ -159,16 +158,14 @@ def test_the_server_is_started_again(serve: Serve, command: Command) -> None:
     assert process.stdout is not None
     assert process.stdout.readline() == b"1\tv\n"
     serve.stop()
-    wait_for(lambda: not sleepers(queue), "it has noticed")
+    wait_for(has_run(process.pid), "it has noticed")
     serve("name=a").add("2", "v")
     assert process.stdout.readline() == b"2\tv\n"
     assert process.wait(PATIENCE) == 0
     process = command.start("consume", "a", "--follow")
-    queue = queues["a"]
-    wait_for(lambda: sleepers(queue), "it waits")
+    wait_for(lambda: asleep(process.pid), "it waits")
     serve.stop()
-    wait_for(lambda: not sleepers(queue), "it has noticed")
-    wait_for(lambda: asleep(process.pid), "it waits for a server")
+    wait_for(has_run(process.pid), "it has noticed")
     process.send_signal(signal.SIGINT)
     assert process.wait(PATIENCE) == 130
 

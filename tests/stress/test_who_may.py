@@ -96,8 +96,8 @@ def test_a_member_of_the_group_may(servers: Servers, readable: Path) -> None:
     found = as_user(readable, server.instance, GROUP)
     assert found["add"] == repr(ADDED)
     assert "'k'" in found["fetch"]
-    assert found["peek"] == "[]"
-    assert found["stats"].startswith("Stats(size=0, bytes=0, ")
+    assert found["peek"].startswith("[Item(key='from', value='outside'")
+    assert found["stats"].startswith("Stats(size=1, ")
     assert server.run("return mq.mq_size('q'), mq.mq_fetch('q'), mq.mqv_get('q')") == (1, 1, "outside")
 
 
