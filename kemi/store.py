@@ -317,11 +317,18 @@ class Transaction:
             except Exception as error:
                 if getattr(error, "connection_invalidated", True):
                     raise
-                self._connection.exec_driver_sql("ROLLBACK TO SAVEPOINT mqueue_kemi")
+                self._undo(error)
                 ledger.missing = str(ledger.place.broken(error))
                 for rows in self._rows:
                     rows.without_ledger()
         return not ledger.missing
+
+    def _undo(self, error: Exception) -> None:
+        """Go back to the savepoint. Raises `error` where there is none any more."""
+        try:
+            self._connection.exec_driver_sql("ROLLBACK TO SAVEPOINT mqueue_kemi")
+        except Exception:  # noqa: BLE001 - sqlite undoes the whole transaction when the disk is full
+            raise error from None
 
     def is_noted(self, token: int) -> bool:
         """Is the token there? A transaction that has written it and goes on is waited for. To be undone."""

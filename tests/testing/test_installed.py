@@ -114,7 +114,9 @@ def test_scripts_of_others(site: Path, tmp_path: Path) -> None:
     """Nothing but that they have no annotations."""
     (tmp_path / "like.py").write_text(LIKE_THE_EXAMPLE, "utf-8")
     errors = check(site, tmp_path, *EXAMPLES, tmp_path / "like.py")
-    assert {code for _, _, code in errors} == {"no-untyped-def", "no-untyped-call"}
+    codes = {code for _, _, code in errors}
+    assert "no-untyped-def" in codes
+    assert codes <= {"no-untyped-def", "no-untyped-call"}  # the second one where Debian has Kamailio's examples
 
 
 @mypy
