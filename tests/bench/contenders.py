@@ -123,7 +123,8 @@ class Ours(Contender):
         return file_sizes(self._queue)[1]
 
     def close(self) -> None:
-        self._queue.clear()
+        while self._queue.fetch_many(1000):
+            pass
         self._queue.close()
 
 
