@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from kemi import definitions, lifecycle
-from kemi.errors import ConfigError
+from kemi.errors import ConfigError, MqueueError
 from kemi.instance import Instance, queues
 from kemi.server import core, ksr, left, log, native, standin
 from kemi.server.ksr import Functions
@@ -21,6 +21,7 @@ from kemi.spec import Settings, Value
 _MOST_TOLD = 50  # queues
 
 _collected = Settings()
+_wrong: list[str] = []  # parameters of a reload
 _running: Instance | None = None
 _private: str | None = None  # the instance of a test, whatever the script says
 
@@ -30,9 +31,12 @@ def modparam(module: str, name: str, value: Value) -> None:
     global _collected
     try:
         _collected.set(module, name, value)
-    except ConfigError:
-        _collected = Settings()  # a script that is mended and loaded again begins anew
-        raise
+    except ConfigError as error:
+        if _running is None:
+            _collected = Settings()  # a script that is mended and loaded again begins anew
+            raise
+        # Raised here, it would end a process of Kamailio 5.6, and so the server.
+        _wrong.append(str(error))
 
 
 def mod_init(handler: Any, module_folder: str, functions: Functions) -> Any:
@@ -40,20 +44,38 @@ def mod_init(handler: Any, module_folder: str, functions: Functions) -> Any:
     global _collected, _running
     left.clear()
     settings, _collected = _collected, Settings()
+    if _running is not None:
+        _reload(_running, settings, module_folder if handler is None else None)
+        return native.Handler(functions) if handler is None else handler
     if handler is None:
         definitions.read(_definitions_file(module_folder), settings)
         handler = native.Handler(functions)
-    if _running is None:
-        if _private is not None:
-            _keep_to(_private, settings)
-        _running = lifecycle.start(settings, _surroundings())
-        standin.take_place(functions, _stop, settings, _running.meet_new)
-        log.started(f"instance {_running.name!r} is ready, with {_told_at_start() or 'no queue: none is defined'}")
-        if _private is not None:
-            ksr.put_in_place(functions)
-    else:
-        lifecycle.reload(_running, settings, _surroundings())
+    if _private is not None:
+        _keep_to(_private, settings)
+    _running = lifecycle.start(settings, _surroundings())
+    standin.take_place(functions, _stop, settings, _running.meet_new)
+    log.started(f"instance {_running.name!r} is ready, with {_told_at_start() or 'no queue: none is defined'}")
+    if _private is not None:
+        ksr.put_in_place(functions)
     return handler
+
+
+def _reload(instance: Instance, settings: Settings, module_folder: str | None) -> None:
+    """Take new parameters, or none of them: whatever is wrong, the queues stay as they are and the server goes on.
+
+    module_folder: read a definitions file, as at the start.
+    """
+    wrong = _wrong[:]
+    _wrong.clear()
+    try:
+        if module_folder is not None:
+            definitions.read(_definitions_file(module_folder), settings)
+        if not wrong:
+            lifecycle.reload(instance, settings, _surroundings())
+    except (MqueueError, OSError) as error:
+        wrong.append(str(error))
+    if wrong:
+        log.error(f"reload: {'; '.join(wrong)}. Every queue stays as it is, until a reload in which nothing is wrong")
 
 
 def why_missing(queue: str) -> str:
