@@ -188,7 +188,7 @@ class Conversation:
         returned = self._run("ksr_reply_route", "core_onreply")
         if state.dropped:
             return returned
-        branch.status = message.status
+        branch.status, branch.reply = message.status, message
         name = transaction.routes.get("onreply_route")
         if name is not None:
             _enter_reply(state, transaction, message, branch)
@@ -201,7 +201,7 @@ class Conversation:
                 return returned  # another one may still answer
             return self.fail(transaction, returned)
         if message.status > _TRYING:
-            self._pass_on(transaction, message)
+            self._pass_on(transaction, branch, message)
         return returned
 
     def fail(self, transaction: Transaction, returned: int | None = 1) -> int | None:
@@ -219,20 +219,20 @@ class Conversation:
             returned = self._run(name, "failure")
             transaction.kept = state.keep()
         if len(transaction.branches) == count and len(state.replies) == sent:
-            self._pass_on(transaction, _message(state, transaction, worst.status, None, ""))
+            self._pass_on(transaction, worst, worst.reply or _message(state, transaction, worst.status, None, ""))
         return returned
 
     def _was_dropped(self) -> bool:
         return self._state.dropped
 
-    def _pass_on(self, transaction: Transaction, message: Message) -> None:
+    def _pass_on(self, transaction: Transaction, branch: Branch, message: Message) -> None:
         """The reply goes to the caller."""
         state = self._state
         transaction.status = message.status
         state.replies.append(Reply(message.status, message.reason, tuple(state.reply_headers), message.body, "tm"))
         before = state.message, state.route_kind, state.branch
         kept = state.keep()
-        _enter_reply(state, transaction, message, None)
+        _enter_reply(state, transaction, message, branch)
         state.bring_back({"avps": {}, "xavps": {}})
         state.branch = 0
         self._run("ksr_onsend_route", "onsend")

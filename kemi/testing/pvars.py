@@ -5,6 +5,7 @@ Tables say what each one gives. What is in no table is not covered, unless a tes
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 
 from kemi.instance import queues
@@ -282,6 +283,8 @@ _WITH_NAME: dict[str, Callable[[State, str, str | None], Value]] = {
     "shtitkey": lambda state, name, _: extended.at(state, name, 0),
     "shtitval": lambda state, name, _: extended.at(state, name, 1),
     "dlg_var": lambda state, name, _: state.to_dialog.get(name),
+    "def": lambda *_: None,
+    "env": lambda _state, name, _: os.environ.get(name),
     "cnt": lambda state, name, _: _count(state, name),
     "mqk": _item(key_of),
     "mqv": _item(value_of),

@@ -19,6 +19,7 @@ class Branch:
         self.flags = flags
         self.status = 0  # of its last reply
         self.timed_out = False
+        self.reply: Message | None = None  # the last one
 
     @property
     def open(self) -> bool:

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from kemi.testing import release
 from tests.server import sip
 from tests.server.harness import Kamailio
 
@@ -20,10 +21,13 @@ def request(self, msg):
 """
 
 
-def test_a_route_that_returns_none_breaks_the_next_one(servers: Servers) -> None:
-    """The next request is not answered; the error may stay there for more of them."""
+def test_a_route_that_returns_none(servers: Servers) -> None:
+    """In 5.6 the next request is not answered; the error may stay there for more of them. In 6.0 nothing is broken."""
     server = servers.start(Kamailio(handler=ANSWER))
     assert server.request("MESSAGE").status == 200
+    if release.choose(release.installed()) != "5.6":
+        assert server.request("INVITE").status == 200
+        return
     with pytest.raises(sip.NoReplyError):
         sip.send(server.ports[0], "INVITE").result(1)
     assert "ERROR: app_python3" in server.process.log()

@@ -585,7 +585,7 @@ CASES: dict[str, Case] = {
     ),
     "wrong number of arguments": case(
         INVITE,
-        'KSR.info()\nKSR.info("a", "b")\nKSR.sl.sl_send_reply(200)\nKSR.hdr.match_content("a", "b", "c")\nKSR.pv.get()',
+        'KSR.info()\nKSR.info("a\\n", "b")\nKSR.sl.sl_send_reply(200)\nKSR.hdr.match_content("a", "b", "c")\nKSR.pv.get()',
     ),
     "wrong types of arguments": case(
         INVITE,
@@ -602,7 +602,8 @@ CASES: dict[str, Case] = {
         """,
     ),
     "arguments out of range": case(
-        INVITE, 'KSR.setflag(2**40)\nKSR.setflag(-2**40)\nKSR.info("a\\0b")\nKSR.info("\\udc80")\nKSR.info("\u00e9\\n")'
+        INVITE,
+        'KSR.setflag(2**40)\nKSR.setflag(-2**40)\nKSR.info("a\\n\\0b")\nKSR.info("\\udc80")\nKSR.info("\u00e9\\n")',
     ),
     "no keywords": case(INVITE, 'KSR.info(text="x")\nKSR.sl.sl_send_reply(code=200, reason="x")'),
 }

@@ -7,7 +7,7 @@ they give when that answers.
 
 from __future__ import annotations
 
-from tests.testing.agreement import BYE, INVITE, REGISTER, REPLY, ROUTED, Case
+from tests.testing.agreement import INVITE, REGISTER, REPLY, ROUTED, Case
 
 NATED = """\
 INVITE sip:bob@127.0.0.1:{port};transport=udp SIP/2.0
@@ -421,4 +421,3 @@ SERVICES: dict[str, tuple[str, object]] = {
     'KSR.diversion.add_diversion("user-busy")': ("INVITE", 1),
     "KSR.dmq.handle_message()": ("KDMQ", 1),
 }
-BYE_ONLY = BYE

@@ -109,7 +109,7 @@ def test_a_failure(script: Script) -> None:
     invite(script)
     result = script.reply(486, reason="Not now")
     assert result.log[-1].text == "failure yes -1 -1 SIP_REQUEST first None 486\n"
-    assert [(reply.code, reply.reason) for reply in result.replies] == [(486, "Busy Here")]
+    assert [(reply.code, reply.reason) for reply in result.replies] == [(486, "Not now")]
     assert "onreply yes SIP_REPLY None 486 486\n" in result.text
 
 

@@ -40,7 +40,7 @@ _BRANCHES = 12
 
 def _logger(level: str) -> Callable[[Server, str], int]:
     def write(fake: Server, text: str) -> int:
-        fake.state.write(level, text)
+        fake.state.write(level, text.partition("\0")[0])
         return 0
 
     return write
