@@ -61,6 +61,9 @@ class _View:
         self._view = view
         self._size = size
 
+    def __len__(self) -> int:
+        return len(self._view)
+
     def _check(self, where: int | slice) -> None:
         first, last = (where.start, where.stop) if isinstance(where, slice) else (where, where + 1)
         assert first >= 0

@@ -136,6 +136,7 @@ INDEX_MASK = U32 - 1
 # --- chunks -----------------------------------------------------------------------------------------------------------
 
 CHUNK_BITS = 18
+MIN_CHUNK_BITS = 12
 CHUNK_MAP_AT = PAGE
 # States in the chunk map.
 ABSENT = 0  # no memory
@@ -226,6 +227,20 @@ def geometry(room: int, *, keyed: bool, capacity: int = CAPACITY, chunk_bits: in
         end += DIRECTORY_ENTRIES * 8
     data = -(-end // chunk) * chunk
     return Geometry(data + chunks * chunk, data, chunk_bits, capacity, entries_at, heap_at, directory_at)
+
+
+def find_wrong_geometry(u64: Any) -> str:
+    """Return what is wrong with the geometry in a header, "" if it is sound. Reads what is written once, no more."""
+    bits, capacity, addmode = u64[W_CHUNK_BITS], u64[W_CAPACITY], u64[W_ADDMODE]
+    map_size, data = u64[W_MAP_SIZE], u64[W_DATA]
+    if not MIN_CHUNK_BITS <= bits <= CHUNK_BITS or not 1 <= capacity <= MAX_CAPACITY or addmode not in (0, 1, 2):
+        return f"its chunks have 1 << {bits} bytes, it has {capacity} in-flight entries, and addmode {addmode}"
+    if not data < map_size <= len(u64) * 8:
+        return f"it has {map_size} bytes, and its chunks begin at {data}"
+    place = geometry(map_size - data, keyed=addmode != 0, capacity=capacity, chunk_bits=bits)
+    found = (map_size, data, u64[W_ENTRIES_AT], u64[W_HEAP_AT], u64[W_DIRECTORY_AT])
+    expected = (place.map_size, place.data, place.entries_at, place.heap_at, place.directory_at)
+    return "" if found == expected else f"its parts lie at {found}, not at {expected}"
 
 
 def fixed_bytes(place: Geometry) -> int:

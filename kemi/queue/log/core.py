@@ -42,6 +42,7 @@ from kemi.queue.format.layout import (
     W_SIZE_LIMIT,
     W_TAIL,
     Mapping,
+    find_wrong_geometry,
 )
 from kemi.queue.store.chunks import Chunks, Memory
 from kemi.queue.store.inflight import Entry, Holder, InFlight
@@ -79,6 +80,8 @@ class Core:
     """The parts of one log, and what is the same for all logs."""
 
     def __init__(self, mapping: Mapping, memory: Memory) -> None:
+        if wrong := find_wrong_geometry(mapping.u64):
+            raise CorruptedError(wrong)
         self.mapping = mapping
         self._u64 = mapping.u64
         self.journal = Journal(mapping)

@@ -36,7 +36,6 @@ from kemi.queue.format.layout import (
     ENTRY_BYTES,
     ENTRY_WORDS,
     FETCH_IN_FLIGHT,
-    MAX_CAPACITY,
     U32,
     W_CAPACITY,
     W_ENTRIES_AT,
@@ -80,8 +79,6 @@ class InFlight:
     def __init__(self, mapping: Mapping) -> None:
         self._bytes, self._u64, self._u32 = mapping
         self.capacity: int = self._u64[W_CAPACITY]
-        if not 1 <= self.capacity <= MAX_CAPACITY:
-            raise CorruptedError(f"it has {self.capacity} in-flight entries, 1 to {MAX_CAPACITY} are possible")
         self._rows: int = self._u64[W_ENTRIES_AT] >> 3
         self._heap: int = (self._u64[W_HEAP_AT] >> 2) - 1  # positions begin at 1
 
@@ -185,8 +182,11 @@ class InFlight:
         if entry.position:
             self._remove(plan, entry)
         row = self._row(entry.number)
+        following = plan.u64(W_FREE_ENTRY)
+        if following > self.capacity:
+            raise CorruptedError(f"the free list of in-flight entries begins with {following}")
         plan[row + E_AT] = 0
-        plan[U32 + row * 2 + E_NEXT_FREE] = plan.u64(W_FREE_ENTRY)
+        plan[U32 + row * 2 + E_NEXT_FREE] = following
         plan[W_FREE_ENTRY] = entry.number + 1
         if not plan.add(W_IN_FLIGHT, -1):
             plan[W_FLAGS] = plan.u64(W_FLAGS) & ~FETCH_IN_FLIGHT

@@ -92,7 +92,11 @@ class Journal:
         if count > MAX_PAIRS:
             raise ValueError(f"{count} stores in one operation, at most {MAX_PAIRS} are possible")
         pairs = [*chain.from_iterable(plan.items())]
-        self.store_list(_PACK[count](*pairs))
+        try:
+            packed = _PACK[count](*pairs)
+        except struct.error:
+            raise CorruptedError(f"an operation would store a number that is none: {dict(plan)}") from None
+        self.store_list(packed)
         self._apply(pairs)
 
     def store_list(self, packed: bytes) -> None:
@@ -125,10 +129,10 @@ class Journal:
             raise CorruptedError(f"the journal claims {count} stores, at most {MAX_PAIRS} are possible")
         first = JOURNAL_AT >> 3
         pairs = self._u64[first : first + 2 * count].tolist()
-        for where in pairs[::2]:
+        for where, value in zip(pairs[::2], pairs[1::2]):
             kind, index = where >> KIND_SHIFT, where & INDEX_MASK
-            if kind >= len(_WIDTHS) or not has_memory(index * _WIDTHS[kind]):
-                raise CorruptedError(f"the journal has a store to {where:#x}, which is no place in memory")
+            if kind >= len(_WIDTHS) or not has_memory(index * _WIDTHS[kind]) or value >> 8 * _WIDTHS[kind]:
+                raise CorruptedError(f"the journal has {value} for {where:#x}, which is no store to memory")
         self._apply(pairs)
         return True
 

@@ -45,6 +45,7 @@ from kemi.queue.store.records import Records
 
 KeyHash = Callable[[int, bytes], bytes]  # secret and key → 8 bytes
 
+MAX_SECRET = (1 << 8 * struct.calcsize("l") - 1) - 1  # the built-in hash takes a C long
 _NEVER = -1
 _LONG_CHAIN = 16  # records in a bucket that are nothing strange
 SPARSE = 2  # buckets for each item are too many when they are more than so many
@@ -61,6 +62,8 @@ class KeyIndex:
         self._records = records
         self._hash = key_hash
         self._secret: int = self._u64[W_SECRET]
+        if self._secret > MAX_SECRET:
+            raise CorruptedError(f"the secret of the key index is {self._secret}, at most {MAX_SECRET} is possible")
         self._directory: int = self._u64[W_DIRECTORY_AT] >> 3
         self._per: int = self._u64[W_BUCKETS_PER_CHUNK]
         self._base = chunks.base

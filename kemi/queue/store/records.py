@@ -114,6 +114,7 @@ class Records:
 
     def key_at(self, at: int) -> bytes:
         """Key of the record at `at`."""
+        self._chunks.bounds(at, "a record's offset")
         length: int = self._u32[(at >> 2) + R_KEY]
         start = at + RECORD_HEAD
         if start + length <= at | self._chunks.mask:

@@ -1,0 +1,108 @@
+"""The chunk map: what an operation takes and leaves, and what recovery makes of it."""
+
+from __future__ import annotations
+
+import pytest
+
+from kemi.errors import CorruptedError
+from kemi.queue.format.layout import ABSENT, CHUNK_MAP_AT, FREE, LEAVING, TAKEN, UNSURE, USED, W_FREE_CHUNKS
+from kemi.queue.store.chunks import MAX_FREE, Chunks
+from tests.support.crash_points import Segment
+
+
+def new(chunks: int = 8, limit: int | None = None) -> tuple[Chunks, Segment]:
+    segment = Segment(chunks=chunks, limit=limit)
+    return Chunks(segment.plain, segment), segment
+
+
+def use(chunks: Chunks, count: int) -> list[int]:
+    taken = chunks.alloc_many(count)
+    chunks.settle(committed=True)
+    return taken
+
+
+def test_the_lowest_come_first_and_free_ones_before_new_ones() -> None:
+    chunks, segment = new()
+    taken = use(chunks, 4)
+    assert taken == [chunks.offset(number) for number in range(4)]
+    chunks.free(taken[1])
+    chunks.settle(committed=True)
+    assert segment.states()[:5] == bytes([USED, FREE, USED, USED, ABSENT])
+    assert segment.u64[W_FREE_CHUNKS] == 1
+    assert use(chunks, 2) == [taken[1], chunks.offset(4)]
+
+
+@pytest.mark.parametrize(("committed", "expected"), [(True, [FREE, USED, USED]), (False, [USED, USED, FREE])])
+def test_what_is_taken_and_left_follows_from_the_commit(committed: bool, expected: list[int]) -> None:
+    for recovers in (False, True):
+        chunks, segment = new()
+        first, _ = use(chunks, 2)
+        chunks.free(first)
+        chunks.alloc()
+        assert segment.states()[:3] == bytes([LEAVING, USED, TAKEN])
+        if recovers:
+            Chunks(segment.plain, segment).recover(committed=committed)
+        else:
+            assert chunks.settle(committed=committed) == 1
+        assert segment.states()[:3] == bytes(expected)
+        assert segment.u64[W_FREE_CHUNKS] == 1
+
+
+def test_without_memory_there_is_none_and_nothing_is_left() -> None:
+    chunks, segment = new(limit=2)
+    assert chunks.alloc_many(3) == []
+    chunks.settle(committed=False)
+    chunks.trim(2)
+    assert use(chunks, 2) == [chunks.offset(0), chunks.offset(1)]
+    assert chunks.alloc() == 0
+    assert segment.states() == bytes([USED, USED, 0, 0, 0, 0, 0, 0])
+
+
+def test_at_the_end_of_the_mapping_there_is_none() -> None:
+    chunks, _ = new(chunks=2)
+    assert len(use(chunks, 2)) == 2
+    assert chunks.alloc() == 0
+
+
+def test_a_few_free_ones_stay_and_the_highest_go() -> None:
+    chunks, segment = new()
+    for chunk in use(chunks, 6):
+        chunks.free(chunk)
+    chunks.trim(chunks.settle(committed=True))
+    assert segment.states() == bytes([FREE] * MAX_FREE + [ABSENT] * 6)
+    assert len(segment.there) == MAX_FREE
+    assert chunks.reserved() == MAX_FREE * chunks.size
+
+
+def test_memory_that_may_be_there_is_given_back() -> None:
+    chunks, segment = new()
+    use(chunks, 1)
+    for there in (False, True):
+        segment.memory[CHUNK_MAP_AT + 3] = UNSURE
+        if there:
+            segment.reserve(chunks.offset(3), chunks.size)
+        chunks.recover(committed=False)
+        assert segment.states()[3] == ABSENT
+        assert chunks.offset(3) not in segment.there
+
+
+def test_any_number_may_be_asked() -> None:
+    chunks, segment = new()
+    use(chunks, 1)
+    for offset in (0, -1, chunks.base - chunks.size, chunks.base + 8, chunks.offset(1), chunks.offset(99), 1 << 63):
+        assert not chunks.is_used(offset)
+    assert chunks.is_used(chunks.base)
+    assert chunks.has_memory(chunks.base + chunks.size - 1)
+    assert not chunks.has_memory(chunks.base + chunks.size)
+    assert not chunks.has_memory(segment.place.map_size)
+    with pytest.raises(CorruptedError, match="a chunk to be freed is 5, where no chunk in use begins"):
+        chunks.free(5)
+
+
+@pytest.mark.parametrize("inside", [0, 8, 56, 68, 4096])
+def test_a_record_can_begin_behind_a_chunks_head_only(inside: int) -> None:
+    chunks, _ = new()
+    use(chunks, 1)
+    assert chunks.bounds(chunks.base + 64, "HEAD") == (chunks.base + 64, chunks.base + 4096)
+    with pytest.raises(CorruptedError, match="HEAD is"):
+        chunks.bounds(chunks.base + inside, "HEAD")
