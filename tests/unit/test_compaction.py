@@ -11,7 +11,8 @@ from kemi.queue import keyhash
 from kemi.queue.format import layout
 from kemi.queue.log import compaction
 from kemi.queue.log.core import ADDED
-from kemi.queue.log.keyed import KEEP_NEWEST, KeyedLog
+from kemi.queue.log.keyed import KeyedLog
+from kemi.queue.log.keyed_head import KEEP_NEWEST
 from kemi.queue.log.verify import verify
 from tests.support.crash_points import CHUNK_BITS, Segment, Strike
 from tests.unit.test_plain_log import pair, record

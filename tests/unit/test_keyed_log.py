@@ -10,7 +10,8 @@ from kemi.queue import keyhash
 from kemi.queue.format import layout
 from kemi.queue.log import compaction
 from kemi.queue.log.core import ADDED, KEPT, NO_MEMORY, Delivery, Position
-from kemi.queue.log.keyed import KEEP_NEWEST, KEEP_OLDEST, KeyedLog
+from kemi.queue.log.keyed import KeyedLog
+from kemi.queue.log.keyed_head import KEEP_NEWEST, KEEP_OLDEST
 from kemi.queue.log.verify import verify
 from tests.support.crash_points import Segment, Walk
 from tests.unit.test_plain_log import ME, OTHER, ROOM, pair, record

@@ -12,7 +12,8 @@ from kemi.queue import keyhash
 from kemi.queue.format import layout
 from kemi.queue.format.layout import R_LINK
 from kemi.queue.log.core import ADDED, KEPT
-from kemi.queue.log.keyed import KEEP_OLDEST, KeyedLog
+from kemi.queue.log.keyed import KeyedLog
+from kemi.queue.log.keyed_head import KEEP_OLDEST
 from kemi.queue.log.verify import verify
 from kemi.queue.store.keyindex import MAX_SECRET
 from tests.support.crash_points import Segment

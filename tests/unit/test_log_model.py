@@ -13,7 +13,8 @@ from hypothesis import strategies as st
 from kemi.queue import keyhash
 from kemi.queue.format import layout
 from kemi.queue.log.core import ADDED, KEPT, Delivery
-from kemi.queue.log.keyed import KEEP_NEWEST, KEEP_OLDEST, KeyedLog
+from kemi.queue.log.keyed import KeyedLog
+from kemi.queue.log.keyed_head import KEEP_NEWEST, KEEP_OLDEST
 from kemi.queue.log.plain import PlainLog
 from kemi.queue.log.verify import verify
 from kemi.queue.store.inflight import Entry

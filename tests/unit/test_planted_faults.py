@@ -21,7 +21,8 @@ from kemi.queue.format.layout import (
     W_TAIL_ODD,
 )
 from kemi.queue.log.core import ADDED, Core
-from kemi.queue.log.keyed import KEEP_NEWEST, KeyedLog
+from kemi.queue.log.keyed import KeyedLog
+from kemi.queue.log.keyed_head import KEEP_NEWEST
 from kemi.queue.log.plain import PlainLog
 from kemi.queue.store import journal
 from kemi.queue.store.chunks import Chunks

@@ -10,7 +10,8 @@ from kemi.queue import keyhash
 from kemi.queue.format import layout
 from kemi.queue.format.layout import PENDING, TOMBSTONE, Mapping
 from kemi.queue.log import compaction
-from kemi.queue.log.keyed import KEEP_NEWEST, KeyedLog
+from kemi.queue.log.keyed import KeyedLog
+from kemi.queue.log.keyed_head import KEEP_NEWEST
 from kemi.queue.log.plain import PlainLog
 from kemi.queue.log.verify import verify
 from tests.support.crash_points import CHUNK_BITS, Segment

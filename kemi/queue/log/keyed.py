@@ -38,8 +38,6 @@ from kemi.queue.format.layout import (
     W_BURIED,
     W_CHUNKS,
     W_DEAD,
-    W_DISCARDED,
-    W_DROPPED,
     W_FLAGS,
     W_HEAD,
     W_HEAD_ODD,
@@ -51,13 +49,12 @@ from kemi.queue.format.layout import (
     Mapping,
 )
 from kemi.queue.log.compaction import Compaction
-from kemi.queue.log.core import ADDED, FULL, KEPT, NO_MEMORY, TOO_LARGE, Core, Delivery, Position
+from kemi.queue.log.core import ADDED, FULL, KEPT, NO_MEMORY, TOO_LARGE, Core, Position
+from kemi.queue.log.keyed_head import KEEP_OLDEST, KeyedHead
 from kemi.queue.store.chunks import Memory
-from kemi.queue.store.inflight import Entry, Holder
 from kemi.queue.store.journal import Plan
 from kemi.queue.store.keyindex import SPARSE, KeyHash, KeyIndex
 
-KEEP_OLDEST, KEEP_NEWEST = 1, 2
 _MAX_DROPS = 64  # items that one add drops at most, when the size limit was lowered
 _key_length = struct.Struct("=4xI").unpack_from
 _replacement = struct.Struct("=12Q").pack
@@ -72,6 +69,9 @@ class KeyedLog:
         self._bytes, self._u64, self._u32 = mapping
         self.index = KeyIndex(mapping, core.chunks, core.records, key_hash)
         self.compaction = Compaction(core, self.index)
+        self.head = head = KeyedHead(core, self.index, self.compaction)
+        self.next, self.fetch = head.next, head.fetch
+        self.reserve, self.ack, self.nack = head.reserve, core.ack, head.nack
         self._mode: int = self._u64[W_ADDMODE]
         self._base = core.chunks.base
         self.tail_low = self.tail_end = self.head_low = self.head_end = 0
@@ -223,7 +223,7 @@ class KeyedLog:
             return FULL
         excess = core.excess(int(not old))
         if excess > 0:
-            self._skip_tombstones()
+            self.head.skip_tombstones()
         plan = core.begin()
         at = self._plan_append(plan, record, step)
         if not at:
@@ -232,14 +232,14 @@ class KeyedLog:
         core.position(plan, position)
         if old:
             index.replace(plan, lead, old, at)
-            self._plan_discard(plan, old, length)
+            self.head.plan_discard(plan, old, length)
         else:
             index.insert(plan, place, at)
             if excess > 0:
-                self._plan_drop(plan)
+                self.head.plan_drop(plan)
                 excess -= 1
         core.commit(plan)
-        self._drop(min(excess, _MAX_DROPS))
+        self.head.drop(min(excess, _MAX_DROPS))
         self._tidy(step)
         return ADDED
 
@@ -249,14 +249,6 @@ class KeyedLog:
             self._split()
         if self.compaction.is_due(self._u64[W_DEAD]):
             self.compaction.step(step)
-
-    def _plan_discard(self, plan: Plan, at: int, length: int) -> None:
-        """A record gives way to another one of its key, to which the index leads already."""
-        if self._u32[at >> 2] & RETURNED:
-            self.core.release(plan, self._entry_of(at))
-            plan.add(W_DISCARDED, 1)
-        else:
-            self.compaction.bury(plan, at, length)
 
     def _keep(self, position: Position | None) -> int:
         """Nothing is appended; the position counts."""
@@ -300,13 +292,6 @@ class KeyedLog:
         else:
             self.core.abandon()
 
-    def _join(self, items: int) -> None:
-        """Close buckets when there are too many."""
-        for _ in range(self.index.wanted_joins(items)):
-            plan = self.core.begin()
-            self.index.plan_join(plan)
-            self.core.commit(plan)
-
     # --- what leaves at the head --------------------------------------------------------------------------------------
 
     def pop(self) -> bytes | None:
@@ -335,11 +320,11 @@ class KeyedLog:
         u64[W_POPPED] = popped + 1  # commit
         u64[W_FLAGS] = flags
         if items * SPARSE < self.index.spare:
-            self._join(items - 1)
+            self.head.join(items - 1)
         return record
 
     def _pop_slow(self) -> bytes | None:
-        found = self._oldest()
+        found = self.head.oldest()
         if found is None:
             return None
         core, u64 = self.core, self._u64
@@ -349,189 +334,10 @@ class KeyedLog:
             return self.pop()
         record = core.records.read(found[0])
         plan = core.begin()
-        self._plan_take(plan, *found, None)
+        self.head.plan_take(plan, *found, None)
         core.commit(plan)
-        self._join(core.in_log())
+        self.head.join(core.in_log())
         return record
-
-    def _oldest(self) -> tuple[int, int] | None:
-        """Offset and length of the oldest record of the log, at which HEAD is then."""
-        core = self.core
-        if not core.in_log():
-            return None
-        self._skip_tombstones()
-        at = core.head()
-        step = core.records.step_at(at)
-        if step & ~STEP_MASK:
-            raise CorruptedError(f"the oldest record, at {at}, has the step {step:#x}")
-        return at, step
-
-    def _skip_tombstones(self) -> None:
-        """Have HEAD go past tombstones, one commit for each chunk."""
-        core = self.core
-        if not core.in_log():
-            return
-        while True:
-            at = start = core.head()
-            chunk = at & ~core.chunks.mask
-            end = chunk + core.chunks.size
-            core.chunks.bounds(at, "HEAD")
-            while at < end and (step := self._u32[at >> 2]) > TOMBSTONE and not step & 7:  # there may be thousands
-                at += step - TOMBSTONE
-            if at == start:
-                return
-            if at > end:
-                raise CorruptedError(f"a tombstone behind the head {start} reaches over the end of its chunk")
-            plan = core.begin()
-            plan.add(W_DEAD, start - at)
-            if at < end:
-                plan.add((chunk >> 3) + C_DEAD, start - at)
-            else:
-                at = core.leave(plan, chunk) + CHUNK_HEAD
-                self.compaction.forget(plan, chunk)
-            plan[W_HEAD + (plan.u64(W_POPPED) & 1)] = at
-            core.commit(plan)
-
-    def _plan_take(self, plan: Plan, at: int, length: int, holder: Holder | None) -> int:
-        """As `Core.take`, with what the index and compaction have to do with it."""
-        self.index.remove(plan, at)
-        if length >= (at | self.core.chunks.mask) + 1 - at:
-            span = self.core.records.span(at, length, plan)
-            for chunk in (span.first, *span.middle, span.last):
-                self.compaction.forget(plan, chunk)
-        return self.core.take(plan, at, length, holder)
-
-    # --- at least once ------------------------------------------------------------------------------------------------
-
-    def next(self, now: int) -> int:
-        """Offset of the record that `fetch` or `reserve` would take; 0 if there is none. now: monotonic ns."""
-        entry = self.core.in_flight.first_due(now)
-        if entry:
-            return entry.at
-        found = self._oldest()
-        return found[0] if found else 0
-
-    def fetch(self, now: int, counter: int = 0) -> bytes | None:
-        """Take what is returned and due, else the oldest record. counter: a word of the statistics to count it in."""
-        core = self.core
-        entry = core.in_flight.first_due(now)
-        if entry is None:
-            if not counter:
-                return self.pop()
-            found = self._oldest()
-            if found is None:
-                return None
-            record = core.records.read(found[0])
-            plan = core.begin()
-            self._plan_take(plan, *found, None)
-        else:
-            record = core.records.read(entry.at)
-            plan = core.begin()
-            self.index.remove(plan, entry.at)
-            core.release(plan, entry)
-        if counter:
-            plan.add(counter, 1)
-        core.commit(plan)
-        return record
-
-    def _plan_drop(self, plan: Plan) -> None:
-        """Drop the oldest item: a returned one, due or not, before those in the log. HEAD is at a record."""
-        core = self.core
-        entry = core.in_flight.first()
-        if entry:
-            self.index.remove(plan, entry.at)
-            core.release(plan, entry)
-        elif core.in_log():
-            at = core.head()
-            self._plan_take(plan, at, core.records.step_at(at) & STEP_MASK, None)
-        else:
-            return
-        plan.add(W_DROPPED, 1)
-
-    def _drop(self, count: int) -> None:
-        """Drop the oldest items."""
-        for _ in range(count):
-            self._skip_tombstones()
-            plan = self.core.begin()
-            self._plan_drop(plan)
-            self.core.commit(plan)
-
-    def reserve(self, holder: Holder, now: int) -> tuple[Delivery, bytes] | None:
-        """Hold what is returned and due, else the oldest record. None if there is none, or no entry for it."""
-        core = self.core
-        entry = core.in_flight.first_due(now)
-        if entry:
-            record = core.records.read(entry.at)
-            plan = core.begin()
-            self.index.remove(plan, entry.at)
-            plan[U32 + (entry.at >> 2)] = self._u32[entry.at >> 2] & ~RETURNED
-            entry = core.in_flight.hold(plan, entry, holder)
-            core.commit(plan)
-            return Delivery(entry.number, entry.seq, entry.deliveries), record
-        found = self._oldest()
-        if found is None or not core.in_flight.has_room():
-            return None
-        record = core.records.read(found[0])
-        plan = core.begin()
-        number = self._plan_take(plan, *found, holder)
-        core.commit(plan)
-        delivery = Delivery(number, self._u64[W_POPPED], 1)
-        self._join(core.in_log())
-        return delivery, record
-
-    def ack(self, delivery: Delivery) -> bool:
-        """A held record is done. False if it is not this delivery any more."""
-        entry = self.core.in_flight.held(*delivery)
-        if entry is None:
-            return False
-        plan = self.core.begin()
-        self.core.release(plan, entry)
-        self.core.commit(plan)
-        return True
-
-    def nack(self, delivery: Delivery, due: int = 0) -> bool:
-        """Return a held record, to be taken from `due` on (monotonic ns).
-
-        False if it is not this delivery any more, or gave way to another item of its key.
-        """
-        core, index = self.core, self.index
-        entry = core.in_flight.held(*delivery)
-        if entry is None:
-            return False
-        place, other, lead = index.seek(core.records.key_at(entry.at))
-        twin = self._entry_of(other) if other and self._u32[other >> 2] & RETURNED else None
-        if other:
-            other_is_newer = twin is None or twin.seq > entry.seq
-            if other_is_newer == (self._mode == KEEP_NEWEST):
-                plan = core.begin()
-                core.release(plan, entry)
-                plan.add(W_DISCARDED, 1)
-                core.commit(plan)
-                return False
-        if twin:
-            # Two commits: what a kill leaves between them is right, too, since the holder gives back, or dies.
-            plan = core.begin()
-            index.remove(plan, twin.at)
-            core.release(plan, twin)
-            plan.add(W_DISCARDED, 1)
-            core.commit(plan)
-        plan = core.begin()
-        if other and not twin:
-            index.replace(plan, lead, other, entry.at)
-            self.compaction.bury(plan, other, core.records.step_at(other) & STEP_MASK)
-        else:
-            index.insert(plan, place, entry.at)
-        plan[U32 + (entry.at >> 2)] = self._u32[entry.at >> 2] | RETURNED
-        core.in_flight.give_back(plan, entry, due)
-        core.commit(plan)
-        return True
-
-    def _entry_of(self, at: int) -> Entry:
-        """The entry of a returned record."""
-        entry = self.core.in_flight.of_record(at)
-        if entry is None:
-            raise CorruptedError(f"the record at {at} is marked as returned, and no in-flight entry has it")
-        return entry
 
     # --- looking ------------------------------------------------------------------------------------------------------
 

@@ -18,7 +18,6 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import final
 
-from kemi.errors import CorruptedError
 from kemi.queue.format.layout import (
     C_NEXT,
     CHUNK_HEAD,
@@ -29,7 +28,6 @@ from kemi.queue.format.layout import (
     TOMBSTONE,
     W_ADDED,
     W_CHUNKS,
-    W_DROPPED,
     W_FLAGS,
     W_HEAD,
     W_HEAD_ODD,
@@ -39,9 +37,9 @@ from kemi.queue.format.layout import (
     W_TAIL_ODD,
     Mapping,
 )
-from kemi.queue.log.core import ADDED, FULL, NO_MEMORY, TOO_LARGE, Core, Delivery, Position
+from kemi.queue.log.core import ADDED, FULL, NO_MEMORY, TOO_LARGE, Core, Position
+from kemi.queue.log.plain_head import PlainHead
 from kemi.queue.store.chunks import Memory
-from kemi.queue.store.inflight import Entry, Holder
 from kemi.queue.store.journal import Plan
 
 _MAX_DROPS = 64  # items that one add drops at most, when the size limit was lowered
@@ -53,6 +51,9 @@ class PlainLog:
 
     def __init__(self, mapping: Mapping, memory: Memory) -> None:
         self.core = Core(mapping, memory)
+        self.head = head = PlainHead(self.core)
+        self.next, self.fetch = head.next, head.fetch
+        self.reserve, self.ack, self.nack = head.reserve, self.core.ack, head.nack
         self._bytes, self._u64, self._u32 = mapping
         self.tail_low = self.tail_end = self.head_low = self.head_end = 0
 
@@ -109,11 +110,11 @@ class PlainLog:
             return NO_MEMORY
         core.position(plan, position)
         if excess > 0:
-            self._plan_drop(plan)
+            self.head.plan_drop(plan)
         core.commit(plan)
         for _ in range(min(excess, _MAX_DROPS) - 1):
             plan = core.begin()
-            self._plan_drop(plan)
+            self.head.plan_drop(plan)
             core.commit(plan)
         return ADDED
 
@@ -195,7 +196,7 @@ class PlainLog:
         return self._pop_slow()
 
     def _pop_slow(self) -> bytes | None:
-        found = self._oldest()
+        found = self.head.oldest()
         if found is None:
             return None
         at, length, filler = found
@@ -214,21 +215,6 @@ class PlainLog:
         core.take(plan, at, length, None, filler)
         core.commit(plan)
         return record
-
-    def _oldest(self) -> tuple[int, int, int] | None:
-        """Offset and length of the oldest record of the log, and the chunk whose end is unused before it, or 0."""
-        core = self.core
-        if not core.in_log():
-            return None
-        at, filler = core.head(), 0
-        step = core.records.step_at(at)
-        if step & TOMBSTONE:
-            filler = at & ~core.chunks.mask
-            at = core.records.next_chunk(filler) + CHUNK_HEAD
-            step = core.records.step_at(at)
-            if step & TOMBSTONE:
-                raise CorruptedError(f"nothing but unused room is at the head, {at}")
-        return at, step & STEP_MASK, filler
 
     def pop_run(self, count: int) -> list[bytes]:
         """Take up to `count` records that lie within the chunk at HEAD, in one commit.
@@ -257,96 +243,11 @@ class PlainLog:
             u64[W_POPPED] = popped + len(found)  # commit
         return found
 
-    # --- at least once ------------------------------------------------------------------------------------------------
-
-    def next(self, now: int) -> int:
-        """Offset of the record that `fetch` or `reserve` would take; 0 if there is none. now: monotonic ns."""
-        entry = self.core.in_flight.first_due(now)
-        if entry:
-            return entry.at
-        found = self._oldest()
-        return found[0] if found else 0
-
-    def fetch(self, now: int, counter: int = 0) -> bytes | None:
-        """Take what is returned and due, else the oldest record. counter: a word of the statistics to count it in."""
-        core = self.core
-        entry = core.in_flight.first_due(now)
-        if entry is None:
-            if not counter:
-                return self.pop()
-            found = self._oldest()
-            if found is None:
-                return None
-            record = core.records.read(found[0])
-            plan = core.begin()
-            core.take(plan, found[0], found[1], None, found[2])
-        else:
-            record = core.records.read(entry.at)
-            plan = core.begin()
-            core.release(plan, entry)
-        if counter:
-            plan.add(counter, 1)
-        core.commit(plan)
-        return record
-
-    def _plan_drop(self, plan: Plan) -> None:
-        """Drop the oldest item: a returned one, due or not, before those in the log."""
-        core = self.core
-        entry = core.in_flight.first()
-        if entry:
-            core.release(plan, entry)
-        else:
-            found = self._oldest()
-            if found is None:
-                return
-            core.take(plan, found[0], found[1], None, found[2])
-        plan.add(W_DROPPED, 1)
-
-    def reserve(self, holder: Holder, now: int) -> tuple[Delivery, bytes] | None:
-        """Hold what is returned and due, else the oldest record. None if there is none, or no entry for it."""
-        core = self.core
-        entry = core.in_flight.first_due(now)
-        if entry:
-            record = core.records.read(entry.at)
-            plan = core.begin()
-            entry = core.in_flight.hold(plan, entry, holder)
-            core.commit(plan)
-            return Delivery(entry.number, entry.seq, entry.deliveries), record
-        found = self._oldest()
-        if found is None or not core.in_flight.has_room():
-            return None
-        at, length, filler = found
-        record = core.records.read(at)
-        plan = core.begin()
-        number = core.take(plan, at, length, holder, filler)
-        core.commit(plan)
-        return Delivery(number, self._u64[W_POPPED], 1), record
-
-    def ack(self, delivery: Delivery) -> bool:
-        """A held record is done. False if it is not this delivery any more."""
-        entry = self.core.in_flight.held(*delivery)
-        if entry is None:
-            return False
-        plan = self.core.begin()
-        self.core.release(plan, entry)
-        self.core.commit(plan)
-        return True
-
-    def nack(self, delivery: Delivery, due: int = 0) -> bool:
-        """Return a held record, to be taken from `due` on (monotonic ns). False if it is not this delivery any more."""
-        entry = self.core.in_flight.held(*delivery)
-        if entry is None:
-            return False
-        plan = self.core.begin()
-        self.core.in_flight.give_back(plan, entry, due)
-        self.core.commit(plan)
-        return True
-
     # --- looking ------------------------------------------------------------------------------------------------------
 
     def scan(self) -> Iterator[int]:
         """Offsets of the records of the log, from the oldest on."""
-        found = self._oldest()
+        found = self.head.oldest()
         if found is None:
             return
         core = self.core
@@ -359,8 +260,3 @@ class PlainLog:
             yield at
             if left > 1:
                 at = core.records.after(core.records.span(at, step & STEP_MASK))
-
-    def returned(self) -> list[Entry]:
-        """What was given back, in the order in which it is taken."""
-        entries = [entry for entry in self.core.in_flight.entries() if entry.position]
-        return sorted(entries, key=lambda entry: (entry.due, entry.seq))

@@ -1,0 +1,108 @@
+"""What leaves a plain log at its head, and comes back: the oldest record, and what was returned.
+
+Returned records that are due come before all others. Called with the queue's lock held; each change is one commit.
+"""
+
+from __future__ import annotations
+
+from typing import final
+
+from kemi.errors import CorruptedError
+from kemi.queue.format.layout import CHUNK_HEAD, STEP_MASK, TOMBSTONE, W_DROPPED, W_POPPED
+from kemi.queue.log.core import Core, Delivery
+from kemi.queue.store.inflight import Holder
+from kemi.queue.store.journal import Plan
+
+
+@final
+class PlainHead:
+    """The head of one plain log."""
+
+    def __init__(self, core: Core) -> None:
+        self._core = core
+
+    def oldest(self) -> tuple[int, int, int] | None:
+        """Offset and length of the oldest record of the log, and the chunk whose end is unused before it, or 0."""
+        core = self._core
+        if not core.in_log():
+            return None
+        at, filler = core.head(), 0
+        step = core.records.step_at(at)
+        if step & TOMBSTONE:
+            filler = at & ~core.chunks.mask
+            at = core.records.next_chunk(filler) + CHUNK_HEAD
+            step = core.records.step_at(at)
+            if step & TOMBSTONE:
+                raise CorruptedError(f"nothing but unused room is at the head, {at}")
+        return at, step & STEP_MASK, filler
+
+    def next(self, now: int) -> int:
+        """Offset of the record that `fetch` or `reserve` would take; 0 if there is none. now: monotonic ns."""
+        entry = self._core.in_flight.first_due(now)
+        if entry:
+            return entry.at
+        found = self.oldest()
+        return found[0] if found else 0
+
+    def fetch(self, now: int, counter: int = 0) -> bytes | None:
+        """Take what is returned and due, else the oldest record. counter: a word of the statistics to count it in."""
+        core = self._core
+        entry = core.in_flight.first_due(now)
+        if entry is None:
+            found = self.oldest()
+            if found is None:
+                return None
+            record = core.records.read(found[0])
+            plan = core.begin()
+            core.take(plan, found[0], found[1], None, found[2])
+        else:
+            record = core.records.read(entry.at)
+            plan = core.begin()
+            core.release(plan, entry)
+        if counter:
+            plan.add(counter, 1)
+        core.commit(plan)
+        return record
+
+    def plan_drop(self, plan: Plan) -> None:
+        """Drop the oldest item: a returned one, due or not, before those in the log."""
+        core = self._core
+        entry = core.in_flight.first()
+        if entry:
+            core.release(plan, entry)
+        else:
+            found = self.oldest()
+            if found is None:
+                return
+            core.take(plan, found[0], found[1], None, found[2])
+        plan.add(W_DROPPED, 1)
+
+    def reserve(self, holder: Holder, now: int) -> tuple[Delivery, bytes] | None:
+        """Hold what is returned and due, else the oldest record. None if there is none, or no entry for it."""
+        core = self._core
+        entry = core.in_flight.first_due(now)
+        if entry:
+            record = core.records.read(entry.at)
+            plan = core.begin()
+            entry = core.in_flight.hold(plan, entry, holder)
+            core.commit(plan)
+            return Delivery(entry.number, entry.seq, entry.deliveries), record
+        found = self.oldest()
+        if found is None or not core.in_flight.has_room():
+            return None
+        at, length, filler = found
+        record = core.records.read(at)
+        plan = core.begin()
+        number = core.take(plan, at, length, holder, filler)
+        core.commit(plan)
+        return Delivery(number, core.mapping.u64[W_POPPED], 1), record
+
+    def nack(self, delivery: Delivery, due: int = 0) -> bool:
+        """Return a held record, to be taken from `due` on (monotonic ns). False if it is not this delivery any more."""
+        entry = self._core.in_flight.held(*delivery)
+        if entry is None:
+            return False
+        plan = self._core.begin()
+        self._core.in_flight.give_back(plan, entry, due)
+        self._core.commit(plan)
+        return True
