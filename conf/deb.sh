@@ -112,9 +112,12 @@ check() {
         apt-get install -q -y --no-install-recommends lintian autopkgtest dpkg-dev apt-utils >/dev/null
         cd /source
         lintian --version
-        lintian --allow-root --info --display-info --pedantic --fail-on error,warning ./*.changes
-        echo "lintian: clean"
-        autopkgtest --apt-upgrade ./*.deb ./*.dsc -- null
+        if ! lintian --allow-root --info --display-info --pedantic --fail-on error,warning ./*.changes; then
+            echo "deb.sh: lintian finds fault with the package (see above)" >&2
+            exit 1
+        fi
+        echo "lintian: no error, no warning"
+        exec autopkgtest --apt-upgrade ./*.deb ./*.dsc -- null
     '
     rm -rf "$work/check"
 }
