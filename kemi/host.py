@@ -7,12 +7,11 @@ from __future__ import annotations
 
 import os
 from typing import TYPE_CHECKING, NamedTuple
-from urllib.parse import unquote
 
 from kemi.errors import InstanceInUse, MqueueError, SegmentError, SegmentMissing, UnknownQueue
 from kemi.owner import Owner, this_process
 from kemi.queue import trust
-from kemi.queue.segment import PREFIX, SHM_DIR, path_of, segment_name
+from kemi.queue.segment import PREFIX, SHM_DIR, decoded, path_of, segment_name
 from kemi.queue.view import InstanceView, QueueView, look_at_instance, look_at_queue
 
 if TYPE_CHECKING:
@@ -72,7 +71,7 @@ def names() -> dict[str, list[str]]:
 def _decode(file: str) -> list[str]:
     """Instance, and queue if it is one; nothing for a name that was not made by `segment_name`."""
     try:
-        parts = [unquote(part, errors="surrogatepass") for part in file[len(PREFIX) :].split(".", 1)]
+        parts = [decoded(part) for part in file[len(PREFIX) :].split(".", 1)]
         return parts if segment_name(*parts) == file else []
     except ValueError:
         return []

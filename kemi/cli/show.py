@@ -8,7 +8,6 @@ import time
 from kemi import host
 from kemi.cli.call import Call, Failure
 from kemi.cli.codes import DONE, NOTHING, USAGE
-from kemi.cli.lines import json_line, text_line
 from kemi.cli.output import bytes_text, duration_text, say
 from kemi.errors import MqueueError, SegmentMissing
 from kemi.queue import trust
@@ -44,6 +43,8 @@ def get_size(call: Call) -> int:
 
 def peek(call: Call) -> int:
     """`peek Q`."""
+    from kemi.cli.lines import json_line, text_line
+
     line = json_line if call.arguments.json else text_line
     with call.queue() as queue:
         items = queue.peek(call.arguments.count)

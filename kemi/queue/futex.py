@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import ctypes
 import errno
-import platform
+import os
 import threading
 import time
 from typing import Any
@@ -31,7 +31,7 @@ _SYSCALL_NUMBERS = {
     "ppc64": 221,
     "s390x": 238,
 }
-_NUMBER = _SYSCALL_NUMBERS.get(platform.machine())
+_NUMBER = _SYSCALL_NUMBERS.get(os.uname().machine)
 _WAIT, _WAKE = 0, 1
 _POLL = 0.02  # seconds between looks on an architecture whose number is not known
 SLICE = 0.04  # seconds that the main thread sleeps before it looks for signals again

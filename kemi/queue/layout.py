@@ -37,7 +37,6 @@ VERSION.
 from __future__ import annotations
 
 import os
-import platform
 import struct
 import sys
 
@@ -177,7 +176,7 @@ def abi() -> bytes:
         libc = (os.confstr("CS_GNU_LIBC_VERSION") or "libc").split()[0]
     except (ValueError, OSError):
         libc = "libc"
-    return f"{platform.machine()}-{struct.calcsize('P') * 8}{sys.byteorder[0]}-{libc}".encode()[:32]
+    return f"{os.uname().machine}-{struct.calcsize('P') * 8}{sys.byteorder[0]}-{libc}".encode()[:32]
 
 
 def map_bytes(window: int) -> int:

@@ -21,8 +21,8 @@ import ctypes
 import errno
 import fcntl
 import os
-import threading
 import time
+from _thread import get_native_id
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any, NoReturn
@@ -169,7 +169,7 @@ class Mutex:
     def is_mine(self) -> bool:
         """Does the calling thread hold the lock?"""
         holder: int = self._holder.value
-        return holder & _HOLDER_MASK == threading.get_native_id()
+        return holder & _HOLDER_MASK == get_native_id()
 
     def is_held(self) -> bool:
         """Would `trylock` not simply have it?"""
@@ -244,7 +244,7 @@ class Mutex:
         """Leave what trylock took of lost mutexes: free, so that others are told at once that they are lost."""
         if not _GLIBC:
             return
-        me = threading.get_native_id()
+        me = get_native_id()
         for number in range(self._segment.words[layout.W_MUTEX] + 1):
             holder = self._holder_of(number)
             # Not one that this thread holds rightly, in a call that was interrupted.

@@ -29,7 +29,16 @@ print(*sorted(sys.modules), file=sys.stderr)
 raise SystemExit(code)
 """
 # What a server needs, and what takes long to import.
-FOR_QUEUES = ("kemi.instance", "kemi.queue.queue", "kemi.queue.registry", "kemi.spec", "kemi.store", "dataclasses")
+FOR_QUEUES = (
+    "kemi.instance",
+    "kemi.queue.queue",
+    "kemi.queue.registry",
+    "kemi.spec",
+    "kemi.store",
+    "dataclasses",
+    "platform",
+    "secrets",
+)
 HEAVY = ("ctypes", "multiprocessing", "json", "typing", "shutil", "kemi.host", "kemi.queue", *FOR_QUEUES)
 
 

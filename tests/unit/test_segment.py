@@ -22,6 +22,7 @@ from kemi.queue.segment import (
     PRIVATE,
     Access,
     Segment,
+    decoded,
     draft_name,
     is_left_draft,
     path_of,
@@ -152,6 +153,19 @@ def test_any_name(instance: str, queue: str | None) -> None:
     assert not set(name) & set("/~\0")
     parts = [unquote(part, errors="surrogatepass") for part in name.split(".")]
     assert parts == ["mqk", instance, *([] if queue is None else [queue])]
+
+
+@given(TEXT | st.text("%0aAEeFfDd8\u20ac\udcff~.", max_size=9))
+def test_names_are_decoded_as_the_standard_library_does_it(part: str) -> None:
+    """Also what was never made by us: half an escape, bytes that are no text."""
+    assert decoded(segment_name(part).partition(".")[2]) == part
+    try:
+        expected = unquote(part, errors="surrogatepass")
+    except ValueError:
+        with pytest.raises(ValueError, match="utf-8"):
+            decoded(part)
+    else:
+        assert decoded(part) == expected
 
 
 # --- create -----------------------------------------------------------------------------------------------------------
