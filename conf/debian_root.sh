@@ -47,6 +47,10 @@ debian_root() {
         printf 'Dpkg::Use-Pty "0";\n' >"$root.draft/etc/apt/apt.conf.d/91quiet"
         echo force-unsafe-io >"$root.draft/etc/dpkg/dpkg.cfg.d/unsafe-io" # what is lost is made anew
         debian_sources "$suite" "$mirror" >"$root.draft/etc/apt/sources.list"
+        for file in /usr/local/share/ca-certificates/*.crt; do # the host's own, for a mirror by https
+            [ ! -e "$file" ] || cp "$file" "$root.draft/usr/local/share/ca-certificates/"
+        done
+        chroot "$root.draft" update-ca-certificates >>"$root.log" 2>&1
         mv "$root.draft" "$root"
     fi
     printf '%s\n' "$root"
@@ -70,11 +74,7 @@ debian_run() {
             mkdir -p "$root${pair#*:}"
             mount --rbind "${pair%%:*}" "$root${pair#*:}"
         done
-        # Its names and certificates are the host'\''s.
-        cp -L /etc/resolv.conf "$root/etc/resolv.conf"
-        for file in /etc/hosts /etc/ssl/certs/ca-certificates.crt; do
-            [ ! -e "$file" ] || ! [ -e "$root$file" ] || mount --bind "$file" "$root$file"
-        done
+        cp -L /etc/resolv.conf /etc/hosts "$root/etc/"
         export PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin HOME=/root LANG=C.UTF-8
         export DEBIAN_FRONTEND=noninteractive
         exec chroot "$root" "$@"
