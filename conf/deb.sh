@@ -24,38 +24,59 @@ END
 }
 
 CDPATH='' cd -- "$(dirname -- "$0")/.."
-. conf/debian_root.sh
+
+say() {
+    printf 'deb.sh: %s\n' "$1" >&2
+}
+
+fail() {
+    say "$1"
+    exit "${2:-1}"
+}
 
 suite='' output='' quick=''
 while [ $# -gt 0 ]; do
     case $1 in
         --suite | --output)
-            [ $# -gt 1 ] || debian_fail "$1 what? sh conf/deb.sh --help says what there is"
+            [ $# -gt 1 ] || fail "$1 what? sh conf/deb.sh --help says what there is"
             [ "$1" = --suite ] && suite=$2 || output=$2
             shift
             ;;
         --quick) quick=yes ;;
         -h | --help) usage; exit ;;
-        *) debian_fail "unknown option '$1'; sh conf/deb.sh --help lists what there is" ;;
+        *) fail "unknown option '$1'; sh conf/deb.sh --help lists what there is" ;;
     esac
     shift
 done
 # shellcheck disable=SC1091 # of the host
-[ -n "$suite" ] || suite=$(. /etc/os-release && echo "${VERSION_CODENAME-}")
+host=$(. /etc/os-release && echo "${VERSION_CODENAME-}")
+suite=${suite:-$host}
 case $suite in
-    '') debian_fail "this host is no Debian: say which one to build for, --suite bookworm" ;;
-    *[!a-z]*) debian_fail "'$suite' is no name of a Debian; there are bookworm, trixie and later ones" ;;
+    '') fail "this host is no Debian: say which one to build for, --suite bookworm" ;;
+    *[!a-z]*) fail "'$suite' is no name of a Debian; there are bookworm, trixie and later ones" ;;
 esac
 output=${output:-dist/$suite}
 [ "$(id -u)" -eq 0 ] ||
     exec sudo -- env XDG_CACHE_HOME="${XDG_CACHE_HOME:-$HOME/.cache}" sh conf/deb.sh --suite "$suite" --output "$output" \
         ${quick:+--quick}
 
-debian_root "$suite" >/dev/null
-work=$(mktemp -d "$debian_cache/deb.XXXXXX")
-trap 'rm -rf "$work"' EXIT
+for command in apt-get debootstrap setpriv unshare; do
+    command -v "$command" >/dev/null || fail "the command $command is missing"
+done
+release=$suite
+cache=${XDG_CACHE_HOME:-$HOME/.cache}/mqueue-kemi
+root=$cache/$release.clean
+# shellcheck disable=SC2034 # debian_root.sh needs it
+new=$root.new
+mkdir -p "$cache/$release.archives/partial"
+work=$(mktemp -d "$cache/deb.XXXXXX")
+trap 'rm -rf --one-file-system "$work"' EXIT
 trap 'exit 130' INT
 trap 'exit 143' HUP TERM
+
+# shellcheck source=conf/debian_root.sh
+. conf/debian_root.sh
+[ -d "$root" ] || make_release
 
 version=$(sed -n '1s/.*(\(.*\)-[^-]*).*/\1/p' debian/changelog)
 name=mqueue-kemi-$version
@@ -77,18 +98,34 @@ copy_source() {
     tar -c -z --exclude="$name/debian" --owner=0 --group=0 -C "$work/source" "$name" >"$work/source/mqueue-kemi_$version.orig.tar.gz"
 }
 
-# A package is downloaded once, whatever Debian it is for.
-inside() {
-    mkdir -p "$debian_cache/archives.$suite/partial"
-    BIND="$debian_cache/archives.$suite:/var/cache/apt/archives $work/source:/source" debian_run "$@"
+# A new Debian: a copy of the clean one, which nothing ever changes.
+new_debian() {
+    cp -a --reflink=auto "$root" "$1"
+    printf '%s\n' 'Binary::apt::APT::Keep-Downloaded-Packages "true";' 'Dpkg::Use-Pty "0";' >"$1/etc/apt/apt.conf.d/98build"
+    echo force-unsafe-io >"$1/etc/dpkg/dpkg.cfg.d/unsafe-io" # it is thrown away soon
+    inside "$1" apt-get update -qq
 }
 
-new_debian() {
-    debian_copy "$suite" "$1"
-    # It keeps what it downloads: the folder is the host's cache.
-    rm -f "$1/etc/apt/apt.conf.d/docker-clean"
-    echo 'Binary::apt::APT::Keep-Downloaded-Packages "true";' >"$1/etc/apt/apt.conf.d/91keep"
-    inside "$1" apt-get update -qq
+# Runs a command in a Debian, with mounts, processes and a /dev/shm that end with it. The sources are in /source.
+inside() {
+    debian=$1
+    shift
+    mkdir -p "$debian/source"
+    cp /etc/resolv.conf /etc/hosts "$debian/etc/"
+    alone --mount --pid --fork --kill-child --propagation private sh -euc '
+        root=$1 archives=$2 source=$3
+        shift 3
+        mount --bind "$root" "$root"
+        mount -t proc proc "$root/proc"
+        mount --rbind /sys "$root/sys"
+        mount --rbind /dev "$root/dev"
+        mount -t tmpfs -o mode=1777 tmpfs "$root/dev/shm"
+        mount --bind "$archives" "$root/var/cache/apt/archives"
+        mount --bind "$source" "$root/source"
+        chroot "$root" env -i PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin HOME=/root LANG=C.UTF-8 \
+            DEBIAN_FRONTEND=noninteractive ${http_proxy:+http_proxy="$http_proxy"} ${https_proxy:+https_proxy="$https_proxy"} "$@"
+        exit $?
+    ' inside "$debian" "$cache/$release.archives" "$work/source" "$@"
 }
 
 # A package of a Debian that has none of it, built by a user who may do nothing.

@@ -1,82 +1,108 @@
-# shellcheck shell=sh disable=SC2016
-# A Debian system in a folder, for scripts that need another one than the host's, or a clean one. To be sourced, by root:
+# shellcheck shell=sh disable=SC2154 # the caller's variables
+# Makes a Debian of any release in a folder. To be sourced, as root, by tests/other_debian.sh and conf/deb.sh, which set
 #
-#     . conf/debian_root.sh
-#     root=$(debian_root trixie)                       makes it in the cache folder at first, prints its path
-#     debian_copy trixie /tmp/mine                     a copy of it that may be changed (hard to tell from a new one)
-#     debian_run /tmp/mine COMMAND [ARGUMENT]...       runs a command in it; BIND="/host:/inside ..." shows it more folders
+#     release   trixie, for instance           host    this host's own release
+#     root      the folder to make it in       new     a name beside it, while it is not complete
+#     work      a folder for files that nobody needs afterwards
+#     cache     where downloaded packages stay, for all of them
 #
-# The mirror, its proxy and its certificates are those of the host's apt; DEBIAN_MIRROR=URL says another one. What is
-# mounted for a command is mounted in a name space of its own and is gone when the command ends, whatever ends it; the
-# processes that it left behind end too. Each command has a /dev/shm of its own.
+# and have say, which tells a line, and fail, which ends with a line and a code.
+#
+# Packages come from where this host's apt gets its own, by the ways that apt is configured for (proxies, passwords,
+# certificates).
 
-debian_cache=${XDG_CACHE_HOME:-${HOME:-/root}/.cache}/mqueue_kemi
+unreachable=75                 # the code where there is no way to a mirror
+helper=/usr/lib/apt/apt-helper # downloads as apt does
 
-debian_fail() {
-    printf '%s: %s\n' "${0##*/}" "$1" >&2
-    exit 1
+# --- where its packages come from
+
+# Lines "URI NAME": every archive of Debian that apt uses for this host's release, with the other's name for it.
+archives() {
+    # shellcheck disable=SC2016 # apt's variables
+    apt-get indextargets --format '$(COMPONENT) $(REPO_URI) $(CODENAME)' 'Created-By: Packages' |
+        sed -n "s/^main \\([^ ]*\\) $host\\(-updates\\|-security\\)\\{0,1\\}\$/\\1 $release\\2/p" | sort -u
 }
 
-# The address of a kind of Debian's archive, by the label that its Release file has.
-debian_uri() {
-    apt-get indextargets --format '$(LABEL)|$(REPO_URI)' 'Created-By: Packages' 2>/dev/null |
-        sed -n "s/^$1|//p" | head -n 1
+main_archive() {
+    archives | sed -n "s/ $release\$//p" | head -n 1
 }
 
-debian_sources() {
-    printf 'deb %s %s main\ndeb %s %s-updates main\n' "$2" "$1" "$2" "$1"
-    security=$(debian_uri Debian-Security)
-    [ -z "$security" ] || printf 'deb %s %s-security main\n' "$security" "$1"
-}
-
-debian_root() {
-    suite=$1 root=$debian_cache/$1
-    if ! [ -e "$root/etc/apt/sources.list" ]; then
-        command -v debootstrap >/dev/null || debian_fail 'debootstrap is missing: apt install debootstrap'
-        mirror=${DEBIAN_MIRROR:-$(debian_uri Debian)}
-        [ -n "$mirror" ] ||
-            debian_fail "apt knows no mirror of Debian; say which: DEBIAN_MIRROR=URL, or apt-get update first"
-        mkdir -p "$debian_cache"
-        rm -rf "$root.draft"
-        echo "Making a Debian $suite in $root (a few minutes, once) ..." >&2
-        debootstrap --variant=minbase --include=ca-certificates "$suite" "$root.draft" "$mirror" >"$root.log" 2>&1 ||
-            debian_fail "debootstrap could not make a Debian $suite; $root.log says why"
-        apt-config dump 2>/dev/null | sed -n '/^Acquire::.*::Proxy "..*";$/p' >"$root.draft/etc/apt/apt.conf.d/90host"
-        printf '#!/bin/sh\nexit 101\n' >"$root.draft/usr/sbin/policy-rc.d" # no package starts a service in it
-        chmod 755 "$root.draft/usr/sbin/policy-rc.d"
-        printf 'Dpkg::Use-Pty "0";\n' >"$root.draft/etc/apt/apt.conf.d/91quiet"
-        echo force-unsafe-io >"$root.draft/etc/dpkg/dpkg.cfg.d/unsafe-io" # what is lost is made anew
-        debian_sources "$suite" "$mirror" >"$root.draft/etc/apt/sources.list"
-        for file in /usr/local/share/ca-certificates/*.crt; do # the host's own, for a mirror by https
-            [ ! -e "$file" ] || cp "$file" "$root.draft/usr/local/share/ca-certificates/"
+# Tells a mirror that cannot be reached from one that has no such release.
+check_mirror() {
+    [ -n "$(main_archive)" ] || apt-get update --quiet </dev/null
+    mirror=$(main_archive)
+    [ -n "$mirror" ] || fail "apt has no archive of Debian for this host's release ($host)"
+    for name in $release $host; do
+        for file in InRelease Release; do
+            ! "$helper" download-file "${mirror%/}/dists/$name/$file" "$work/$file" >"$work/log" 2>&1 || break 2
         done
-        chroot "$root.draft" update-ca-certificates >>"$root.log" 2>&1
-        mv "$root.draft" "$root"
-    fi
-    printf '%s\n' "$root"
+        file=
+    done
+    [ -n "$file" ] || {
+        tail -n 5 "$work/log" >&2
+        fail "SKIPPED: the mirror of this host's apt cannot be reached" "$unreachable"
+    }
+    [ "$name" = "$release" ] || fail "the mirror of this host's apt has no $release"
 }
 
-debian_copy() {
-    mkdir -p "$2"
-    cp -a --reflink=auto "$(debian_root "$1")/." "$2"
+# --- making it
+
+# debootstrap knows wget only.
+make_downloader() {
+    mkdir "$work/bin"
+    cat >"$work/bin/wget" <<'END'
+#!/bin/sh
+to=
+while [ $# -gt 1 ]; do
+    [ "$1" != -O ] || to=$2
+    shift
+done
+exec /usr/lib/apt/apt-helper download-file "$1" "$to"
+END
+    chmod 755 "$work/bin/wget"
 }
 
-debian_run() {
-    BIND=${BIND-} unshare --mount --pid --fork --kill-child --propagation private sh -eu -c '
-        root=$1
-        shift
-        mount --bind "$root" "$root"
-        mount -t proc proc "$root/proc"
-        mount --rbind /sys "$root/sys"
-        mount --rbind /dev "$root/dev"
-        mount -t tmpfs -o mode=1777,size=50% tmpfs "$root/dev/shm"
-        for pair in $BIND; do
-            mkdir -p "$root${pair#*:}"
-            mount --rbind "${pair%%:*}" "$root${pair#*:}"
-        done
-        cp -L /etc/resolv.conf /etc/hosts "$root/etc/"
-        export PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin HOME=/root LANG=C.UTF-8
-        export DEBIAN_FRONTEND=noninteractive
-        exec chroot "$root" "$@"
-    ' debian_run "$@"
+# What the host's apt and pip know of the way to their servers.
+copy_configuration() {
+    archives | sed 's/^\(.*\) \(.*\)$/deb \1 \2 main/' >"$new/etc/apt/sources.list"
+    rm -f "$new"/etc/apt/sources.list.d/*
+    apt-config dump | grep -E '^Acquire::[A-Za-z:_./-]+ "' | grep -v Proxy-Auto-Detect >"$new/etc/apt/apt.conf.d/99host" || :
+    proxy=$("$helper" auto-detect-proxy "$mirror" 2>/dev/null | sed -n "s/^Using proxy '\\(.*\\)' for .*/\\1/p")
+    [ -z "$proxy" ] || echo "Acquire::${mirror%%:*}::Proxy \"$proxy\";" >>"$new/etc/apt/apt.conf.d/99host"
+    for file in etc/apt/auth.conf etc/apt/auth.conf.d etc/apt/keyrings etc/apt/trusted.gpg.d etc/pip.conf etc/xdg/pip \
+        usr/local/share/ca-certificates; do
+        [ -e "/$file" ] || continue
+        mkdir -p "$new/${file%/*}"
+        cp -RL "/$file" "$new/${file%/*}/"
+    done
+    for file in "$HOME/.config/pip/pip.conf" "$HOME/.pip/pip.conf"; do
+        [ ! -e "$file" ] || { mkdir -p "$new/root/.config/pip" && cat "$file" >>"$new/root/.config/pip/pip.conf"; }
+    done
+}
+
+make_release() {
+    check_mirror
+    say "making $release with debootstrap, in $root"
+    make_downloader
+    rm -rf --one-file-system "$new"
+    mkdir -p "$cache/$release.packages"
+    PATH=$work/bin:$PATH alone --mount debootstrap --variant=minbase --include=ca-certificates --cache-dir="$cache/$release.packages" \
+        "$release" "$new" "$mirror" >"$work/log" 2>&1 || {
+        tail -n 30 "$work/log" "$new/debootstrap/debootstrap.log" >&2 || :
+        fail "debootstrap failed"
+    }
+    copy_configuration
+    printf '#!/bin/sh\nexit 101\n' >"$new/usr/sbin/policy-rc.d" # no service is ever started
+    chmod 755 "$new/usr/sbin/policy-rc.d"
+    chroot "$new" update-ca-certificates >/dev/null
+    touch "$new"
+    mv "$new" "$root"
+}
+
+# Runs a command in namespaces of its own, which end with this script, also when that is killed. Without --fork there are
+# no mounts to be left; with it, no processes either.
+alone() {
+    setpriv --pdeathsig KILL unshare "$@" &
+    child=$!
+    wait "$child"
 }
