@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 ACC_FLAG = 1
 CALL_WITHIN = 60  # seconds
-SIPP = (program("sipp"), "-i", sip.HOST, "-nostdin")
+SIPP = (program("sipp"), "-i", sip.HOST, "-nostdin", "-nr")
 OUTPUTS = {"acc_output_mqueue": "acc", "cdr_output_mqueue": "cdr"}
 
 RELAY = """
@@ -29,6 +29,7 @@ RELAY = """
         if KSR.is_method_in("IB"):
             KSR.dialog.dlg_manage()
         KSR.pv.sets("$du", "sip:{host}:{port}")
+        KSR.pv.sets("$fs", "udp:{host}:%d" % KSR.pv.get("$Rp"))  # so that its replies come to this worker too
         KSR.tm.t_relay()
         return 1
 
@@ -71,6 +72,8 @@ class Accounting(Kamailio):
         self._prelude = textwrap.dedent(prelude)
         lines = [
             *([] if early else ['loadmodule "acc_json.so"']),
+            # sipp gives a call up that is asked for twice, as a busy machine does it.
+            *parameters("tm", retr_timer1=60_000, retr_timer2=60_000, fr_timer=90_000),
             *parameters("dialog", dlg_match_mode=2),
             *parameters("acc", cdr_enable=1, cdr_log_enable=0, log_level=3),
             *parameters("acc_json", acc_flag=ACC_FLAG, cdr_enable=1, **outputs),
@@ -111,7 +114,21 @@ class Accounting(Kamailio):
 
     def caller(self, count: int = 1, worker: int = 0, pause: int = 0) -> subprocess.Popen[str]:
         """Make so many calls; each ends `pause` milliseconds after it was answered."""
-        argv = [*SIPP, "-sn", "uac", "-m", str(count), "-r", "100", "-d", str(pause), "-timeout", f"{CALL_WITHIN}s"]
+        argv = [
+            *SIPP,
+            "-sn",
+            "uac",
+            "-m",
+            str(count),
+            "-r",
+            "50",
+            "-l",
+            "4",
+            "-d",
+            str(pause),
+            "-timeout",
+            f"{CALL_WITHIN}s",
+        ]
         argv += [f"{sip.HOST}:{self.ports[worker]}", "-p", str(sip.free_ports(1)[0])]
         output = subprocess.PIPE
         return subprocess.Popen(argv, cwd=self.home, stdout=output, stderr=output, stdin=DEVNULL, text=True)

@@ -200,6 +200,10 @@ class Server:
     def main_pid(self) -> int:
         return int((self.home / "pid").read_text("ascii"))
 
+    def told(self) -> list[str]:
+        """Return our lines in the log, but the one that tells of a good start."""
+        return [line for line in self.process.log_lines("mqueue_kemi: ") if " is ready, with " not in line]
+
     def segments(self) -> list[Path]:
         """Return the files of this instance in /dev/shm."""
         return sorted([*SHM.glob(f"mqk.{self.instance}"), *SHM.glob(f"mqk.{self.instance}[.~]*")])

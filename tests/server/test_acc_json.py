@@ -39,11 +39,6 @@ ASK = textwrap.dedent("""
 """)
 
 
-def ours(server: Accounting) -> list[str]:
-    """Return our lines in the log."""
-    return server.process.log_lines("mqueue_kemi: ")
-
-
 def test_calls_become_records(servers: Servers) -> None:
     """Each call gives one record of its INVITE and one of the whole call; nothing is said, and the stop is clean."""
     server = servers.start(Accounting())
@@ -54,7 +49,7 @@ def test_calls_become_records(servers: Servers) -> None:
     }
     assert len({record["callid"] for record in records}) == 5
     assert all(float(call["end_time"]) >= float(call["start_time"]) > 0 for call in calls)
-    assert not ours(server)
+    assert not server.told()
     server.stop()
     assert server.segments() == []
     assert not server.process.log_lines("signal 11")
@@ -66,7 +61,7 @@ def test_several_workers_at_once(servers: Servers) -> None:
     server.calls(20)
     assert len({record["callid"] for record in server.records("acc", 60)}) == 60
     server.records("cdr", 60)
-    assert not ours(server)
+    assert not server.told()
 
 
 # Else the route would meet the exception.
@@ -86,7 +81,7 @@ def test_a_script_without_a_route_for_replies(servers: Servers) -> None:
             caller.communicate()
     assert item is not None
     assert json.loads(item.value)["sip_code"] == "200"
-    told = ours(server)
+    told = server.told()
     assert told == server.process.log_lines("mqueue_kemi: Kamailio left an exception behind", "ksr_reply_route")
     assert len(told) <= (1 if harness.LEAVES_EXCEPTIONS else 0)
 
@@ -102,13 +97,13 @@ def test_a_record_by_a_timer(servers: Servers) -> None:
         finally:
             caller.kill()
             caller.communicate()
-    assert not ours(server)
+    assert not server.told()
 
 
 def test_a_queue_that_is_not_defined(servers: Servers) -> None:
     """One line at the start and one for each record; calls go on, and the other queue gets its records."""
     server = servers.start(Accounting(["name=cdr"], outputs={**OUTPUTS, "acc_output_mqueue": "nosuch"}))
-    (line,) = ours(server)
+    (line,) = server.told()
     assert f"acc_output_mqueue=nosuch: there is no such queue, and ITS RECORDS {LOST}" in line
     server.calls(2)
     server.records("cdr", 2)
@@ -146,7 +141,7 @@ return codes, back == [(text, text[::-1]) for text in texts], add(b"no\\0such\\x
 def test_reloads(servers: Servers) -> None:
     """Records arrive after reloads too, also in a queue that a reload has brought."""
     server = servers.start(Accounting(["name=cdr"]))
-    assert len(ours(server)) == 1
+    assert len(server.told()) == 1
     for _ in range(3):
         server.write_script(["name=cdr", "name=acc"])
         server.reload()
@@ -172,14 +167,14 @@ def test_beside_the_c_module(servers: Servers) -> None:
     server.calls(2)
     wait_until(lambda: server.run("return KSR.mqueue.mq_size('cdr')") == 2, "the records")
     assert server.run("return KSR.mqueue.mq_size('acc'), mq.mq_size('acc'), mq.mq_size('cdr')") == (2, -1, -1)
-    (line,) = ours(server)
+    (line,) = server.told()
     assert "the C module mqueue is loaded" in line
 
 
 def test_loaded_too_early(servers: Servers) -> None:
     """acc_json before app_python3: it has dropped one output, and the other does not end the server."""
     server = servers.start(Accounting(early=True))
-    (line,) = ours(server)
+    (line,) = server.told()
     assert (
         f"acc_json comes before {harness.EMBEDDER} in kamailio.cfg: if its acc_output_mqueue is set, ITS RECORDS {LOST}"
         in line
@@ -242,7 +237,7 @@ def test_where_the_core_must_not_be_touched(servers: Servers, prelude: str) -> N
 def test_without_outputs_nothing_is_touched(servers: Servers) -> None:
     """acc_json without queues: no bind_mq, and no word."""
     server = servers.start(Accounting(outputs={}))
-    assert not ours(server)
+    assert not server.told()
     find = "import ctypes; f = ctypes.PyDLL(None).find_export; f.restype = ctypes.c_void_p\n"
     assert server.run(find + "return f(b'bind_mq', 1, 0)") is None
 

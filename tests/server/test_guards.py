@@ -101,7 +101,7 @@ def ends(server: Reachable, without: set[str]) -> None:
 def test_without_a_part_of_the_core(servers: Servers, prelude: str, missing: set[str], why: str) -> None:
     """One line for each feature that is missing, with its reason and what to use instead; the rest works."""
     server = servers.start(broken(prelude))
-    lines = server.process.log_lines("mqueue_kemi: ")
+    lines = server.told()
     assert len(lines) == len(missing), lines
     for what in missing:
         (line,) = server.process.log_lines("mqueue_kemi: ", f"{what} not available: ", why, "; ")
@@ -136,7 +136,7 @@ TAKEN_VARIABLE = """
 def test_a_command_of_another_module(servers: Servers) -> None:
     """The name stays the other's, one line says so, and the other five commands work."""
     server = servers.start(broken(TAKEN_COMMAND))
-    (line,) = server.process.log_lines("mqueue_kemi: ")
+    (line,) = server.told()
     assert "mqueue.peek not available: another module has this name; use" in line
     assert ask(server.http, "mqueue.peek", "q").code == 599
     works(server, set())
@@ -146,7 +146,7 @@ def test_a_command_of_another_module(servers: Servers) -> None:
 def test_a_variable_of_another_module(servers: Servers) -> None:
     """The same with a pseudo-variable."""
     server = servers.start(broken(TAKEN_VARIABLE))
-    (line,) = server.process.log_lines("mqueue_kemi: ")
+    (line,) = server.told()
     assert "$mqv not available: another module has this name; use" in line
     assert server.run("return KSR.pv.get('$mqv(q)')") == 77
     works(server, set())
@@ -157,7 +157,7 @@ def test_beside_the_c_module(servers: Servers) -> None:
     """Its names win, ours say so once, and both work side by side."""
     server = Reachable(["name=q", "name=ours"], cfg='loadmodule "mqueue.so"\nmodparam("mqueue", "mqueue", "name=q")')
     servers.start(server)
-    (line,) = server.process.log_lines("mqueue_kemi: ")
+    (line,) = server.told()
     assert "the C module mqueue is loaded" in line
     found = server.run("""
         mq.mq_add("q", "ours", "o")
@@ -177,7 +177,7 @@ def test_beside_the_c_module(servers: Servers) -> None:
 def test_switched_off(servers: Servers) -> None:
     """modparam("mqueue", "core", 0): none of the three, no word about it, and the next start takes the queues over."""
     server = servers.start(broken("mqueue_kemi.modparam('mqueue', 'core', 0)"))
-    assert not server.process.log_lines("mqueue_kemi: ")
+    assert not server.told()
     works(server, ALL)
     assert server.run("mq.mq_add('q', 'k', 'left'); return KSR.pv.get('$mqk(q)')") is None
     assert "command mqueue.get_size not found" in server.clients[0].run("mqueue.get_size", "q").out.decode()
@@ -196,7 +196,7 @@ FORCED = "from kemi.server import core; core._NEWEST = (5, 5); mqueue_kemi.modpa
 def test_an_unknown_version_is_tried_when_an_operator_says_so(servers: Servers) -> None:
     """modparam("mqueue", "core", "force"): one line says so, and all that its checks allow is there."""
     server = servers.start(broken(FORCED))
-    (line,) = server.process.log_lines("mqueue_kemi: ")
+    (line,) = server.told()
     assert "only those of 5.6 to 5.5; they are tried, as" in line
     works(server, set())
     ends(server, set())
