@@ -11,6 +11,8 @@ or app_python3 loads this module itself for a native kamailio.cfg (see `mod_init
 
 from __future__ import annotations
 
+import sys as _sys
+
 import kemi as _kemi
 
 if getattr(_kemi, "PART_OF", "") != "mqueue_kemi":
@@ -20,6 +22,13 @@ if getattr(_kemi, "PART_OF", "") != "mqueue_kemi":
         f"mqueue_kemi cannot use its own package kemi: {_place} has the name kemi too, and Python finds that first. "
         'Rename it (if it is the routing script: the file, and modparam("app_python3", "load", ...) in kamailio.cfg), '
         "or take its folder off Python's path"
+    )
+
+if _sys.implementation.name != "cpython":
+    raise ImportError(
+        f"mqueue_kemi needs CPython: this is {_sys.implementation.name}, whose ctypes has no PyDLL, through which the "
+        "queues' locks are taken. Run this program with python3; or let it start `python3 -m mqueue_kemi consume QUEUE "
+        "--follow --json` and read its lines, and write lines to `python3 -m mqueue_kemi fill QUEUE`"
     )
 
 if __name__ == "__main__":  # python3 -m mqueue_kemi, before all that only a server needs; app_python3 has another name

@@ -7,9 +7,10 @@ an error there would end a pool's process, not the call.
 from __future__ import annotations
 
 import math
+import sys
 from typing import TYPE_CHECKING, Any, Callable, NamedTuple
 
-from kemi.errors import ConfigError
+from kemi.errors import ConfigError, MqueueError
 from kemi.queue.segment import segment_name
 from kemi.queue.trust import named_owner
 
@@ -94,6 +95,20 @@ def wait_seconds(value: Any) -> float:
     if isinstance(value, (int, float)) and not isinstance(value, bool) and not math.isnan(value):
         return float(value) if value < _LONGEST else math.inf
     raise ConfigError(f"wait={value!r}: write seconds, 0 for not at all, or None for ever")
+
+
+def refuse_to_block() -> None:
+    """Raise MqueueError where a wait would stop others: in a thread that runs gevent's loop.
+
+    gevent cannot make a wait in shared memory cooperative. Its threads for such calls (`threadpool`) may wait.
+    """
+    hub = getattr(sys.modules.get("gevent._hub_local"), "get_hub_if_exists", lambda: None)()
+    if hub is not None and hub.main_hub:
+        raise MqueueError(
+            "this wait would stop all greenlets of this thread: gevent cannot make it cooperative. Wait in a thread, "
+            "gevent.get_hub().threadpool.apply(queue.fetch, (5,)); or fetch() without a timeout, and gevent.sleep(0.1) "
+            "while it gives None"
+        )
 
 
 class Unattached:

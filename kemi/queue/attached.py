@@ -22,7 +22,16 @@ from typing import TYPE_CHECKING, Any, Callable, TypeVar, cast, overload
 from kemi.errors import QueueClosed, SegmentError, SegmentMissing, UnknownQueue
 from kemi.owner import Owner
 from kemi.queue import futex
-from kemi.queue.address import OF_THE_SERVER, SURFACE, Address, Unattached, checked, refused_name, wait_seconds
+from kemi.queue.address import (
+    OF_THE_SERVER,
+    SURFACE,
+    Address,
+    Unattached,
+    checked,
+    refuse_to_block,
+    refused_name,
+    wait_seconds,
+)
 from kemi.queue.aside import Slot
 from kemi.queue.item import Item
 from kemi.queue.opened import PARTS
@@ -182,7 +191,7 @@ class AttachedQueue(Queue):
         """Call `call(queue, seconds)` until it finds something, in one queue after the other."""
         if timeout is not None and math.isnan(timeout):
             raise ValueError("timeout must be a number of seconds, or None")
-        deadline = math.inf if timeout is None else time.monotonic() + timeout
+        deadline = _begin_to_wait(timeout)
         while True:
             queue = self._inner
             left = deadline - time.monotonic()
@@ -378,6 +387,13 @@ class AttachedQueue(Queue):
         if queue.is_closed():
             return f"<{about}, its server has ended>"
         return f"<{about}, size={len(queue)} addmode={queue.addmode} server={queue.owner().pid}>"
+
+
+def _begin_to_wait(timeout: float | None) -> float:
+    """Return when the wait ends. Raises MqueueError where it would stop others."""
+    if timeout is None or timeout > 0:
+        refuse_to_block()
+    return math.inf if timeout is None else time.monotonic() + timeout
 
 
 def _of_the_inner(name: str) -> property:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import math
 import pickle
+import sys
 import threading
 import time
 from decimal import Decimal
@@ -24,6 +25,8 @@ from tests.conftest import HANG
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+
+    from pytest_mock import MockerFixture
 
     from kemi.queue.attached import AttachedQueue
 
@@ -294,3 +297,36 @@ def test_what_only_a_server_does_is_refused(server: Server, name: str) -> None:
         assert not hasattr(client, name)
         with pytest.raises(AttributeError, match=f"queue 'q' has no '{name}' here: only the server"):
             getattr(client, name)
+
+
+# --- where a wait would stop others -----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "wait",
+    [
+        lambda queue: queue.fetch(0.2),
+        lambda queue: queue.fetch(None),
+        lambda queue: queue.fetch_many(2, 0.2),
+        lambda queue: next(queue.consume()),
+        lambda queue: queue.reserve(0.2).__enter__(),
+    ],
+)
+def test_a_wait_in_the_thread_of_gevents_loop_is_refused(server: Server, mocker: MockerFixture, wait: Any) -> None:
+    """The error says what works; what does not wait does its work there, and a thread of its pool may wait."""
+    server.start()
+    hub = mocker.MagicMock(name="the loop")
+    local = mocker.MagicMock(get_hub_if_exists=mocker.MagicMock(return_value=hub))
+    with attach("q", server.instance) as client:
+        mocker.patch.dict(sys.modules, {"gevent._hub_local": local})
+        with pytest.raises(
+            MqueueError, match=r"threadpool.apply\(queue.fetch, \(5,\)\); or fetch\(\) without a timeout"
+        ):
+            wait(client)
+        assert client.fetch() is None
+        assert client.add("k", "v")
+        with client.reserve() as item:
+            assert item is not None
+        for other in (mocker.MagicMock(main_hub=False), None):
+            local.get_hub_if_exists.return_value = other
+            assert client.fetch(0.01) is None

@@ -80,3 +80,11 @@ def test_the_command_line(tmp_path: Path) -> None:
     script.touch()
     code = "import runpy; runpy.run_module('mqueue_kemi', run_name='__main__')"
     expect_refusal(run(code, tmp_path, CHECKOUT), script)
+
+
+def test_another_implementation_of_python() -> None:
+    """PyPy has no PyDLL: the import says so at once, and what works instead."""
+    done = run("import sys; sys.implementation.name = 'pypy'\nimport mqueue_kemi", CHECKOUT)
+    last = done.stderr.rstrip().splitlines()[-1]
+    assert last.startswith("ImportError: mqueue_kemi needs CPython: this is pypy, whose ctypes has no PyDLL")
+    assert "python3 -m mqueue_kemi consume QUEUE --follow --json" in last
