@@ -11,6 +11,7 @@ REFUSED = 5
 UNUSABLE = 6
 NO_PACKAGE = 7
 COMMAND_FAILED = 8
+WRONG = 9
 INTERRUPTED = 130
 
 CODES = {
@@ -23,6 +24,7 @@ CODES = {
     UNUSABLE: "it cannot be used: damaged, its lock held too long, in use, closed, or output that cannot be written",
     NO_PACKAGE: "a Python package is missing, which the message names",
     COMMAND_FAILED: "the command of --exec failed",
+    WRONG: "check found what is wrong in the file",
     INTERRUPTED: "interrupted (Ctrl-C); SIGTERM and a closed pipe end it as these signals do",
 }
 

@@ -72,7 +72,7 @@ def parser() -> argparse.ArgumentParser:
     whole.add_argument("--instance", type=_text, default=default, metavar="I", help=_INSTANCE_HELP % default)
     whole.add_argument("--owner", default=None, metavar="USER", help=_OWNER_HELP)
     commands = whole.add_subparsers(required=True, metavar="COMMAND", dest="command")
-    for define in (_define_looking, _define_moving, _define_watching):
+    for define in (_define_looking, _define_moving, _define_watching, _define_judging):
         define(commands)
     return whole
 
@@ -195,10 +195,23 @@ def _define_watching(commands: _Commands[_Parser]) -> None:
     one.add_argument("--all", action="store_true", help="all instances on this host, also those that come later")
 
 
+def _define_judging(commands: _Commands[_Parser]) -> None:
+    text = "judge a script, a definitions file or a kamailio.cfg, before a server reads it"
+    one = _command(commands, "check", "check:check", text, _CHECK_MORE, "print what was found as an object of JSON")
+    one.add_argument("file", metavar="FILE", help="nothing in it is executed")
+    one.add_argument("--strict", action="store_true", help="take warnings for errors")
+    one.add_argument(
+        "-A", "--define", action="append", metavar="NAME[=VALUE]", help="for a kamailio.cfg, as kamailio's own -A"
+    )
+
+
 def _timeout(one: argparse.ArgumentParser, text: str) -> None:
     one.add_argument("--timeout", type=_seconds, default=0.0, metavar="SECONDS", help=text)
 
 
+_CHECK_MORE = """A line is FILE:LINE: error (or warning): TEXT. A kamailio.cfg is read with what it includes and with
+the script that it loads: does the script have each method that timers and events call, and are all queues defined that
+are used? Use the Python of the server, whose syntax counts. What only a run would show is a warning."""
 _STATS_MORE = """--prometheus has mqueue_kemi_up, and for each queue items, bytes, counters, limits and when the oldest
 item was added; a limit that is not set has no sample. It takes no lock, and also gives something (mqueue_kemi_up 0)
 when there is no server."""

@@ -65,9 +65,9 @@ def test_the_queue_knows_no_kamailio(name: str) -> None:
 
 @pytest.mark.parametrize("name", [name for name in MODULES if not name.startswith(("kemi.server", "kemi.testing"))])
 def test_only_the_server_knows_ksr(name: str) -> None:
-    """Nothing else imports KSR, in whatever way."""
+    """Nothing else imports KSR, in whatever way. (kemi.check reads scripts that do.)"""
     assert not {module for module in imports(name, everywhere=True) if module.partition(".")[0] == "KSR"}
-    assert "KSR" not in texts(name)
+    assert "KSR" not in texts(name) or name.startswith("kemi.check")
 
 
 @pytest.mark.parametrize("name", [name for name in MODULES if not name.startswith("kemi.testing")])

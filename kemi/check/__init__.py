@@ -1,0 +1,1 @@
+"""Judges a script, a definitions file or a kamailio.cfg before a server reads it. Nothing that it reads is executed."""
