@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+from collections.abc import Iterator
 from typing import Union
 
 Value = Union[str, bytes, int, float, None]
@@ -20,6 +21,7 @@ class Literals:
         for node in ast.walk(tree):
             for target in _targets(node):
                 self._assigned.setdefault(target.id, []).append(getattr(node, "value", None) or target)
+        self._now: dict[str, Value] = {}  # of a loop that is gone through
         self._at_top = {target.id for node in tree.body for target in _targets(node)}
 
     def value(self, node: ast.expr) -> Value:
@@ -53,7 +55,20 @@ class Literals:
             return self.value(node.value)
         return self.value(node)
 
+    def turns(self, loop: ast.For) -> Iterator[None]:
+        """Go through a loop over values that stand there; its name has each of them in turn. Raises Unknown."""
+        if not isinstance(loop.target, ast.Name) or not isinstance(loop.iter, (ast.Tuple, ast.List, ast.Set)):
+            raise Unknown
+        for value in [self.value(element) for element in loop.iter.elts]:
+            self._now[loop.target.id] = value
+            try:
+                yield
+            finally:
+                del self._now[loop.target.id]
+
     def _named(self, name: str) -> Value:
+        if name in self._now:
+            return self._now[name]
         assigned = self._assigned.get(name, [])
         if len(assigned) != 1 or name not in self._at_top or isinstance(assigned[0], ast.Name):
             raise Unknown

@@ -54,6 +54,7 @@ class Script:
         self._aliases = {_MODULE: {_MODULE}, "KSR": {"KSR"}}
         self._direct: dict[str, str] = {}
         self._conditional: set[int] = set()
+        self._loops: dict[int, ast.For] = {}  # by what stands in them
         self.sends = False  # does it send requests on, so that there are replies?
         self._calls_mod_init = False
         self.tree = self._parsed()
@@ -75,11 +76,9 @@ class Script:
 
     def _read(self, tree: ast.Module) -> None:
         for node in ast.walk(tree):
-            self._import(node)
-            self.sends |= isinstance(node, ast.Attribute) and bool(_SENDS.search(node.attr))
-            if isinstance(node, (ast.If, ast.Try, ast.FunctionDef, ast.AsyncFunctionDef, ast.For, ast.While)):
-                self._conditional.update(id(inner) for inner in ast.walk(node))
-        for call in (node for node in ast.walk(tree) if isinstance(node, ast.Call)):
+            self._note(node)
+        calls = [node for node in ast.walk(tree) if isinstance(node, ast.Call)]
+        for call in sorted(calls, key=lambda call: (call.lineno, call.col_offset)):
             self._call(call)
         prose = {id(node.value) for node in ast.walk(tree) if isinstance(node, ast.Expr)}  # docstrings
         for node in ast.walk(tree):
@@ -91,6 +90,15 @@ class Script:
         except ConfigError as error:
             self._problems.error(Place(self.path, 1), str(error))
 
+    def _note(self, node: ast.AST) -> None:
+        """Names that are imported; what is run under a condition, or again and again."""
+        self._import(node)
+        self.sends |= isinstance(node, ast.Attribute) and bool(_SENDS.search(node.attr))
+        if isinstance(node, (ast.If, ast.Try, ast.FunctionDef, ast.AsyncFunctionDef, ast.For, ast.While)):
+            self._conditional.update(id(inner) for inner in ast.walk(node))
+        if isinstance(node, ast.For):
+            self._loops.update({id(inner): node for inner in ast.walk(node)})
+
     def _at(self, node: ast.expr | ast.stmt) -> Place:
         return Place(self.path, node.lineno)
 
@@ -100,7 +108,10 @@ class Script:
                 if alias.name in self._aliases and alias.asname:
                     self._aliases[alias.name].add(alias.asname)
         elif isinstance(node, ast.ImportFrom) and node.module == _MODULE:
-            self._direct.update({alias.asname or alias.name: alias.name for alias in node.names})
+            names = [alias for alias in node.names if alias.name != "*"]
+            self._direct.update({alias.asname or alias.name: alias.name for alias in names})
+            if len(names) < len(node.names):
+                self._direct.update({name: name for name in ("modparam", "mod_init", *_FUNCTIONS)})
 
     # --- calls
 
@@ -133,12 +144,20 @@ class Script:
             self.knows_all_queues = False
             self._problems.error(self._at(call), "modparam takes three arguments: module, name and value")
             return
+        loop = self._loops.get(id(call))
         try:
-            module, name, value = (self._literals.value(argument) for argument in call.args)
+            if loop is None:
+                self._set(call)
+            else:
+                for _ in self._literals.turns(loop):
+                    self._set(call)
         except Unknown:
             self.knows_all_queues = False
             self._problems.warning(self._at(call), f"only a run would show what this sets: {_short(call)}")
-            return
+
+    def _set(self, call: ast.Call) -> None:
+        """Set a parameter. Raises Unknown."""
+        module, name, value = (self._literals.value(argument) for argument in call.args)
         before = dict(self.settings.queues)
         try:
             self.settings.set(module, name, value)  # type: ignore[arg-type]

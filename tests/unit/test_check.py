@@ -439,3 +439,22 @@ def test_no_mod_init(check: Callable[..., list[str]]) -> None:
     files: dict[str, str | bytes] = {"kamailio.cfg": CONFIG_TEXT, "more.cfg": ""}
     (found,) = check({**files, "script.py": SCRIPT_TEXT.replace("def mod_init", "def init")})
     assert found == "script.py:1: error: there is no function mod_init, which Kamailio calls first"
+
+
+def test_definitions_in_a_loop(check: Callable[..., list[str]], tmp_path: Path) -> None:
+    """Over values that stand there; each is looked at."""
+    loop = 'for name in ("a", NAME):\n    modparam("mqueue", "mqueue", f"name={name};size=9")\n'
+    text = SCRIPT_TEXT.replace('modparam("mqueue", "mqueue", f"name={NAME};size=100")', loop)
+    assert check({"script.py": text}) == []
+    assert judge(str(tmp_path / "script.py"), {}).queues == ["a", "calls", "bad"]
+    found = check({"script.py": text.replace(";size=9", ";size=x")})
+    assert [line.partition(": ")[0] for line in found] == ["script.py:9", "script.py:9"]
+    (found,) = check({"script.py": text.replace('("a", NAME)', "open(NAME)")})
+    assert "warning: only a run would show what this sets" in found
+
+
+def test_everything_imported_by_a_star(check: Callable[..., list[str]]) -> None:
+    """The names are ours then, too."""
+    text = SCRIPT_TEXT.replace("import modparam, mq_add as put", "import *").replace("put(NAME", 'mq_add("cals"')
+    (found,) = check({"script.py": text})
+    assert 'mq_add: queue "cals" is not defined; defined are calls, bad' in found
