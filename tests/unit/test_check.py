@@ -447,8 +447,8 @@ def test_definitions_in_a_loop(check: Callable[..., list[str]], tmp_path: Path) 
     text = SCRIPT_TEXT.replace('modparam("mqueue", "mqueue", f"name={NAME};size=100")', loop)
     assert check({"script.py": text}) == []
     assert judge(str(tmp_path / "script.py"), {}).queues == ["a", "calls", "bad"]
-    found = check({"script.py": text.replace(";size=9", ";size=x")})
-    assert [line.partition(": ")[0] for line in found] == ["script.py:9", "script.py:9"]
+    both = check({"script.py": text.replace(";size=9", ";size=x")})
+    assert [line.partition(": ")[0] for line in both] == ["script.py:9", "script.py:9"]
     (found,) = check({"script.py": text.replace('("a", NAME)', "open(NAME)")})
     assert "warning: only a run would show what this sets" in found
 
