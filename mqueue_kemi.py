@@ -144,7 +144,7 @@ def mq_add(queue: str, key: str, value: str) -> int:
         outcome = _queues[queue].add(key, value)
     except Exception as error:
         try:
-            outcome = _left.again(error, lambda: _queues[queue].add(key, value))
+            outcome = _left.again(error, _queues[queue].add, key, value)
         except Exception as second:
             return _failed("mq_add", queue, second, -1)
     if outcome is not _ADDED and not outcome:
@@ -163,7 +163,7 @@ def mq_fetch(queue: str, timeout: float = 0.0) -> int:
         record = _fetched[queue] = source.pop_wait(timeout) if timeout else source.pop()
     except Exception as error:
         try:
-            record = _fetched[queue] = _left.again(error, lambda: _queues[queue].pop_wait(timeout or 0.0))
+            record = _fetched[queue] = _left.again(error, _queues[queue].pop_wait, timeout or 0.0)
         except Exception as second:
             if isinstance(queue, str):
                 _fetched.pop(queue, None)  # what was fetched before is gone, whatever came now
@@ -177,7 +177,7 @@ def mq_pv_free(queue: str) -> int:
         _fetched.pop(queue, None)
     except Exception as error:
         try:
-            _left.again(error, lambda: _fetched.pop(queue, None))
+            _left.again(error, _fetched.pop, queue, None)
         except Exception as second:
             return _failed("mq_pv_free", queue, second, 1)
     return 1
@@ -189,7 +189,7 @@ def mq_size(queue: str) -> int:
         return len(_queues[queue]) or -1
     except Exception as error:
         try:
-            return _left.again(error, lambda: len(_queues[queue])) or -1
+            return _left.again(error, len, _queues[queue]) or -1
         except Exception as second:
             return _failed("mq_size", queue, second, -2)
 
@@ -265,7 +265,7 @@ def _nothing(queue: object, null: _Null, error: Exception, part: Callable[[bytes
     """Nothing is fetched from the queue; one line in the log if there is no such queue."""
     record = _fetched.get(queue) if isinstance(queue, str) else None
     if record is not None:
-        return _left.again(error, lambda: part(record))
+        return _left.again(error, part, record)
     if not isinstance(queue, str) or queue not in _queues:
         _failed("mqk/mqv", queue, LookupError(), 0)
     return null

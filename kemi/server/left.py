@@ -27,11 +27,14 @@ _told: set[str] = set()
 _MOST_TOLD = 100
 
 
-def again(error: BaseException, call: Callable[[], _Result]) -> _Result:
-    """Do once more what raised `error`, if that may have been left behind; otherwise raise it."""
+def again(error: BaseException, call: Callable[..., _Result], *arguments: object) -> _Result:
+    """Do once more what raised `error`, if that may have been left behind; otherwise raise it.
+
+    arguments: of the call. A closure over them would make each call of the function that has them slower.
+    """
     if not _may_be_left(error):
         raise error
-    result = call()
+    result = call(*arguments)
     _tell(error)
     return result
 

@@ -147,7 +147,7 @@ def _getter(kind: str, give: _Give, api: _Api) -> Callable[[int | None, Any, int
 
     def read_again(error: BaseException, message: int | None, param: Any, value: int) -> int:
         try:
-            return left.again(error, lambda: read(message, variable_of(param[_NUMBER_AT]), value))
+            return left.again(error, read, message, variable_of(param[_NUMBER_AT]), value)
         except ValueError as second:
             log.error(f"${kind}: {second}")
         except BaseException as second:  # noqa: BLE001 - nothing may be raised into C

@@ -49,9 +49,9 @@ def pending(mocker: MockerFixture, error: BaseException, *, for_good: bool = Fal
     raising.errcheck = functools.partial(raise_it, type(error), error)
     patch = mocker.patch.object(queue_module, "trylock", raising)
 
-    def again_without(error: BaseException, call: Callable[[], Any]) -> Any:
+    def again_without(error: BaseException, call: Callable[..., Any], *arguments: Any) -> Any:
         mocker.stop(patch)
-        return _again(error, call)
+        return _again(error, call, *arguments)
 
     if not for_good:
         mocker.patch.object(left, "again", again_without)
