@@ -156,7 +156,7 @@ def test_a_body_that_no_variable_can_hand_over_is_refused(servers: Servers) -> N
     assert server.request("PUBLISH", body=b"\xff" * 50000).status == 200
     assert server.said()[0] == "add -1"
     assert server.said()[1].startswith("fetch -2 ")
-    (line,) = server.process.log_lines("mqueue_kemi: ")  # the core has a line of its own
+    (line,) = server.told()  # the core has a line of its own
     assert "ERROR" in line
     assert "mq_add('q'): $vn(mqv_q)" in line
     assert server.request("PUBLISH", body=b"x" * 50000).status == 200
