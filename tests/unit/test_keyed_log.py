@@ -167,6 +167,10 @@ OPERATIONS: dict[str, tuple[Callable[[KeyedLog], None], Callable[[KeyedLog], obj
     "pop a long one": (then(keys(b"n", size=2 * ROOM + 64), A_B), KeyedLog.pop),
     "pop counted": (A_B, lambda log: log.fetch(0, layout.W_EXPIRED)),
     "reserve": (A_B, reserve),
+    "reserve with a freed entry": (
+        then(keys(b"a", b"b", b"c", b"d"), reserve, reserve, lambda log: log.ack(held(log))),
+        reserve,
+    ),
     "reserve behind tombstones": (then(keys(b"a", b"b", b"c"), adding(b"a"), adding(b"b")), reserve),
     "reserve a long one": (then(keys(b"n", size=2 * ROOM + 64), A_B), reserve),
     "leave a chunk with one held": (then(keys(b"a", b"b", size=HALF), reserve, keys(b"c")), KeyedLog.pop),

@@ -160,6 +160,10 @@ OPERATIONS: dict[str, tuple[Callable[[PlainLog], None], Callable[[PlainLog], obj
         then(sizes(64, 64, 64, 64), reserve, reserve, lambda log: log.ack(held(log))),
         reserve,
     ),
+    "reserve over several chunks with a freed entry": (
+        then(sizes(64, 64, 3 * ROOM, 64), reserve, reserve, lambda log: log.ack(held(log))),
+        reserve,
+    ),
     "reserve at the end of a chunk": (sizes(ROOM, 64), reserve),
     "reserve over the end of a chunk": (then(shift(640), sizes(1024, 64)), reserve),
     "reserve over several chunks": (then(shift(640), sizes(3 * ROOM, 64)), reserve),

@@ -104,7 +104,7 @@ _alloc = InFlight.alloc
 
 def _entry_counts_at_once(self: InFlight, plan: Plan, at: int, seq: int, holder: Any) -> int:
     number = _alloc(self, plan, at, seq, holder)
-    self._u64[self._row(number)] = at
+    self._u64[self.row(number)] = at
     return number
 
 
@@ -150,7 +150,7 @@ OPERATIONS = [
     "append over several chunks",
     "pop over several chunks",
     "reserve over several chunks",
-    "reserve with a freed entry",
+    "reserve over several chunks with a freed entry",
     "ack over several chunks, all detached",
 ]
 

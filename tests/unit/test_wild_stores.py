@@ -63,7 +63,8 @@ HEADER = sorted({word for name, word in vars(layout).items() if name.startswith(
 
 def place(segment: Segment, chance: random.Random) -> Any:
     """Return a word that is in use: of the header, of an entry and the like, of a chunk's head, or of a record."""
-    fixed = range(layout.PAGE >> 3, layout.fixed_bytes(segment.place) >> 3)
+    # Not the chunk map: it says where memory is. A chunk that it wrongly has is a hole, which tmpfs fills when touched.
+    fixed = range(segment.place.entries_at >> 3, layout.fixed_bytes(segment.place) >> 3)
     heads = [word for at in sorted(segment.there) for word in range(at >> 3, (at >> 3) + 6)]
     records = [word for at in sorted(segment.there) for word in range((at >> 3) + 8, (at >> 3) + 30)]
     words = chance.choice([HEADER, HEADER, fixed, heads, records])

@@ -251,13 +251,3 @@ class Core:
             word = chunk >> 3
             if not plan.add(word + C_HELD, -1) and plan.u64(word + C_DETACHED):
                 self.chunks.free(chunk)
-
-    def ack(self, delivery: Delivery) -> bool:
-        """A held record is done. False if it is not this delivery any more."""
-        entry = self.in_flight.held(*delivery)
-        if entry is None:
-            return False
-        plan = self.begin()
-        self.release(plan, entry)
-        self.commit(plan)
-        return True

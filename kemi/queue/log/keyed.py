@@ -71,7 +71,7 @@ class KeyedLog:
         self.compaction = Compaction(core, self.index)
         self.head = head = KeyedHead(core, self.index, self.compaction)
         self.next, self.fetch = head.next, head.fetch
-        self.reserve, self.ack, self.nack = head.reserve, core.ack, head.nack
+        self.reserve, self.ack, self.nack = head.reserve, head.ack, head.nack
         self._mode: int = self._u64[W_ADDMODE]
         self._base = core.chunks.base
         self.tail_low = self.tail_end = self.head_low = self.head_end = 0
@@ -195,9 +195,13 @@ class KeyedLog:
             *(W_ADDED, added + 1, U32 + lead, link, U32 + half, length | TOMBSTONE),
             *(W_BURIED, buried, word, dead, W_DEAD, dead_in_all),
         )
+        try:
+            packed = _replacement(*pairs)
+        except struct.error:
+            raise CorruptedError(f"an append would store a number that is none: {pairs}") from None
         flags = u64[W_FLAGS]
         u64[W_FLAGS] = flags | PENDING
-        core.journal.store_list(_replacement(*pairs))
+        core.journal.store_list(packed)
         u64[W_ADDED] = added + 1
         u32[lead] = link
         u32[half] = length | TOMBSTONE

@@ -23,6 +23,7 @@ from kemi.queue.format.layout import (
     W_HEAD,
     W_POPPED,
 )
+from kemi.queue.log import delivery
 from kemi.queue.log.compaction import Compaction
 from kemi.queue.log.core import Core, Delivery
 from kemi.queue.store.inflight import Entry, Holder
@@ -156,21 +157,28 @@ class KeyedHead:
         found = self.oldest()
         if found is None or not core.in_flight.has_room():
             return None
-        record = core.records.read(found[0])
-        plan = core.begin()
-        number = self.plan_take(plan, *found, holder)
-        core.commit(plan)
-        delivery = Delivery(number, self._u64[W_POPPED], 1)
+        record = core.records.read_bytes(*found)
+        lead, link = self._index.way_to(found[0])
+        number = delivery.hold(core, *found, holder, lead, link)
+        if number < 0:
+            plan = core.begin()
+            number = self.plan_take(plan, *found, holder)
+            core.commit(plan)
+        held = Delivery(number, self._u64[W_POPPED], 1)
         self.join(core.in_log())
-        return delivery, record
+        return held, record
 
-    def nack(self, delivery: Delivery, due: int = 0) -> bool:
+    def ack(self, held: Delivery) -> bool:
+        """A held record is done. False if it is not this delivery any more."""
+        return delivery.ack(self._core, held)
+
+    def nack(self, held: Delivery, due: int = 0) -> bool:
         """Return a held record, to be taken from `due` on (monotonic ns).
 
         False if it is not this delivery any more, or gave way to another item of its key.
         """
         core, index = self._core, self._index
-        entry = core.in_flight.held(*delivery)
+        entry = core.in_flight.held(*held)
         if entry is None:
             return False
         place, other, lead = index.seek(core.records.key_at(entry.at))

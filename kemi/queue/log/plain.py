@@ -53,7 +53,7 @@ class PlainLog:
         self.core = Core(mapping, memory)
         self.head = head = PlainHead(self.core)
         self.next, self.fetch = head.next, head.fetch
-        self.reserve, self.ack, self.nack = head.reserve, self.core.ack, head.nack
+        self.reserve, self.ack, self.nack = head.reserve, head.ack, head.nack
         self._bytes, self._u64, self._u32 = mapping
         self.tail_low = self.tail_end = self.head_low = self.head_end = 0
 

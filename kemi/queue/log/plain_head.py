@@ -9,6 +9,7 @@ from typing import final
 
 from kemi.errors import CorruptedError
 from kemi.queue.format.layout import CHUNK_HEAD, STEP_MASK, TOMBSTONE, W_DROPPED, W_POPPED
+from kemi.queue.log import delivery
 from kemi.queue.log.core import Core, Delivery
 from kemi.queue.store.inflight import Holder
 from kemi.queue.store.journal import Plan
@@ -91,15 +92,21 @@ class PlainHead:
         if found is None or not core.in_flight.has_room():
             return None
         at, length, filler = found
-        record = core.records.read(at)
-        plan = core.begin()
-        number = core.take(plan, at, length, holder, filler)
-        core.commit(plan)
+        record = core.records.read_bytes(at, length)
+        number = -1 if filler else delivery.hold(core, at, length, holder)
+        if number < 0:
+            plan = core.begin()
+            number = core.take(plan, at, length, holder, filler)
+            core.commit(plan)
         return Delivery(number, core.mapping.u64[W_POPPED], 1), record
 
-    def nack(self, delivery: Delivery, due: int = 0) -> bool:
+    def ack(self, held: Delivery) -> bool:
+        """A held record is done. False if it is not this delivery any more."""
+        return delivery.ack(self._core, held)
+
+    def nack(self, held: Delivery, due: int = 0) -> bool:
         """Return a held record, to be taken from `due` on (monotonic ns). False if it is not this delivery any more."""
-        entry = self._core.in_flight.held(*delivery)
+        entry = self._core.in_flight.held(*held)
         if entry is None:
             return False
         plan = self._core.begin()

@@ -84,14 +84,15 @@ class InFlight:
 
     # --- looking ------------------------------------------------------------------------------------------------------
 
-    def _row(self, number: int) -> int:
+    def row(self, number: int) -> int:
+        """The u64 word in which an entry begins. Raises CorruptedError for a number that is none."""
         if not 0 <= number < self.capacity:
             raise CorruptedError(f"there is no in-flight entry {number}, only {self.capacity}")
         return self._rows + number * ENTRY_WORDS
 
     def entry(self, number: int) -> Entry | None:
         """An entry; None while it is free."""
-        start = self._row(number) * 8
+        start = self.row(number) * 8
         at, seq, due, life, begun, pid, namespace, deliveries, position, _, _ = ENTRY.unpack(
             self._bytes[start : start + ENTRY_BYTES]
         )
@@ -158,7 +159,7 @@ class InFlight:
         """Have a holder hold a record, its first delivery. Returns the entry's number; -1 if none is free."""
         number = plan.u64(W_FREE_ENTRY) - 1
         if number >= 0:
-            row = self._row(number)
+            row = self.row(number)
             following = plan.u32(row * 2 + E_NEXT_FREE)
             plan[W_FREE_ENTRY] = following
         else:
@@ -166,7 +167,7 @@ class InFlight:
             number = plan.u64(W_FRESH_ENTRY)
             if number >= self.capacity:
                 return -1
-            row = self._row(number)
+            row = self.row(number)
             plan[W_FRESH_ENTRY] = number + 1
         # Free until AT is stored: nobody reads these yet, but for the way to the next free one, which stays.
         self._bytes[row * 8 : row * 8 + ENTRY_BYTES] = ENTRY.pack(
@@ -181,7 +182,7 @@ class InFlight:
         """Forget an entry, whose record is done or elsewhere."""
         if entry.position:
             self._remove(plan, entry)
-        row = self._row(entry.number)
+        row = self.row(entry.number)
         following = plan.u64(W_FREE_ENTRY)
         if following > self.capacity:
             raise CorruptedError(f"the free list of in-flight entries begins with {following}")
@@ -194,7 +195,7 @@ class InFlight:
     def hold(self, plan: Plan, entry: Entry, holder: Holder) -> Entry:
         """Have a holder hold what was returned: one more delivery."""
         self._remove(plan, entry)
-        row = self._row(entry.number)
+        row = self.row(entry.number)
         deliveries = min(entry.deliveries + 1, _MAX_DELIVERIES)
         plan[row + E_HOLDER] = holder.life
         plan[row + E_START] = holder.start
@@ -205,7 +206,7 @@ class InFlight:
 
     def give_back(self, plan: Plan, entry: Entry, due: int) -> None:
         """Have somebody else hold what is held, from `due` on (monotonic ns; 0: at once)."""
-        plan[self._row(entry.number) + E_DUE] = due
+        plan[self.row(entry.number) + E_DUE] = due
         count = plan.add(W_RETURNED, 1)
         if count > self.capacity:
             raise CorruptedError(f"{count} entries are returned, there are only {self.capacity}")
@@ -214,12 +215,12 @@ class InFlight:
     # --- the heap -----------------------------------------------------------------------------------------------------
 
     def _key(self, plan: Plan, number: int) -> tuple[int, int]:
-        row = self._row(number)
+        row = self.row(number)
         return plan.u64(row + E_DUE), plan.u64(row + E_SEQ)
 
     def _put(self, plan: Plan, position: int, number: int) -> None:
         plan[U32 + self._heap + position] = number
-        plan[U32 + self._row(number) * 2 + E_POSITION] = position
+        plan[U32 + self.row(number) * 2 + E_POSITION] = position
 
     def _remove(self, plan: Plan, entry: Entry) -> None:
         """Take an entry out of the heap, whose last one fills the gap."""
@@ -227,7 +228,7 @@ class InFlight:
         if not 1 <= entry.position <= count <= self.capacity:
             raise CorruptedError(f"entry {entry.number} is at {entry.position} in a heap of {count}")
         last = plan.u32(self._heap + count)
-        plan[U32 + self._row(entry.number) * 2 + E_POSITION] = 0
+        plan[U32 + self.row(entry.number) * 2 + E_POSITION] = 0
         plan[W_RETURNED] = count - 1
         if last != entry.number:
             self._sink(plan, entry.position, last, count - 1)

@@ -191,6 +191,11 @@ class KeyIndex:
             lead = self._first_link + (found << 1)
         return lead
 
+    def way_to(self, at: int) -> tuple[int, int]:
+        """What leads to a record, and the link behind it, which is to take its place."""
+        lead = self.lead_from(self.place(self._records.key_at(at)), self.link(at))
+        return lead, int(self._u32[(at >> 2) + R_LINK])
+
     def bucket(self, number: int) -> int:
         """Bucket `number`."""
         place: int = self._tables[number >> self._table_bits] + (number & self._table_mask)
