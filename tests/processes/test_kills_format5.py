@@ -97,7 +97,7 @@ def produce(shared: Shared, number: int) -> None:
     log, lock = shared.open(), shared.locked()
     begun, done = 2 * number, 2 * number + 1
     while True:
-        serial = shared.books[done]
+        serial = shared.books[begun]  # each number once, whatever became of the one before
         value = b"x" * (300_000 if serial % 97 == 96 else serial % 400)
         key = b"%d-%d" % (number, serial)
         step = RECORD_HEAD + len(key) + len(value) + 7 & -8
@@ -108,7 +108,7 @@ def produce(shared: Shared, number: int) -> None:
                 continue
             shared.books[begun] = serial + 1
             assert (log.append_with if log.core.mapping.u64[W_FLAGS] else log.append)(record, step) == 1
-            shared.books[done] = serial + 1
+            shared.books[done] += 1
 
 
 def consume(shared: Shared, number: int) -> None:
