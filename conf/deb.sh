@@ -38,13 +38,13 @@ suite='' output='' quick=''
 while [ $# -gt 0 ]; do
     case $1 in
         --suite | --output)
-            [ $# -gt 1 ] || fail "$1 what? sh conf/deb.sh --help says what there is"
+            [ $# -gt 1 ] || fail "$1 needs a value; sh conf/deb.sh --help says which" 2
             [ "$1" = --suite ] && suite=$2 || output=$2
             shift
             ;;
         --quick) quick=yes ;;
         -h | --help) usage; exit ;;
-        *) fail "unknown option '$1'; sh conf/deb.sh --help lists what there is" ;;
+        *) fail "unknown option '$1'; sh conf/deb.sh --help lists what there is" 2 ;;
     esac
     shift
 done
@@ -52,8 +52,8 @@ done
 host=$(. /etc/os-release && echo "${VERSION_CODENAME-}")
 suite=${suite:-$host}
 case $suite in
-    '') fail "this host is no Debian: say which one to build for, --suite bookworm" ;;
-    *[!a-z]*) fail "'$suite' is no name of a Debian; there are bookworm, trixie and later ones" ;;
+    '') fail "this host is no Debian: say which one to build for, --suite bookworm" 2 ;;
+    *[!a-z]*) fail "'$suite' is no name of a Debian; there are bookworm, trixie and later ones" 2 ;;
 esac
 output=${output:-dist/$suite}
 [ "$(id -u)" -eq 0 ] ||
