@@ -168,4 +168,6 @@ for file in "$work"/source/mqueue-kemi_* "$work"/source/*.deb; do
     install -m 644 "$file" "$output/"
 done
 [ -n "$quick" ] || check
-echo "Built for $suite: $output/$(cd "$output" && ls ./*.deb)"
+for file in "$output"/*.deb; do
+    echo "Built for $suite: $file"
+done
