@@ -262,7 +262,6 @@ IDIOMS: dict[str, Case] = {
         KSR.textops.subst("/friendly/other/"), KSR.textops.subst_hf("User-Agent", "/scanner/phone/", "a"), KSR.textops.replace("friendly", "f")
         KSR.textops.subst_user("/^b/c/"), KSR.pv.get("$rU"), KSR.textops.subst_uri("/cob/rob/"), KSR.pv.get("$rU")
         KSR.textops.set_body("hello", "text/plain")
-        KSR.textops.remove_body_part("x") if False else 0
         """,
     ),
     "texts": _case(
@@ -369,8 +368,21 @@ IDIOMS: dict[str, Case] = {
         KSR.uac.uac_replace_from("Alice", "sip:a@b"), KSR.uac.uac_replace_to_uri("sip:c@d")
         KSR.path.add_path(), KSR.path.add_path_received()
         KSR.cfgutils.rand_set_prob(100), KSR.cfgutils.rand_event(), KSR.cfgutils.rand_get_prob()
-        KSR.statistics.update_stat("nope", "+1") if False else 0
-        KSR.counters.inc("x.y") if False else 0
+        """,
+    ),
+    "more of the documentation": _case(
+        INVITE,
+        r"""
+        KSR.kx.get_protoid(), KSR.kx.get_rcv_sock_name(), KSR.kx.get_send_sock(), KSR.kx.get_send_sock_name(), KSR.kx.get_send_sock_port()
+        KSR.kx.get_rcvaddr_sock() == KSR.pv.get("$Ras"), KSR.kx.get_srcaddr_sock() == KSR.pv.get("$sas"), KSR.kx.get_srcuri() == KSR.pv.get("$su")
+        KSR.kx.get_defn("NOPE"), KSR.kx.ifndef("NOPE")
+        KSR.cfgutils.rand_get_prob(), KSR.cfgutils.rand_set_prob(0), KSR.cfgutils.rand_event(), KSR.cfgutils.rand_reset_prob(), KSR.cfgutils.rand_get_prob()
+        KSR.cfgutils.pkg_status(), KSR.cfgutils.shm_summary(), KSR.sanity.sanity_reply()
+        KSR.tm.t_drop_replies("all"), KSR.tm.t_drop_replies_all(), KSR.tm.t_release(), KSR.tm.t_clean(), KSR.tm.t_use_uac_headers()
+        KSR.tm.t_is_retr_async_reply(), KSR.tm.t_save_lumps(), KSR.tm.t_retransmit_reply()
+        KSR.tmx.t_drop(), KSR.tmx.t_flush_flags(), KSR.tmx.t_flush_xflags(), KSR.tmx.t_reuse_branch()
+        KSR.pvx.pv_xavp_print(), KSR.pvx.pv_xavu_print(), KSR.pvx.pv_xavi_print()
+        KSR.siputils.is_gruu(), KSR.rr.remove_record_route(), KSR.textopsx.keep_hf(), KSR.textops.set_body_multipart_mode()
         """,
     ),
     "queues": _case(

@@ -97,6 +97,8 @@ def test_stubs(ksr: FakeKSR, KSR: Any) -> None:
     assert KSR.is_myself("x") is True
 
 
+@pytest.mark.parametrize("kamailio", ["5.6"])
+@pytest.mark.usefixtures("kamailio")
 def test_a_stub_keeps_the_signature(ksr: FakeKSR, KSR: Any) -> None:
     ksr.stub("registrar.lookup", -1)
     with pytest.raises(SystemError):
@@ -135,8 +137,6 @@ def test_a_stub_for_a_whole_module(ksr: FakeKSR, KSR: Any) -> None:
     assert KSR.sqlops.sql_query("a", "b", "c") == 3
     ksr.stub("is_*", False)
     assert KSR.is_INVITE() is KSR.is_UDP() is False
-    with pytest.raises(SystemError):
-        KSR.rtpengine.rtpengine_manage()
 
 
 def test_a_wildcard_that_fits_nothing(ksr: FakeKSR) -> None:

@@ -83,6 +83,7 @@ def _add_rr_param(fake: Server, text: str) -> int:
 COVERED: dict[str, Callable[..., Any]] = {
     "rr.loose_route": _loose_route,
     "rr.loose_route_preloaded": lambda fake: 1 if _routes(fake) and _loose_route(fake) == _PRELOADED else -1,
+    "rr.remove_record_route": lambda _: 1,
     "rr.check_route_param": _check_route_param,
     "rr.is_direction": _is_direction,
     "rr.record_route": _record_route,

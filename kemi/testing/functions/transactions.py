@@ -193,10 +193,6 @@ def _t_replicate(fake: Server, uri: str) -> int:
     return 1
 
 
-def _t_release(fake: Server) -> int:
-    return 1 if fake.state.transaction.exists else -1
-
-
 def _t_suspend(fake: Server) -> int:
     if not fake.state.transaction.exists:
         _t_newtran(fake)
@@ -206,8 +202,6 @@ def _t_suspend(fake: Server) -> int:
 
 def _t_drop_replies(fake: Server, _mode: str = "n") -> int:
     """What came is no longer looked at, when the worst one is chosen."""
-    if fake.state.route_kind != "failure":
-        return -1
     for branch in fake.state.transaction.branches:
         branch.status = branch.status if branch.open else 999
     return 1
@@ -260,19 +254,25 @@ COVERED: dict[str, Callable[..., Any]] = {
     "tm.t_relay_to_proxy": _t_relay_to_proxy,
     "tm.t_relay_to_proxy_flags": _t_relay_to_proxy,
     "tm.t_replicate": _t_replicate,
-    "tm.t_release": _t_release,
+    "tm.t_is_retr_async_reply": lambda _: -1,
+    "tm.t_retransmit_reply": lambda fake: 1 if fake.state.transaction.status else -1,
+    "tm.t_save_lumps": _of_transaction,
     "tm.t_drop_replies": _t_drop_replies,
     "tm.t_drop_replies_all": _t_drop_replies,
     **dict.fromkeys(
         (
             *("tm.t_set_fr", "tm.t_set_fr_inv", "tm.t_reset_fr", "tm.t_set_max_lifetime", "tm.t_reset_max_lifetime"),
             *("tm.t_set_retr", "tm.t_reset_retr", "tm.t_set_auto_inv_100", "tm.t_set_disable_6xx"),
-            *("tm.t_set_disable_failover", "tm.t_set_disable_internal_reply", "tm.t_set_no_e2e_cancel_reason"),
+            *("tm.t_release", "tm.t_clean", "tm.t_use_uac_headers", "tm.t_set_disable_failover"),
+            *("tm.t_set_disable_internal_reply", "tm.t_set_no_e2e_cancel_reason"),
         ),
         _one,
     ),
     "tmx.t_suspend": _t_suspend,
     "tmx.t_flush_flags": _of_transaction,
+    "tmx.t_flush_xflags": _of_transaction,
+    "tmx.t_drop": _of_transaction,
+    "tmx.t_reuse_branch": lambda _: -1,
     "tmx.t_precheck_trans": _t_precheck_trans,
     "tmx.t_is_request_route": _is_route("request"),
     "tmx.t_is_failure_route": _is_route("failure"),

@@ -250,6 +250,13 @@ def _remove_uri_param(fake: Server, name: str) -> int:
     return 1
 
 
+def _is_gruu(fake: Server) -> int:
+    """1 for a temporary one, 2 for a public one."""
+    parsed = fake.state.parsed_uri()
+    value = parsed.param("gr") if parsed else None
+    return -1 if value is None else 2 if value else 1
+
+
 def _cmp_uri(_fake: Server, left: str, right: str) -> int:
     first, second = uri.parse(left), uri.parse(right)
     if first is None or second is None:
@@ -302,6 +309,8 @@ COVERED: dict[str, Callable[..., Any]] = {
     "textopsx.include_hf_value": _include_value,
     "textopsx.exclude_hf_value": _exclude_value,
     "textopsx.keep_hf_re": _keep_matching,
+    "textopsx.keep_hf": lambda fake: _keep_matching(fake, "^$"),
+    "textops.set_body_multipart_mode": lambda _: 1,
     "textopsx.fnmatch": _fnmatch,
     "textopsx.fnmatch_ex": _fnmatch,
     "textopsx.remove_body": _remove_body,
@@ -329,6 +338,7 @@ COVERED: dict[str, Callable[..., Any]] = {
     "siputils.add_uri_param": _add_uri_param,
     "siputils.uri_param_rm": _remove_uri_param,
     "siputils.cmp_uri": _cmp_uri,
+    "siputils.is_gruu": _is_gruu,
     "siputils.is_user": lambda _fake, _name: -1,
     "sdpops.sdp_content": lambda fake: 1 if _sdp(fake) else -1,
     "sdpops.sdp_with_media": _with(lambda fields, text: fields[0] == text, 0),

@@ -53,6 +53,7 @@ _SAME = {
     "tuser": "$tU",
     "ua": "$ua",
 }
+_PROTOS = {"udp": 1, "tcp": 2, "tls": 3, "sctp": 4, "ws": 5, "wss": 6}
 _NEVER_NULL = ("au", "body", "duri", "fhost", "fuser", "rhost", "ruser", "thost", "tuser", "ua")
 
 
@@ -140,6 +141,9 @@ COVERED: dict[str, Callable[..., Any]] = {
     "kx.get_cturi": _contact(None),
     "kx.gete_cturi": _contact(""),
     "kx.getw_cturi": _contact("<null>"),
+    "kx.get_protoid": lambda fake: _PROTOS.get(fake.state.message.proto, 0),
+    **dict.fromkeys(("kx.get_rcv_sock_name", "kx.get_send_sock", "kx.get_send_sock_name"), lambda _: None),
+    "kx.get_send_sock_port": lambda _: 0,
     "kx.get_def": lambda _fake, _name: "",
     "kx.get_defn": lambda _fake, _name: 0,
     "kx.ifdef": lambda _fake, _name: False,

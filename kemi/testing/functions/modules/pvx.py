@@ -157,6 +157,7 @@ COVERED: dict[str, Callable[..., Any]] = {
     **_lists("xavi"),
     **_family("pvx.xavu", _xavu, _xavu_set, _xavu_remove),
     **_family("pvx.xavu_child", _xavu, _xavu_set, _xavu_remove),
+    **{f"pvx.pv_{kind}_print": lambda _: 1 for kind in ("xavp", "xavu", "xavi")},
     "pvx.xavp_params_explode": _explode,
     "pvx.xavp_params_implode": _implode,
 }

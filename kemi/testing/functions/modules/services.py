@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+from kemi.testing.errors import NotCovered
 from kemi.testing.state import Change, Reply, Server, Value
 
 _CSEQ_DIFFERS = "CSeq method does not match request method"
@@ -109,14 +110,34 @@ def _xhttp_reply(fake: Server, code: int, reason: str, kind: str, body: str) -> 
 # --- chance -----------------------------------------------------------------------------------------------------------
 
 
+_CERTAIN, _USUAL = 100, 10  # percent
+
+
 def _set_probability(fake: Server, percent: int) -> int:
+    if not 0 <= percent <= _CERTAIN:
+        return -1
     fake.state.memory.statistics["rand_prob"] = percent
-    return 1 if 0 <= percent <= 100 else -1  # noqa: PLR2004
+    return 1
+
+
+def _probability(fake: Server) -> int:
+    return fake.state.memory.statistics.get("rand_prob", _USUAL)
+
+
+def _reset_probability(fake: Server) -> int:
+    fake.state.memory.statistics["rand_prob"] = _USUAL
+    return 1
 
 
 def _event(fake: Server) -> int:
-    """Certain at 100 and impossible at 0; between them a test says what it gives."""
-    return 1 if fake.state.memory.statistics.get("rand_prob", 50) >= 50 else -1  # noqa: PLR2004 half
+    """Certain at 100 and impossible at 0."""
+    percent = _probability(fake)
+    if 0 < percent < _CERTAIN:
+        raise NotCovered(
+            f"KSR.cfgutils.rand_event at {percent} percent is not covered, it is chance: "
+            'say what it gives with ksr.stub("cfgutils.rand_event", 1)'
+        )
+    return 1 if percent else -1
 
 
 _MEDIA = (
@@ -187,6 +208,9 @@ COVERED: dict[str, Callable[..., Any]] = {
     "cfgutils.unlock": _one,
     "cfgutils.trylock": _one,
     "cfgutils.rand_set_prob": _set_probability,
-    "cfgutils.rand_get_prob": lambda fake: fake.state.memory.statistics.get("rand_prob", 50),
+    "cfgutils.rand_get_prob": _probability,
+    "cfgutils.rand_reset_prob": _reset_probability,
+    **{f"cfgutils.{name}": _one for name in ("pkg_status", "pkg_summary", "shm_status", "shm_summary")},
+    "sanity.sanity_reply": _one,
     "cfgutils.rand_event": _event,
 }

@@ -60,6 +60,12 @@ def _save(fake: Server, table: str, flags: int, whose: str | None = None) -> int
     return 1
 
 
+def _send_reply(fake: Server) -> int:
+    """The reply that save was told not to send."""
+    fake.state.replies.append(Reply(200, "OK", tuple(fake.state.reply_headers), "", "sl"))
+    return 1
+
+
 def _split(body: str) -> list[str]:
     """The contacts of one header."""
     return re.findall(r'(?:"[^"]*"|<[^>]*>|[^,])+', body)
@@ -203,6 +209,7 @@ COVERED: dict[str, Callable[..., Any]] = {
     "registrar.registered_flags": _registered_flags,
     "registrar.registered_action": _registered_flags,
     "registrar.unregister": _unregister,
+    "registrar.reg_send_reply": _send_reply,
     "auth.has_credentials": _has_credentials,
     "auth.pv_auth_check": _pv_auth_check,
     "auth.auth_challenge": _auth_challenge,
