@@ -48,6 +48,10 @@ class QueueClosed(SegmentError):
     """The server has ended the queue: nothing can be added, and nothing will come."""
 
 
+class ClientClosed(MqueueError, ValueError):
+    """`close` was called on the queue in this process, as with a closed file."""
+
+
 class DamagedRing(Exception):
     """The bytes are no ring: what is wrong, and where. Inside only; a queue makes a SegmentError of it."""
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import pytest
 from hypothesis import settings
 
-from kemi.queue import aio, attached, bell
+from kemi.queue import aio, attached, bell, futex
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -58,7 +58,7 @@ def stress(request: pytest.FixtureRequest) -> bool:
 @pytest.fixture
 def only_called(monkeypatch: pytest.MonkeyPatch) -> None:
     """Let nobody who waits look by himself, in this process or one forked from it: who is not called sleeps on."""
-    for module, name in ((bell, "RECHECK"), (attached, "LOOK"), (aio, "_SLEEP")):
+    for module, name in ((bell, "RECHECK"), (attached, "LOOK"), (aio, "_SLEEP"), (futex, "SLICE")):
         monkeypatch.setattr(module, name, 10 * HANG)
 
 

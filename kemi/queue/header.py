@@ -8,7 +8,7 @@ from collections.abc import Callable
 
 from kemi.errors import SegmentError
 from kemi.owner import Owner
-from kemi.queue import keyhash, layout, mutex
+from kemi.queue import keyhash, layout, pthread
 from kemi.queue.segment import Segment, path_of
 
 Check = Callable[[int, str], int]  # descriptor and name → bytes to map
@@ -25,7 +25,7 @@ def write(segment: Segment, magic: bytes, owner: Owner) -> None:
     segment.words[layout.W_CREATED] = time.time_ns()
     segment.words[layout.W_WINDOW] = segment.window
     set_owner(segment, owner)
-    mutex.initialise(segment, 0)
+    pthread.initialise(segment, 0)
 
 
 def write_queue(segment: Segment, owner: Owner, addmode: int) -> None:
@@ -110,7 +110,7 @@ def _common_part(first: bytes, magic: bytes) -> memoryview:
     if number >= layout.MUTEX_COUNT:
         raise _Wrong(f"it uses lock {number} of {layout.MUTEX_COUNT}")
     at = layout.MUTEX_AT + number * layout.MUTEX_STRIDE
-    if not mutex.is_one(first[at : at + layout.MUTEX_STRIDE]):
+    if not pthread.is_one(first[at : at + layout.MUTEX_STRIDE]):
         raise _Wrong("its lock is none")
     return words
 

@@ -10,8 +10,8 @@ from kemi.errors import CommitUnknown, InstanceInUse, NoMemory, SegmentError
 from kemi.owner import Owner, this_process
 from kemi.queue import header, keeping, layout
 from kemi.queue.layout import W_HEAD, W_MOVING, W_TAIL, W_WATCH, WATCH_CLOSED, WATCH_LIMITS
-from kemi.queue.mutex import unlock
 from kemi.queue.registry import Registry
+from kemi.queue.section import Token, hold
 from kemi.queue.segment import (
     PRIVATE,
     SHM_DIR,
@@ -120,19 +120,22 @@ class Life(Waiting):
         Raises InstanceInUse when another process that lives was faster.
         """
         words = self._words
+
+        def adopt() -> None:
+            self._refuse_living(owner)
+            self._memory.open(self.segment.size())
+            words[W_WATCH] &= WATCH_LIMITS | (WATCH_CLOSED if keep_closed else 0)
+            self._repair(thorough=True)
+            if saved:
+                self._throw_away()
+            # In this order: whoever dies now leaves a queue that is not used, or one about which nothing is open.
+            keeping.settle(words)
+            words[W_MOVING] = 0
+            header.set_owner(self.segment, owner)
+
         self._settles = True
         try:
-            with self._mutex:
-                self._refuse_living(owner)
-                self._memory.open(self.segment.size())
-                words[W_WATCH] &= WATCH_LIMITS | (WATCH_CLOSED if keep_closed else 0)
-                self._repair(thorough=True)
-                if saved:
-                    self._throw_away()
-                # In this order: whoever dies now leaves a queue that is not used, or one about which nothing is open.
-                keeping.settle(words)
-                words[W_MOVING] = 0
-                header.set_owner(self.segment, owner)
+            self._work(adopt)
         finally:
             self._settles = False
         return len(self._ring)
@@ -148,8 +151,11 @@ class Life(Waiting):
 
     def open(self) -> None:
         """From here on items may be added."""
-        with self._mutex:
+
+        def open_() -> None:
             self._words[W_WATCH] &= ~WATCH_CLOSED
+
+        hold(self._mutex, open_)
 
     def publish(self, instance: str) -> None:
         """Give a draft its name, in place of the queue that has it."""
@@ -157,8 +163,7 @@ class Life(Waiting):
 
     def append_record(self, record: bytes) -> None:
         """Append a record as it came from `moving`, or from `record_of`. Raises NoMemory."""
-        with self._mutex:
-            outcome = self._append(record, len(record) + 7 & -8)
+        outcome = self._work(lambda: self._append(record, len(record) + 7 & -8))
         if not outcome:
             raise NoMemory(f"{path_of(self.segment.name)}: {outcome.reason}")
 
@@ -180,8 +185,7 @@ class Life(Waiting):
         size_limit: items, the oldest goes when it is exceeded. byte_limit: bytes of records, an add beyond it is
         refused.
         """
-        with self._mutex:
-            self._store_limits(size_limit, byte_limit)
+        hold(self._mutex, lambda: self._store_limits(size_limit, byte_limit))
 
     def _store_limits(self, size_limit: int, byte_limit: int) -> None:
         words = self._words
@@ -196,20 +200,24 @@ class Life(Waiting):
         """
         if len(dead_letter.encode("utf-8", "surrogatepass")) > layout.DEAD_LETTER_MOST:
             raise ValueError(f"dead_letter: a name has {layout.DEAD_LETTER_MOST} bytes at most")
-        with self._mutex:
+
+        def store() -> None:
             self._words[layout.W_MAX_DELIVERIES] = most
             header.set_dead_letter(self.segment, dead_letter)
+
+        hold(self._mutex, store)
 
     def remove(self) -> None:
         """End the queue for all processes: refuse adds, wake who waits, take its name and its line away."""
         mutex = self._mutex
-        held = mutex.try_for_end()  # the name goes in any case, and nothing is repaired that ends
+        # In a signal handler the lock may be that of the call which was interrupted.
+        token = None if mutex.is_mine() else Token(mutex.free)
         try:
+            mutex.try_for_end()  # the name goes in any case, and nothing is repaired that ends
             self._words[W_WATCH] |= WATCH_CLOSED
             self._bell.call_all()
         finally:
-            if held:
-                unlock(mutex.ref)
+            del token
             self.segment.unlink()
             self._memory.account(0)
 
@@ -223,8 +231,12 @@ class Life(Waiting):
         CommitUnknown is raised, its items may be in both places, so nobody uses it before `adopt`: see `_repair` and
         `_take_or_count_in`.
         """
-        words = self._words
-        with self._locked():
+        words, mutex = self._words, self._mutex
+        mutex.refuse_twice()
+        token = Token(mutex.free)
+        try:
+            mutex.take()
+            token.arm(mutex.free)
             was_open = not self.is_closed()
             words[W_MOVING] = 1
             words[W_WATCH] |= WATCH_CLOSED
@@ -241,11 +253,15 @@ class Life(Waiting):
                 raise
             self._empty()
             words[W_MOVING] = 0
+        except BaseException as error:
+            self._explain(error)
+            raise
+        finally:
+            del token
 
     def clear(self) -> None:
         """Take all items away, the reserved ones too; they do not count as fetched."""
-        with self._working():
-            self._throw_away()
+        self._work(self._throw_away)
 
     def _throw_away(self) -> None:
         self._words[layout.W_DROPPED] += sum(1 for _ in self._ring.undone())

@@ -1,18 +1,19 @@
 """The one lock between processes: a robust pthread mutex that lies in the segment.
 
-Lock contract: `take` it, `unlock` it in a `finally`; `unlock` by a thread that does not hold it does nothing. When its
-holder was killed, the next `take` calls `repair` before it returns.
+Lock contract: `section.hold` takes and frees it; a hot path takes it by `trylock` and frees it by `unlock` in a
+`finally`. `unlock` by a thread that does not hold it does nothing. When its holder was killed, the next one who takes
+it calls `repair` first.
 
-`trylock` and `unlock` are plain C calls that keep the GIL (PyDLL): uncontended, that is half the price. Only the wait
-for a lock that another process holds lets other threads run.
+`trylock` and `unlock` are plain C calls that keep the GIL (PyDLL): uncontended, that is half the price.
 
 If repair fails, the lock is given back unrepaired. By POSIX that mutex is lost for all (ENOTRECOVERABLE), and they all
 come to `_replace`: repair is tried again, and only when it succeeds does the next mutex of the header become the one in
-use. So nobody ever works on what could not be repaired.
+use. So nobody ever works on what could not be repaired. A living holder has the same when it frees a mutex in doubt
+(DOUBTED), which is what it is in while an exception may have left something half done.
 
 A lost mutex is never touched again by who knows that it is lost: glibc's trylock of it says so, but leaves it taken,
-and an unlock would then take it out of a list in which it is not. Instead of a reference to it there is `_NOWHERE`,
-which trylock and unlock both refuse.
+and an unlock would then take it out of a list in which it is not. Instead of a reference to it there is
+`pthread.NOWHERE`, which trylock and unlock both refuse.
 """
 
 from __future__ import annotations
@@ -21,100 +22,51 @@ import ctypes
 import errno
 import fcntl
 import os
+import sys
 import time
 from _thread import get_native_id
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from typing import Any, NoReturn
+from collections.abc import Callable
+from functools import partial
+from types import CodeType, FrameType
+from typing import Any, NoReturn, TypeVar
 
 from kemi.errors import LockTimeout, Reentered, SegmentError
-from kemi.queue import futex, layout, trust
+from kemi.queue import futex, layout, pthread, trust
+from kemi.queue.lockwait import lock_until
 from kemi.queue.segment import Segment, path_of
+from kemi.queue.undisturbed import undisturbed
 
-_PROCESS_SHARED = 1
-_ROBUST = 1
-_ERRORCHECK = 2  # so that a second lock by its holder is an error, not a wait for itself
 _ALL = (1 << 31) - 1
 _SPINS = range(100)  # looks before sleeping: a holder is done within a microsecond, a sleep costs fifty
 
-_fast = ctypes.PyDLL(None)
-_slow = ctypes.CDLL(None)
-trylock: Callable[[Any], int] = _fast.pthread_mutex_trylock
-unlock: Callable[[Any], None] = _fast.pthread_mutex_unlock
-_fast.pthread_mutex_unlock.restype = None  # what it says is of no use, and costs a hundredth of an add
-_consistent = _fast.pthread_mutex_consistent
-_clocklock = getattr(_slow, "pthread_mutex_clocklock", None)
+trylock, unlock = pthread.trylock, pthread.unlock
+DOUBTED = pthread.DOUBTED
 
-
-class _TimeSpec(ctypes.Structure):
-    _fields_ = [("seconds", ctypes.c_long), ("nanoseconds", ctypes.c_long)]
-
-
-def _lock_until(reference: Any, deadline: float) -> int:
-    """Wait for a mutex until `deadline` on the monotonic clock; 0 or an error number."""
-    if _clocklock is not None:
-        moment = _TimeSpec(int(deadline), int(deadline % 1 * 1e9))
-        return int(_clocklock(reference, time.CLOCK_MONOTONIC, ctypes.byref(moment)))
-    # An older C library waits by the wall clock only, which may be set meanwhile.
-    wall = time.time() + deadline - time.monotonic()
-    return int(_slow.pthread_mutex_timedlock(reference, ctypes.byref(_TimeSpec(int(wall), int(wall % 1 * 1e9)))))
-
-
-# What is no mutex of any kind: trylock and unlock give EINVAL and change nothing.
-_NOWHERE = ctypes.byref(ctypes.create_string_buffer(b"\xff" * layout.MUTEX_STRIDE, layout.MUTEX_STRIDE))
-# The kernel's part of a robust mutex is a word with its holder's thread id; where it lies is up to the C library.
-_GLIBC = b"glibc" in layout.abi()
-_HOLDER_AT = 0 if _GLIBC else 4
-# What kind of mutex it is, which never changes: after four numbers in glibc, first in others.
-_KIND = slice(16, 20) if _GLIBC else slice(0, 4)
-# What glibc writes for an owner into a lost mutex, and where.
-_GLIBC_OWNER_AT, _GLIBC_NOTRECOVERABLE = 8, 0x7FFFFFFE
-_HOLDER_MASK = 0x3FFFFFFF
-_OWNER_DIED = 0x40000000
-
-
-def initialise(segment: Segment, number: int) -> None:
-    """Make mutex `number` of a segment's header."""
-    _make(_reference(segment, number))
-
-
-def _make(reference: Any) -> None:
-    attributes = ctypes.create_string_buffer(64)
-    _fast.pthread_mutexattr_init(attributes)
-    _fast.pthread_mutexattr_setpshared(attributes, _PROCESS_SHARED)
-    _fast.pthread_mutexattr_settype(attributes, _ERRORCHECK)
-    code = _fast.pthread_mutexattr_setrobust(attributes, _ROBUST)
-    code = code or _fast.pthread_mutex_init(reference, attributes)
-    _fast.pthread_mutexattr_destroy(attributes)
-    if code:
-        raise OSError(code, f"no robust mutex on this system: {os.strerror(code)}")
-
-
-def is_one(data: bytes) -> bool:
-    """Are these the bytes of a mutex such as `initialise` makes? The C library aborts the process for some others."""
-    own = ctypes.create_string_buffer(layout.MUTEX_STRIDE)
-    _make(ctypes.byref(own))
-    return data[_KIND] == own.raw[_KIND]
-
-
-def _reference(segment: Segment, number: int) -> Any:
-    """What ctypes passes fastest: a reference made once."""
-    at = layout.MUTEX_AT + number * layout.MUTEX_STRIDE
-    return ctypes.byref(segment.reference(at, layout.MUTEX_STRIDE))
+# Hot paths: functions in which a variable `mutex` is the lock that is held.
+sections: set[CodeType] = set()
 
 
 class Mutex:
     """The lock of one segment, as this process uses it.
 
-    ref: what to pass to `trylock` and `unlock`. A hot path calls these itself:
+    ref: what to pass to `trylock` and `unlock`. free: an unlock that takes one argument. doubt: see DOUBTED.
+
+    A hot path calls these itself:
 
         ref = mutex.ref
+        words = None
         try:
             if code := trylock(ref):
+                if code == ENOTRECOVERABLE:
+                    ref = pthread.NOWHERE
                 ref = mutex.take_slowly(code)
+            words = ...
             ...
         except BaseException as error:
-            ref = mutex.ref_after(error)
+            if words is not None:
+                mutex.doubt.value = DOUBTED
+                ... put right what is half done, then mutex.trust()
+            ref = mutex.ref_after(inside=words is not None)
             raise
         finally:
             unlock(ref)
@@ -130,20 +82,29 @@ class Mutex:
         self._segment = segment
         self._repair = repair
         self._progress = progress
-        self._stuck_at: int | None = None
+        self.stuck_at: int | None = None
+        self.token: Callable[[], object] = lambda: None  # gives that of the last `section.hold`, while it lives
         self.timeout = timeout
-        self.ref: Any = _NOWHERE
-        self._use_current()
+        self._use(segment.words[layout.W_MUTEX])
 
-    def _use_current(self) -> None:
-        """Turn to the mutex that is in use."""
-        number = self._segment.words[layout.W_MUTEX]
-        self._holder = self._holder_of(number)
-        self.ref = _reference(self._segment, number)
+    def _use(self, number: int) -> None:
+        """Turn to a mutex."""
+        holder, doubt = self._holder_of(number), self._doubt_of(number)
+        ref = pthread.reference(self._segment, number)
+        free = partial(pthread.free, ref)
+        # No call in between: all of it, or nothing.
+        self._holder, self.doubt, self.ref, self.free = holder, doubt, ref, free
+
+    def _use_none(self) -> None:
+        self.ref, self.free = pthread.NOWHERE, pthread.free_nothing
 
     def _holder_of(self, number: int) -> Any:
         """The thread id of the holder of mutex `number`."""
-        return self._number_in(number, _HOLDER_AT)
+        return self._number_in(number, pthread.HOLDER_AT)
+
+    def _doubt_of(self, number: int) -> Any:
+        """What makes mutex `number` a lost one when it is unlocked; of no effect where that is not known."""
+        return self._number_in(number, pthread.OWNER_AT) if pthread.GLIBC else ctypes.c_uint32()
 
     def _number_in(self, number: int, at: int) -> Any:
         """A 32-bit number within mutex `number`."""
@@ -151,42 +112,66 @@ class Mutex:
         return ctypes.c_uint32.from_buffer(self._segment.bytes, start + at)
 
     def take(self) -> None:
-        """Lock, or raise LockTimeout."""
+        """Lock, or raise LockTimeout. For tests: `section.hold` frees it whatever happens."""
         if code := trylock(self.ref):
             self.take_slowly(code)
-        self._stuck_at = None
-
-    def __enter__(self) -> None:
-        try:
-            self.take()
-        except BaseException as error:
-            unlock(self.ref_after(error))  # a signal's exception may have come after the lock was had
-            raise
-
-    def __exit__(self, *_: object) -> None:
-        unlock(self.ref)
 
     def is_mine(self) -> bool:
         """Does the calling thread hold the lock?"""
         holder: int = self._holder.value
-        return holder & _HOLDER_MASK == get_native_id()
+        return holder & pthread.HOLDER_MASK == get_native_id() and not self._is_lost()
+
+    def _is_lost(self) -> bool:
+        return bool(pthread.GLIBC and self.doubt.value == pthread.LOST)
 
     def is_held(self) -> bool:
         """Would `trylock` not simply have it?"""
         return bool(self._holder.value)
 
-    def ref_after(self, error: BaseException) -> Any:
-        """What to unlock after an exception: nothing when it is the lock of the call that was interrupted."""
-        return _NOWHERE if isinstance(error, Reentered) else self.ref
+    def refuse_twice(self) -> None:
+        """Raise Reentered if the calling thread holds the lock."""
+        if self.is_mine():
+            self._give_up(errno.EDEADLK)
+
+    def trust(self) -> None:
+        """Nothing is half done any more: what is unlocked is free."""
+        self.doubt.value = self._holder.value & pthread.HOLDER_MASK
+
+    def ref_after(self, *, inside: bool) -> Any:
+        """What to unlock after an exception. Not inside: it came while the lock was taken."""
+        if inside:
+            return self.ref
+        if self._is_lost():
+            self._let_go()
+            return pthread.NOWHERE
+        return pthread.NOWHERE if self._is_outer(sys._getframe(1)) else self.ref  # noqa: SLF001
+
+    def free_after(self) -> Callable[[Any], object]:
+        """As `ref_after`, for a token; not inside."""
+        if self._is_lost():
+            self._let_go()
+            return pthread.free_nothing
+        return self.free
+
+    def _is_outer(self, frame: FrameType | None) -> bool:
+        """Is the lock that of a call which was interrupted by a signal handler, in which this call was made?"""
+        if self.token() is not None and self.is_mine():
+            return True
+        held = 0
+        while frame is not None:
+            if frame.f_code in sections and frame.f_locals.get("mutex") is self:
+                held += 1
+            frame = frame.f_back
+        return held > 1
 
     def try_for_end(self) -> bool:
         """Take the lock for the queue's end, without a repair; False if it is not to be had."""
         code = trylock(self.ref)
         if code == errno.EBUSY:
-            code = _lock_until(self.ref, time.monotonic() + self.timeout)
+            code = lock_until(self.ref, time.monotonic() + self.timeout)
         if code == errno.EOWNERDEAD:
             unlock(self.ref)  # who goes on using what is left repairs it
-            self.ref = _NOWHERE
+            self._use_none()
         elif code == errno.ENOTRECOVERABLE:
             self._let_go()
         return code == 0
@@ -198,19 +183,22 @@ class Mutex:
         """
         if code == errno.EBUSY:
             code = self._spin()
-        return self._take_patiently(code) if code else self.ref
+        if code:
+            self._take_patiently(code)
+        self.stuck_at = None
+        return self.ref
 
-    def _take_patiently(self, code: int) -> Any:
+    def _take_patiently(self, code: int) -> None:
         deadline = time.monotonic() + self._patience()
         while code:
             if code == errno.EOWNERDEAD:
                 self._repair_or_poison()
                 break
-            if code == errno.ENOTRECOVERABLE or self.ref is _NOWHERE:
+            if code == errno.ENOTRECOVERABLE or self.ref is pthread.NOWHERE or self._is_lost():
                 code = self._replace(deadline)
                 continue
             if code == errno.EBUSY:
-                code = _lock_until(self.ref, deadline)
+                code = lock_until(self.ref, deadline)
             elif code == errno.ETIMEDOUT:
                 self._free_orphan()
                 code = trylock(self.ref)  # or who was to be woken for it was killed
@@ -218,7 +206,6 @@ class Mutex:
                     self._give_up(code)
             else:
                 self._give_up(code)
-        return self.ref
 
     def _spin(self) -> int:
         """Try for a moment; returns what trylock says in the end."""
@@ -234,7 +221,7 @@ class Mutex:
     def _give_up(self, code: int) -> NoReturn:
         name = self._segment.name
         if code == errno.EBUSY:
-            self._stuck_at = self._progress()
+            self.stuck_at = self._progress()
             raise LockTimeout(f"{name}: lock not had within {self.timeout:g} s: its holder is stopped or very slow")
         if code == errno.EDEADLK:
             raise Reentered(f"{name}: this thread holds the lock (called in a signal handler?)")
@@ -242,14 +229,14 @@ class Mutex:
 
     def _let_go(self) -> None:
         """Leave what trylock took of lost mutexes: free, so that others are told at once that they are lost."""
-        if not _GLIBC:
+        if not pthread.GLIBC:
             return
         me = get_native_id()
         for number in range(self._segment.words[layout.W_MUTEX] + 1):
             holder = self._holder_of(number)
             # Not one that this thread holds rightly, in a call that was interrupted.
-            owner = self._number_in(number, _GLIBC_OWNER_AT)
-            if owner.value == _GLIBC_NOTRECOVERABLE and holder.value & _HOLDER_MASK == me:
+            owner = self._number_in(number, pthread.OWNER_AT)
+            if owner.value == pthread.LOST and holder.value & pthread.HOLDER_MASK == me:
                 holder.value = 0
                 futex.wake(holder, _ALL)
 
@@ -259,13 +246,16 @@ class Mutex:
         That is who was killed after trylock took a lost mutex, and before `_let_go`.
         """
         held = self._holder.value
-        if not held or held & _OWNER_DIED or _lives(held & _HOLDER_MASK):
+        if not held or held & pthread.OWNER_DIED or _lives(held & pthread.HOLDER_MASK):
             return
-        with _exclusive(self._segment, time.monotonic() + self.timeout):
+
+        def free() -> None:
             # While it has this value nobody can take it, and only here is it freed.
             if self._holder.value == held:
                 self._holder.value = 0
                 futex.wake(self._holder, _ALL)
+
+        _exclusively(self._segment, time.monotonic() + self.timeout, free)
 
     def _patience(self) -> float:
         """Seconds to wait.
@@ -273,53 +263,62 @@ class Mutex:
         Who waited in vain, and sees that nothing has moved since, does not wait that long again: a holder that was
         stopped must not cost a SIP worker `timeout` for every message.
         """
-        if self._stuck_at is None:
+        if self.stuck_at is None:
             return self.timeout
-        if self._stuck_at == self._progress():
+        if self.stuck_at == self._progress():
             return self.timeout / 20
-        self._stuck_at = None
+        self.stuck_at = None
         return self.timeout
 
     def _repair_or_poison(self) -> None:
-        try:
+        def repair() -> None:
             self._repair()
+            pthread.consistent(self.ref)
+
+        try:
+            undisturbed(repair)
         except BaseException:
-            unlock(self.ref)  # not made consistent: from now on ENOTRECOVERABLE
-            self.ref = _NOWHERE
+            if self.doubt.value == DOUBTED:
+                unlock(self.ref)  # not made consistent: from now on ENOTRECOVERABLE
+                self._use_none()
             raise
-        _consistent(self.ref)
 
     def _replace(self, deadline: float) -> int:
         """Put the next mutex in place of one that is beyond repair, once, by whoever comes first.
 
         Returns what trylock says of the one that is in use then.
         """
-        words = self._segment.words
         self._let_go()
-        with _exclusive(self._segment, deadline):
-            # Another thread or process may have been here before.
-            self._use_current()
-            code = trylock(self.ref)
-            if code != errno.ENOTRECOVERABLE:
-                return code
-            self._let_go()
-            self.ref = _NOWHERE
-            number = words[layout.W_MUTEX] + 1
-            if number >= layout.MUTEX_COUNT:
-                raise SegmentError(
-                    f"{path_of(self._segment.name)}: its lock was lost {number} times; start its server again"
-                )
-            initialise(self._segment, number)
-            fresh = _reference(self._segment, number)
-            trylock(fresh)  # nobody else knows it yet
-            try:
-                self._repair()
-            except BaseException:
-                unlock(fresh)
-                raise
-            words[layout.W_MUTEX] = number
-            self._use_current()
-            return 0
+        return _exclusively(self._segment, deadline, self._replace_alone)
+
+    def _replace_alone(self) -> int:
+        # Another thread or process may have been here before.
+        self._use(self._segment.words[layout.W_MUTEX])
+        code = trylock(self.ref)
+        if code != errno.ENOTRECOVERABLE:
+            return code
+        self._let_go()
+        self._use_none()
+        number = self._segment.words[layout.W_MUTEX] + 1
+        if number >= layout.MUTEX_COUNT:
+            raise SegmentError(
+                f"{path_of(self._segment.name)}: its lock was lost {number} times; start its server again"
+            )
+        undisturbed(lambda: self._begin(number))
+        return 0
+
+    def _begin(self, number: int) -> None:
+        """Repair, and go on with another mutex, locked."""
+        pthread.initialise(self._segment, number)
+        fresh = pthread.reference(self._segment, number)
+        trylock(fresh)  # nobody else knows it yet
+        try:
+            self._repair()
+        except BaseException:
+            unlock(fresh)
+            raise
+        self._segment.words[layout.W_MUTEX] = number
+        self._use(number)
 
 
 def _lives(thread: int) -> bool:
@@ -332,8 +331,10 @@ def _lives(thread: int) -> bool:
     return True
 
 
-@contextmanager
-def _exclusive(segment: Segment, deadline: float) -> Iterator[None]:
+_Result = TypeVar("_Result")
+
+
+def _exclusively(segment: Segment, deadline: float, work: Callable[[], _Result]) -> _Result:
     """Exclusion that does not need the mutex: a lock on a freshly opened file, which ends with the process."""
     # By /proc, because the name may be gone; opened anew, because a lock on an inherited descriptor is shared.
     try:
@@ -349,6 +350,6 @@ def _exclusive(segment: Segment, deadline: float) -> Iterator[None]:
                 if time.monotonic() > deadline:
                     raise LockTimeout(f"{segment.name}: another process is repairing the lock") from None
             time.sleep(0.005)
-        yield
+        return work()
     finally:
         os.close(own)

@@ -1,31 +1,32 @@
 """A queue's segment as this process has it open: its ring, its lock, and what becomes of what went wrong under it.
 
-Lock contract: work is done in `_working`, what only looks in `_locked`. What an exception leaves half done under the
-lock (a signal handler may raise anywhere) is put right as it is after a kill.
+Lock contract: what changes something is called by `_work`, what only looks by `_look`. What an exception leaves half
+done under the lock (a signal handler may raise anywhere) is put right as it is after a kill.
 """
 
 from __future__ import annotations
 
-import contextlib
 import struct
-from collections.abc import Iterator
-from typing import Any, TypeVar
+from typing import Any, Callable, TypeVar
 
-from kemi.errors import DamagedRing, QueueClosed, Reentered, SegmentError
+from kemi.errors import ClientClosed, DamagedRing, MqueueError, QueueClosed, SegmentError
 from kemi.queue import layout
 from kemi.queue.bell import Bell
 from kemi.queue.holding import Holding
 from kemi.queue.keyed import KeyedRing
 from kemi.queue.memory import InstanceMemory
-from kemi.queue.mutex import Mutex, trylock, unlock
+from kemi.queue.mutex import DOUBTED, Mutex
 from kemi.queue.registry import Registry
 from kemi.queue.ring import Ring
+from kemi.queue.section import hold
 from kemi.queue.segment import Segment, path_of
+from kemi.queue.undisturbed import undisturbed
 
 # What comes of bytes that are no ring, wherever it is noticed first.
 _DAMAGE = (DamagedRing, IndexError, ValueError, struct.error)
 
 _Self = TypeVar("_Self", bound="Opened")
+_Result = TypeVar("_Result")
 
 # The attributes of a queue beside `name` and `closed`, for what stands in for one.
 PARTS = (
@@ -77,20 +78,17 @@ class Opened:
 
     # --- the lock ---------------------------------------------------------------------------------------------------
 
-    @contextlib.contextmanager
-    def _working(self) -> Iterator[None]:
-        """The lock, for what changes something and is not as hot as `add` and `pop`."""
-        mutex = self._mutex
-        ref = mutex.ref
+    def _work(self, work: Callable[[], _Result]) -> _Result:
+        """Call what changes something, and is not as hot as `add` and `pop`, with the lock held."""
+        return hold(self._mutex, work, self._put_right)
+
+    def _look(self, look: Callable[[], _Result]) -> _Result:
+        """Call what only looks, with the lock held."""
         try:
-            if code := trylock(ref):
-                ref = mutex.take_slowly(code)
-            yield
-        except BaseException as error:
-            ref = self._clean_up(mutex, error)
+            return hold(self._mutex, look)
+        except _DAMAGE as error:
+            self._explain(error)
             raise
-        finally:
-            unlock(ref)
 
     # --- when something went wrong ----------------------------------------------------------------------------------
 
@@ -116,27 +114,42 @@ class Opened:
     def _progress(self) -> int:
         return int(self._words[layout.W_ADDED] + self._words[layout.W_REMOVED])
 
-    def _clean_up(self, mutex: Mutex, error: BaseException) -> Any:
-        """An exception under the lock: leave nothing half done. Returns what to unlock."""
-        if not isinstance(error, Reentered) and not self.closed and mutex.is_mine():
-            try:
-                is_damage = _comes_from_memory(error)
-                self._repair(thorough=is_damage)
-                if is_damage:
-                    raise self._damaged(error)
-            except BaseException:
-                unlock(mutex.ref)
-                raise
-        return mutex.ref_after(error)
+    def _clean_up(self, mutex: Mutex, error: BaseException, *, inside: bool) -> Any:
+        """After an exception in `add` or `pop`: leave nothing half done. Returns what to unlock.
 
-    @contextlib.contextmanager
-    def _locked(self) -> Iterator[None]:
-        """The lock, for what only looks."""
-        with self._mutex:
+        Not inside: it came while the lock was taken.
+        """
+        if inside:
+            self._put_right(mutex, error)
+        return mutex.ref_after(inside=inside)
+
+    def _clean_up_again(self, mutex: Mutex, error: BaseException, *, inside: bool) -> Any:
+        """`_clean_up`, if it was broken off."""
+        if inside and mutex.doubt.value == DOUBTED:
+            self._put_right(mutex, error)
+        return mutex.ref_after(inside=inside)
+
+    def _put_right(self, mutex: Mutex, error: BaseException) -> None:
+        """Leave nothing half done after an exception under the lock, and take the mutex out of doubt."""
+        if self.closed or not mutex.is_mine():  # a process forked in a signal handler has not the lock
+            mutex.trust()
+            return
+        is_damage = _comes_from_memory(error)
+
+        def repair() -> None:
             try:
-                yield
-            except _DAMAGE as error:
-                raise self._damaged(error) from None
+                self._repair(thorough=is_damage)
+            finally:
+                mutex.trust()
+
+        undisturbed(repair)
+        if is_damage:
+            raise self._damaged(error)
+
+    def _explain(self, error: BaseException) -> None:
+        """Raise SegmentError if this comes from bytes that are no ring."""
+        if _comes_from_memory(error):
+            raise self._damaged(error) from None
 
     def _damaged(self, error: BaseException) -> SegmentError:
         return SegmentError(
@@ -148,14 +161,20 @@ class Opened:
         """Let go of the queue in this process; a later call on it raises. The queue itself stays."""
         if self.closed:
             return
-        with self._mutex:
-            self.closed = True
-            self.segment.close()
-            self._ring.close()
-            closed: Any = _Closed(self.name)
-            self._mutex = self._ring = self._words = self._append = self._pop = self._holding = closed
+        hold(self._mutex, self._let_go)
         if self._dead_letters is not None:
             self._dead_letters.close()
+
+    def _let_go(self) -> None:
+        if self.closed:
+            return
+        ring = self._ring
+        closed: Any = _Closed(self.name)
+        # No call in between: a signal handler that raises finds it open, or closed.
+        self._mutex = self._ring = self._words = self._append = self._pop = self._holding = closed
+        self.closed = True
+        ring.close()
+        self.segment.close()
 
     def __enter__(self: _Self) -> _Self:  # noqa: PYI019 - typing.Self is newer than Python 3.9
         return self
@@ -171,7 +190,8 @@ def _comes_from_memory(error: BaseException) -> bool:
         trace = trace.tb_next
     if isinstance(error, UnicodeError):
         return False  # nothing is decoded under the lock: Kamailio left it behind (see kemi.server.left)
-    return isinstance(error, _DAMAGE) and bool(trace and trace.tb_frame.f_globals["__name__"].startswith("kemi."))
+    inside = bool(trace and trace.tb_frame.f_globals["__name__"].startswith("kemi."))
+    return inside and isinstance(error, _DAMAGE) and not isinstance(error, MqueueError)
 
 
 class _Closed:
@@ -181,12 +201,9 @@ class _Closed:
         self._name = name
 
     def _refuse(self, *_: object) -> Any:
-        raise ValueError(f"queue {self._name!r} is closed in this process")
+        raise ClientClosed(f"queue {self._name!r} is closed in this process")
 
     def __getattr__(self, _: str) -> Any:
         return self._refuse()
 
-    __enter__ = __getitem__ = __len__ = __call__ = _refuse
-
-    def __exit__(self, *_: object) -> None:
-        pass
+    __getitem__ = __len__ = __call__ = _refuse

@@ -1,7 +1,7 @@
 """One queue as its users have it: add, take, reserve, look.
 
-Lock contract: `add` and `pop` spell out what `with self._mutex` means, because a context manager costs a third of
-their time, and what `Ring.append` and `Ring.pop` do with a record that lies within a chunk, which saves a tenth.
+Lock contract: `add` and `pop` spell out what `section.hold` does, because another call costs a tenth of their time, and
+what `Ring.append` and `Ring.pop` do with a record that lies within a chunk, which saves another tenth.
 Encode before the lock, log and wake after it. What an exception leaves half done under the lock (a signal
 handler may raise anywhere) is put right by the same `recover` that follows a kill.
 """
@@ -12,6 +12,8 @@ import contextlib
 import sys
 import time
 from collections.abc import Callable, Iterable, Iterator
+from errno import ENOTRECOVERABLE
+from itertools import islice
 from typing import Any, overload
 
 from kemi.errors import LockTimeout, MqueueError
@@ -35,10 +37,12 @@ from kemi.queue.layout import (
     WATCH_LIMITS,
 )
 from kemi.queue.life import Life
-from kemi.queue.mutex import trylock, unlock
+from kemi.queue.mutex import DOUBTED, sections, trylock, unlock
 from kemi.queue.outcome import CLOSED, NOT_TRIED, AddResult, Stats
+from kemi.queue.pthread import NOWHERE
 from kemi.queue.reservation import Reservation, ReservedItem, Source
 from kemi.queue.ring import ADDED, KEPT, TOO_LARGE
+from kemi.queue.section import hold
 from kemi.queue.segment import sibling_name
 from kemi.queue.stop import STOP_LOOK, Stop, stopper
 
@@ -58,7 +62,7 @@ class Queue(Life):
 
     # --- the work ---------------------------------------------------------------------------------------------------
 
-    def add(self, key: str | bytes, value: str | bytes) -> AddResult:
+    def add(self, key: str | bytes, value: str | bytes) -> AddResult:  # noqa: C901, PLR0915 - a call costs a twentieth
         """Append an item. What comes back is true when it is in the queue, and says why otherwise.
 
         Raises ItemError for other types, LockTimeout, SegmentError.
@@ -78,8 +82,11 @@ class Queue(Life):
         record = _pack(step, key_length, value_length | flags, 0, _now()) + k + v
         mutex = self._mutex
         ref = mutex.ref
+        words = None
         try:
             if code := trylock(ref):
+                if code == ENOTRECOVERABLE:
+                    ref = NOWHERE  # a lost mutex must not be unlocked
                 ref = mutex.take_slowly(code)
             words = self._words
             tail = words[W_TAIL]
@@ -94,7 +101,13 @@ class Queue(Life):
             if outcome is not ADDED and outcome is not KEPT:
                 words[W_REFUSED] += 1
         except BaseException as error:
-            ref = self._clean_up(mutex, error)
+            if words is not None:
+                mutex.doubt.value = DOUBTED  # no call, so nothing comes before this
+            try:
+                ref = self._clean_up(mutex, error, inside=words is not None)
+            except BaseException:  # another signal has come
+                ref = self._clean_up_again(mutex, error, inside=words is not None)
+                raise
             raise
         finally:
             unlock(ref)
@@ -103,8 +116,10 @@ class Queue(Life):
         return outcome
 
     def _refuse(self, outcome: AddResult) -> AddResult:
-        with self._mutex:
+        def count() -> None:
             self._words[W_REFUSED] += 1
+
+        hold(self._mutex, count)
         return outcome
 
     def _add_watched(self, record: bytes, step: int) -> tuple[AddResult, bool]:
@@ -149,12 +164,16 @@ class Queue(Life):
 
     def _add_batch(self, records: list[bytes]) -> list[AddResult]:
         outcomes: list[AddResult] = []
-        calls = 0
-        with self._working():
+
+        def add() -> int:
+            calls = 0
             while len(outcomes) < len(records):
                 run, called = self._add_run(records, len(outcomes))
-                outcomes += run
+                outcomes.extend(run)
                 calls += called
+            return calls
+
+        calls = self._work(add)
         for _ in range(calls):
             self._bell.wake_one()
         return outcomes
@@ -176,15 +195,18 @@ class Queue(Life):
 
     def pop(self) -> bytes | None:
         """Take the oldest item as its record (see `Item`); None if there is none."""
-        words = self._words
+        seen = self._words
         # Without the lock: HEAD is read before TAIL, which only moves away from it, so equal means empty at the first
         # look. What was committed by a process killed since is not overlooked: the cursors are the commit.
-        if words[W_HEAD] == words[W_TAIL] and not words[W_ASIDE]:
+        if seen[W_HEAD] == seen[W_TAIL] and not seen[W_ASIDE]:
             return None
         mutex = self._mutex
         ref = mutex.ref
+        words = None
         try:
             if code := trylock(ref):
+                if code == ENOTRECOVERABLE:
+                    ref = NOWHERE  # a lost mutex must not be unlocked
                 ref = mutex.take_slowly(code)
             words = self._words
             head = words[W_HEAD]
@@ -203,7 +225,13 @@ class Queue(Life):
                 return record
             record = self._pop()
         except BaseException as error:
-            ref = self._clean_up(mutex, error)
+            if words is not None:
+                mutex.doubt.value = DOUBTED  # no call, so nothing comes before this
+            try:
+                ref = self._clean_up(mutex, error, inside=words is not None)
+            except BaseException:  # another signal has come
+                ref = self._clean_up_again(mutex, error, inside=words is not None)
+                raise
             raise
         finally:
             unlock(ref)
@@ -326,21 +354,20 @@ class Queue(Life):
     def done(self, slot: Slot) -> bool:
         """A reserved item is done. False if it is not this process's any more: its queue was made anew."""
         try:
-            with self._working():
-                return self._holding.finish(slot)
+            return self._work(lambda: self._holding.finish(slot))
         except LockTimeout:
             self._holding.later(slot, done=True)
             raise
 
     def give_back(self, slot: Slot) -> bool:
         """A reserved item is not done: let another process take it, before all others."""
-        due: list[tuple[Slot, bytes]] = []
-        call = False
+
+        def put_back() -> tuple[bool, list[tuple[Slot, bytes]], bool]:
+            back = self._holding.put_back(slot)
+            return back, self._holding.due(), back and self._bell.call_one()
+
         try:
-            with self._working():
-                back = self._holding.put_back(slot)
-                due = self._holding.due()
-                call = back and self._bell.call_one()
+            back, due, call = self._work(put_back)
         except LockTimeout:
             self._holding.later(slot, done=False)
             raise
@@ -357,8 +384,7 @@ class Queue(Life):
         with contextlib.suppress(MqueueError, OSError, ValueError):
             moved = bool(self._dead_letter_queue().add_record(record))
         try:
-            with self._working():
-                self._holding.settle_due(slot, moved=moved)
+            self._work(lambda: self._holding.settle_due(slot, moved=moved))
         except MqueueError:
             self._holding.later(slot, done=moved)
 
@@ -379,9 +405,7 @@ class Queue(Life):
 
     def pass_on(self) -> None:
         """Wake somebody else for what is there."""
-        with self._working():
-            call = self._holding.is_something_there() and self._bell.call_one()
-        if call:
+        if self._work(lambda: self._holding.is_something_there() and self._bell.call_one()):
             self._bell.wake_one()
 
     def is_locked(self) -> bool:
@@ -390,25 +414,20 @@ class Queue(Life):
 
     def settle(self) -> None:
         """Take the lock, repair if that is needed, and let go."""
-        with self._working():
-            pass
+        self._work(lambda: None)
 
     # --- looking ----------------------------------------------------------------------------------------------------
 
     def peek(self, count: int = 1) -> list[Item]:
         """The oldest `count` items, which stay."""
-        items: list[Item] = []
-        with self._locked():
-            for at in self._ring.waiting():
-                if len(items) >= count:
-                    break
-                items.append(Item(self._ring.record_at(at)))
-        return items
+        return self._look(lambda: self._items(islice(self._ring.waiting(), max(0, count))))
 
     def undone(self) -> list[Item]:
         """All items that would be there if every process that holds one were killed now, the oldest first."""
-        with self._locked():
-            return [Item(self._ring.record_at(at)) for at in self._ring.undone()]
+        return self._look(lambda: self._items(self._ring.undone()))
+
+    def _items(self, places: Iterable[int]) -> list[Item]:
+        return [Item(self._ring.record_at(at)) for at in places]
 
     def __len__(self) -> int:
         """Items that can be taken; reserved ones do not count."""
@@ -417,8 +436,7 @@ class Queue(Life):
         size: int = words[W_ADDED] - removed
         if not size and words[W_HEAD] != words[W_TAIL]:
             # Who added was killed before it counted. Taking the lock repairs that.
-            with self._mutex:
-                size = len(self._ring)
+            size = hold(self._mutex, self._ring.__len__)
         return size if 0 <= size <= sys.maxsize else len(self._ring)
 
     def held(self) -> int:
@@ -431,39 +449,44 @@ class Queue(Life):
 
     def stats(self) -> Stats:
         """Counters and contents at one moment."""
+        return self._look(self._stats)
+
+    def _stats(self) -> Stats:
         words = self._words
-        with self._locked():
-            size = len(self._ring)
-            oldest = next((Item(self._ring.record_at(at)).added for at in self._ring.waiting()), None)
-            reserved = words[W_ASIDE] - words[W_RETURNED]
-            dead_lettered = words[layout.W_DEAD_LETTERS]
-            added, removed = words[layout.W_ADDED], words[layout.W_REMOVED]
-            dropped, replaced = words[layout.W_DROPPED], words[layout.W_REPLACED]
-            return Stats(
-                size=size,
-                bytes=self._ring.used_bytes() + self._ring.aside_bytes(),
-                memory=self._ring.chunks.reserved(),
-                added=added,
-                fetched=removed - dropped - replaced - reserved - dead_lettered,
-                dropped=dropped,
-                replaced=replaced,
-                refused=words[W_REFUSED],
-                recovered=words[layout.W_RECOVERED],
-                high_water=max(words[layout.W_HIGH], size),
-                size_limit=words[layout.W_SIZE_LIMIT],
-                byte_limit=words[layout.W_BYTE_LIMIT],
-                addmode=self.addmode,
-                reserved=reserved,
-                dead_lettered=dead_lettered,
-                exhausted=words[layout.W_EXHAUSTED],
-                max_deliveries=words[layout.W_MAX_DELIVERIES],
-                oldest=oldest,
-            )
+        size = len(self._ring)
+        oldest = next((Item(self._ring.record_at(at)).added for at in self._ring.waiting()), None)
+        reserved = words[W_ASIDE] - words[W_RETURNED]
+        dead_lettered = words[layout.W_DEAD_LETTERS]
+        added, removed = words[layout.W_ADDED], words[layout.W_REMOVED]
+        dropped, replaced = words[layout.W_DROPPED], words[layout.W_REPLACED]
+        return Stats(
+            size=size,
+            bytes=self._ring.used_bytes() + self._ring.aside_bytes(),
+            memory=self._ring.chunks.reserved(),
+            added=added,
+            fetched=removed - dropped - replaced - reserved - dead_lettered,
+            dropped=dropped,
+            replaced=replaced,
+            refused=words[W_REFUSED],
+            recovered=words[layout.W_RECOVERED],
+            high_water=max(words[layout.W_HIGH], size),
+            size_limit=words[layout.W_SIZE_LIMIT],
+            byte_limit=words[layout.W_BYTE_LIMIT],
+            addmode=self.addmode,
+            reserved=reserved,
+            dead_lettered=dead_lettered,
+            exhausted=words[layout.W_EXHAUSTED],
+            max_deliveries=words[layout.W_MAX_DELIVERIES],
+            oldest=oldest,
+        )
 
     def __repr__(self) -> str:
         if self.closed:
             return f"<Queue {self.name!r} closed>"
         return f"<Queue {self.name!r} size={len(self._ring)} addmode={self.addmode} pid={self.owner().pid}>"
+
+
+sections.update((Queue.add.__code__, Queue.pop.__code__))
 
 
 def _record(key: str | bytes, value: str | bytes) -> bytes:

@@ -10,6 +10,7 @@ from kemi.errors import ConfigError, InstanceInUse
 from kemi.owner import Owner
 from kemi.queue import header, layout
 from kemi.queue.mutex import Mutex
+from kemi.queue.section import hold
 from kemi.queue.segment import PRIVATE, Access, Segment, path_of, segment_name
 from kemi.queue.trust import CLIENT_ADVICE, Users
 
@@ -59,7 +60,8 @@ class Registry:
 
     def claim(self, owner: Owner, max_memory: int) -> None:
         """Take over from a dead owner. Raises InstanceInUse when it is not proved dead."""
-        with self.lock:
+
+        def claim() -> None:
             present = self.owner()
             if not present.is_dead():
                 raise InstanceInUse(
@@ -71,6 +73,8 @@ class Registry:
             # Each queue that is taken over opens a line anew; what is not taken over does not count.
             for line in range(layout.TABLE_ENTRIES):
                 self._table[line] = self._holders[line] = 0
+
+        hold(self.lock, claim)
 
     @property
     def max_memory(self) -> int:
@@ -87,12 +91,18 @@ class Registry:
 
     def open_line(self, length: int, holder: int = 0) -> int:
         """A line of the table for a queue (known by its time of creation) that holds `length` bytes."""
-        with self.lock:
+
+        def open_line() -> int | None:
             for number, held in enumerate(self._table):
                 if not held:
                     self._holders[number] = holder
                     self._table[number] = length
                     return number
+            return None
+
+        line = hold(self.lock, open_line)
+        if line is not None:
+            return line
         raise ConfigError(f"an instance can have {layout.TABLE_ENTRIES} queues at most")
 
     def holder(self, line: int) -> int:

@@ -16,6 +16,7 @@ from kemi.errors import LockTimeout, QueueClosed
 from kemi.queue.aside import Holder, Slot
 from kemi.queue.layout import W_ASIDE, W_HEAD, W_MOVING, W_TAIL, W_WATCH, WATCH_CLOSED
 from kemi.queue.opened import Opened
+from kemi.queue.section import hold
 
 # Looks before a sleep, some 0.1 µs each: as many as an item costs that comes to a sleeper.
 LEAST_LOOKS, MOST_LOOKS = 8, 400
@@ -74,11 +75,10 @@ class Waiting(Opened):
         words = self._words
         dead = self._holding.dead() if words[W_ASIDE] else set()
         due: list[tuple[Slot, bytes]] = []
-        signal: int | None = None
-        call = False
-        with self._working():
+
+        def work() -> tuple[_Found | None, int | None, bool]:
             if words[W_ASIDE]:
-                due = self._tend(dead)
+                due.extend(self._tend(dead))
             found = take()
             if found is None and goes_to_sleep:
                 if words[W_WATCH] & WATCH_CLOSED:
@@ -86,8 +86,11 @@ class Waiting(Opened):
                 signal = self._bell.signal()
                 if signal != remembered:
                     self._bell.count_in()
-            else:
-                call = remembered is not None and self._bell.count_out(remembered, took_item=found is not None)
+                return None, signal, False
+            took_item = found is not None
+            return found, None, remembered is not None and self._bell.count_out(remembered, took_item=took_item)
+
+        found, signal, call = self._work(work)
         if call:
             self._bell.wake_one()
         for slot, record in due:
@@ -103,9 +106,7 @@ class Waiting(Opened):
         return self._holding.due()
 
     def _count_out(self, remembered: int) -> None:
-        with self._mutex:
-            call = self._bell.count_out(remembered, took_item=False)
-        if call:
+        if hold(self._mutex, lambda: self._bell.count_out(remembered, took_item=False)):
             self._bell.wake_one()
 
     def _move_dead_letter(self, slot: Slot, record: bytes) -> None:

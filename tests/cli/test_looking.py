@@ -16,6 +16,7 @@ from kemi import host
 from kemi.queue import view
 from tests.cli.command import CHECKOUT, NOBODY, pairs
 from tests.conftest import SHM
+from tests.locked import locked
 
 if TYPE_CHECKING:
     from pytest_mock import MockerFixture
@@ -153,7 +154,7 @@ def test_watching_stands_in_nobodys_way(serve: Serve, command: Command) -> None:
     """It needs no lock: a process that was stopped with it hides nothing."""
     queue = serve("name=a", lock_timeout="0.2")
     queue.add("k", "v")
-    with queue._mutex:
+    with locked(queue._mutex):
         assert host.find_queue(serve.instance, "a").stats.size == 1
         assert command("sizes").out == "a\t1\n"
         assert "lock not had" in command("peek", "a").failed(6)

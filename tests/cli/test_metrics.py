@@ -21,6 +21,7 @@ from kemi.queue import layout
 from kemi.queue.outcome import Stats
 from tests.cli.command import wait_for
 from tests.conftest import SHM
+from tests.locked import locked
 from tests.processes.children import PATIENCE
 
 if TYPE_CHECKING:
@@ -220,5 +221,5 @@ def test_without_prometheus_client(command: Command) -> None:
 
 def test_a_scrape_stands_in_nobodys_way(serve: Serve, port: int) -> None:
     queue = serve("name=a")
-    with queue._mutex:
+    with locked(queue._mutex):
         wait_for(lambda: samples(scrape(port))["items", "a"] == 0, "a scrape while the lock is held")

@@ -83,9 +83,10 @@ def watch(queue: Queue, moments: Moments) -> None:
     segment: Any = queue.segment
     for name in ("reserve", "release", "truncate"):
         setattr(segment, name, moments.around(getattr(segment, name)))
-    for name in ("queue", "opened"):
-        module: Any = sys.modules[f"kemi.queue.{name}"]
-        module.unlock = moments.around(module.unlock)
+    module: Any = sys.modules["kemi.queue.queue"]
+    module.unlock = moments.around(module.unlock)
+    mutex: Any = queue._mutex
+    mutex.free = moments.around(mutex.free)
 
 
 def die() -> None:

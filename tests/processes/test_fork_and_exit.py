@@ -13,6 +13,7 @@ import pytest
 
 from kemi.errors import LockTimeout
 from kemi.queue import trust
+from kemi.queue.mutex import unlock
 from kemi.queue.ring import ADDED
 from mqueue_kemi import attach
 from tests.conftest import HANG
@@ -57,7 +58,7 @@ class Holder:
 def held(serve: Serve) -> Iterator[tuple[Queue, Holder]]:
     """Return a queue, and the thread that holds its lock."""
     queue = serve("name=q", lock_timeout=str(HANG))
-    holder = Holder(queue._mutex.take, lambda: queue._mutex.__exit__(None, None, None))
+    holder = Holder(queue._mutex.take, lambda: unlock(queue._mutex.ref))
     yield queue, holder
     holder.let_go()
 
@@ -188,7 +189,7 @@ def test_close_beside_a_thread_that_waits_for_the_lock(serve: Serve, children: C
                 outcomes.append(type(error).__name__)
             done.wait(30)  # the thread lives on: what it holds stays held
 
-        holder = Holder(queue._mutex.take, lambda: queue._mutex.__exit__(None, None, None))
+        holder = Holder(queue._mutex.take, lambda: unlock(queue._mutex.ref))
         closing = threading.Thread(target=mine.close)
         closing.start()
         time.sleep(0.05)

@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import os
 import signal
-import sys
 import threading
 import time
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from kemi.errors import LockTimeout
-from kemi.queue import bell, futex, mutex, opened
+from kemi.queue import bell, futex, opened
+from kemi.queue import queue as queue_module
+from kemi.queue import waiting as waiting_module
 from kemi.queue.ring import ADDED
 from tests.asleep import asleep
 from tests.conftest import HANG
@@ -21,6 +23,8 @@ from tests.processes.moments import die
 from tests.processes.serve import sleepers
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from mqueue_kemi import Queue
     from tests.processes.children import Child, Children
     from tests.processes.serve import Serve
@@ -216,12 +220,11 @@ class Thief:
         self._queue = queue
         self._children = children
         self._left = turn
-        self._unlock = mutex.unlock
         self._holder: Child | None = None
 
-    def unlock(self, *arguments: Any) -> Any:
-        """Stand in for `mutex.unlock`."""
-        result = self._unlock(*arguments)
+    def after(self, frees: Callable[..., Any], *arguments: Any) -> Any:
+        """Stand in for a function that frees the lock."""
+        result = frees(*arguments)
         self._left -= 1
         if not self._left:
             self._holder = self._children.fork(self._hold)
@@ -268,8 +271,8 @@ def test_an_item_taken_is_not_lost_to_a_lock_not_had(
     adder = children.fork(add_later)
     thief = Thief(queue, children, turn)
     with monkeypatch.context() as stolen:
-        for module in (mutex, opened, sys.modules[type(queue).__module__]):
-            stolen.setattr(module, "unlock", thief.unlock)
+        for module, name in ((queue_module, "unlock"), (opened, "hold"), (waiting_module, "hold")):
+            stolen.setattr(module, name, partial(thief.after, getattr(module, name)))
         keys = keys_fetched(queue, 0.6)
     thief.let_go()
     added = adder.result()

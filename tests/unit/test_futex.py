@@ -134,10 +134,10 @@ SLEEPS: dict[str, Callable[[Queue], object]] = {
 }
 
 
-@pytest.mark.usefixtures("only_called")
 @pytest.mark.parametrize("name", SLEEPS)
-def test_a_signal_that_does_not_end_the_sleep(instance: str, name: str) -> None:
+def test_a_signal_that_does_not_end_the_sleep(instance: str, name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """Its handler runs all the same: nobody sleeps for long without a look for signals."""
+    monkeypatch.setattr(bells, "RECHECK", 10 * HANG)
     queue = Queue.create(instance, "q", window=1 << 20)
     with signal_elsewhere(), pytest.raises(Interrupted):
         SLEEPS[name](queue)

@@ -10,8 +10,8 @@ import pytest
 
 from kemi.errors import LockTimeout, Reentered, SegmentError
 from kemi.owner import this_process
-from kemi.queue import layout
-from kemi.queue.mutex import Mutex, trylock
+from kemi.queue import layout, waiting
+from kemi.queue.mutex import trylock
 from kemi.queue.outcome import CLOSED
 from kemi.queue.queue import Queue
 from kemi.queue.recovery import Recoverable
@@ -107,8 +107,8 @@ def test_who_waits_behind_the_lock_waits_for_the_quick_one(instance: str, mocker
     killed_after(queue._mutex.take)
     assert queue.add("after the kill", "") == ADDED
     mocker.patch.object(queue._ring, "_leave", side_effect=KeyboardInterrupt)
-    with pytest.raises(KeyboardInterrupt), queue._working():
-        queue._ring.drop()
+    with pytest.raises(KeyboardInterrupt):
+        queue._work(queue._ring.drop)
     assert queue.stats().recovered == 2
     assert not thorough.called
 
@@ -138,7 +138,7 @@ def test_an_item_is_not_lost_on_the_way_out_of_a_sleep(instance: str, mocker: Mo
     """Who slept and takes an item needs the lock no second time."""
     queue = Queue.create(instance, "q", window=WINDOW)
     mocker.patch.object(queue._bell, "sleep", side_effect=lambda *_: queue.add("k", "v"))
-    mocker.patch.object(Mutex, "__enter__", side_effect=LockTimeout("somebody is stopped"))
+    mocker.patch.object(waiting, "hold", side_effect=LockTimeout("somebody is stopped"))
     item = queue.fetch(5)
     assert item is not None
     assert item.key == "k"

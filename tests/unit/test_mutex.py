@@ -15,9 +15,11 @@ import pytest
 
 from kemi.errors import LockTimeout, SegmentError
 from kemi.owner import this_process
-from kemi.queue import header, layout, mutex
+from kemi.queue import header, layout, lockwait, pthread, section
 from kemi.queue.mutex import Mutex, trylock, unlock
+from kemi.queue.section import hold
 from kemi.queue.segment import Segment, path_of
+from tests.locked import locked
 from tests.unit.children import child, fork, in_child, kill, killed_after
 
 if TYPE_CHECKING:
@@ -87,7 +89,7 @@ def takes(least: float, most: float) -> Iterator[None]:
 
 def test_one_at_a_time(lock: Mutex) -> None:
     """Who has it keeps it from another process, until it is unlocked."""
-    with lock:
+    with locked(lock):
         assert lock.is_mine()
         with child(lambda: trylock(lock.ref) == errno.EBUSY or os._exit(1)):
             pass
@@ -105,7 +107,7 @@ def test_another_thread_is_kept_out_too(lock: Mutex) -> None:
         except LockTimeout as error:
             errors.append(str(error))
 
-    with lock:
+    with locked(lock):
         thread = threading.Thread(target=take)
         thread.start()
         thread.join()
@@ -116,14 +118,14 @@ def test_it_is_had_when_it_is_free(lock: Mutex, segment: Segment) -> None:
     """Who waits gets it as soon as the holder is done."""
 
     def hold_a_while() -> None:
-        with lock:
+        with locked(lock):
             segment.words[PROGRESS] = 1
             time.sleep(TIMEOUT / 4)
 
     pid = fork(hold_a_while)
     while not segment.words[PROGRESS]:
         time.sleep(0.001)
-    with takes(0, TIMEOUT / 2), lock:
+    with takes(0, TIMEOUT / 2), locked(lock):
         assert lock.is_mine()
     assert os.waitpid(pid, 0)[1] == 0
 
@@ -134,7 +136,7 @@ def test_a_stopped_holder_costs_the_timeout_once(
 ) -> None:
     """The first wait is lock_timeout, further ones a twentieth, until something has moved."""
     if not clocklock:
-        mocker.patch.object(mutex, "_clocklock", None)
+        mocker.patch.object(lockwait, "_clocklock", None)
     with child(lock.take) as pid:
         os.kill(pid, signal.SIGSTOP)
         with takes(TIMEOUT, TIMEOUT), pytest.raises(LockTimeout, match=f"{segment.name}: lock not had within 0.2 s"):
@@ -151,7 +153,7 @@ def test_a_timeout_is_forgotten_when_the_lock_is_had(lock: Mutex) -> None:
     """After a good lock the next wait is as patient as the first, although nothing else moved."""
     with child(lock.take), pytest.raises(LockTimeout):
         lock.take()
-    with lock:
+    with locked(lock):
         pass
     with child(lock.take), takes(TIMEOUT, TIMEOUT), pytest.raises(LockTimeout):
         lock.take()
@@ -159,7 +161,7 @@ def test_a_timeout_is_forgotten_when_the_lock_is_had(lock: Mutex) -> None:
 
 def test_locking_twice(lock: Mutex, segment: Segment) -> None:
     """The same thread is told at once that it holds the lock; it holds it still."""
-    with lock:
+    with locked(lock):
         with takes(0, 0), pytest.raises(LockTimeout, match=f"{segment.name}: this thread holds the lock"):
             lock.take()
         assert lock.is_mine()
@@ -169,7 +171,7 @@ def test_locking_twice(lock: Mutex, segment: Segment) -> None:
 def test_unlocking_what_is_not_held(lock: Mutex) -> None:
     """It does nothing, whoever has the lock."""
     unlock(lock.ref)
-    with lock:
+    with locked(lock):
         pass
     with child(lock.take):
         unlock(lock.ref)
@@ -191,7 +193,7 @@ def test_whose_it_is_after_a_death(lock: Mutex, segment: Segment) -> None:
     assert not lock.is_mine()
     with child(lambda: trylock(lock.ref) == errno.EOWNERDEAD or os._exit(1)):
         pass
-    with lock:
+    with locked(lock):
         pass
     assert segment.words[REPAIRS] == 1
     assert segment.words[layout.W_MUTEX] == 0
@@ -204,9 +206,9 @@ def test_an_exception_while_it_is_taken(lock: Mutex, mocker: MockerFixture) -> N
         trylock(lock.ref)
         raise KeyboardInterrupt
 
-    mocker.patch.object(mutex, "trylock", interrupted)
-    with pytest.raises(KeyboardInterrupt), lock:
-        pass
+    mocker.patch.object(section, "trylock", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        hold(lock, pytest.fail)
     assert not lock.is_mine()
 
 
@@ -217,10 +219,10 @@ def test_an_exception_while_it_is_taken(lock: Mutex, mocker: MockerFixture) -> N
 def test_a_dead_holder_is_repaired_once(lock: Mutex, segment: Segment) -> None:
     """The next one repairs, with the lock held; after that all is as before."""
     killed_after(lock.take)
-    with lock:
+    with locked(lock):
         assert segment.words[REPAIRS] == 1
         assert lock.is_mine()
-    with lock:
+    with locked(lock):
         assert segment.words[REPAIRS] == 1
     assert segment.words[layout.W_MUTEX] == 0
 
@@ -231,7 +233,7 @@ def test_a_holder_that_dies_while_others_wait(lock: Mutex, segment: Segment) -> 
     with child(lock.take) as pid:
         timer = threading.Timer(0.05, kill, (pid,))
         timer.start()
-        with takes(0, TIMEOUT), lock:
+        with takes(0, TIMEOUT), locked(lock):
             assert segment.words[REPAIRS] == 1
         timer.join()
 
@@ -243,9 +245,9 @@ def test_a_repair_that_fails_again_and_again(lock: Mutex, repair: Repair) -> Non
     killed_after(lock.take)
     for _ in range(4):
         with pytest.raises(SegmentError, match="cannot be repaired"):
-            lock.__enter__()
+            lock.take()
     repair.words[ALLOWED] = 1
-    with lock, child(lambda: trylock(lock.ref) == errno.EBUSY or os._exit(1)):
+    with locked(lock), child(lambda: trylock(lock.ref) == errno.EBUSY or os._exit(1)):
         assert lock.is_mine()
 
 
@@ -262,16 +264,16 @@ def test_a_repair_that_fails(lock: Mutex, segment: Segment, repair: Repair, erro
         assert not one.is_mine()
     assert segment.words[layout.W_MUTEX] == 0
     repair.words[ALLOWED] = 1
-    with lock:
+    with locked(lock):
         assert lock.is_mine()
         with pytest.raises(LockTimeout):
             other.take()
     assert (segment.words[layout.W_MUTEX], segment.words[REPAIRS]) == (1, 1)
-    with other, child(lambda: trylock(lock.ref) == errno.EBUSY or os._exit(1)):
+    with locked(other), child(lambda: trylock(lock.ref) == errno.EBUSY or os._exit(1)):
         assert other.is_mine()
     assert segment.words[REPAIRS] == 1
     fresh = locked_by(segment, repair)
-    with fresh:
+    with locked(fresh):
         assert trylock(lock.ref) in (errno.EBUSY, errno.EDEADLK)
 
 
@@ -285,7 +287,7 @@ def test_a_death_in_the_repair(lock: Mutex, segment: Segment, repair: Repair) ->
         os.kill(os.getpid(), signal.SIGKILL)
 
     os.waitpid(fork(Mutex(segment, TIMEOUT, die, int).take), 0)
-    with lock:
+    with locked(lock):
         assert segment.words[REPAIRS] == 101
 
 
@@ -302,7 +304,7 @@ def test_a_death_in_the_replacement(lock: Mutex, segment: Segment, repair: Repai
 
     os.waitpid(fork(Mutex(segment, TIMEOUT, die, int).take), 0)
     repair.words[ALLOWED] = 1
-    with lock:
+    with locked(lock):
         assert (segment.words[layout.W_MUTEX], segment.words[REPAIRS]) == (1, 1)
 
 
@@ -316,7 +318,7 @@ def test_a_death_on_the_way_to_the_replacement(lock: Mutex, segment: Segment, re
     killed_after(lambda: trylock(lock.ref) == errno.ENOTRECOVERABLE or os._exit(1))
     repair.words[ALLOWED] = 1
     for one in (lock, locked_by(segment, repair)):
-        with one:
+        with locked(one):
             assert (segment.words[layout.W_MUTEX], segment.words[REPAIRS]) == (1, 1)
 
 
@@ -332,7 +334,7 @@ def test_many_come_to_a_broken_lock(lock: Mutex, segment: Segment, repair: Repai
 
     def count() -> None:
         for _ in range(20):
-            with lock:
+            with locked(lock):
                 before = segment.words[PROGRESS]
                 time.sleep(0.0005)
                 segment.words[PROGRESS] = before + 1
@@ -375,7 +377,7 @@ def test_a_lock_that_is_lost_too_often(lock: Mutex, segment: Segment, repair: Re
         with pytest.raises(SegmentError, match="cannot be repaired"):
             lock.take()
         repair.words[ALLOWED] = 1
-        with lock:
+        with locked(lock):
             assert segment.words[layout.W_MUTEX] == number
     killed_after(lock.take)
     repair.words[ALLOWED] = 0
@@ -396,17 +398,17 @@ def test_a_damaged_lock(lock: Mutex, segment: Segment) -> None:
 
 def test_a_system_without_robust_locks(segment: Segment, mocker: MockerFixture) -> None:
     """It is said when the lock is made, not when it is needed."""
-    library = mocker.patch.object(mutex, "_fast")
+    library = mocker.patch.object(pthread, "_fast")
     library.pthread_mutexattr_setrobust.return_value = errno.ENOTSUP
     with pytest.raises(OSError, match="no robust mutex on this system"):
-        mutex.initialise(segment, 1)
+        pthread.initialise(segment, 1)
 
 
 def test_a_mutex_has_room() -> None:
     """The C library's mutex fits in its place in the header, on this machine."""
     attributes, room = ctypes.create_string_buffer(64), ctypes.create_string_buffer(b"\xee" * 128, 128)
-    mutex._fast.pthread_mutexattr_init(attributes)
-    mutex._fast.pthread_mutex_init(room, attributes)
+    pthread._fast.pthread_mutexattr_init(attributes)
+    pthread._fast.pthread_mutex_init(room, attributes)
     assert room.raw[layout.MUTEX_STRIDE :] == b"\xee" * 64
     assert layout.MUTEX_AT >= layout.HEADER_WORDS * 8
     assert layout.MUTEX_AT + layout.MUTEX_COUNT * layout.MUTEX_STRIDE <= layout.PAGE

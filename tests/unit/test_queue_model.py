@@ -22,6 +22,7 @@ from kemi.queue.layout import CHUNK_ROOM
 from kemi.queue.queue import Queue
 from kemi.queue.registry import Registry
 from kemi.queue.ring import ADDED, FULL, KEPT, NO_MEMORY
+from tests.locked import locked
 from tests.unit.children import killed_after
 
 DROPS = 64  # that one add makes at most
@@ -111,7 +112,7 @@ class Model(RuleBasedStateMachine):
     @rule()
     def recover(self) -> None:
         """Repair what is sound."""
-        with self.queue._mutex:
+        with locked(self.queue._mutex):
             self.queue._ring.recover()
 
     @precondition(lambda self: self.items)

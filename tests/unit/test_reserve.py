@@ -556,7 +556,7 @@ def test_a_batch_says_what_became_of_each(make: Callable[..., Queue], mocker: Mo
 def test_a_batch_is_bounded(make: Callable[..., Queue], mocker: MockerFixture) -> None:
     """The lock is let go after so many items, or bytes."""
     queue = make()
-    locks = mocker.spy(opened, "unlock")
+    locks = mocker.spy(opened, "hold")
     queue.add_many([("k", "")] * (2 * queues.BATCH))
     assert locks.call_count == 2
     queue.add_many([("k", "x" * (queues.BATCH_BYTES // 2))] * 5)

@@ -1,0 +1,71 @@
+"""A piece of work with the lock held, after which the lock is free, wherever a signal handler raises.
+
+Such an exception may come between any two instructions, also at the first one of an `__exit__`: a `with` block can end
+with its lock held. `hold` has a token, whose death unlocks in C, where no handler runs. The lock is free
+
+- when the work has ended, or `hold` has handed on an exception;
+- with Python 3.9, whose `finally` can be skipped, at the latest when the exception is dropped that came just then.
+
+Work that changes something says how to put it right (`after`). Until that is done the mutex is in doubt: should another
+exception come first, then who takes it next repairs, as after a kill.
+"""
+
+from __future__ import annotations
+
+import weakref
+from errno import ENOTRECOVERABLE
+from typing import Any, Callable, TypeVar
+
+from kemi.queue.mutex import DOUBTED, Mutex, trylock
+
+_Result = TypeVar("_Result")
+
+
+class Token:
+    """Unlocks what it was armed for when it dies; if that is not held by this thread, nothing happens."""
+
+    __slots__ = ("__weakref__", "guard")
+
+    def __init__(self, free: Callable[[Any], object]) -> None:
+        """Free: what unlocks, with one argument that means nothing; all of it in C."""
+        self.guard: Any = weakref.ref(self, free)
+
+    def arm(self, free: Callable[[Any], object]) -> None:
+        """Unlock that instead."""
+        self.guard = weakref.ref(self, free)
+
+
+def hold(
+    mutex: Mutex, work: Callable[[], _Result], after: Callable[[Mutex, BaseException], None] | None = None
+) -> _Result:
+    """Return what `work` returns that is called with the lock held. Raises LockTimeout, Reentered.
+
+    after: called with the lock held, and with what `work` raised.
+    """
+    mutex.refuse_twice()
+    token = Token(mutex.free)
+    inside = False
+    try:
+        if code := trylock(mutex.ref):
+            if code == ENOTRECOVERABLE:
+                token.guard = None  # no call, so nothing comes before this: a lost mutex must not be unlocked
+            mutex.take_slowly(code)
+            token.arm(mutex.free)  # another mutex may be in use now
+        mutex.stuck_at = None
+        mutex.token = token.guard
+        inside = True
+        return work()
+    except BaseException as error:
+        if inside and after is not None:
+            mutex.doubt.value = DOUBTED  # no call, so nothing comes before this
+            try:
+                after(mutex, error)
+            except BaseException:
+                if mutex.doubt.value == DOUBTED:  # another signal has come
+                    after(mutex, error)
+                raise
+        elif not inside:
+            token.arm(mutex.free_after())
+        raise
+    finally:
+        del token
