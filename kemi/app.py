@@ -13,7 +13,7 @@ from typing import Any
 from kemi import definitions, lifecycle
 from kemi.errors import ConfigError, MqueueError
 from kemi.instance import Instance, queues
-from kemi.server import core, ksr, left, log, native, standin
+from kemi.server import core, ksr, left, log, native, standin, threads
 from kemi.server.ksr import Functions
 from kemi.slots import fetched
 from kemi.spec import Settings, Value
@@ -53,6 +53,7 @@ def mod_init(handler: Any, module_folder: str, functions: Functions) -> Any:
     if _private is not None:
         _keep_to(_private, settings)
     _running = lifecycle.start(settings, _surroundings())
+    threads.keep_to_main_thread()
     standin.take_place(functions, _stop, settings, _running.meet_new)
     log.started(f"instance {_running.name!r} is ready, with {_told_at_start() or 'no queue: none is defined'}")
     if _private is not None:

@@ -48,6 +48,10 @@ class QueueClosed(SegmentError):
     """The server has ended the queue: nothing can be added, and nothing will come."""
 
 
+class WrongThread(MqueueError, RuntimeError):
+    """This process lets only its main thread use queues; the text says why, and what to do instead."""
+
+
 class ClientClosed(MqueueError, ValueError):
     """`close` was called on the queue in this process, as with a closed file."""
 

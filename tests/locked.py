@@ -1,4 +1,4 @@
-"""A queue's lock, held for the time of a block."""
+"""A queue's lock held for the time of a block, and an item held for good."""
 
 from __future__ import annotations
 
@@ -10,6 +10,11 @@ from kemi.queue.mutex import Mutex, unlock
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from kemi.queue.queue import Queue
+    from kemi.queue.reservation import Reservation, ReservedItem
+
+_kept: list[Reservation[ReservedItem | None]] = []
+
 
 @contextmanager
 def locked(mutex: Mutex) -> Iterator[None]:
@@ -19,3 +24,9 @@ def locked(mutex: Mutex) -> Iterator[None]:
         yield
     finally:
         unlock(mutex.ref)
+
+
+def reserve_for_good(queue: Queue) -> ReservedItem | None:
+    """Reserve an item for as long as this process lives."""
+    _kept.append(queue.reserve())
+    return _kept[-1].__enter__()

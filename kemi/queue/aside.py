@@ -105,15 +105,18 @@ class Aside:
         number = slot.number
         return bool(self._words[self._states + number] == slot.state and self._words[self._turns + number] == slot.turn)
 
-    def holders(self) -> set[Holder]:
-        """Who holds something. Without the lock it may name a process that never was, but misses none that is dead."""
+    def holders(self) -> list[Holder]:
+        """Who holds something, once for each item.
+
+        Without the lock it may name a process that never was, but misses none that is dead.
+        """
         top = self._top()
         columns = [self._words[at : at + top] for at in (self._states, self._holders, self._starts)]
-        return {
+        return [
             Holder(holder & _HALF, start, holder >> 32)
             for state, holder, start in zip(*columns)
             if state & SLOT_STATE == RESERVED
-        }
+        ]
 
     def held_by(self, holders: Iterable[Holder]) -> list[Slot]:
         """What these hold, in order."""

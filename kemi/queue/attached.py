@@ -19,7 +19,7 @@ import time
 from collections.abc import AsyncIterator, Iterable
 from typing import TYPE_CHECKING, Any, Callable, TypeVar, cast, overload
 
-from kemi.errors import QueueClosed, SegmentError, SegmentMissing, UnknownQueue
+from kemi.errors import MqueueError, QueueClosed, SegmentError, SegmentMissing, UnknownQueue
 from kemi.owner import Owner
 from kemi.queue import futex
 from kemi.queue.address import (
@@ -35,7 +35,7 @@ from kemi.queue.address import (
 from kemi.queue.aside import Slot
 from kemi.queue.item import Item
 from kemi.queue.opened import PARTS
-from kemi.queue.outcome import CLOSED, AddResult, Stats
+from kemi.queue.outcome import CLOSED, AddResult, Stats, rest_after
 from kemi.queue.queue import Queue
 from kemi.queue.registry import Registry
 from kemi.queue.reservation import ReservedItem, Source
@@ -232,7 +232,12 @@ class AttachedQueue(Queue):
         def add(queue: Queue) -> list[AddResult]:
             # The server may have ended between two batches.
             del outcomes[outcomes.index(CLOSED) if CLOSED in outcomes else len(outcomes) :]
-            outcomes.extend(queue.add_many(all_pairs[len(outcomes) :]))
+            try:
+                outcomes.extend(queue.add_many(all_pairs[len(outcomes) :]))
+            except MqueueError as error:
+                if not outcomes:
+                    raise
+                outcomes.extend(rest_after(error, len(all_pairs) - len(outcomes)))
             return outcomes
 
         return self._add(add, lambda found: CLOSED in found)

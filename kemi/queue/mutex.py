@@ -31,7 +31,7 @@ from types import CodeType, FrameType
 from typing import Any, NoReturn, TypeVar
 
 from kemi.errors import LockTimeout, Reentered, SegmentError
-from kemi.queue import futex, layout, pthread, trust
+from kemi.queue import futex, layout, onlymain, pthread, trust
 from kemi.queue.lockwait import lock_until
 from kemi.queue.segment import Segment, path_of
 from kemi.queue.undisturbed import undisturbed
@@ -181,6 +181,7 @@ class Mutex:
 
         Returns with the lock held, what to unlock; or raises.
         """
+        onlymain.check()
         if code == errno.EBUSY:
             code = self._spin()
         if code:

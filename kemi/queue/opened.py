@@ -139,6 +139,8 @@ class Opened:
         def repair() -> None:
             try:
                 self._repair(thorough=is_damage)
+                if self._holding.give_back_forgotten():
+                    self._bell.call_all()
             finally:
                 mutex.trust()
 
@@ -168,6 +170,7 @@ class Opened:
     def _let_go(self) -> None:
         if self.closed:
             return
+        self._holding.give_back_claimed(lambda by: getattr(by, "holder", None) is self)
         ring = self._ring
         closed: Any = _Closed(self.name)
         # No call in between: a signal handler that raises finds it open, or closed.

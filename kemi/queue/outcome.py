@@ -5,7 +5,7 @@ from __future__ import annotations
 from enum import IntEnum
 from typing import NamedTuple
 
-from kemi.errors import MqueueError
+from kemi.errors import MqueueError, QueueClosed
 from kemi.queue.segment import SHM_DIR
 
 
@@ -57,11 +57,16 @@ _REASONS = {
     AddResult.TOO_LARGE: "the item is too large",
     AddResult.FULL: "maxbytes of the queue is reached",
     AddResult.CLOSED: "the queue was closed by its server",
-    AddResult.NOT_TRIED: "the queue's lock could not be had in time",
+    AddResult.NOT_TRIED: "not tried, because of an error on the way; add it again",
 }
 
 CLOSED = AddResult.CLOSED
 NOT_TRIED = AddResult.NOT_TRIED
+
+
+def rest_after(error: MqueueError, count: int) -> list[AddResult]:
+    """What became of those that an error kept from being added, when others were added before."""
+    return [AddResult.CLOSED if isinstance(error, QueueClosed) else AddResult.NOT_TRIED] * count
 
 
 class Stats(NamedTuple):

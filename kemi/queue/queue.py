@@ -13,12 +13,14 @@ import sys
 import time
 from collections.abc import Callable, Iterable, Iterator
 from errno import ENOTRECOVERABLE
+from functools import wraps
 from itertools import islice
 from typing import Any, overload
 
 from kemi.errors import LockTimeout, MqueueError
-from kemi.queue import header, layout
+from kemi.queue import header, layout, onlymain
 from kemi.queue.aside import Slot
+from kemi.queue.holding import DeadLetter
 from kemi.queue.item import Item, encode
 from kemi.queue.layout import (
     MAX_STEP,
@@ -38,7 +40,7 @@ from kemi.queue.layout import (
 )
 from kemi.queue.life import Life
 from kemi.queue.mutex import DOUBTED, sections, trylock, unlock
-from kemi.queue.outcome import CLOSED, NOT_TRIED, AddResult, Stats
+from kemi.queue.outcome import CLOSED, AddResult, Stats, rest_after
 from kemi.queue.pthread import NOWHERE
 from kemi.queue.reservation import Reservation, ReservedItem, Source
 from kemi.queue.ring import ADDED, KEPT, TOO_LARGE
@@ -143,40 +145,41 @@ class Queue(Life):
     def add_many(self, pairs: Iterable[tuple[str | bytes, str | bytes]]) -> list[AddResult]:
         """Append items; what became of each, as `add` returns it, in order. One lock for BATCH of them.
 
-        Raises ItemError before anything is added, LockTimeout when nothing was; when the lock is not had later, the
-        rest is NOT_TRIED.
+        Raises an error only when nothing was added. Otherwise the rest is NOT_TRIED, or CLOSED, and another call with
+        it raises what is wrong.
         """
         records = [_record(key, value) for key, value in pairs]
         outcomes: list[AddResult] = []
         while len(outcomes) < len(records):
-            batch = _batch(records, len(outcomes))
             try:
-                outcomes += self._add_batch(batch)
-            except LockTimeout:
+                self._add_batch(_batch(records, len(outcomes)), outcomes)
+            except MqueueError as error:
                 if not outcomes:
                     raise
-                return outcomes + [NOT_TRIED] * (len(records) - len(outcomes))
+                outcomes += rest_after(error, len(records) - len(outcomes))
         return outcomes
 
     def add_record(self, record: bytes) -> AddResult:
         """`add` of an item as its record, with the time that is in it."""
-        return self._add_batch([record])[0]
-
-    def _add_batch(self, records: list[bytes]) -> list[AddResult]:
         outcomes: list[AddResult] = []
+        self._add_batch([record], outcomes)
+        return outcomes[0]
+
+    def _add_batch(self, records: list[bytes], outcomes: list[AddResult]) -> None:
+        """Append records, and what became of each to `outcomes`, also of those before an error."""
 
         def add() -> int:
-            calls = 0
-            while len(outcomes) < len(records):
-                run, called = self._add_run(records, len(outcomes))
+            done = calls = 0
+            while done < len(records):
+                run, called = self._add_run(records, done)
                 outcomes.extend(run)
+                done += len(run)
                 calls += called
             return calls
 
         calls = self._work(add)
         for _ in range(calls):
             self._bell.wake_one()
-        return outcomes
 
     def _add_run(self, records: list[bytes], first: int) -> tuple[list[AddResult], int]:
         """Append some of the records from `first` on (locked). Returns what became of them, and how many to wake."""
@@ -275,26 +278,24 @@ class Queue(Life):
         """
         records: list[bytes] = []
 
-        def take() -> list[bytes] | None:
-            return self._take_batch(count - len(records))
+        def take() -> bool | None:
+            return self._take_batch(count - len(records), records) or None
 
         while len(records) < count:
             try:
-                batch = self._wait(take, 0.0 if records else timeout)
-            except LockTimeout:
+                if not self._wait(take, 0.0 if records else timeout):
+                    break
+            except MqueueError:
                 if not records:
                     raise
-                break  # what was taken is not lost
-            if not batch:
-                break
-            records += batch
+                break  # what was taken is not lost, and the next call meets the error again
         return [Item(record) for record in records]
 
-    def _take_batch(self, count: int) -> list[bytes] | None:
-        """Some of the oldest items (locked)."""
-        records: list[bytes] = []
+    def _take_batch(self, count: int, records: list[bytes]) -> bool:
+        """Append some of the oldest items to `records`, also those before an error (locked)."""
+        before = len(records)
         size = 0
-        while (left := min(count, BATCH) - len(records)) > 0 and size < BATCH_BYTES:
+        while (left := min(count, BATCH) + before - len(records)) > 0 and size < BATCH_BYTES:
             run = self._ring.pop_run(left)
             if not run:
                 record = self._take()
@@ -303,7 +304,7 @@ class Queue(Life):
                 run = [record]
             records += run
             size += sum(map(len, run))
-        return records or None
+        return len(records) > before
 
     def consume(self, stop: Stop = None) -> Iterator[Item]:
         """Take items for ever, asleep while there are none.
@@ -362,7 +363,7 @@ class Queue(Life):
     def give_back(self, slot: Slot) -> bool:
         """A reserved item is not done: let another process take it, before all others."""
 
-        def put_back() -> tuple[bool, list[tuple[Slot, bytes]], bool]:
+        def put_back() -> tuple[bool, list[DeadLetter], bool]:
             back = self._holding.put_back(slot)
             return back, self._holding.due(), back and self._bell.call_one()
 
@@ -373,12 +374,17 @@ class Queue(Life):
             raise
         if call:
             self._bell.wake_one()
-        for each, record in due:
-            self._move_dead_letter(each, record)
+        for letter in due:
+            self._move_dead_letter(letter)
         return back
 
-    def _move_dead_letter(self, slot: Slot, record: bytes) -> None:
+    def claim(self, slot: Slot, by: object) -> None:
+        """Enter who stands for a reserved item in this process (locked)."""
+        self._holding.claim(slot, by)
+
+    def _move_dead_letter(self, letter: DeadLetter) -> None:
         """Put what was delivered too often into its queue. A kill in between leaves it in both: at least once."""
+        slot, record = letter.slot, letter.record
         moved = False
         # No error here: the caller may have an item in his hands.
         with contextlib.suppress(MqueueError, OSError, ValueError):
@@ -487,6 +493,23 @@ class Queue(Life):
 
 
 sections.update((Queue.add.__code__, Queue.pop.__code__))
+
+
+def check_threads() -> None:
+    """From now on `add` and `pop` ask `onlymain`, too: there is another thread, or is about to be one."""
+    for name in ("add", "pop"):
+        method = getattr(Queue, name)
+        if not hasattr(method, "__wrapped__"):
+            setattr(Queue, name, _checked(method))
+
+
+def _checked(method: Callable[..., Any]) -> Callable[..., Any]:
+    @wraps(method)
+    def call(*arguments: Any, **named: Any) -> Any:
+        onlymain.check()
+        return method(*arguments, **named)
+
+    return call
 
 
 def _record(key: str | bytes, value: str | bytes) -> bytes:

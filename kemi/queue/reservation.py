@@ -6,9 +6,11 @@ back; when the process is killed, the next one that takes an item sees that, and
 
 from __future__ import annotations
 
+import contextlib
 import os
 from typing import Any, Callable, Generic, Protocol, TypeVar
 
+from kemi.errors import LockTimeout, MqueueError
 from kemi.queue.aside import Slot
 from kemi.queue.item import Item
 
@@ -18,6 +20,9 @@ class Source(Protocol):
 
     def reserve_wait(self, timeout: float | None, keep: Callable[[Slot, Source], None]) -> bytes | None:
         """Reserve the oldest item: its record. `keep` gets its slot, and whom to tell the end, with the lock held."""
+
+    def claim(self, slot: Slot, by: object) -> None:
+        """Enter who stands for the item, with the lock held."""
 
     def done(self, slot: Slot) -> bool:
         """The item is done."""
@@ -43,12 +48,16 @@ Got_co = TypeVar("Got_co", covariant=True)  # ReservedItem where the wait has no
 
 
 class Reservation(Generic[Got_co]):
-    """Reserves an item when the block begins, for at most `timeout` seconds of waiting; None if none came."""
+    """Reserves an item when the block begins, for at most `timeout` seconds of waiting; None if none came.
+
+    The item is done, or given back, at the latest when this object dies, wherever a signal handler raises.
+    """
+
+    _slot: Slot | None = None
 
     def __init__(self, queue: Source, timeout: float | None) -> None:
         self._queue = queue
         self._timeout = timeout
-        self._slot: Slot | None = None
         self._pid = 0
         self._holder: Any = queue
 
@@ -72,28 +81,59 @@ class Reservation(Generic[Got_co]):
         self._pid = os.getpid()
         try:
             record = queue.reserve_wait(timeout, self._keep)
+            return None if record is None else ReservedItem(record, self._deliveries())
         except BaseException:
-            self.__exit__(BaseException)  # a signal's exception may come just after the item was reserved
+            self._undo()  # a signal's exception may come just after the item was reserved
             raise
-        return None if record is None else ReservedItem(record, self._deliveries())
 
     def _deliveries(self) -> int:
         return 0 if self._slot is None else self._slot.deliveries
 
     def _keep(self, slot: Slot, holder: Source) -> None:
         """Called with the lock held."""
+        holder.claim(slot, self)
         self._holder = holder
         self._slot = slot
+        self.__class__ = _Held
 
     def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
-        slot, self._slot = self._slot, None
+        if kind is not None:
+            self._undo()
+            return
+        slot = self._slot
         # A process forked in the block does not hold the item: its parent does.
+        if slot is None or self._pid != os.getpid():
+            self._let_go()
+            return
+        try:
+            self._holder.done(slot)
+            self._let_go()
+        except LockTimeout:
+            self._let_go()  # the queue remembers that it is done
+            raise
+        except BaseException:
+            self._undo()  # if it was not done yet
+            raise
+
+    def _undo(self) -> None:
+        """Give back what is held. Whoever calls this has an exception that counts more than an error of the queue."""
+        slot = self._slot
         if slot is not None and self._pid == os.getpid():
-            if kind is None:
-                self._holder.done(slot)
-            else:
+            with contextlib.suppress(MqueueError):
                 self._holder.give_back(slot)
+        self._let_go()
+
+    def _let_go(self) -> None:
+        self._slot = None
+        self.__class__ = Reservation
 
     def __repr__(self) -> str:
         state = "holds nothing" if self._slot is None else f"delivery {self._slot.deliveries} of an item"
         return f"<Reservation of {self._queue!r}: {state}>"
+
+
+class _Held(Reservation[Got_co]):
+    """A reservation that holds an item. Others die without a method: Python drops what a handler raises in it."""
+
+    def __del__(self) -> None:
+        self._undo()

@@ -16,6 +16,7 @@ import weakref
 from errno import ENOTRECOVERABLE
 from typing import Any, Callable, TypeVar
 
+from kemi.queue import onlymain
 from kemi.queue.mutex import DOUBTED, Mutex, trylock
 
 _Result = TypeVar("_Result")
@@ -38,10 +39,11 @@ class Token:
 def hold(
     mutex: Mutex, work: Callable[[], _Result], after: Callable[[Mutex, BaseException], None] | None = None
 ) -> _Result:
-    """Return what `work` returns that is called with the lock held. Raises LockTimeout, Reentered.
+    """Return what `work` returns that is called with the lock held. Raises LockTimeout, Reentered, WrongThread.
 
     after: called with the lock held, and with what `work` raised.
     """
+    onlymain.check()
     mutex.refuse_twice()
     token = Token(mutex.free)
     inside = False

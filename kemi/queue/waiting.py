@@ -13,7 +13,8 @@ import time
 from typing import Callable, TypeVar
 
 from kemi.errors import LockTimeout, QueueClosed
-from kemi.queue.aside import Holder, Slot
+from kemi.queue.aside import Holder
+from kemi.queue.holding import DeadLetter
 from kemi.queue.layout import W_ASIDE, W_HEAD, W_MOVING, W_TAIL, W_WATCH, WATCH_CLOSED
 from kemi.queue.opened import Opened
 from kemi.queue.section import hold
@@ -74,7 +75,7 @@ class Waiting(Opened):
         """
         words = self._words
         dead = self._holding.dead() if words[W_ASIDE] else set()
-        due: list[tuple[Slot, bytes]] = []
+        due: list[DeadLetter] = []
 
         def work() -> tuple[_Found | None, int | None, bool]:
             if words[W_ASIDE]:
@@ -93,11 +94,11 @@ class Waiting(Opened):
         found, signal, call = self._work(work)
         if call:
             self._bell.wake_one()
-        for slot, record in due:
-            self._move_dead_letter(slot, record)
+        for letter in due:
+            self._move_dead_letter(letter)
         return found, signal
 
-    def _tend(self, dead: set[Holder]) -> list[tuple[Slot, bytes]]:
+    def _tend(self, dead: set[Holder]) -> list[DeadLetter]:
         """Look after what is set aside (locked). Returns what is to go to the queue for dead letters."""
         if self._words[W_MOVING]:
             raise QueueClosed(f"queue {self.name!r}: the next server finds out where its items are")
@@ -109,5 +110,5 @@ class Waiting(Opened):
         if hold(self._mutex, lambda: self._bell.count_out(remembered, took_item=False)):
             self._bell.wake_one()
 
-    def _move_dead_letter(self, slot: Slot, record: bytes) -> None:
+    def _move_dead_letter(self, letter: DeadLetter) -> None:
         raise NotImplementedError

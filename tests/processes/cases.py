@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Callable, NamedTuple
 
 from kemi.queue import layout
 from kemi.queue.layout import CHUNK, CHUNK_MASK, CHUNK_ROOM, RECORD_HEAD
+from tests.locked import reserve_for_good
 
 if TYPE_CHECKING:
     from kemi.queue.aside import Slot
@@ -214,7 +215,7 @@ KEYED = {
 
 def reserve(queue: Queue) -> None:
     """Reserve one item, for good."""
-    queue.reserve().__enter__()
+    reserve_for_good(queue)
 
 
 def _slot(queue: Queue) -> Slot:

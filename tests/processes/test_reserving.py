@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from kemi.queue.ring import ADDED
+from tests.locked import reserve_for_good
 from tests.processes.ledger import check, number_of, value_of
 from tests.processes.load import length_of
 from tests.processes.sound import faults
@@ -145,7 +146,7 @@ def test_in_order(serve: Serve, children: Children) -> None:
         for _ in range(2):
             with queue.reserve():
                 pass
-        queue.reserve().__enter__()
+        reserve_for_good(queue)
         os.kill(os.getpid(), signal.SIGKILL)
 
     for turn in range(1, 20):

@@ -19,6 +19,7 @@ from kemi.queue import layout
 from kemi.queue.layout import CHUNK, CHUNK_ROOM, DEAD, PAGE
 from kemi.queue.queue import Queue
 from kemi.queue.segment import path_of, segment_name
+from tests.locked import reserve_for_good
 
 MANY = 50  # calls on one queue; more than it has items
 PATIENCE = 20  # seconds; a call that takes longer hangs
@@ -127,7 +128,7 @@ def original(instance: str, addmode: int) -> bytes:
         queue.add(f"key{number % 3 + 4}", "x" * number)
         queue.pop()
     for _ in range(3):
-        queue.reserve().__enter__()
+        reserve_for_good(queue)
     for slot in queue._ring.slots()[::2]:
         queue.give_back(slot)
     data = Path(path_of(queue.segment.name)).read_bytes()

@@ -190,13 +190,12 @@ def test_a_batch_over_a_restart(server: Server, queue: AttachedQueue) -> None:
     add_batch = inner._add_batch
     counts = [0]
 
-    def stop_after_one(records: list[bytes]) -> list[AddResult]:
-        outcomes = add_batch(records)
+    def stop_after_one(records: list[bytes], outcomes: list[AddResult]) -> None:
+        add_batch(records, outcomes)
         counts[0] += 1
         if counts[0] == 1:
             server.stop()
             server.start()
-        return outcomes
 
     inner._add_batch = stop_after_one  # type: ignore[method-assign]
     assert queue.add_many((str(number), "") for number in range(600)) == [ADDED] * 600

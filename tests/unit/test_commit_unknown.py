@@ -26,6 +26,7 @@ from kemi.queue.outcome import CLOSED
 from kemi.queue.queue import Queue
 from mqueue_kemi import QueueClosed, mod_init, modparam, mq_add
 from tests.conftest import SHM
+from tests.locked import reserve_for_good
 from tests.processes.serve import sleepers
 from tests.unit.children import child, fork, killed_after
 
@@ -228,7 +229,7 @@ def test_what_is_reserved(lives: Lives, instance: str, done: bool, ends: str) ->
     queue = Queue.attach(instance, "q")
 
     def reserve() -> None:
-        queue.reserve().__enter__()
+        reserve_for_good(queue)
 
     held = queue.reserve()
     if ends == "killed":

@@ -7,11 +7,12 @@ import os
 import random
 import threading
 import time
+from itertools import count as numbers_from
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from kemi.errors import ItemError, LockTimeout, MqueueError
+from kemi.errors import ClientClosed, ItemError, LockTimeout, MqueueError, QueueClosed, SegmentError
 from kemi.owner import this_process
 from kemi.queue import holding, layout, opened
 from kemi.queue import queue as queues
@@ -21,6 +22,7 @@ from kemi.queue.queue import Queue
 from kemi.queue.registry import Registry
 from kemi.queue.ring import ADDED, FULL, KEPT, TOO_LARGE
 from tests.conftest import HANG
+from tests.locked import reserve_for_good
 from tests.unit.children import child, fork, killed_after
 
 if TYPE_CHECKING:
@@ -63,7 +65,7 @@ def reserved_by_the_dead(queue: Queue, count: int) -> None:
 
     def reserve() -> None:
         for _ in range(count):
-            queue.reserve().__enter__()
+            reserve_for_good(queue)
 
     killed_after(reserve)
 
@@ -204,7 +206,7 @@ def test_what_a_killed_process_held_comes_first(make: Callable[..., Queue], addm
 def test_a_sleeper_learns_of_a_death(make: Callable[..., Queue]) -> None:
     """Who waits in an empty queue gets what the killed one held, within the time of a look."""
     queue = make(count=1)
-    with child(lambda: queue.reserve().__enter__()):
+    with child(lambda: reserve_for_good(queue)):
         results: list[tuple[str, float]] = []
 
         def wait() -> None:
@@ -246,7 +248,7 @@ def test_a_sleeper_is_woken_by_what_comes_back(make: Callable[..., Queue]) -> No
 def test_a_living_holder_keeps_it(make: Callable[..., Queue]) -> None:
     """Nobody else gets it, however long it takes."""
     queue = make(count=1)
-    with child(lambda: queue.reserve().__enter__()):
+    with child(lambda: reserve_for_good(queue)):
         for _ in range(3):
             assert queue.fetch(0.1) is None
         assert queue.stats().reserved == 1
@@ -257,7 +259,7 @@ def test_a_pid_that_is_used_again(make: Callable[..., Queue], mocker: MockerFixt
     queue = make(count=1)
     me = holding.this_holder()
     mocker.patch("kemi.queue.holding.this_holder", return_value=me._replace(pid=os.getppid(), start=me.start + 10**9))
-    queue.reserve().__enter__()
+    reserve_for_good(queue)
     mocker.stopall()
     item = queue.fetch(1.0)
     assert item is not None
@@ -371,7 +373,7 @@ def test_a_lock_not_had_at_the_end(make: Callable[..., Queue]) -> None:
     for kind in (None, BrokenError):
         block = queue.reserve()
         assert block.__enter__() is not None
-        with child(queue._mutex.take), pytest.raises(LockTimeout):
+        with child(queue._mutex.take), contextlib.nullcontext() if kind else pytest.raises(LockTimeout):
             block.__exit__(kind)
         outcomes.append(queue.stats().reserved)
     assert outcomes == [1, 1]
@@ -385,7 +387,7 @@ def test_what_is_late_is_not_a_childs(make: Callable[..., Queue]) -> None:
     queue = make(count=2, lock_timeout=0.05)
     block = queue.reserve()
     assert block.__enter__() is not None
-    with child(queue._mutex.take), pytest.raises(LockTimeout):
+    with child(queue._mutex.take):
         block.__exit__(BrokenError)
     pid = fork(lambda: os._exit(0 if queue.fetch_many(5)[0].key == "1" else 9))
     assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 0
@@ -566,17 +568,100 @@ def test_a_batch_is_bounded(make: Callable[..., Queue], mocker: MockerFixture) -
     assert locks.call_count >= 2 + 3
 
 
+def fails_at(mocker: MockerFixture, queue: Queue, number: int, error: BaseException) -> None:
+    """Let the lock's section of that number fail, counted from here; the others are as they were."""
+    work = type(queue)._work.__get__(queue)
+    numbers = numbers_from(1)
+
+    def work_or_fail(function: Callable[[], Any]) -> Any:
+        if next(numbers) == number:
+            raise error
+        return work(function)
+
+    mocker.patch.object(queue, "_work", work_or_fail)
+
+
+ERRORS = [LockTimeout("busy"), QueueClosed("over"), SegmentError("damaged"), ClientClosed("closed here")]
+
+
+@pytest.mark.parametrize("error", ERRORS, ids=lambda error: type(error).__name__)
+def test_a_batch_that_meets_an_error(make: Callable[..., Queue], mocker: MockerFixture, error: MqueueError) -> None:
+    """What was taken is returned, and what was added is told; an error is raised when there is nothing to tell."""
+    queue = make()
+    size = queues.BATCH
+    fails_at(mocker, queue, 2, error)
+    rest = CLOSED if isinstance(error, QueueClosed) else NOT_TRIED
+    assert queue.add_many([("k", "")] * (size + 3)) == [ADDED] * size + [rest] * 3
+    mocker.stopall()
+    assert len(queue) == size
+    queue.add_many([("l", "")] * 5)
+    fails_at(mocker, queue, 2, error)
+    assert [item.key for item in queue.fetch_many(size + 5)] == ["k"] * size
+    fails_at(mocker, queue, 1, error)
+    for call in (lambda: queue.fetch_many(5), lambda: queue.add_many([("k", "")])):
+        with pytest.raises(type(error)):
+            call()
+        fails_at(mocker, queue, 1, error)
+    mocker.stopall()
+    assert [item.key for item in queue.fetch_many(100)] == ["l"] * 5
+
+
+def test_a_batch_that_meets_an_error_in_the_middle(make: Callable[..., Queue], mocker: MockerFixture) -> None:
+    """Also within one section of the lock: what was taken before it is returned, what was added is told."""
+    queue = make()
+    queue.add_many([(str(number), "v" * 3000) for number in range(40)])
+    run = queue._ring.pop_run
+    results = iter([run(10), SegmentError("damaged")])
+    mocker.patch.object(queue._ring, "pop_run", side_effect=lambda _: raise_or_return(next(results)))
+    found = queue.fetch_many(30)
+    mocker.stopall()
+    assert [item.key for item in found] == [str(number) for number in range(len(found))]
+    assert len(found) + len(queue) == 40
+    assert found
+    append = queue._add_run
+    calls = numbers_from(1)
+
+    def add_run(records: list[bytes], first: int) -> Any:
+        if next(calls) == 2:
+            raise SegmentError("damaged")
+        return append(records, first)
+
+    before = len(queue)
+    mocker.patch.object(queue, "_add_run", add_run)
+    outcomes = queue.add_many([("k", "v" * 3000)] * 40)
+    mocker.stopall()
+    assert 0 < outcomes.count(ADDED) < 40
+    assert outcomes.count(ADDED) + outcomes.count(NOT_TRIED) == 40
+    assert len(queue) == before + outcomes.count(ADDED)
+
+
+def raise_or_return(what: Any) -> Any:
+    """Raise an exception, or return anything else."""
+    if isinstance(what, BaseException):
+        raise what
+    return what
+
+
+def test_a_batch_that_is_broken_off_by_a_handler(make: Callable[..., Queue], mocker: MockerFixture) -> None:
+    """Its exception is the application's own, and is never kept back for the sake of a result."""
+    queue = make()
+    queue.add_many([("k", "")] * (2 * queues.BATCH))
+    fails_at(mocker, queue, 2, TimeoutError("of the application"))
+    with pytest.raises(TimeoutError, match="of the application"):
+        queue.fetch_many(2 * queues.BATCH)
+
+
 def test_a_batch_that_loses_the_lock(make: Callable[..., Queue], mocker: MockerFixture) -> None:
     """What was done is told; what was not is told too."""
     queue = make()
     mocker.patch.object(queues, "BATCH", 2)
-    add = queue._add_batch
-    mocker.patch.object(queue, "_add_batch", side_effect=[add([b""]) and [ADDED] * 2, LockTimeout("busy")])
-    queue.fetch()
+    fails_at(mocker, queue, 2, LockTimeout("busy"))
     assert queue.add_many([("k", "")] * 5) == [ADDED, ADDED, NOT_TRIED, NOT_TRIED, NOT_TRIED]
-    mocker.patch.object(queue, "_add_batch", side_effect=LockTimeout("busy"))
+    assert len(queue) == 2
+    fails_at(mocker, queue, 1, LockTimeout("busy"))
     with pytest.raises(LockTimeout):
         queue.add_many([("k", "")])
+    mocker.stopall()
     with child(queue._mutex.take), pytest.raises(LockTimeout):
         queue.fetch_many(1, 0.1)
 

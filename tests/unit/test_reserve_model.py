@@ -23,6 +23,7 @@ from kemi.queue.queue import Queue
 from kemi.queue.registry import Registry
 from kemi.queue.reservation import Reservation, ReservedItem
 from kemi.queue.ring import ADDED, KEPT
+from tests.locked import reserve_for_good
 from tests.unit.children import killed_after
 
 LIMIT = 24 << 20
@@ -150,7 +151,7 @@ class Model(RuleBasedStateMachine):
 
         def work() -> None:
             for _ in range(number):
-                self.queue.reserve().__enter__()
+                reserve_for_good(self.queue)
 
         killed_after(work)
         for entry in self.there[:number]:

@@ -1,0 +1,28 @@
+"""Which objects of this process have its reserved items in their hands.
+
+A signal handler may raise just when an item was reserved, so that nobody knows of it. So each object that stands for an
+item is entered here, under the queue's lock, and goes away by its death, in C. What this process holds and nothing
+claims is nobody's.
+"""
+
+from __future__ import annotations
+
+import os
+import weakref
+from functools import partial
+from typing import Any
+
+from kemi.queue.aside import Slot
+
+# By process and queue (its time of creation): a forked process holds nothing.
+_claims: dict[tuple[int, int], dict[Slot, Any]] = {}
+
+
+def of(created: int) -> dict[Slot, Any]:
+    """The claims of this process to items of one queue."""
+    return _claims.setdefault((os.getpid(), created), {})
+
+
+def reference(created: int, slot: Slot, by: object) -> Any:
+    """A claim of an object, which ends with it."""
+    return weakref.ref(by, partial(of(created).pop, slot))

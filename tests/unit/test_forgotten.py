@@ -1,0 +1,318 @@
+"""A reserved item is done, or given back, at the latest when its reservation dies, wherever a signal handler raises."""
+
+from __future__ import annotations
+
+import gc
+import random
+import signal
+import sys
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from kemi.errors import LockTimeout, Reentered
+from kemi.queue import claims
+from kemi.queue.aside import Aside
+from kemi.queue.queue import Queue
+from kemi.queue.section import hold
+from tests.conftest import HANG
+from tests.unit.children import child, fork
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from pytest_mock import MockerFixture
+
+
+class Boom(Exception):
+    """What a signal handler raises."""
+
+
+@pytest.fixture
+def queue(instance: str) -> Queue:
+    queue = Queue.create(instance, "q", window=16 << 20)
+    queue.add("k", "v")
+    return queue
+
+
+def keys(queue: Queue) -> list[str]:
+    """Return the keys of what can be taken."""
+    return [item.key for item in queue.peek(10)]
+
+
+def raising_after(function: Callable[..., Any]) -> Callable[..., Any]:
+    """Return a function that does the same, and then raises as a signal handler would that comes just then."""
+
+    def raising(*arguments: Any) -> Any:
+        function(*arguments)
+        raise Boom
+
+    return raising
+
+
+def test_just_after_it_was_reserved(queue: Queue, mocker: MockerFixture) -> None:
+    """Nobody knows of it yet: it is given back before the lock is free."""
+    mocker.patch.object(queue._holding, "reserve", raising_after(queue._holding.reserve))
+    with pytest.raises(Boom), queue.reserve():
+        pass
+    assert queue.stats().reserved == 0
+    assert keys(queue) == ["k"]
+
+
+def test_just_after_it_was_kept(queue: Queue, mocker: MockerFixture) -> None:
+    """The reservation has it, and its block does not begin."""
+    block = queue.reserve()
+    mocker.patch.object(block, "_keep", raising_after(block._keep))
+    with pytest.raises(Boom):
+        block.__enter__()
+    assert keys(queue) == ["k"]
+
+
+def test_in_the_end_of_its_entry(queue: Queue, mocker: MockerFixture) -> None:
+    block = queue.reserve()
+    mocker.patch.object(block, "_deliveries", side_effect=Boom)
+    with pytest.raises(Boom):
+        block.__enter__()
+    assert keys(queue) == ["k"]
+
+
+def test_at_the_first_instruction_of_its_exit(queue: Queue) -> None:
+    """The exit does nothing; the item goes back when the reservation dies."""
+    block = queue.reserve()
+    assert block.__enter__() is not None
+    assert keys(queue) == []
+    del block
+    assert keys(queue) == ["k"]
+    assert queue.stats().reserved == 0
+
+
+@pytest.mark.parametrize("when", ["before", "after"])
+def test_in_its_exit(queue: Queue, mocker: MockerFixture, when: str) -> None:
+    """An exception out of the exit gives the item back, unless it was done already."""
+    done = queue.done
+    mocker.patch.object(queue, "done", raising_after(done) if when == "after" else mocker.Mock(side_effect=Boom))
+    with pytest.raises(Boom), queue.reserve():
+        pass
+    assert queue.stats().reserved == 0
+    assert keys(queue) == ([] if when == "after" else ["k"])
+
+
+def test_when_even_giving_back_is_broken_off(queue: Queue, mocker: MockerFixture) -> None:
+    """Its death tries again."""
+    give_back = mocker.patch.object(queue, "give_back", side_effect=Boom)
+    block = queue.reserve()
+    block.__enter__()
+    with pytest.raises(Boom):
+        block.__exit__(ValueError)
+    mocker.stop(give_back)
+    del block
+    gc.collect()
+    assert keys(queue) == ["k"]
+
+
+def test_what_nothing_claims_comes_back_with_the_next_item_taken(queue: Queue) -> None:
+    """Should everything else be broken off, this process notices that it holds more than it knows of."""
+    hold(queue._mutex, queue._holding.reserve)
+    assert queue.stats().reserved == 1
+    item = queue.fetch()
+    assert item is not None
+    assert item.key == "k"
+    assert queue.stats().reserved == 0
+
+
+def test_what_is_claimed_stays(queue: Queue, instance: str) -> None:
+    """Whichever handle of the same process takes the next items."""
+    other = Queue.attach(instance, "q")
+    with queue.reserve() as item:
+        assert item is not None
+        hold(other._mutex, other._holding.reserve)
+        assert other.fetch() is None
+        assert queue.stats().reserved == 1
+    assert queue.stats().reserved == 0
+
+
+def test_a_claim_ends_with_what_it_is_for(queue: Queue) -> None:
+    """Nothing is left of a reservation that is over."""
+    created = queue._holding._created
+    with queue.reserve():
+        assert len(claims.of(created)) == 1
+    assert claims.of(created) == {}
+
+
+def test_a_child_does_not_give_back_what_its_parent_holds(queue: Queue) -> None:
+    block = queue.reserve()
+    block.__enter__()
+
+    def end_it() -> None:
+        nonlocal block
+        del block
+        gc.collect()
+        assert queue.fetch() is None
+        assert claims.of(queue._holding._created) == {}
+
+    import os
+
+    assert os.waitpid(fork(end_it), 0)[1] == 0
+    assert queue.stats().reserved == 1
+    block.__exit__(None)
+
+
+# --- whose exception comes out ----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("ours", [LockTimeout("busy"), Reentered("in a handler")], ids=["LockTimeout", "Reentered"])
+def test_the_users_exception_wins(queue: Queue, mocker: MockerFixture, ours: Exception) -> None:
+    """The lock is not to be had at the end of the block: what was raised in it comes out all the same."""
+    work = queue._work
+    block = queue.reserve()
+    block.__enter__()
+    mocker.patch.object(queue, "_work", side_effect=ours)
+    block.__exit__(ValueError)
+    mocker.patch.object(queue, "_work", work)
+    assert queue.fetch() is not None, "it is given back with the next item that is taken"
+
+
+def test_an_error_of_ours_comes_out_where_there_is_no_other(queue: Queue) -> None:
+    """The block ended well, and the item cannot be marked as done yet: it is told, and made up for."""
+    queue._mutex.timeout = 0.05
+    block = queue.reserve()
+    block.__enter__()
+    with child(queue._mutex.take), pytest.raises(LockTimeout):
+        block.__exit__(None)
+    assert queue.fetch() is None
+    assert queue.stats().reserved == 0
+
+
+def test_a_closed_queue_holds_nothing(queue: Queue, instance: str) -> None:
+    """What it held is another's when it is closed in this process; the user's exception comes out."""
+    other = Queue.attach(instance, "q")
+    block = queue.reserve()
+    block.__enter__()
+    queue.close()
+    assert keys(other) == ["k"]
+    block.__exit__(ZeroDivisionError)
+    assert keys(other) == ["k"]
+
+
+# --- at any moment ----------------------------------------------------------------------------------------------------
+
+
+def test_signals_at_any_moment(instance: str, stress: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    """No item is lost, none is held on: each was done, or is there to be taken."""
+    queue = Queue.create(instance, "r", window=16 << 20)
+    total = 200
+    queue.add_many([(str(number), "v") for number in range(total)])
+    seen: set[str] = set()
+    booms, armed = 0, False
+
+    def strike(*_: object) -> None:
+        if armed:
+            raise Boom
+
+    monkeypatch.setattr(sys, "unraisablehook", lambda _: None)
+    before = signal.signal(signal.SIGALRM, strike)
+    try:
+        while booms < (4000 if stress else 200):
+            try:
+                armed = True
+                signal.setitimer(signal.ITIMER_REAL, random.uniform(1e-5, 3e-4), 0.02)  # noqa: S311
+                while True:
+                    with queue.reserve() as item:
+                        if item is not None:
+                            seen.add(item.key)
+                            raise KeyError  # so that the items never end
+            except Boom:
+                armed = False
+                booms += 1
+            except KeyError:
+                armed = False
+            assert queue.stats().reserved == 0, f"after {booms} exceptions"
+    finally:
+        armed = False
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, before)
+    # A block that ended without its own exception is done; there is none.
+    assert len(queue) == total
+    assert seen
+
+
+# --- the rules of the slots -------------------------------------------------------------------------------------------
+
+
+def test_the_holder_is_written_before_the_state_that_counts(queue: Queue) -> None:
+    """Whoever is killed between the two must not leave an item that seems to be held by nobody, or by somebody else."""
+    order: list[str] = []
+    aside: Any = queue._ring.aside
+
+    class Watched:
+        def __init__(self, words: Any) -> None:
+            self.words = words
+
+        def __getitem__(self, where: Any) -> Any:
+            return self.words[where]
+
+        def __setitem__(self, where: int, value: int) -> None:
+            for name in ("_states", "_holders", "_starts"):
+                first = getattr(aside, name)
+                if first <= where < first + 1024:
+                    order.append(name)
+            self.words[where] = value
+
+    aside._words = Watched(aside._words)
+    block = queue.reserve()
+    assert block.__enter__() is not None
+    assert order.index("_holders") < order.index("_states")
+    assert order.index("_starts") < order.index("_states")
+    block.__exit__(ValueError)
+    order.clear()
+    with queue.reserve():
+        assert order.index("_holders") < order.index("_states")
+        assert order.index("_starts") < order.index("_states")
+    assert isinstance(aside, Aside)
+
+
+def test_the_high_water_mark_of_a_reserve(instance: str) -> None:
+    """The most items that there ever were are counted also where they are only ever reserved."""
+    queue = Queue.create(instance, "h", window=16 << 20)
+    queue.add_many([("k", "v")] * 7)
+    for _ in range(7):
+        with queue.reserve():
+            pass
+    assert queue.stats().high_water == 7
+
+
+@pytest.mark.usefixtures("only_called")
+def test_a_repair_wakes_all_who_sleep(instance: str) -> None:
+    """The dead one may have died before it woke somebody: nobody else would."""
+    queue = Queue.create(instance, "w", window=16 << 20)
+    sleepers = [fork(lambda: queue.fetch(HANG) or _fail()) for _ in range(2)]
+    import os
+
+    from tests.asleep import asleep
+    from tests.unit.children import kill, killed_after
+
+    try:
+        while not all(map(asleep, sleepers)):
+            pass
+
+        def add_and_die() -> None:
+            queue._mutex.take()
+            queue._ring.append(_record("a"), 32)
+            queue._ring.append(_record("b"), 32)
+
+        killed_after(add_and_die)
+        queue.settle()
+        assert [os.waitpid(pid, 0)[1] for pid in sleepers] == [0, 0]
+    finally:
+        for pid in sleepers:
+            kill(pid)
+
+
+def _fail() -> None:
+    raise AssertionError("nothing came")
+
+
+def _record(key: str) -> bytes:
+    from kemi.queue import queue as queues
+
+    return queues._record(key, "v")
