@@ -237,7 +237,9 @@ def test_no_memory(started: Any, mocker: MockerFixture, name: str) -> None:
 
 
 def test_a_lock_that_is_not_had(started: Any) -> None:
-    """Each function gives its code and one line; afterwards all is as before."""
+    """Each function gives its code and one line; afterwards all is as before, but no old item seems to be fetched."""
+    mq_add("q", "old", "v")
+    assert (mq_fetch("q"), mqk_get("q")) == (1, "old")
     mq_add("q", "k", "v")
     with child(queues["q"]._mutex.take) as pid:
         os.kill(pid, signal.SIGSTOP)

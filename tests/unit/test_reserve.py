@@ -203,6 +203,14 @@ def test_what_a_killed_process_held_comes_first(make: Callable[..., Queue], addm
         assert item.deliveries == 2
 
 
+def until_one_sleeps(queue: Queue) -> None:
+    """Return when somebody is counted as a sleeper: from then on an item that comes calls him."""
+    deadline = time.monotonic() + HANG
+    while queue.segment.words[layout.W_WATCH] < layout.WATCH_SLEEPER:
+        assert time.monotonic() < deadline
+        time.sleep(0.001)
+
+
 def test_a_sleeper_learns_of_a_death(make: Callable[..., Queue]) -> None:
     """Who waits in an empty queue gets what the killed one held, within the time of a look."""
     queue = make(count=1)
@@ -216,7 +224,7 @@ def test_a_sleeper_learns_of_a_death(make: Callable[..., Queue]) -> None:
 
         thread = threading.Thread(target=wait)
         thread.start()
-        time.sleep(0.1)
+        until_one_sleeps(queue)
         assert not results
     killed = time.monotonic()
     thread.join()
@@ -238,7 +246,7 @@ def test_a_sleeper_is_woken_by_what_comes_back(make: Callable[..., Queue]) -> No
     block = queue.reserve()
     assert block.__enter__() is not None
     thread.start()
-    time.sleep(0.2)
+    until_one_sleeps(queue)
     back = time.monotonic()
     block.__exit__(BrokenError)
     thread.join()
