@@ -195,7 +195,9 @@ class Mutex:
             if code == errno.EOWNERDEAD:
                 self._repair_or_poison()
                 break
-            if code == errno.ENOTRECOVERABLE or self.ref is pthread.NOWHERE or self._is_lost():
+            if code == errno.EDEADLK and self._is_lost():  # left taken when a signal handler raised
+                code = errno.ENOTRECOVERABLE
+            if code == errno.ENOTRECOVERABLE or self.ref is pthread.NOWHERE:
                 code = self._replace(deadline)
                 continue
             if code == errno.EBUSY:

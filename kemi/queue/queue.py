@@ -495,6 +495,25 @@ class Queue(Life):
 sections.update((Queue.add.__code__, Queue.pop.__code__))
 
 
+def _add_by_hold(queue: Queue, key: str | bytes, value: str | bytes) -> AddResult:
+    outcomes: list[AddResult] = []
+    queue._add_batch([_record(key, value)], outcomes)  # noqa: SLF001
+    return outcomes[0]
+
+
+def _pop_by_hold(queue: Queue) -> bytes | None:
+    words = queue._words  # noqa: SLF001
+    if words[W_HEAD] == words[W_TAIL] and not words[W_ASIDE]:
+        return None
+    return queue._take_or_count_in(queue._take, None, goes_to_sleep=False)[0]  # noqa: SLF001
+
+
+if sys.version_info < (3, 10):  # where a `finally` can be skipped: slower, and safe
+    for _name, _function in (("add", _add_by_hold), ("pop", _pop_by_hold)):
+        setattr(Queue, _name, wraps(getattr(Queue, _name))(_function))
+        del getattr(Queue, _name).__wrapped__
+
+
 def check_threads() -> None:
     """From now on `add` and `pop` ask `onlymain`, too: there is another thread, or is about to be one."""
     for name in ("add", "pop"):
