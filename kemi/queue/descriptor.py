@@ -16,7 +16,8 @@ from kemi.errors import ConfigError, SegmentError
 from kemi.queue import trust
 
 _HIGH = 1000  # descriptors of segments begin here, or at half of what the process may have
-_SPARE = 64  # descriptors at least that are left to the server, beside those in use and those of the queues
+_FEW = 8  # descriptors without which nothing works
+_SPARE = 64  # descriptors that are left to the server, beside those in use and those of the queues, if possible
 
 
 class Descriptor:
@@ -103,11 +104,15 @@ def make_room(queues: int) -> None:
     What the server had for itself stays its own, if the limits allow. Raises ConfigError, which says what to raise.
     """
     limit, most = resource.getrlimit(resource.RLIMIT_NOFILE)
-    needed = _in_use(limit) + queues + _SPARE
-    if limit == resource.RLIM_INFINITY or (needed <= limit and queues <= limit // 4):
+    needed = _in_use(limit) + queues + _FEW
+    if limit == resource.RLIM_INFINITY or (needed + _SPARE <= limit and queues <= limit // 4):
         return
-    wanted = max(needed, limit + queues)
-    for soft, hard in ((wanted, max(most, wanted)), (most, most)):
+    wanted = max(needed + _SPARE, limit + queues)
+    if most == resource.RLIM_INFINITY:
+        tries = [(wanted, most)]
+    else:
+        tries = [(wanted, max(most, wanted)), (min(wanted, most), most)]
+    for soft, hard in tries:
         try:
             resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
             break

@@ -226,6 +226,19 @@ def may_raise_limits() -> bool:
     return bool(int(effective, 16) >> 24 & 1)
 
 
+def test_a_low_limit_is_enough_for_few_queues(serve: Serve, children: Children) -> None:
+    """Nothing is refused that works."""
+
+    def act() -> int:
+        limit = len(os.listdir("/proc/self/fd")) + 12
+        resource.setrlimit(resource.RLIMIT_NOFILE, (limit, limit))
+        return int(serve("name=q").add("k", "v"))
+
+    assert children.fork(act).result() == ADDED
+    for path in Path(SHM_DIR).glob(f"mqk.{serve.instance}*"):
+        path.unlink()
+
+
 def test_few_queues_change_no_limit(monkeypatch: pytest.MonkeyPatch) -> None:
     """What an administrator has set stays, unless it is too little."""
     monkeypatch.setattr(resource, "setrlimit", lambda *_: pytest.fail("there is no need"))
