@@ -23,7 +23,7 @@ from kemi.database.trial import Undo
 from kemi.errors import CommitUnknown
 from kemi.instance import Instance, Settled
 from kemi.queue import keeping
-from kemi.queue.item import Item, record_of
+from kemi.queue.item import parts_of, record_of
 from kemi.queue.keeping import LOADED, SAVING, UNSAVED, Crossing
 from kemi.queue.queue import Queue
 from kemi.replacing import Replacement, Replacing
@@ -170,12 +170,10 @@ class Crossings:
         words, token = queue.segment.words, _new_token()
         progress = self._progress(queue.name, queue.held())
         try:
-            with queue.moving() as records:
-                items = ((item.key_bytes, item.value_bytes, item.added) for item in map(Item, records))
-                with self._store.transaction([queue.name], keeps_unfit=True) as work:
-                    rows = work.rows(queue.name)
-                    self._mark(queue, work, rows, token)
-                    count = rows.insert(items, progress)
+            with queue.moving() as records, self._store.transaction([queue.name], keeps_unfit=True) as work:
+                rows = work.rows(queue.name)
+                self._mark(queue, work, rows, token)
+                count = rows.insert(map(parts_of, records), progress)
         except CommitUnknown:
             raise  # SAVING stays: the next start finds out
         except BaseException:

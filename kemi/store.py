@@ -155,8 +155,9 @@ class Store:
                     self._look_for_ledger(connection)
                     transaction.commit() if found.made else transaction.rollback()
             except StoreError as error:
-                if connection.in_transaction():
-                    connection.get_transaction().rollback()
+                with suppress(Exception):  # the first error counts
+                    if connection.in_transaction():
+                        connection.get_transaction().rollback()
                 if left == 1 or not _is_race(error):
                     raise
             else:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterable, Iterator
-from typing import Callable, Optional, Union
+from typing import Any, Callable, Optional, Union
 
 from kemi.database.ledger import Kept
 
@@ -21,6 +22,10 @@ class KeptItems:
         self._items: list[Kept] = page(0)
         self.count, self.last = 0, 0
 
+    def stand_before(self, row: int) -> bool:
+        """Does any of them stand before a row with this id?"""
+        return bool(self._items) and self._items[0].after < row
+
     def before(self, row: int) -> Iterator[Item]:
         """Those that stand before a row with this id."""
         while self._items and self._items[0].after < row:
@@ -37,8 +42,7 @@ def batches(items: Iterable[Given], rows: int, limit: int) -> Iterator[list[Item
     """Items in groups of so many rows and bytes at most; one that is larger goes alone."""
     batch: list[Item] = []
     size = 0
-    for given in items:
-        item: Item = (*given, None) if len(given) == len(_PAIR) else given
+    for item in _complete(items):
         needs = len(item[0]) + len(item[1]) + _ROW
         if batch and (len(batch) == rows or size + needs > limit):
             yield batch
@@ -47,3 +51,13 @@ def batches(items: Iterable[Given], rows: int, limit: int) -> Iterator[list[Item
         size += needs
     if batch:
         yield batch
+
+
+def _complete(items: Iterable[Given]) -> Iterator[Item]:
+    """The items, all with a time of adding or all without."""
+    given: Iterator[Any] = iter(items)
+    first = next(given, None)
+    if first is None:
+        return iter(())
+    everything = itertools.chain([first], given)
+    return everything if len(first) > len(_PAIR) else ((key, value, None) for key, value in everything)

@@ -71,7 +71,7 @@ def find(inspector: Any, place: Place) -> Found:
         return Found(theirs, exists=True)
     other = place.table.lower()
     return Found(
-        exact, exists=True, note=f"there is the table {other}, too, which the C module uses; its rows are left"
+        exact, exists=True, note=f"there is the table {other}, too, which the C module uses; its rows are left there"
     )
 
 

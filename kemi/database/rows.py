@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Any, Callable, NamedTuple, Optional
 
 from kemi.database import engine as engines
@@ -54,7 +54,7 @@ class Rows:
         self._clock = clock
         self._ledger = ledger
         self._packet = engines.longest_statement(connection, self._place.url.kind)
-        self._statements = Statements(table.rows, self._place.url.kind, table.quoted)
+        self._statements = Statements(connection, table.rows, self._place.url.kind, table.quoted)
         self._failed = False
 
     def without_ledger(self) -> None:
@@ -80,16 +80,9 @@ class Rows:
 
     def read(self) -> Iterator[Row]:
         """Every row in the order of id, a bounded number of bytes at a time."""
-        first = LOWEST
-        while True:
-            with self._guard():
-                page = self._page(first)
-            if not page:
-                return
-            yield from page
-            if page[-1].id >= HIGHEST:
-                return
-            first = page[-1].id + 1
+        for page in self._pages():
+            for row in page:
+                yield Row(int(row[0]), *self._item(row))
 
     def drain(self) -> Iterator[Item]:
         """Take every item out, in order. All are deleted when the last one has been given.
@@ -99,12 +92,16 @@ class Rows:
         with self._guard():
             self._check_ids()
         kept, count = KeptItems(self._kept_behind), 0
-        for row in self.read():
-            yield from kept.before(row.id)
-            self.first = self.first if count else row.id
-            self.last = row.id
-            count += 1
-            yield row[1:]
+        for page in self._pages():
+            self.first = self.first if count else int(page[0][0])
+            self.last = int(page[-1][0])
+            count += len(page)
+            if kept.stand_before(self.last):
+                for row in page:
+                    yield from kept.before(int(row[0]))
+                    yield self._item(row)
+            else:
+                yield from map(self._item, page)
         yield from kept.before(HIGHEST + 1)
         deleted = self.delete(self.first, self.last) if count else 0
         with self._guard():
@@ -112,6 +109,22 @@ class Rows:
                 deleted += self._ledger.drop(self._connection, self._place.table, kept.last)
         if deleted != count + kept.count:
             raise StoreError(f"table {self._place.table}: another process took rows of it meanwhile; start again")
+
+    def _pages(self) -> Iterator[list[Any]]:
+        first = LOWEST
+        while True:
+            self._clock.check()
+            with self._guard():
+                page = self._page(first)
+            if not page:
+                return
+            yield page
+            first = int(page[-1][0]) + 1
+            if first > HIGHEST:
+                return
+
+    def _item(self, row: Any) -> Item:
+        return decode(row[1]), decode(row[2]), row[3] if self.table.has_added else None
 
     def delete(self, first: int, last: int) -> int:
         """Delete the rows with these ids and all between; returns how many they were.
@@ -145,23 +158,21 @@ class Rows:
                 f"make id its primary key, with automatic numbers: {self.table.widen('id')}",
             )
 
-    def _page(self, first: int) -> list[Row]:
+    def _page(self, first: int) -> list[Any]:
         """The next rows from that id on: as many as BATCH_ROWS and BATCH_BYTES allow, one at least."""
         limit = BATCH_ROWS
         while True:
-            extent = self._run(self._statements.extent, first=first, last=HIGHEST, limit=limit).one()
-            end, size, count = extent
+            extent = self._statements.extent.rows(self._connection, first=first, last=HIGHEST, limit=limit)
+            end, size, count = extent[0]
             if end is None:
                 return []
             if count == 1 or size <= BATCH_BYTES:
                 break
             limit = max(1, min(count - 1, count * BATCH_BYTES // int(size)))
-        found = self._run(self._statements.rows, first=first, last=end, limit=count).all()
+        found = list(self._statements.rows.rows(self._connection, first=first, last=end, limit=count))
         if not self.table.whole:
             self._check_whole(found)
-        if self.table.has_added:
-            return [Row(int(row[0]), decode(row[1]), decode(row[2]), row[3]) for row in found]
-        return [Row(int(row[0]), decode(row[1]), decode(row[2])) for row in found]
+        return found
 
     def _check_whole(self, found: list[Any]) -> None:
         for row in found:
@@ -208,16 +219,19 @@ class Rows:
 
     def _write(self, batch: list[Item], before: int, last: int) -> list[int | None]:
         """Insert items behind that id; returns the id of each, None for one that the table cannot hold."""
-        encoded = [self._encoded(item, before + number) for number, item in enumerate(batch, 1)]
+        encoded = self._encoded(batch, before)
         ids: list[int | None] = [None] * len(batch)
         fits = [number for number, parameters in enumerate(encoded) if parameters is not None]
         if not fits:
             return ids
-        self._connection.exec_driver_sql("SAVEPOINT mqueue_kemi")
+        given = [parameters for parameters in encoded if parameters is not None]
+        takes_back = self.table.transactional is not False
+        if takes_back:
+            self._connection.exec_driver_sql("SAVEPOINT mqueue_kemi")
         try:
-            self._run_many(self._statements.insert, [encoded[number] for number in fits])
+            self._run_many(given)
         except Exception as error:
-            if not self._place.is_unfit(error):
+            if not takes_back or not self._place.is_unfit(error):
                 raise
             self._connection.exec_driver_sql("ROLLBACK TO SAVEPOINT mqueue_kemi")
             if len(batch) == 1:
@@ -227,14 +241,20 @@ class Rows:
             ids = self._write(batch[:half], before, last)
             last = next((number for number in reversed(ids) if number is not None), last)
             return ids + self._write(batch[half:], before + half, last)
-        self._connection.exec_driver_sql("RELEASE SAVEPOINT mqueue_kemi")
-        for number, row in zip(fits, self._read_again([batch[number] for number in fits], before, last)):
+        if takes_back:
+            self._connection.exec_driver_sql("RELEASE SAVEPOINT mqueue_kemi")
+        written = batch if len(fits) == len(batch) else [batch[number] for number in fits]
+        for number, row in zip(fits, self._read_again(written, given, before, last)):
             ids[number] = row
         return ids
 
-    def _read_again(self, batch: list[Item], before: int, last: int) -> list[int | None]:
-        """See that a batch is at the end of the table; returns the ids, None for what is kept aside."""
-        found = self._run(self._statements.rows, first=last + 1, last=HIGHEST, limit=len(batch) + 1).all()
+    def _read_again(self, batch: list[Item], given: list[Any], before: int, last: int) -> list[int | None]:
+        """See that a batch is at the end of the table; returns the ids, None for what is kept aside.
+
+        given: how its items were given to the driver.
+        """
+        limit = len(batch) + 1
+        found = self._statements.rows.rows(self._connection, first=last + 1, last=HIGHEST, limit=limit)
         if len(found) != len(batch):
             raise self._place.error(
                 f"{len(found)} rows came to the end of the table when {len(batch)} were written",
@@ -242,6 +262,10 @@ class Rows:
                 "behind the greatest id",
             )
         ids: list[int | None] = [int(row[0]) for row in found]
+        pairs = [(row[1], row[2]) for row in found]
+        like = given if str in map(type, pairs[0]) else batch  # a driver gives text as str, sqlite as bytes
+        if list(map(type, pairs[0])) == list(map(type, like[0][:2])) and pairs == [item[:2] for item in like]:
+            return ids
         for number, (row, item) in enumerate(zip(found, batch)):
             if decode(row[1]) != item[0] or decode(row[2]) != item[1]:
                 self._keep_aside(self._changed(item, row, before + number + 1))
@@ -249,22 +273,30 @@ class Rows:
                 ids[number] = None
         return ids
 
-    def _encoded(self, item: Item, number: int) -> dict[str, object] | None:
-        """The parameters of an INSERT; None for an item that a column cannot hold."""
+    def _encoded(self, batch: list[Item], before: int) -> list[Any]:
+        """The parameters of an INSERT for each item; None for one that a column cannot hold."""
+        encode_key, encode_value = self.table.encode
+        # A group of items is never so large (batches).
+        if len(batch) > 1 or 2 * (len(batch[0][0]) + len(batch[0][1])) + _STATEMENT < self._packet:
+            with suppress(ValueError):
+                if self.table.has_added:
+                    return [(encode_key(key), encode_value(value), added) for key, value, added in batch]
+                return [(encode_key(key), encode_value(value)) for key, value, _ in batch]
+        return [self._encoded_alone(item, number) for number, item in enumerate(batch, before + 1)]
+
+    def _encoded_alone(self, item: Item, number: int) -> Any:
         encode_key, encode_value = self.table.encode
         column = "key"
         try:
-            encoded = {"key": encode_key(item[0])}
+            key = encode_key(item[0])
             column = "val"
-            encoded["val"] = encode_value(item[1])
+            value = encode_value(item[1])
         except ValueError as error:
             self._keep_aside(ItemUnfit(str(unfit(self.table, number, column, f"it has {error}"))))
             return None
-        if self.table.has_added:
-            encoded["added"] = item[2]
         if 2 * (len(item[0]) + len(item[1])) + _STATEMENT > self._packet:
-            self._check_packet(encoded, number)
-        return encoded
+            self._check_packet(key, value, number)
+        return (key, value, item[2]) if self.table.has_added else (key, value)
 
     def _keep_aside(self, why: StoreError) -> None:
         """Note that an item is to be kept in the ledger. Raises the error when there is none."""
@@ -272,10 +304,9 @@ class Rows:
             raise why from None
         self.why_unfit = self.why_unfit or str(why)
 
-    def _check_packet(self, item: dict[str, object], number: int) -> None:
+    def _check_packet(self, key: object, value: object, number: int) -> None:
         """Refuse an item whose statement the server would not even read: it would break off the connection."""
-        values = (item["key"], item["val"])
-        size = _STATEMENT + sum(engines.length_in_statement(self._connection, value) for value in values)
+        size = _STATEMENT + sum(engines.length_in_statement(self._connection, part) for part in (key, value))
         if size > self._packet:
             raise self._place.error(
                 f"item {number} takes {size} bytes in a statement, the server takes {self._packet}",
@@ -299,8 +330,12 @@ class Rows:
     def _run(self, statement: Any, **parameters: int) -> Any:
         return self._connection.execute(statement, parameters)
 
-    def _run_many(self, statement: Any, parameters: list[Any]) -> None:
-        self._connection.execute(statement, parameters)
+    def _run_many(self, parameters: list[Any]) -> None:
+        names = self._statements.names
+        if self._statements.insert_many is None:
+            self._connection.execute(self._statements.insert, [dict(zip(names, values)) for values in parameters])
+        else:
+            self._statements.insert_many.many(self._connection, parameters, names)
 
     # --- when something went wrong ------------------------------------------------------------------------------------
 

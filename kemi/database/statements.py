@@ -10,34 +10,62 @@ from kemi.database.url import MYSQL, POSTGRES, SQLITE
 LOWEST, HIGHEST = -(1 << 63), (1 << 63) - 1
 
 
+class Prepared:
+    """A statement as its text for a driver: run thousands of times, it costs what the driver costs."""
+
+    def __init__(self, connection: Any, statement: Any, **how: Any) -> None:
+        compiled = statement.compile(dialect=connection.dialect, **how)
+        self._text = str(compiled)
+        self._names: list[str] | None = compiled.positiontup if compiled.positional else None
+        self._constants = {name: value for name, value in compiled.params.items() if value is not None}
+
+    def rows(self, connection: Any, **parameters: object) -> list[Any]:
+        """Run it; returns the rows as the driver makes them."""
+        parameters = {**self._constants, **parameters}
+        given = parameters if self._names is None else tuple(parameters[name] for name in self._names)
+        found: list[Any] = connection.exec_driver_sql(self._text, given).cursor.fetchall()
+        return found
+
+    def many(self, connection: Any, parameters: list[Any], names: list[str]) -> None:
+        """Run it for each of the parameters, which have their values in the order of the names."""
+        if self._names is None:
+            connection.exec_driver_sql(self._text, [dict(zip(names, values)) for values in parameters])
+        else:
+            connection.exec_driver_sql(self._text, parameters)
+
+
 class Statements:
     """Each takes its parameters by the names after the colon."""
 
-    def __init__(self, table: Any, kind: str, quoted: str = "", more: Any = None) -> None:
-        """quoted: the table's name in a statement. more: what must be true of every row besides."""
+    def __init__(self, connection: Any, table: Any, kind: str, quoted: str) -> None:
+        """quoted: the table's name in a statement."""
         import sqlalchemy as sa
 
         number = table.c.id
         first, last, limit = (sa.bindparam(name, type_=sa.BigInteger) for name in ("first", "last", "limit"))
-        between = sa.and_(number >= first, number <= last, *([] if more is None else [more]))
+        between = sa.and_(number >= first, number <= last)
         size = sum(sa.func.coalesce(_length(sa, column, kind), 0) for column in (table.c.key, table.c.val))
         ids = sa.select(number).where(between).order_by(number).limit(limit).subquery()
         sizes = sa.select(number, size.label("size")).where(between).order_by(number).limit(limit).subquery()
 
         self.insert = table.insert()
+        # psycopg2 has many rows in one statement only by SQLAlchemy's own way.
+        self.names = [column.name for column in table.c if column.name != "id"]
+        self.insert_many = None if kind == POSTGRES else Prepared(connection, self.insert, column_keys=self.names)
         self.delete = table.delete().where(between)  # :first :last
         self.greatest = sa.select(sa.func.max(number))
         # The greatest of the ids of so many rows.
         self.end = sa.select(sa.func.max(ids.c.id))  # :first :last :limit
         # The same, with the bytes and the number of these rows.
-        self.extent = sa.select(sa.func.max(sizes.c.id), sa.func.sum(sizes.c.size), sa.func.count(sizes.c.id))
+        extent = sa.select(sa.func.max(sizes.c.id), sa.func.sum(sizes.c.size), sa.func.count(sizes.c.id))
+        self.extent = Prepared(connection, extent)
         # What waits for other writers. sqlite has had its lock since the transaction began; MySQL locks the first row,
         # as it reads it; PostgreSQL would read what was there at the beginning, and locks the table.
         self.lock: Any = {
             MYSQL: sa.select(number).where(number >= first).order_by(number).limit(1).with_for_update(),
             POSTGRES: sa.text(f"LOCK TABLE {quoted} IN SHARE MODE".replace(":", "\\:")),
         }.get(kind)  # :first
-        self.rows = sa.select(*table.c).where(between).order_by(number).limit(limit)
+        self.rows = Prepared(connection, sa.select(*table.c).where(between).order_by(number).limit(limit))
         # Ids by which rows cannot be told apart: none, the same twice, or not whole.
         self.odd_ids = sa.select(sa.func.count(), sa.func.count(number), sa.func.count(sa.distinct(number)))
 

@@ -94,7 +94,10 @@ def open_table(connection: Any, place: Place, *, inexact: bool = False) -> Queue
         if not found.exists:
             _create(connection, place, name)
         inspector = sa.inspect(connection)
-        columns = inspector.get_columns(name.table, schema=name.schema)
+        try:
+            columns = inspector.get_columns(name.table, schema=name.schema)
+        except sa.exc.NoSuchTableError:
+            raise place.error("another process makes or drops it concurrently", "try again") from None
         types = {str(column["name"]).lower(): column["type"] for column in columns}
         _check(place, set(types))
         unique = _unique(inspector, name)

@@ -21,7 +21,7 @@ _KINDS = {"sqlite": SQLITE, "mysql": MYSQL, "mariadb": MYSQL, "postgres": POSTGR
 _FORMS = "sqlite:////folder/file, mysql://user:password@host/database, postgres://user:password@host/database"
 _SCHEME = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*")
 _PLACE = re.compile(
-    r"(?:unix\((?P<socket>[^()]*)\)|(?P<host>\[[^]]*\]|[^][:/@]*)(?::(?P<port>[0-9]*))?)/(?P<database>.*)", re.DOTALL
+    r"(?:unix\((?P<socket>[^()]*)\)|(?P<host>\[[^]]*\]|[^][:/@]*))(?::(?P<port>[0-9]*))?/(?P<database>.*)", re.DOTALL
 )
 _HIGHEST_PORT = 65535
 

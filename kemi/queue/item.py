@@ -75,6 +75,13 @@ def record_of(key: bytes, value: bytes, added: float) -> bytes:
     return RECORD.pack(step, len(key), len(value), 0, added) + key + value
 
 
+def parts_of(record: bytes) -> tuple[bytes, bytes, float]:
+    """Key, value and time of adding of a record, as they lie in shared memory."""
+    _, key_length, value_length, _, added = RECORD.unpack_from(record)
+    start = RECORD_HEAD + key_length
+    return record[RECORD_HEAD:start], record[start : start + (value_length & LENGTH_MASK)], added
+
+
 def key_bytes_of(record: bytes) -> bytes:
     """The key in a record, as it lies in shared memory."""
     return record[RECORD_HEAD : RECORD_HEAD + _key_length(record)[0]]

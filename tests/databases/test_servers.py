@@ -135,7 +135,7 @@ def test_the_server_of_the_database_is_gone(
     assert count(database, table) == 1000
 
 
-@pytest.mark.parametrize("kind", ["sqlite", "mariadb"])
+@pytest.mark.parametrize("kind", ["sqlite", "mariadb", "postgres"])
 def test_from_the_c_module_and_back(servers: Servers, request: pytest.FixtureRequest, table: str, kind: str) -> None:
     """What the C module saved at its stop our server loads at its start, and the other way round."""
     database = request.getfixturevalue(kind)

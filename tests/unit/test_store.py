@@ -19,6 +19,7 @@ import kemi.database.rows
 from kemi.database import clock, engine
 from kemi.database.faults import Place
 from kemi.database.statements import LOWEST
+from kemi.database.table import decode
 from kemi.database.url import parse
 from kemi.errors import CommitUnknown, ConfigError, StoreError
 from kemi.store import Row, Rows, Store
@@ -160,9 +161,9 @@ def test_large_rows_are_read_one_by_one(store: Store, monkeypatch: pytest.Monkey
         first = LOWEST
         while page := rows._page(first):
             pages.append(page)
-            first = page[-1].id + 1
-    assert [(row.key, row.value) for page in pages for row in page] == items
-    assert all(len(page) == 1 or sum(len(row.value) for row in page) <= 1000 for page in pages)
+            first = int(page[-1][0]) + 1
+    assert [(decode(row[1]), decode(row[2])) for page in pages for row in page] == items
+    assert all(len(page) == 1 or sum(len(row[2]) for row in page) <= 1000 for page in pages)
     assert len(pages) < 40
 
 
@@ -307,6 +308,50 @@ def test_what_a_commit_answers(kind: str, orig: Exception, refused: bool) -> Non
 
     url = "sqlite:////tmp/x.db" if kind == "sqlite" else f"{kind}://user:password@host/database"
     assert Place(parse(url), "q").is_refusal(sa.exc.DBAPIError("COMMIT", {}, orig)) == refused
+
+
+@pytest.mark.parametrize(
+    ("password", "reason", "shown"),
+    [
+        ("x", "no x axis: x is exact", "no *** axis: *** is exact"),
+        ("12", "port 3312, code 12", "port 3312, code ***"),
+        ("s3cr3t-and-long", "at host/s3cr3t-and-longx", "at host/***x"),
+        ("p@ss", "user:p@ss@host", "user:***@host"),
+        ("", "no password", "no password"),
+    ],
+)
+def test_a_password_is_masked_as_a_whole(password: str, reason: str, shown: str) -> None:
+    place = Place(parse(f"mysql://u:{password}@host/db"), "q")
+    assert f": {shown}: " in str(place.broken(OSError(reason)))
+
+
+@pytest.mark.parametrize(("kind", "orig", "unfit"), [
+    ("mysql", Answer(1406, "Data too long for column 'val'"), True),
+    ("mysql", Answer(1366, "Incorrect string value"), True),
+    ("mysql", Answer(1062, "Duplicate entry 'k' for key 'val'"), True),
+    ("mysql", Answer(1062, "Duplicate entry '2147483647' for key 'PRIMARY'"), False),
+    ("mysql", Answer(1062, "Duplicate entry '2147483647' for key 'q.PRIMARY'"), False),
+    ("mysql", Answer(1364, "Field 'other' doesn't have a default value"), False),
+    ("mysql", Answer(1142, "INSERT command denied"), False),
+    ("mysql", Answer(1205, "Lock wait timeout exceeded"), False),
+    ("postgres", Answer("too long", sqlstate="22001"), True),
+    ("postgres", Answer("check", sqlstate="23514"), True),
+    ("postgres", Answer("null value", sqlstate="23502"), False),
+    ("postgres", Answer("integer out of range", sqlstate="22003"), False),
+    ("postgres", Answer("permission denied", sqlstate="42501"), False),
+    ("postgres", Answer("gone"), False),
+    ("sqlite", sqlite3.IntegrityError("CHECK constraint failed: val"), True),
+    ("sqlite", sqlite3.IntegrityError("UNIQUE constraint failed: q.key"), True),
+    ("sqlite", sqlite3.IntegrityError("UNIQUE constraint failed: q.id"), False),
+    ("sqlite", sqlite3.IntegrityError("NOT NULL constraint failed: q.other"), False),
+    ("sqlite", sqlite3.OperationalError("database or disk is full"), False),
+])  # fmt: skip
+def test_whom_a_refused_insert_blames(kind: str, orig: Exception, unfit: bool) -> None:
+    """One item, or the table: what the table refuses of every item is no reason to keep them all aside."""
+    import sqlalchemy as sa
+
+    url = "sqlite:////tmp/x.db" if kind == "sqlite" else f"{kind}://user:password@host/database"
+    assert Place(parse(url), "q").is_unfit(sa.exc.DBAPIError("INSERT", {}, orig)) == unfit
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,262 @@
+"""A save or load that is killed, whoever else writes to the table before the next start: each item once, in order.
+
+A process is killed at steps of the transfer (statements, commits, stores, renames: tests.stress.every_crossing), then
+somebody else inserts rows, deletes rows, or a second server on the same table loads them. Only what that one did is
+missing or besides.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import glob
+import os
+import signal
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from sqlalchemy.engine.default import DefaultDialect
+
+import mqueue_kemi
+from kemi import app
+from kemi.instance import queues
+from kemi.queue.segment import path_of, segment_name
+from kemi.store import Store, Wanted
+from tests.processes.children import Child, Children
+from tests.processes.moments import Moments, die
+from tests.stress.every_crossing import watch_again, watch_everything
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from tests.databases.conftest import AnyDatabase
+
+FOREIGN = ["foreign 1", "foreign 2"]
+
+
+def watch(moments: Moments) -> list[int]:
+    """Watch everything; return where the moments before commits will be noted."""
+    commits: list[int] = []
+    commit = DefaultDialect.do_commit
+
+    def noted(*arguments: Any) -> None:
+        commits.append(moments.count)
+        commit(*arguments)
+
+    DefaultDialect.do_commit = noted
+    watch_everything(moments)
+    return commits
+
+
+def around(commits: list[int], total: int) -> list[int]:
+    """Return the moments just before and just behind each commit, the first, the last, and how many there are."""
+    return [*sorted({1, total, *commits, *(moment + 1 for moment in commits)}), total]
+
+
+def chosen(moments: list[int], *, every: bool) -> list[int]:
+    return sorted({*moments[:-1], *range(1, moments[-1], max(1, moments[-1] // 40))}) if every else moments[:-1]
+
+
+class Host:
+    """A server on a host of its own, which shares the database with others."""
+
+    def __init__(self, url: str, table: str, name: str, children: Children) -> None:
+        self.url, self.table = url, table
+        self.instance = f"processes-{os.getpid()}-{name}"
+        self.children = children
+
+    def start(self, definition: str = "dbmode=1") -> None:
+        for name, value in (("instance", self.instance), ("db_url", self.url)):
+            mqueue_kemi.modparam("mqueue", name, value)
+        mqueue_kemi.modparam("mqueue", "mqueue", f"name={self.table};{definition}")
+        mqueue_kemi.mod_init(object())
+
+    def keys(self) -> list[str]:
+        return [item.key for item in queues[self.table].undone()]
+
+    def save(self, keys: list[str], moment: int) -> Child:
+        """Start, add, and stop; killed at that moment of the stop, 0 for none. Returns which moments matter."""
+
+        def act() -> list[int]:
+            self.start("dbmode=2")
+            assert all(queues[self.table].add_many([(key, "v") for key in keys]))
+            moments = Moments(moment, die)
+            watch_again(queues[self.table], moments)
+            commits = watch(moments)
+            app.stop_now()
+            return around(commits, moments.count)
+
+        return self.children.fork(act)
+
+    def load(self, moment: int) -> Child:
+        """Start; killed at that moment. Returns which moments matter."""
+
+        def act() -> list[int]:
+            moments = Moments(moment, die)
+            commits = watch(moments)
+            self.start("dbmode=3")
+            return around(commits, moments.count)
+
+        return self.children.fork(act)
+
+    def takes(self) -> list[str]:
+        """Start as usual, see what is there, leave nothing."""
+
+        def act() -> list[str]:
+            self.start("dbmode=3")
+            found = self.keys()
+            queues[self.table].clear()
+            app.stop_now()
+            return found
+
+        found: list[str] = self.children.fork(act).result()
+        return found
+
+    def clean(self) -> None:
+        for path in glob.glob(path_of(segment_name(self.instance)) + "*"):
+            os.unlink(path)
+
+
+@pytest.fixture
+def hosts(database: AnyDatabase, table: str) -> Iterator[list[Host]]:
+    children = Children()
+    both = [Host(database.url, table, name, children) for name in ("one", "two")]
+    yield both
+    children.end()
+    for host in both:
+        host.clean()
+
+
+def rows(database: AnyDatabase, table: str) -> list[str]:
+    key = database.quote("key")
+    found = [row[0] for row in database.run(f"SELECT {key} FROM {table} ORDER BY id")]
+    return [row.decode() if isinstance(row, bytes) else str(row) for row in found]
+
+
+def put(database: AnyDatabase, table: str, keys: list[str]) -> None:
+    with contextlib.closing(Store.open(database.url)) as store, store.begin(table) as into:
+        into.insert([(key.encode(), b"v") for key in keys])
+
+
+def meddle(how: str, database: AnyDatabase, table: str, other: Host) -> list[str]:
+    """Do what others do between a kill and the next start; return the rows that were taken from the table."""
+    before = rows(database, table)
+    if how == "inserts":
+        put(database, table, FOREIGN)
+    elif how == "deletes":
+        database.run(f"DELETE FROM {table}")
+    elif how == "inserts and deletes":
+        database.run(f"DELETE FROM {table}")
+        put(database, table, FOREIGN)
+    elif how == "loads":
+        assert other.takes() == before
+    return before if how in ("deletes", "inserts and deletes", "loads") else []
+
+
+def wait_until_ended(database: Any) -> None:
+    """A database may notice late that the client is gone; a start waits for it, these tests look at the rows before."""
+    if database.kind == "sqlite":
+        return
+    query = {
+        "mysql": "SELECT COUNT(*) FROM information_schema.innodb_trx",
+        "postgres": "SELECT COUNT(*) FROM pg_stat_activity WHERE application_name = 'mqueue_kemi'",
+    }[database.kind]
+    while database.run(query)[0][0]:
+        pass
+
+
+_long = pytest.mark.stress
+HOW = [
+    "inserts",
+    "loads",
+    pytest.param("deletes", marks=_long),
+    pytest.param("inserts and deletes", marks=_long),
+]
+SIZES = [2, pytest.param(1, marks=_long), pytest.param(1000, marks=_long)]
+
+
+@pytest.mark.timeout(1800)
+@pytest.mark.parametrize("how", HOW)
+@pytest.mark.parametrize("size", SIZES)
+def test_killed_in_a_save(
+    database: AnyDatabase, table: str, hosts: list[Host], how: str, size: int, stress: bool
+) -> None:
+    one, two = hosts
+    items = [f"item {number}" for number in range(size)]
+    assert one.takes() == []
+    found = one.save(items, 0).result()
+    assert one.takes() == items
+    kills, outcomes = 0, set()
+    for moment in chosen(found, every=stress):
+        child = one.save(items, moment)
+        kills += child.killed_by() == signal.SIGKILL
+        wait_until_ended(database)
+        saved = rows(database, table)
+        assert saved in ([], items)
+        taken = meddle(how, database, table, two)
+        foreign = FOREIGN if "inserts" in how else []
+        expected = (items if not taken else []) + foreign if saved else foreign + items
+        if saved and foreign and not taken:
+            expected = items + foreign
+        assert one.takes() == expected, f"{how}, killed at moment {moment} of {found[-1]}, {len(saved)} were saved"
+        assert rows(database, table) == []
+        outcomes.add(bool(saved))
+    assert kills > 2
+    assert outcomes == {True, False}
+
+
+@pytest.mark.timeout(1800)
+@pytest.mark.parametrize("how", HOW)
+@pytest.mark.parametrize("size", SIZES)
+def test_killed_in_a_load(
+    database: AnyDatabase, table: str, hosts: list[Host], how: str, size: int, stress: bool
+) -> None:
+    one, two = hosts
+    items = [f"row {number}" for number in range(size)]
+    assert one.takes() == []
+    put(database, table, items)
+    found = one.load(0).result()
+    assert one.takes() == items
+    kills, outcomes = 0, set()
+    for moment in chosen(found, every=stress):
+        put(database, table, items)
+        child = one.load(moment)
+        kills += child.killed_by() == signal.SIGKILL
+        wait_until_ended(database)
+        left = rows(database, table)
+        assert left in ([], items)
+        taken = meddle(how, database, table, two)
+        foreign = FOREIGN if "inserts" in how else []
+        expected = (foreign if taken else items + foreign) if left else foreign + items
+        assert one.takes() == expected, f"{how}, killed at moment {moment} of {found[-1]}, {len(left)} were left"
+        assert rows(database, table) == []
+        outcomes.add(bool(left))
+    assert kills > 2
+    assert outcomes == {True, False}
+
+
+def test_without_a_table_for_the_proof_it_is_said(database: Any, table: str, hosts: list[Host]) -> None:
+    """Who may not make tables is told at the start what is not promised then; what nobody disturbs is right."""
+    if database.kind == "sqlite":
+        pytest.skip("whoever may write an sqlite file may make tables")
+    put(database, table, ["row"])
+    one = hosts[0]
+    user = f"small{table}"
+    if database.kind == "mysql":
+        database.run(f"CREATE USER {user}@'%%' IDENTIFIED BY %s", "secret")
+        database.run(f"GRANT SELECT, INSERT, DELETE ON mq.{table} TO {user}@'%'")
+    else:
+        database.run(f"CREATE USER {user} PASSWORD 'secret'")
+        database.run(f"GRANT SELECT, INSERT, DELETE ON {table} TO {user}")
+        database.run(f"GRANT USAGE ON SEQUENCE {table}_id_seq TO {user}")
+        database.run("REVOKE CREATE ON SCHEMA public FROM PUBLIC")
+    one.url = f"{database.kind}://{user}:secret@127.0.0.1:{database.port}/mq"
+    assert one.takes() == ["row"]
+    with contextlib.closing(Store.open(one.url)) as store:
+        (note,) = store.prepare([Wanted(table)])
+    assert "Let an administrator run: CREATE TABLE mqueue_kemi_transfers" in note
+    found = one.save(["item"], 0).result()
+    assert one.takes() == ["item"]
+    for moment in chosen(found, every=False):
+        one.save(["item"], moment).killed_by()
+        wait_until_ended(database)
+        assert one.takes() == ["item"], moment

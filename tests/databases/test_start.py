@@ -1,0 +1,343 @@
+"""What a start finds out about tables before anything depends on them: refused with table, column, right and cure.
+
+Each of these started once, and failed at the stop, when the items had no other place to go.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import re
+import threading
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from kemi.errors import StoreError
+from kemi.store import Options, Store, Wanted
+from tests.databases.servers import DATABASE, HOST, MariaDb, Postgres
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+    from tests.databases.conftest import AnyDatabase
+    from tests.databases.servers import SqliteFile
+
+SERIAL = {
+    "sqlite": "INTEGER PRIMARY KEY",
+    "mysql": "INTEGER AUTO_INCREMENT PRIMARY KEY",
+    "postgres": "SERIAL PRIMARY KEY",
+}
+INT = {"sqlite": "INT PRIMARY KEY", "mysql": "INTEGER PRIMARY KEY", "postgres": "INTEGER PRIMARY KEY"}
+
+
+def make(database: AnyDatabase, table: str, columns: str, number: str = "") -> None:
+    number = number or SERIAL[database.kind]
+    key = database.quote("key")
+    database.run(f"CREATE TABLE {table} (id {number}, {columns.replace('key', key, 1)})")
+
+
+@contextlib.contextmanager
+def opened(url: str, **options: Any) -> Iterator[Store]:
+    store = Store.open(url, None, Options(**options))
+    try:
+        yield store
+    finally:
+        store.close()
+
+
+def prepared(url: str, *wanted: Wanted, **options: Any) -> list[str]:
+    """Return what an operator is told."""
+    with opened(url, **options) as store:
+        return store.prepare(list(wanted))
+
+
+def refused(url: str, table: str, **wanted: bool) -> str:
+    with opened(url) as store, pytest.raises(StoreError) as caught:
+        store.prepare([Wanted(table, **wanted)])
+    assert "\n" not in str(caught.value)
+    return str(caught.value)
+
+
+def test_a_table_that_serves(database: AnyDatabase, table: str) -> None:
+    """Nothing is left of the trial, and nothing is said."""
+    make(database, table, "key VARCHAR(64) NOT NULL, val VARCHAR(4096) NOT NULL")
+    assert prepared(database.url, Wanted(table)) == []
+    assert database.run(f"SELECT * FROM {table}") == []
+    assert database.run("SELECT COUNT(*) FROM mqueue_kemi_items") == [(0,)]
+    assert prepared(database.url, Wanted(table), Wanted(f"{table}b")) == []
+
+
+@pytest.mark.parametrize(
+    ("columns", "says"),
+    [
+        ("key TEXT, val TEXT, other INTEGER NOT NULL", "other.*give that column a default value, or take it out"),
+        ("key VARCHAR(20) UNIQUE, val TEXT", "drop the unique index: items may be equal"),
+        ("key TEXT, val TEXT, CHECK (id < 0)", "drop the CHECK"),
+        ("key TEXT, val TEXT CHECK (val = 'one')", "drop the CHECK"),
+    ],
+)
+def test_tables_that_refuse_items(database: AnyDatabase, table: str, columns: str, says: str) -> None:
+    if database.kind == "mysql" and "(id < 0)" in columns:
+        columns = "key TEXT, val TEXT CHECK (val = 'one')"  # there an automatic number cannot be checked
+    make(database, table, columns)
+    text = refused(database.url, table)
+    assert re.search(says, text), text
+    assert f'table "{table}": ' in text
+    assert prepared(database.url, Wanted(table, writes=False)) == []  # who only loads has no need of it
+
+
+def test_a_unique_index_where_keys_are_unique(database: AnyDatabase, table: str) -> None:
+    make(database, table, "key VARCHAR(20) UNIQUE, val TEXT")
+    assert prepared(database.url, Wanted(table, keyed=True)) == []
+
+
+def test_a_check_that_refuses_some(database: AnyDatabase, table: str) -> None:
+    """It is told; what it refuses will be kept beside the table."""
+    make(database, table, "key TEXT, val TEXT CHECK (val <> '1e3')")
+    (note,) = prepared(database.url, Wanted(table))
+    assert "not every item has room there" in note
+
+
+def test_an_id_without_automatic_numbers(database: AnyDatabase, table: str) -> None:
+    make(database, table, "key TEXT, val TEXT", INT[database.kind])
+    text = refused(database.url, table)
+    assert "automatic number" in text
+
+
+def test_numbers_behind_the_rows(postgres: Postgres, table: str) -> None:
+    """As after a restored dump: new rows would come before the old ones, or collide with them."""
+    make(postgres, table, "key TEXT, val TEXT")
+    postgres.run(f"INSERT INTO {table} (id, key, val) VALUES (1, 'k', 'v'), (1000, 'k', 'v')")
+    assert "column id has no number left, or its automatic ones are behind" in refused(postgres.url, table)
+    postgres.run(f"SELECT setval('{table}_id_seq', 100)")
+    assert "set the next automatic number behind the greatest id" in refused(postgres.url, table)
+
+
+def test_an_id_that_is_full(database: Any, table: str) -> None:
+    """A binary type is no cure."""
+    if database.kind == "sqlite":
+        pytest.skip("there all numbers have 64 bits")
+    make(database, table, "key TEXT, val TEXT")
+    database.run(f"INSERT INTO {table} VALUES (2147483647, 'k', 'v')")
+    if database.kind == "postgres":
+        database.run(f"SELECT setval('{table}_id_seq', 2147483647)")
+    text = refused(database.url, table)
+    assert text.endswith("make it BIGINT, and correct them"), text
+
+
+@pytest.mark.parametrize("columns", ["key NUMERIC, val TEXT", "key TEXT, val INTEGER", "key TEXT, val REAL"])
+@pytest.mark.parametrize("strict", ["", " STRICT"])
+def test_sqlite_columns_of_numbers(sqlite: SqliteFile, table: str, columns: str, strict: str) -> None:
+    if strict:
+        columns = columns.replace("NUMERIC", "INTEGER")
+    sqlite.run(f"CREATE TABLE {table} (id INTEGER PRIMARY KEY, {columns}){strict}")
+    assert 'column "' in refused(sqlite.url, table) or "cannot store" in refused(sqlite.url, table)
+
+
+@pytest.mark.parametrize("columns", ["key TEXT, val TEXT", "key BLOB, val BLOB", "key ANY, val ANY"])
+def test_sqlite_strict_tables_that_serve(sqlite: SqliteFile, table: str, columns: str) -> None:
+    sqlite.run(f"CREATE TABLE {table} (id INTEGER PRIMARY KEY, {columns}) STRICT")
+    items = [(b"k", b"v"), (b"\xff", b"\0"), (b"007", b"")]
+    with opened(sqlite.url) as store:
+        assert store.prepare([Wanted(table)]) == []
+        with store.begin(table, keeps_unfit=True) as rows:
+            rows.insert(items)
+        with store.begin(table, keeps_unfit=True) as rows:
+            assert [item[:2] for item in rows.drain()] == items
+
+
+RIGHTS = [
+    ("SELECT", "INSERT"),
+    ("SELECT, INSERT", "DELETE"),
+]
+
+
+@pytest.mark.parametrize(("rights", "missing"), RIGHTS)
+def test_rights_that_are_missing(database: Any, table: str, rights: str, missing: str) -> None:
+    if database.kind == "sqlite":
+        pytest.skip("there the file has the rights")
+    make(database, table, "key TEXT, val TEXT")
+    user = f"u{table}"
+    if database.kind == "mysql":
+        database.run(f"CREATE USER {user}@'%%' IDENTIFIED BY %s", "secret")
+        database.run(f"GRANT {rights} ON {DATABASE}.{table} TO {user}@'%'")
+    else:
+        database.run(f"CREATE USER {user} PASSWORD 'secret'")
+        database.run(f"GRANT {rights} ON {table} TO {user}")
+        database.run(f"GRANT USAGE ON SEQUENCE {table}_id_seq TO {user}")
+    text = refused(f"{database.kind}://{user}:secret@{HOST}:{database.port}/{DATABASE}", table)
+    assert missing in text
+    assert "secret" not in text
+
+
+def test_no_usage_on_a_sequence(postgres: Postgres, table: str) -> None:
+    make(postgres, table, "key TEXT, val TEXT")
+    postgres.run(f"CREATE USER u{table} PASSWORD 'secret'")
+    postgres.run(f"GRANT SELECT, INSERT, DELETE ON {table} TO u{table}")
+    text = refused(f"postgres://u{table}:secret@{HOST}:{postgres.port}/{DATABASE}", table)
+    assert text.endswith(f'GRANT USAGE ON SEQUENCE {table}_id_seq TO "u{table}"')
+
+
+@pytest.mark.skipif(os.getuid() != 0, reason="only root becomes another user")
+@pytest.mark.parametrize("there", [True, False])
+def test_a_folder_that_only_root_may_write(tmp_path: Path, there: bool) -> None:
+    """The start is root, the stop is not: sqlite makes files beside its own."""
+    for folder in (tmp_path, *tmp_path.parents):
+        if folder.owner() == "root" and len(folder.parts) > 2:
+            folder.chmod(0o755)
+    store = Store.open(f"sqlite:///{tmp_path}/m.db", (65534, 65534))
+    if there:
+        (tmp_path / "m.db").touch()
+        os.chown(tmp_path / "m.db", 65534, 65534)
+    with pytest.raises(StoreError, match="folder must be writable for the user as whom the server runs, nobody"):
+        store.prepare([Wanted("q")])
+    assert os.geteuid() == 0
+    tmp_path.chmod(0o777)
+    assert store.prepare([Wanted("q")]) == []
+    store.close()
+
+
+# --- tables that are no plain ones ------------------------------------------------------------------------------------
+
+
+def moved(url: str, table: str, **options: Any) -> None:
+    """Save and load."""
+    items = [(b"%d" % number, b"v") for number in range(2500)]
+    with opened(url, **options) as store:
+        store.prepare([Wanted(table)])
+        with store.begin(table, keeps_unfit=True) as rows:
+            rows.insert(items)
+        with store.begin(table, keeps_unfit=True) as rows:
+            assert [item[:2] for item in rows.drain()] == items
+        with store.begin(table, keeps_unfit=True) as rows:
+            assert rows.is_empty()
+
+
+def test_a_view(database: AnyDatabase, table: str) -> None:
+    """One that can be written to serves."""
+    if database.kind == "sqlite":
+        pytest.skip("there views are written to by triggers")
+    make(database, f"{table}t", "key TEXT, val TEXT")
+    key = database.quote("key")
+    database.run(f"CREATE VIEW {table} AS SELECT id, {key}, val FROM {table}t")
+    moved(database.url, table)
+
+
+def test_a_view_over_a_table_without_transactions(mariadb: MariaDb, table: str) -> None:
+    mariadb.run(f"CREATE TABLE {table}t (id INTEGER AUTO_INCREMENT PRIMARY KEY, `key` TEXT, val TEXT) ENGINE=MyISAM")
+    mariadb.run(f"CREATE VIEW {table} AS SELECT * FROM {table}t")
+    assert "stays when it is undone" in refused(mariadb.url, table)
+    assert mariadb.run(f"SELECT * FROM {table}") == []
+
+
+@pytest.mark.parametrize("engine", ["MyISAM", "Aria"])
+def test_an_engine_without_transactions_that_is_accepted(mariadb: MariaDb, table: str, engine: str) -> None:
+    mariadb.run(f"CREATE TABLE {table} (id INTEGER AUTO_INCREMENT PRIMARY KEY, `key` TEXT, val TEXT) ENGINE={engine}")
+    assert "db_inexact" in refused(mariadb.url, table)
+    moved(mariadb.url, table, inexact=True)
+    assert mariadb.run(f"SELECT * FROM {table}") == []
+
+
+def test_a_table_without_a_primary_key(database: AnyDatabase, table: str) -> None:
+    number = {"sqlite": "", "mysql": "INTEGER AUTO_INCREMENT, KEY (id)", "postgres": "SERIAL"}[database.kind]
+    if database.kind == "sqlite":
+        pytest.skip("it has no automatic numbers without one")
+    columns = "`key` TEXT, val TEXT" if database.kind == "mysql" else "key TEXT, val TEXT"
+    database.run(f"CREATE TABLE {table} ({columns}, id {number})")
+    moved(database.url, table)
+    key = database.quote("key")
+    database.run(f"INSERT INTO {table} (id, {key}, val) VALUES (7, 'a', ''), (7, 'b', '')")
+    with opened(database.url) as store:
+        with pytest.raises(StoreError, match="two of its rows have the same id"), store.begin(table) as rows:
+            list(rows.drain())
+    assert len(database.run(f"SELECT * FROM {table}")) == 2
+
+
+@pytest.mark.parametrize("kind", ["DOUBLE PRECISION", "DECIMAL(20,2)", "BIGINT"])
+def test_ids_of_other_types(database: Any, table: str, kind: str) -> None:
+    """Whole numbers serve, up to the greatest that there is; others are refused at the load."""
+    key = database.quote("key")
+    database.run(f"CREATE TABLE {table} (id {kind} PRIMARY KEY, {key} TEXT, val TEXT)")
+    last = (1 << 63) - 1 if kind == "BIGINT" else 3
+    database.run(f"INSERT INTO {table} VALUES (1, 'a', 'v'), ({last}, NULL, NULL)")
+    with opened(database.url) as store:
+        with store.begin(table) as rows:
+            assert [item[:2] for item in rows.drain()] == [(b"a", b"v"), (b"", b"")]
+        if kind != "BIGINT":
+            database.run(f"INSERT INTO {table} VALUES (1.5, 'a', 'v')")
+            with pytest.raises(StoreError, match=r"id 1\.50? is no whole number"), store.begin(table) as rows:
+                list(rows.drain())
+            assert len(database.run(f"SELECT * FROM {table}")) == 1
+
+
+# --- which table ------------------------------------------------------------------------------------------------------
+
+
+def test_names_that_differ_in_capital_letters(database: AnyDatabase, table: str) -> None:
+    """They are two tables, or the start is refused."""
+    wanted = [Wanted(table), Wanted(table.upper())]
+    if database.kind == "mysql":
+        assert prepared(database.url, *wanted) == []
+        return
+    with opened(database.url) as store, pytest.raises(StoreError, match=f"queue '{table}' has the same table there"):
+        store.prepare(wanted)
+
+
+@pytest.mark.parametrize("name", ["mqueue_kemi_items", "MQUEUE_KEMI_transfers"])
+def test_the_names_of_this_module_s_tables(database: AnyDatabase, name: str) -> None:
+    assert "a table of this module" in refused(database.url, name)
+
+
+def test_postgres_table_of_the_c_module(postgres: Postgres, table: str) -> None:
+    """It does not quote the name."""
+    queue = f"Cdr{table.capitalize()}"
+    make(postgres, queue.lower(), "key VARCHAR(64), val VARCHAR(4096)")
+    postgres.run(f"INSERT INTO {queue} (key, val) VALUES ('k', 'v')")
+    with opened(postgres.url) as store:
+        assert store.prepare([Wanted(queue)]) == []
+        with store.begin(queue) as rows:
+            assert [item[:2] for item in rows.drain()] == [(b"k", b"v")]
+    assert postgres.run(f"SELECT to_regclass('\"{queue}\"')") == [(None,)]
+
+
+def test_postgres_table_with_just_that_name(postgres: Postgres, table: str) -> None:
+    """It counts first, and the other one is told."""
+    queue = f"Cdr{table.capitalize()}"
+    make(postgres, f'"{queue}"', "key VARCHAR(64), val VARCHAR(4096)")
+    make(postgres, queue.lower(), "key VARCHAR(64), val VARCHAR(4096)")
+    (note,) = prepared(postgres.url, Wanted(queue))
+    assert f"there is the table {queue.lower()}, too, which the C module uses; its rows are left there" in note
+
+
+def test_postgres_schema(postgres: Postgres, table: str) -> None:
+    postgres.run(f"CREATE SCHEMA s{table} AUTHORIZATION kamailio")
+    with opened(postgres.url) as store:
+        assert store.prepare([Wanted(f"s{table}.MyQ")]) == []
+        with store.begin(f"s{table}.MyQ") as rows:
+            rows.insert([(b"k", b"v")])
+            rows.wait_for_others(1)
+    assert postgres.run(f"SELECT key, val FROM s{table}.myq") == [("k", "v")]
+
+
+def test_servers_that_start_at_once(database: AnyDatabase, table: str) -> None:
+    """Each makes what is missing, or finds what another one has made."""
+    for attempt in range(3):
+        name, barrier = f"{table}x{attempt}", threading.Barrier(8)
+        errors: list[Exception] = []
+
+        def start(name: str = name, barrier: threading.Barrier = barrier, errors: list[Exception] = errors) -> None:
+            with opened(database.url) as store:
+                barrier.wait(30)
+                try:
+                    store.prepare([Wanted(name)])
+                except StoreError as error:
+                    errors.append(error)
+
+        threads = [threading.Thread(target=start) for _ in range(8)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        assert errors == []

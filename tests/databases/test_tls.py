@@ -1,0 +1,162 @@
+"""Encrypted connections: servers that demand them, certificates that are known or not, and messages that help."""
+
+from __future__ import annotations
+
+import contextlib
+import shutil
+import subprocess
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from kemi.errors import ConfigError, StoreError
+from kemi.store import Options, Store, Wanted
+from tests.databases.conftest import running
+from tests.databases.servers import DATABASE, HOST, PASSWORD, USER, MariaDb, Postgres
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+
+def certificate(folder: Path) -> None:
+    """Make a certificate for 127.0.0.1 that is its own authority."""
+    argv = ["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2", "-subj", "/CN=mqueue test"]
+    argv += ["-keyout", str(folder / "key.pem"), "-out", str(folder / "cert.pem")]
+    argv += ["-addext", f"subjectAltName=IP:{HOST}", "-addext", "basicConstraints=critical,CA:TRUE"]
+    subprocess.run(argv, check=True, capture_output=True, timeout=60)
+
+
+class Secure:
+    """A database that speaks TLS with everybody and plainly with nobody who comes over TCP."""
+
+    home: Path
+    account: dict[str, Any]
+
+    def prepare_certificate(self) -> None:
+        certificate(self.home)
+        for name in ("key.pem", "cert.pem"):
+            if self.account:
+                shutil.chown(self.home / name, self.account["user"], self.account["group"])
+        (self.home / "key.pem").chmod(0o600)
+
+
+class SecureMariaDb(MariaDb, Secure):
+    """MariaDB with a certificate."""
+
+    def prepare(self) -> None:
+        super().prepare()
+        self.prepare_certificate()
+
+    def argv(self) -> list[str]:
+        files = [f"--ssl-cert={self.home}/cert.pem", f"--ssl-key={self.home}/key.pem"]
+        return [*super().argv(), *files, "--require-secure-transport=ON"]
+
+
+class SecurePostgres(Postgres, Secure):
+    """PostgreSQL with a certificate."""
+
+    def prepare(self) -> None:
+        super().prepare()
+        self.prepare_certificate()
+        rules = "local all all trust\nhostssl all all all scram-sha-256\n"
+        (self.home / "data" / "pg_hba.conf").write_text(rules, "ascii")
+
+    def argv(self) -> list[str]:
+        files = ["-c", f"ssl_cert_file={self.home}/cert.pem", "-c", f"ssl_key_file={self.home}/key.pem"]
+        return [*super().argv(), "-c", "ssl=on", *files]
+
+
+SecureServer = SecureMariaDb | SecurePostgres
+
+
+@pytest.fixture(scope="module", params=[SecureMariaDb, SecurePostgres])
+def secure(request: pytest.FixtureRequest) -> Iterator[SecureServer]:
+    with running(request.param()) as server:
+        yield server
+
+
+@contextlib.contextmanager
+def opened(url: str, tls: str) -> Iterator[Store]:
+    store = Store.open(url, None, Options(20.0, tls))
+    yield store
+    store.close()
+
+
+def failure(url: str, tls: str) -> str:
+    with opened(url, tls) as store, pytest.raises(StoreError) as caught, store.begin("q"):
+        pass
+    assert PASSWORD not in str(caught.value)
+    return str(caught.value)
+
+
+def test_on(secure: SecureServer, table: str) -> None:
+    with opened(secure.url, "on") as store:
+        assert store.prepare([Wanted(table)]) == []
+        with store.begin(table) as rows:
+            rows.insert([(b"k", b"v")] * 2500)
+            assert is_encrypted(rows)
+
+
+def is_encrypted(rows: Any) -> bool:
+    if rows.table.place.url.kind == "mysql":
+        found = rows._connection.exec_driver_sql("SHOW STATUS LIKE 'Ssl_cipher'").one()[1]
+    else:
+        found = rows._connection.exec_driver_sql("SELECT ssl FROM pg_stat_ssl WHERE pid = pg_backend_pid()").scalar()
+    return bool(found)
+
+
+def test_off_where_it_is_demanded(secure: SecureServer) -> None:
+    """MariaDB says no more than that access is denied; the advice does."""
+    text = failure(secure.url, "off")
+    assert "demands TLS" in text
+    assert "db_tls" in text
+
+
+def test_an_authority(secure: SecureServer, table: str) -> None:
+    with opened(secure.url, f"{secure.home}/cert.pem") as store, store.begin(table) as rows:
+        assert is_encrypted(rows)
+
+
+def test_an_authority_that_is_not_known(secure: SecureServer) -> None:
+    assert "name the file with the certificate of the authority" in failure(secure.url, "verify")
+
+
+def test_another_authority(secure: SecureServer, tmp_path: Path) -> None:
+    certificate(tmp_path)
+    assert "name the file with the certificate of the authority" in failure(secure.url, f"{tmp_path}/cert.pem")
+
+
+@pytest.mark.parametrize("scheme", ["mysql", "postgres"])
+def test_a_file_that_is_not_there(scheme: str, tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=r"db_tls: .*none\.pem"):
+        Store.open(f"{scheme}://u:p@h/db", None, Options(1.0, f"{tmp_path}/none.pem"))
+
+
+def test_an_account_that_demands_it(mariadb: MariaDb) -> None:
+    """There is nothing in the server's answer but that access is denied."""
+    mariadb.run("CREATE USER IF NOT EXISTS tls@'%%' IDENTIFIED BY %s REQUIRE SSL", "secret")
+    mariadb.run(f"GRANT ALL ON {DATABASE}.* TO tls@'%'")
+    url = f"mysql://tls:secret@{HOST}:{mariadb.port}/{DATABASE}"
+    assert "if the account demands TLS, set db_tls" in failure(url, "off")
+
+
+def test_a_server_without_it(postgres: Postgres) -> None:
+    assert "set up TLS at the database's server, or set db_tls to off" in failure(postgres.url, "on")
+
+
+def test_a_socket(mariadb: MariaDb, postgres: Postgres, table: str) -> None:
+    mysql = f"mysql://root@unix({mariadb.socket})/{DATABASE}"  # root comes in through the socket only
+    assert mariadb.socket in str(Store.open(mysql).url)
+    folder = f"postgres://postgres@unix({postgres.home}):{postgres.port}/{DATABASE}"  # the port is in the socket's name
+    for url in (mysql, folder):
+        with opened(url, "") as store, store.begin(table) as rows:
+            rows.insert([(b"k", b"v")])
+            assert [row.key for row in rows.read()] == [b"k"]
+
+
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")  # PyMySQL forgets its socket
+def test_a_socket_that_is_not_there(tmp_path: Path) -> None:
+    for scheme in ("mysql", "postgres"):
+        text = failure(f"{scheme}://{USER}:{PASSWORD}@unix({tmp_path}/none)/{DATABASE}", "")
+        assert text.endswith("the database must run and be reachable from this host"), text
