@@ -17,7 +17,7 @@ from types import ModuleType
 from typing import Any, NamedTuple
 
 from kemi import app
-from kemi.testing import api, functions, pvars, release, results, router
+from kemi.testing import api, assign, functions, pvars, release, results, router
 from kemi.testing.calls import RefusedError, check
 from kemi.testing.errors import NotCovered, SilentMistake
 from kemi.testing.memory import Contact
@@ -116,7 +116,7 @@ class FakeKSR:
         if end != len(name):
             raise ValueError(f"{name!r} is more than one variable")
         try:
-            if pvars.put(self.state, found, value):
+            if assign.put(self.state, found, value):
                 return
         except (NotCovered, SilentMistake):
             self._values[name] = value

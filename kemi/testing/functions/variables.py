@@ -6,7 +6,7 @@ import re
 from collections.abc import Callable
 from typing import Any
 
-from kemi.testing import pvars
+from kemi.testing import assign, pvars
 from kemi.testing.errors import SilentMistake
 from kemi.testing.state import Name, Server, Value
 
@@ -68,7 +68,7 @@ def _getl(fake: Server, name: str) -> int:
 
 
 def _put(fake: Server, name: str, value: Value = None) -> bool:
-    return pvars.put(fake.state, _find(name), value)
+    return assign.put(fake.state, _find(name), value)
 
 
 def _print(fake: Server, level: str, text: str) -> int:

@@ -6,7 +6,7 @@ import ipaddress
 from collections.abc import Callable
 from typing import Any, Union
 
-from kemi.testing import names, pvars
+from kemi.testing import assign, names
 from kemi.testing.state import Server
 
 Address = Union[ipaddress.IPv4Address, ipaddress.IPv6Address]
@@ -94,7 +94,7 @@ def _detailed_type(fake: Server, text: str, variable: str) -> int:
     if kind is None:
         return -1
     found, _ = names.find(variable)
-    pvars.put(fake.state, found, kind)
+    assign.put(fake.state, found, kind)
     return 1
 
 

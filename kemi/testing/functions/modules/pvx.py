@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from kemi.testing import names, pvars, xavps
+from kemi.testing import assign, names, pvars, xavps
 from kemi.testing.state import Server, Value
 
 _NULLS: dict[str, Value] = {"get": None, "gete": "", "getw": "<null>"}
@@ -142,7 +142,7 @@ def _implode(fake: Server, name: str, variable: str) -> int:
         return -1
     text = "".join(f"{key}={value};" if value != "" else f"{key};" for key, value in items[0].inner.items())
     found, _ = names.find(variable)
-    return 1 if pvars.put(fake.state, found, text) else -1
+    return 1 if assign.put(fake.state, found, text) else -1
 
 
 COVERED: dict[str, Callable[..., Any]] = {
