@@ -19,7 +19,6 @@ from tests.server.test_acc_json import (  # noqa: F401 they run here too
 from tests.server.test_life import (  # noqa: F401
     test_a_killed_worker_ends_the_server,
     test_a_reload_keeps_the_items_and_takes_a_larger_size,
-    test_a_reload_with_a_bad_definition_harms_nothing,
     test_a_server_starts_after_a_crash,
     test_a_stop_in_the_middle_of_adds,
     test_a_stop_leaves_nothing,
