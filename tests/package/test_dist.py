@@ -56,7 +56,7 @@ def test_check_wheel_contents(built: Built) -> None:
 def test_the_source_distribution_is_complete(built: Built) -> None:
     """Whatever the repository has: tests, examples, changelog, the makers of packages."""
     found = files(built)
-    assert {"tests/run.sh", "conf/demo.sh", "CHANGELOG.md", "tox.ini", "debian/control", "share/make.py"} <= found
+    assert {"tests/run.sh", "conf/demo.sh", "CHANGELOG.md", "tox.ini", "debian/control", "docs/share/make.py"} <= found
     if not (CHECKOUT / ".git").exists():
         pytest.skip("not a repository: nothing to compare with")
     repository = {name for name in run("git", "ls-files").stdout.splitlines() if (CHECKOUT / name).exists()}

@@ -7,18 +7,18 @@ import subprocess
 
 import pytest
 
+from docs.share import make, manual
 from kemi.cli import codes
-from share import make, manual
 from tests.package.conftest import CHECKOUT
 
 
 @pytest.mark.parametrize("name", make.FILES)
 def test_current(name: str) -> None:
-    assert (make.CHECKOUT / name).read_text("utf-8") == make.FILES[name](), "run python3 -m share.make"
+    assert (make.CHECKOUT / name).read_text("utf-8") == make.FILES[name](), "run python3 -m docs.share.make"
 
 
 def test_a_stale_file_is_told(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
-    name = "share/man/man1/mqueue-kemi.1"
+    name = "docs/share/man/man1/mqueue-kemi.1"
     monkeypatch.setattr(make, "FILES", {name: lambda: "another"})
     assert make.main(["--check"]) == 1
     assert f"{name} is not current" in capsys.readouterr().err
@@ -48,7 +48,7 @@ def completed(*words: str, queues: str = "") -> list[str]:
     """Return what bash would offer for the last of the words."""
     script = f"""
     mqueue-kemi() {{ printf '{queues}'; }}
-    source share/bash-completion/completions/mqueue-kemi
+    source docs/share/bash-completion/completions/mqueue-kemi
     COMP_WORDS=(mqueue-kemi {" ".join(f"'{word}'" for word in words)}) COMP_CWORD={len(words)}
     _shtab_mqueue_kemi mqueue-kemi '{words[-1]}' ''
     printf '%s\\n' "${{COMPREPLY[@]}}"

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from share import make, stubs
+from docs.share import make, stubs
 
 STUB = "kemi/testing/stubs/mqueue_kemi-stubs/__init__.pyi"
 
 
 def test_current() -> None:
-    assert (make.CHECKOUT / STUB).read_text("utf-8") == make.FILES[STUB](), "run python3 -m share.make"
+    assert (make.CHECKOUT / STUB).read_text("utf-8") == make.FILES[STUB](), "run python3 -m docs.share.make"
 
 
 def test_what_a_stub_has() -> None:

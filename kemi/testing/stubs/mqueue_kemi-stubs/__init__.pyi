@@ -1,4 +1,4 @@
-# Made from mqueue_kemi.py by share/make.py (python3 -m share.make).
+# Made from mqueue_kemi.py by docs/share/make.py (python3 -m docs.share.make).
 """Kamailio's mqueue for Python routing scripts: queues of key/value items in shared memory.
 
 Names and integer codes only; the work is done in `kemi`. A routing script imports this module and ends with

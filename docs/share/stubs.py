@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import ast
 
-_HEADER = "# Made from mqueue_kemi.py by share/make.py (python3 -m share.make).\n"
+_HEADER = "# Made from mqueue_kemi.py by docs/share/make.py (python3 -m docs.share.make).\n"
 _ALWAYS = {"annotations"}
 
 

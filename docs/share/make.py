@@ -1,7 +1,7 @@
 """Make what is shipped beside the modules from the modules themselves: manual page, shell completion, type stubs.
 
-    python3 -m share.make            write the files anew (the completion needs shtab)
-    python3 -m share.make --check    end with 1 if one of them is not what would be written
+    python3 -m docs.share.make            write the files anew (the completion needs shtab)
+    python3 -m docs.share.make --check    end with 1 if one of them is not what would be written
 
 Each maker below returns the text of its file. `tox -e package` checks that the files in the checkout are current.
 """
@@ -14,14 +14,14 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Callable
 
+from docs.share import manual, stubs
 from kemi.cli.parser import parser
 from kemi.names import DB_URL_VARIABLE, INSTANCE_VARIABLE, OWNER_VARIABLE
-from share import manual, stubs
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-CHECKOUT = Path(__file__).resolve().parents[1]
+CHECKOUT = Path(__file__).resolve().parents[2]
 
 # Names of queues and instances, as they are at the time of the completion.
 _BASH = """
@@ -81,9 +81,9 @@ def completion(shell: str) -> str:
 
 
 FILES: dict[str, Callable[[], str]] = {
-    "share/man/man1/mqueue-kemi.1": lambda: manual.page(command_line()),
-    "share/bash-completion/completions/mqueue-kemi": lambda: completion("bash"),
-    "share/zsh/site-functions/_mqueue-kemi": lambda: completion("zsh"),
+    "docs/share/man/man1/mqueue-kemi.1": lambda: manual.page(command_line()),
+    "docs/share/bash-completion/completions/mqueue-kemi": lambda: completion("bash"),
+    "docs/share/zsh/site-functions/_mqueue-kemi": lambda: completion("zsh"),
     "kemi/testing/stubs/mqueue_kemi-stubs/__init__.pyi": lambda: stubs.of(
         (CHECKOUT / "mqueue_kemi.py").read_text("utf-8")
     ),
@@ -105,7 +105,7 @@ def main(arguments: Sequence[str]) -> int:
     if "--check" not in arguments:
         return 0
     for name in stale:
-        print(f"{name} is not current: run python3 -m share.make", file=sys.stderr)
+        print(f"{name} is not current: run python3 -m docs.share.make", file=sys.stderr)
     return bool(stale)
 
 
