@@ -29,7 +29,7 @@ def test_the_manual_page_is_good_troff() -> None:
     """Man finds no fault with it; every command, option and exit code is there."""
     if shutil.which("groff") is None:
         pytest.skip("groff is not installed")
-    path = CHECKOUT / "share" / "man" / "man1" / "mqueue-kemi.1"
+    path = CHECKOUT / "docs" / "share" / "man" / "man1" / "mqueue-kemi.1"
     argv = ["groff", "-man", "-Tutf8", "-ww", "-z", str(path)]
     assert subprocess.run(argv, capture_output=True, check=True, text=True).stderr == ""
     argv = ["groff", "-man", "-Tascii", "-P-cbou", str(path)]

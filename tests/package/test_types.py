@@ -2,79 +2,62 @@
 
 from __future__ import annotations
 
-import json
 import re
 import shutil
-import sys
 import sysconfig
-from typing import TYPE_CHECKING
+from pathlib import Path
+from typing import TYPE_CHECKING, Callable
 
 import pytest
 
+from tests.package.checkers import Fault, with_mypy, with_pyright
 from tests.package.conftest import CHECKOUT, run
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from tests.package.conftest import Environment
 
 PROGRAMS = CHECKOUT / "tests" / "package" / "programs"
-PYRIGHT = {
-    "typeCheckingMode": "strict",
-    # What basedpyright has beside pyright's own, and what this is not about.
-    **dict.fromkeys(("reportUnusedCallResult", "reportAny", "reportExplicitAny", "reportUnusedExpression"), False),
-    "reportMissingModuleSource": False,  # KSR is there inside of Kamailio only
-}
-
-
-def with_mypy(environment: Environment, program: Path, version: str) -> set[int]:
-    """Return the lines with which mypy finds fault."""
-    argv = ["--strict", "--python-version", version, "--python-executable", str(environment.python), program.name]
-    cache = ["--cache-dir", str(program.parent / "cache")]
-    done = run(sys.executable, "-m", "mypy", *cache, *argv, cwd=program.parent)
-    assert done.returncode in (0, 1), done.stdout
-    assert "Found" in done.stdout or "Success" in done.stdout, done.stdout
-    assert not re.search(rf"^(?!{program.name}).*: error:", done.stdout, re.MULTILINE), done.stdout
-    return {int(line) for line in re.findall(rf"^{program.name}:(\d+): error:", done.stdout, re.MULTILINE)}
-
-
-def with_pyright(environment: Environment, program: Path, version: str) -> set[int]:
-    """Return the lines with which pyright finds fault: basedpyright, which is pyright with Node from a wheel."""
-    config = {**PYRIGHT, "include": [program.name], "pythonVersion": version}
-    (program.parent / "pyrightconfig.json").write_text(json.dumps(config))
-    argv = ["--pythonpath", str(environment.python), "--outputjson", "-p", "."]
-    done = run(sys.executable, "-m", "basedpyright", *argv, cwd=program.parent)
-    found = json.loads(done.stdout[done.stdout.index("{") :])
-    assert found["summary"]["filesAnalyzed"] == 1, done.stdout
-    faults = [one for one in found["generalDiagnostics"] if one["severity"] == "error"]
-    return {one["range"]["start"]["line"] + 1 for one in faults}
-
-
 CHECKERS = pytest.mark.parametrize("check", [with_mypy, with_pyright])
 VERSIONS = pytest.mark.parametrize("version", ["3.10", "3.13"])
+
+
+def copied(name: str, folder: Path) -> Path:
+    """Put a program where no checkout is near."""
+    return Path(shutil.copy(PROGRAMS / name, folder))
 
 
 @CHECKERS
 @VERSIONS
 @pytest.mark.parametrize("name", ["good", "bad"])
-def test_programs(environment: Environment, tmp_path: Path, check: type, version: str, name: str) -> None:
+def test_programs(
+    environment: Environment, tmp_path: Path, check: Callable[..., list[Fault]], version: str, name: str
+) -> None:
     """Nothing in what is right; in what is wrong each marked line, and no other."""
-    program = tmp_path / f"{name}.py"
-    shutil.copy(PROGRAMS / program.name, program)
+    program = copied(f"{name}.py", tmp_path)
     marked = {at for at, line in enumerate(program.read_text("utf-8").splitlines(), 1) if "# E:" in line}
     assert bool(marked) == (name == "bad")
-    assert check(environment, program, version) == marked
+    assert {one.line for one in check(environment, tmp_path, version, program)} == marked
+
+
+def test_what_mypy_says(environment: Environment, tmp_path: Path) -> None:
+    """It refuses a line for the reason that is meant, where the line names it."""
+    program = copied("bad.py", tmp_path)
+    named = [re.search(r"# E:.*; mypy: (\S+)$", line) for line in program.read_text("utf-8").splitlines()]
+    wanted = {(line, found[1]) for line, found in enumerate(named, 1) if found}
+    lines = {line for line, _ in wanted}
+    told = with_mypy(environment, tmp_path, "3.10", program)
+    assert wanted
+    assert {(one.line, one.rule) for one in told if one.line in lines} == wanted
 
 
 def test_without_the_stubs_nothing_is_found(environment: Environment, tmp_path: Path) -> None:
     """It is the installed stubs that they go by: without those of mqueue_kemi, types are missing."""
     stubs = environment.site / "mqueue_kemi-stubs"
     away = stubs.with_name("away")
-    program = tmp_path / "good.py"
-    shutil.copy(PROGRAMS / program.name, program)
+    program = copied("good.py", tmp_path)
     stubs.rename(away)
     try:
-        assert with_mypy(environment, program, "3.10")
+        assert with_mypy(environment, tmp_path, "3.10", program)
     finally:
         away.rename(stubs)
 

@@ -27,13 +27,31 @@ async def use_async(queue: AttachedQueue) -> None:
 
 def route() -> None:
     mqueue_kemi.mq_add("calls", "key")  # E: no value
-    mqueue_kemi.mq_add("calls", b"key", "value")  # E: text
+    mqueue_kemi.mq_add("calls", b"key", "value")  # E: text; mypy: arg-type
     mqueue_kemi.mqk_get("calls") + "x"  # E: None is forgotten
     mqueue_kemi.mq_fetch()  # E: which queue
-    mqueue_kemi.mq_ad("calls", "key", "value")  # E: no such function
+    mqueue_kemi.mq_ad("calls", "key", "value")  # E: no such function; mypy: attr-defined
     mqueue_kemi.attach("calls", reattach="yes")  # E: True or False
     mqueue_kemi.attach("calls", "kamailio", 1.0, True)  # E: by its name
     KSR.tm.t_relai()  # E: no such function
     KSR.sl.sl_send_reply("200", "OK")  # E: a number
     text: str = KSR.pv.get("$fU")  # E: a number, or null
     print(text)
+
+
+def compare() -> None:
+    KSR.pv.get("$rs") == "200"  # E: a number; mypy: comparison-overlap
+    KSR.pv.get("$sp") == "5060"  # E: a number; mypy: comparison-overlap
+    KSR.pv.get("$T(id_index)") == "5"  # E: a number; mypy: comparison-overlap
+    KSR.pv.get("$T(reply_code)") == "486"  # E: a number; mypy: comparison-overlap
+    KSR.pv.getw("$T_branch_idx") == "0"  # E: a number; mypy: comparison-overlap
+    KSR.pv.getvs("$Rp", "none") == "none"  # E: a number; mypy: comparison-overlap
+    KSR.pv.get("$rU") == 100  # E: text; mypy: comparison-overlap
+
+
+def put_together() -> None:
+    "a" + KSR.pv.get("$rU")  # E: None is forgotten; mypy: operator
+    "a" + KSR.pv.get("$avp(x)")  # E: None and a number are forgotten; mypy: operator
+    "a" + KSR.pv.gete("$sp")  # E: a number; mypy: operator
+    KSR.pv.seti("$var(a)", "5")  # E: a number; mypy: arg-type
+    KSR.pv.setl("$var(a)", "5")  # E: a number; mypy: arg-type
