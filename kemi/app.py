@@ -6,7 +6,6 @@ The state is here, in a module that Kamailio does not execute again at a reload 
 from __future__ import annotations
 
 import contextlib
-import os
 from collections.abc import Iterator
 from typing import Any
 
@@ -102,18 +101,7 @@ def _surroundings() -> lifecycle.Surroundings:
 
 
 def _definitions_file(module_folder: str) -> str:
-    named = os.environ.get("MQUEUE_KEMI_CFG")
-    if named:
-        return named
-    places = [folder for folder in (core.config_folder(), module_folder) if folder]
-    for folder in places:
-        path = os.path.join(folder, "mqueue_kemi.cfg")
-        if os.path.exists(path):
-            return path
-    raise ConfigError(
-        f"no queues are defined: there is no mqueue_kemi.cfg in {' or '.join(places)}; "
-        "MQUEUE_KEMI_CFG may name a file of modparam lines"
-    )
+    return definitions.find([core.config_folder(), module_folder])
 
 
 def _stop() -> None:

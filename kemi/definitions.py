@@ -6,13 +6,15 @@ was meant to be off would exist: so each is refused, but for the line that Kamai
 
 from __future__ import annotations
 
+import os
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import NamedTuple
 
 from kemi.errors import ConfigError
 from kemi.spec import Settings, Value
 
+FILE = "mqueue_kemi.cfg"
 _STRING = r'"(?:[^"\\]|\\.)*"' + r"|'[^']*'"
 _BLANK = re.compile(r"\s+|#[^\n]*|//[^\n]*|/\*.*?\*/", re.DOTALL)
 _HEADER = re.compile(r"#!(?:KAMAILIO|OPENSER|SER|MAXCOMPAT|ALL)\s*", re.IGNORECASE)
@@ -24,6 +26,22 @@ _LINE = re.compile(
     rf"modparam\s*\(\s*(?P<module>{_STRING})\s*,\s*(?P<name>{_STRING})\s*,\s*(?P<value>{_STRING}|[+-]?\w+)\s*\)\s*;?",
     re.DOTALL,
 )
+
+
+def find(folders: Iterable[str | None]) -> str:
+    """The file that MQUEUE_KEMI_CFG names, else the first of its name in one of the folders. Raises ConfigError."""
+    named = os.environ.get("MQUEUE_KEMI_CFG")
+    if named:
+        return named
+    places = [folder for folder in folders if folder]
+    for folder in places:
+        path = os.path.normpath(os.path.join(folder, FILE))
+        if os.path.exists(path):
+            return path
+    raise ConfigError(
+        f"no queues are defined: there is no {FILE} in {' or '.join(places)}; "
+        "MQUEUE_KEMI_CFG may name a file of modparam lines"
+    )
 
 
 def read(path: str, settings: Settings) -> None:

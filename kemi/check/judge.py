@@ -16,7 +16,6 @@ from kemi.spec import Settings
 SCRIPT, DEFINITIONS, CONFIG = "script", "definitions", "kamailio.cfg"
 _OWN = "mqueue_kemi.py"
 _FUNCTIONS_MODULE = "app_python3s"  # calls functions of the script, not methods of an object
-_DEFINITIONS_FILE = "mqueue_kemi.cfg"
 _OF_CONFIG = ("loadmodule", "cfgengine", "request_route", "loadpath", "mpath")
 
 
@@ -124,7 +123,7 @@ class _Judge:
                 self.problems.error(
                     parameter.place,
                     'modparam("mqueue", ...) here is for the C module, which is not loaded: write it in the script, '
-                    f"or in {_DEFINITIONS_FILE}",
+                    f"or in {definitions.FILE}",
                 )
         load = config.python_parameter("load", "script_name")
         if load is None:
@@ -149,14 +148,12 @@ class _Judge:
 
     def _native(self, config: Config, module: str) -> None:
         """A native kamailio.cfg: our own module is the script."""
-        named = os.environ.get("MQUEUE_KEMI_CFG")
-        folders = [os.path.dirname(config.path), os.path.dirname(module)]
-        places = [named] if named else [os.path.join(folder, _DEFINITIONS_FILE) for folder in folders]
-        path = next((place for place in places if os.path.exists(place)), None)
-        if path is None:
-            self.problems.error(Place(config.path, 1), f"no queues are defined: there is no {' and no '.join(places)}")
+        folders = [os.path.dirname(path) or "." for path in (config.path, module)]
+        try:
+            queues = self.definitions(definitions.find(folders))
+        except ConfigError as error:
+            self.problems.error(Place(config.path, 1), str(error))
             return
-        queues = self.definitions(path)
         methods = sorted(name for name in vars(Handler) if name.startswith("mq_"))
         for method, queue in config.executed:
             if method.text not in methods:

@@ -407,6 +407,20 @@ request_route {{
     ]
 
 
+def test_a_native_config_without_definitions(
+    check: Callable[..., list[str]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The error is the server's."""
+    monkeypatch.delenv("MQUEUE_KEMI_CFG", raising=False)
+    text = f"""loadmodule "app_python3.so"
+modparam("app_python3", "load", "{tmp_path}/mqueue_kemi.py")
+"""
+    found = check({"kamailio.cfg": text, "mqueue_kemi.py": ""})
+    assert len(found) == 1
+    assert found[0].startswith("kamailio.cfg:1: error: no queues are defined: there is no mqueue_kemi.cfg in ")
+    assert found[0].endswith("; MQUEUE_KEMI_CFG may name a file of modparam lines")
+
+
 FUNCTIONS_TEXT = """
 import sys
 import mqueue_kemi
