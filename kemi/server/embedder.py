@@ -18,6 +18,7 @@ _MODULES = (
     (b"app_python3", (b"exports", b"_app_python3_exports")),
     (b"app_python3s", (b"exports", b"_app_python3s_exports")),
 )
+NAMES = tuple(name for name, _ in _MODULES)
 # sr_module: path, handle, and the copy of the exports, name first; its last three are functions.
 _MODULE_POINTERS = 12
 _EXPORT_POINTERS = 10
@@ -33,7 +34,7 @@ class Embedder:
 
     def __init__(self) -> None:
         library = core.trusted()
-        loaded = [(name, symbols, address) for name, symbols in _MODULES if (address := _find(library, name))]
+        loaded = [(name, symbols, address) for name, symbols in _MODULES if (address := find(library, name))]
         if not loaded:
             raise core.Unavailable("neither the module app_python3 nor app_python3s was found")
         name, symbols, self.address = loaded[0]
@@ -96,14 +97,15 @@ def symbol_of(handle: int | None, name: bytes) -> int | None:
 
 def is_loaded(module: bytes) -> bool:
     """Is a module of that name loaded? This needs no struct, so that it can be asked of any version."""
-    return bool(_find(core.library(), module))
+    return bool(find(core.library(), module))
 
 
 def handle_of(module: bytes) -> int | None:
     """The handle of a module of Kamailio for `symbol_of`; None when it is not loaded. Raises Unavailable."""
-    address = _find(core.trusted(), module)
+    address = find(core.trusted(), module)
     return Pointer.from_address(address + _HANDLE * _WORD).value if address else None
 
 
-def _find(library: Any, module: bytes) -> int | None:
+def find(library: Any, module: bytes) -> int | None:
+    """The address of a module's sr_module; None when it is not loaded."""
     return core.function(library, core.MARK, Pointer, ctypes.c_char_p)(module)  # type: ignore[no-any-return]

@@ -16,10 +16,9 @@ from typing import Any
 
 from kemi.queue import onlymain
 from kemi.queue.queue import check_threads
-from kemi.server import core
+from kemi.server import core, embedder
 
 _INTEGER = 2  # PARAM_INT
-_MODULES = (b"app_python3", b"app_python3s")
 REMEDY = (
     "in this server only the main thread of a process may use queues, because Kamailio keeps the interpreter while it "
     'waits, and the lock would be held meanwhile; with Kamailio 6 set modparam("app_python3", "threads_mode", 1), or '
@@ -40,15 +39,16 @@ def keep_to_main_thread() -> None:
 
 def runs_threads() -> bool:
     """Was `threads_mode` set? False also where this cannot be found out."""
-    library = ctypes.PyDLL(None)
+    library = core.library()
+    if library is None:
+        return False
     try:
-        module = core.function(library, "find_module_by_name", ctypes.c_void_p, ctypes.c_char_p)
         types = (ctypes.c_void_p, ctypes.c_char_p, ctypes.c_int, ctypes.c_void_p)
         parameter = core.function(library, "find_param_export", ctypes.c_void_p, *types)
     except core.Unavailable:
         return False
-    for name in _MODULES:
-        address = module(name)
+    for name in embedder.NAMES:
+        address = embedder.find(library, name)
         place = address and parameter(address, b"threads_mode", _INTEGER, ctypes.byref(ctypes.c_int()))
         if place:
             return ctypes.c_int.from_address(place).value != 0
