@@ -14,7 +14,6 @@ is promised then.
 
 from __future__ import annotations
 
-import contextlib
 from typing import Any, NamedTuple
 
 from kemi.database.faults import Place, one_line
@@ -181,12 +180,6 @@ class Ledger:
         if last is not None:
             chosen = chosen & (table.id <= last)
         return int(connection.execute(self.items.delete().where(chosen)).rowcount)
-
-    @contextlib.contextmanager
-    def faults(self) -> Any:
-        """Tell what goes wrong with these tables as theirs."""
-        with self.place.faults():
-            yield
 
 
 def _shown(name: str) -> str:

@@ -1,7 +1,7 @@
 """The table of one queue: `id`, `key`, `val`, as the C module has it. Looked at, made if it is missing, and its codec.
 
 A table that is there is used as it is. What it cannot hold is found before it is sent where that can be known, by the
-server where it knows, and by the comparison after each batch (kemi.store) in every case.
+server where it knows, and by the comparison after each batch (kemi.database.rows) in every case.
 
 One that is made here has a column more, `added`: when each item was added. What the C module writes has NULL there. Its
 other types are those through which both read and write the same bytes:

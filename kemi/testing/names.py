@@ -46,7 +46,7 @@ def _bracketed(whole: str, content: str) -> Name:
         rest = rest[index.end() :]
     transformed = []
     while rest.startswith("{"):
-        end = _closing_brace(rest)
+        end = _closing(rest, 0, "{}")
         transformed.append(rest[1 : end - 1])
         rest = rest[end:]
     if rest:
@@ -54,21 +54,11 @@ def _bracketed(whole: str, content: str) -> Name:
     return Name(whole, found.group(), inner, index.group(1) if index else None, tuple(transformed))
 
 
-def _closing_brace(text: str) -> int:
-    """Behind the brace that closes the first one."""
-    depth = 0
-    for place, letter in enumerate(text):
-        depth += {"{": 1, "}": -1}.get(letter, 0)
-        if not depth:
-            return place + 1
-    raise InvalidName(text)
-
-
-def _closing(text: str, start: int) -> int:
-    """Behind the parenthesis that closes the one at `start`."""
+def _closing(text: str, start: int, pair: str = "()") -> int:
+    """Behind what closes the parenthesis at `start`, or another pair of signs."""
     depth = 0
     for place in range(start, len(text)):
-        depth += {"(": 1, ")": -1}.get(text[place], 0)
+        depth += {pair[0]: 1, pair[1]: -1}.get(text[place], 0)
         if not depth:
             return place + 1
     raise InvalidName(text)
