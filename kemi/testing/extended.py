@@ -29,15 +29,6 @@ def at(state: State, name: str, place: int) -> Value:
 # --- the message ------------------------------------------------------------------------------------------------------
 
 
-def _user_length(header: str) -> Getter:
-    def give(state: State, _: str) -> Value:
-        address = state.message.address(header)
-        parsed = uri.parse(address.uri) if address else None
-        return len((parsed.user or "").encode()) if parsed else None
-
-    return give
-
-
 def _part_of(header: str, part: str) -> Getter:
     def give(state: State, _: str) -> Value:
         address = state.message.address(header)
@@ -156,6 +147,7 @@ def _next_hop(part: str) -> Getter:
 
 
 def _reply_code(state: State, _: str) -> Value:
+    """Of the message in a reply's routes; of the transaction elsewhere, where tm knows it."""
     if state.route_kind in ("core_onreply", "onreply"):
         return state.message.status
     return 0 if state.route_kind == "onsend" else state.transaction.status
@@ -205,8 +197,6 @@ def _formatted(_state: State, _: str) -> Value:
 
 
 PLAIN: dict[str, Getter] = {
-    "fUl": _user_length("From"),
-    "tUl": _user_length("To"),
     "from": _uri_of("From"),
     "to": _uri_of("To"),
     "from.user": _part_of("From", "user"),
@@ -251,15 +241,16 @@ PLAIN: dict[str, Getter] = {
     "bF": _in_hex("branch_flags"),
     "sf": _bits("script_flags"),
     "sF": _in_hex("script_flags"),
+    "mf": _bits("flags"),
     "mF": _in_hex("flags"),
     "expires(min)": _expires(min),
     "expires(max)": _expires(max),
     "fs": lambda state, _: state.sockets.get("fs"),
     "fsn": lambda state, _: state.sockets.get("fsn"),
     **{f"nh({part})": _next_hop(part) for part in ("u", "d", "p", "P", "U")},
-    "T(reply_code)": _reply_code,
+    **dict.fromkeys(("T(reply_code)", "T_reply_code"), _reply_code),
     "T(reply_type)": _reply_type,
-    "T(branch_index)": lambda state, _: state.branch,
+    **dict.fromkeys(("T(branch_index)", "T_branch_idx"), lambda state, _: state.branch),
     "T(id_index)": _label(0, made=False),
     "T(id_label)": _label(1, made=False),
     "T(id_index_n)": _label(0, made=True),

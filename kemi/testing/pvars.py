@@ -46,7 +46,7 @@ def _plain_value(state: State, name: Name, release: str) -> Value:
     whole = name.kind if name.inner is None else f"{name.kind}({name.inner})"
     if whole in extended.PLAIN:
         return extended.PLAIN[whole](state, release)
-    if name.kind not in _PLAIN:
+    if name.kind not in _PLAIN and name.kind not in extended.PLAIN:
         raise _not_covered(name)
     if name.inner is not None:
         raise InvalidName(name.text)
@@ -157,17 +157,6 @@ def _length(state: State) -> Value:
     return int(found) if found else None
 
 
-def _bits(flags: set[int]) -> int:
-    return sum(1 << flag for flag in flags)
-
-
-def _reply_code(state: State) -> Value:
-    """Of the message in a reply's routes; of the transaction elsewhere, where tm knows it."""
-    if state.route_kind in ("core_onreply", "onreply"):
-        return state.message.status
-    return 0 if state.route_kind == "onsend" else state.transaction.status
-
-
 _PLAIN: dict[str, Callable[[State], Value]] = {
     "$": lambda _: "$",
     "null": lambda _: None,
@@ -194,11 +183,13 @@ _PLAIN: dict[str, Callable[[State], Value]] = {
     "oUl": _uri_part(_user_length, _original),
     "fu": _whose("From"),
     "fU": _uri_part(_user, _whose("From")),
+    "fUl": _uri_part(_user_length, _whose("From")),
     "fd": _uri_part(_host, _whose("From")),
     "fn": _display("From"),
     "ft": _tag("From"),
     "tu": _whose("To"),
     "tU": _uri_part(_user, _whose("To")),
+    "tUl": _uri_part(_user_length, _whose("To")),
     "td": _uri_part(_host, _whose("To")),
     "tn": _display("To"),
     "tt": _tag("To"),
@@ -212,7 +203,6 @@ _PLAIN: dict[str, Callable[[State], Value]] = {
     "bs": lambda state: len(state.message.body.encode("utf-8", "surrogateescape")),
     "mb": lambda state: state.message.text,
     "ml": lambda state: len(state.message.text.encode("utf-8", "surrogateescape")),
-    "mf": lambda state: _bits(state.flags),
     "rv": lambda _: "SIP/2.0",
     "rs": lambda state: None if state.message.is_request else state.message.status,
     "rr": lambda state: None if state.message.is_request else state.message.reason,
@@ -223,8 +213,6 @@ _PLAIN: dict[str, Callable[[State], Value]] = {
     "Rp": lambda state: state.message.received[1],
     "pr": lambda state: state.message.proto,
     "proto": lambda state: state.message.proto,
-    "T_reply_code": _reply_code,
-    "T_branch_idx": lambda state: state.branch,
 }
 
 

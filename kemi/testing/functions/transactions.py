@@ -7,6 +7,7 @@ from typing import Any
 
 from kemi.testing import regex
 from kemi.testing.errors import NotCovered
+from kemi.testing.functions.plain import one
 from kemi.testing.functions.replies import t_reply
 from kemi.testing.state import Relayed, Reply, Server
 from kemi.testing.transaction import FAILED, FINAL, Branch, Transaction
@@ -207,10 +208,6 @@ def _t_drop_replies(fake: Server, _mode: str = "n") -> int:
     return 1
 
 
-def _one(_fake: Server, *_arguments: Any) -> int:
-    return 1
-
-
 def _of_transaction(fake: Server, *_arguments: Any) -> int:
     return 1 if fake.state.transaction.exists else -1
 
@@ -266,7 +263,7 @@ COVERED: dict[str, Callable[..., Any]] = {
             *("tm.t_release", "tm.t_clean", "tm.t_use_uac_headers", "tm.t_set_disable_failover"),
             *("tm.t_set_disable_internal_reply", "tm.t_set_no_e2e_cancel_reason"),
         ),
-        _one,
+        one,
     ),
     "tmx.t_suspend": _t_suspend,
     "tmx.t_flush_flags": _of_transaction,

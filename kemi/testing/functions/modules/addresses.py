@@ -7,6 +7,7 @@ from collections.abc import Callable
 from typing import Any, Union
 
 from kemi.testing import assign, names
+from kemi.testing.functions.plain import minus_one, one
 from kemi.testing.state import Server
 
 Address = Union[ipaddress.IPv4Address, ipaddress.IPv6Address]
@@ -98,16 +99,6 @@ def _detailed_type(fake: Server, text: str, variable: str) -> int:
     return 1
 
 
-def _nobody(_fake: Server, *_arguments: Any) -> int:
-    """There is no table of addresses: a test says who is in it."""
-    return -1
-
-
-def _one(_fake: Server, *_arguments: Any) -> int:
-    """Few requests are too many for nobody."""
-    return 1
-
-
 COVERED: dict[str, Callable[..., Any]] = {
     "ipops.is_ip": _is_kind(_IP4, _IP6, _REFERENCE),
     "ipops.is_pure_ip": _is_kind(_IP4, _IP6),
@@ -124,11 +115,12 @@ COVERED: dict[str, Callable[..., Any]] = {
     "ipops.detailed_ipv4_type": _detailed_type,
     "ipops.detailed_ipv6_type": _detailed_type,
     "nathelper.is_rfc1918": _is_rfc1918,
-    "permissions.allow_address": _nobody,
-    "permissions.allow_address_group": _nobody,
-    "permissions.allow_source_address": _nobody,
-    "permissions.allow_source_address_group": _nobody,
-    "permissions.allow_trusted": _nobody,
-    "pike.pike_check_req": _one,
-    "pike.pike_check_ip": _one,
+    # There is no table of addresses: a test says who is in it.
+    "permissions.allow_address": minus_one,
+    "permissions.allow_address_group": minus_one,
+    "permissions.allow_source_address": minus_one,
+    "permissions.allow_source_address_group": minus_one,
+    "permissions.allow_trusted": minus_one,
+    "pike.pike_check_req": one,
+    "pike.pike_check_ip": one,
 }

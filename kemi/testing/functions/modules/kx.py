@@ -6,6 +6,7 @@ from collections.abc import Callable
 from typing import Any
 
 from kemi.testing import pvars, uri
+from kemi.testing.functions.plain import one
 from kemi.testing.state import Change, Relayed, Server, Value
 
 
@@ -23,6 +24,7 @@ def _variable(name: str, null: Value = None) -> Callable[[Server], Value]:
 _SAME = {
     "au": "$au",
     "body": "$rb",
+    "bodylen": "$bs",
     "callid": "$ci",
     "duri": "$du",
     "fhost": "$fd",
@@ -53,7 +55,7 @@ _SAME = {
     "tuser": "$tU",
     "ua": "$ua",
 }
-_PROTOS = {"udp": 1, "tcp": 2, "tls": 3, "sctp": 4, "ws": 5, "wss": 6}
+PROTOS = {"udp": 1, "tcp": 2, "tls": 3, "sctp": 4, "ws": 5, "wss": 6}
 _NEVER_NULL = ("au", "body", "duri", "fhost", "fuser", "rhost", "ruser", "thost", "tuser", "ua")
 
 
@@ -71,10 +73,6 @@ def _status(fake: Server) -> int:
 
 def _status_text(fake: Server) -> str | None:
     return None if fake.state.message.is_request else str(fake.state.message.status)
-
-
-def _body_length(fake: Server) -> int:
-    return len(fake.state.message.body.encode("utf-8", "surrogateescape"))
 
 
 # --- corex ------------------------------------------------------------------------------------------------------------
@@ -127,21 +125,16 @@ def _to_ip(*, six: bool) -> Callable[[Server], bool]:
     return to
 
 
-def _one(_fake: Server, *_arguments: Any) -> int:
-    return 1
-
-
 COVERED: dict[str, Callable[..., Any]] = {
     **{f"kx.get_{name}": _variable(variable) for name, variable in _SAME.items()},
     **{f"kx.gete_{name}": _variable(_SAME[name], "") for name in _NEVER_NULL},
     **{f"kx.getw_{name}": _variable(_SAME[name], "<null>") for name in _NEVER_NULL},
-    "kx.get_bodylen": _body_length,
     "kx.get_status": _status,
     "kx.gets_status": _status_text,
     "kx.get_cturi": _contact(None),
     "kx.gete_cturi": _contact(""),
     "kx.getw_cturi": _contact("<null>"),
-    "kx.get_protoid": lambda fake: _PROTOS.get(fake.state.message.proto, 0),
+    "kx.get_protoid": lambda fake: PROTOS.get(fake.state.message.proto, 0),
     **dict.fromkeys(("kx.get_rcv_sock_name", "kx.get_send_sock", "kx.get_send_sock_name"), lambda _: None),
     "kx.get_send_sock_port": lambda _: 0,
     "kx.get_def": lambda _fake, _name: "",
@@ -160,15 +153,15 @@ COVERED: dict[str, Callable[..., Any]] = {
             *("corex.set_recv_socket_name", "corex.set_source_address", "corex.via_add_srvid"),
             *("corex.via_add_xavp_params", "corex.via_use_xavp_fields", "corex.via_reply_add_xavp_params"),
         ),
-        _one,
+        one,
     ),
     "forward": _forward,
     "forward_uri": _forward,
     "set_advertised_address": _advertise,
     "set_advertised_port": _advertise,
     "get_debug": lambda _: 2,
-    "add_tcp_alias": _one,
-    "add_tcp_alias_via": _one,
+    "add_tcp_alias": one,
+    "add_tcp_alias_via": one,
     **dict.fromkeys(("set_reply_no_connect", "set_forward_no_connect", "set_forward_close"), lambda _: True),
     **{f"to_{proto.upper()}": _to_proto(proto) for proto in ("udp", "tcp", "tls", "sctp", "ws", "wss")},
     "to_WSX": lambda fake: _to_proto("ws")(fake) or _to_proto("wss")(fake),

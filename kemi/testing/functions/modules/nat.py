@@ -8,10 +8,11 @@ from typing import Any
 
 from kemi.testing import draft, uri
 from kemi.testing.functions.modules.addresses import is_private
+from kemi.testing.functions.modules.kx import PROTOS
+from kemi.testing.functions.plain import noted
 from kemi.testing.message import Header, canonical
 from kemi.testing.state import Change, Server
 
-_PROTOS = {"udp": 1, "tcp": 2, "tls": 3, "sctp": 4, "ws": 5, "wss": 6}
 _NONE = 2  # no alias there
 _SDP_ADDRESS = re.compile(r"^c=IN IP4 (\S+)", re.MULTILINE)
 
@@ -72,7 +73,7 @@ def _nat_uac_test(fake: Server, tests: int) -> int:
 
 def _alias(fake: Server) -> str:
     host, port = fake.state.message.source
-    return f";alias={host}~{port}~{_PROTOS.get(fake.state.message.proto, 1)}"
+    return f";alias={host}~{port}~{PROTOS.get(fake.state.message.proto, 1)}"
 
 
 def _change_contact(fake: Server, change: Callable[[uri.Uri], uri.Uri]) -> int:
@@ -88,9 +89,7 @@ def _change_contact(fake: Server, change: Callable[[uri.Uri], uri.Uri]) -> int:
 
 
 def _add_alias(fake: Server) -> int:
-    if not _contact_differs(fake):
-        return _NONE
-    return _change_contact(fake, lambda parsed: parsed._replace(params=parsed.params + _alias(fake)))
+    return _set_alias(fake) if _contact_differs(fake) else _NONE
 
 
 def _set_alias(fake: Server) -> int:
@@ -112,7 +111,7 @@ def _handle_alias(fake: Server, _mode: int = 0) -> int:
         return _NONE
     kept = re.sub(r";alias=[^;]*", "", parsed.params, flags=re.IGNORECASE)
     fake.state.new_uri = str(parsed._replace(params=kept))
-    proto = next((name for name, number in _PROTOS.items() if str(number) == parts[2]), "udp")
+    proto = next((name for name, number in PROTOS.items() if str(number) == parts[2]), "udp")
     transport = "" if proto == "udp" else f";transport={proto}"
     fake.state.destination = f"sip:{parts[0]}:{parts[1]}{transport}"
     return 1
@@ -125,14 +124,6 @@ def _mend_register(fake: Server) -> int:
     return 1
 
 
-def _noted(action: str) -> Callable[..., int]:
-    def note(fake: Server, *arguments: Any) -> int:
-        fake.state.changes.append(Change(action, " ".join(map(str, arguments))))
-        return 1
-
-    return note
-
-
 COVERED: dict[str, Callable[..., Any]] = {
     "nathelper.nat_uac_test": _nat_uac_test,
     "nathelper.add_contact_alias": _add_alias,
@@ -142,11 +133,11 @@ COVERED: dict[str, Callable[..., Any]] = {
     "nathelper.handle_ruri_alias_mode": _handle_alias,
     "nathelper.fix_nated_contact": _mend_contact,
     "nathelper.fix_nated_register": _mend_register,
-    "nathelper.add_rcv_param": _noted("received parameter"),
-    "nathelper.fix_nated_sdp": _noted("sdp"),
-    "nathelper.fix_nated_sdp_ip": _noted("sdp"),
+    "nathelper.add_rcv_param": noted("received parameter"),
+    "nathelper.fix_nated_sdp": noted("sdp"),
+    "nathelper.fix_nated_sdp_ip": noted("sdp"),
     **{
-        f"path.{name}": _noted("path")
+        f"path.{name}": noted("path")
         for name in (
             *("add_path", "add_path_user", "add_path_user_params"),
             *("add_path_received", "add_path_received_user", "add_path_received_user_params"),

@@ -9,18 +9,11 @@ from collections.abc import Callable
 from typing import Any
 
 from kemi.testing.errors import NotCovered
-from kemi.testing.state import Change, Reply, Server, Value
+from kemi.testing.functions.plain import minus_one, noted, one
+from kemi.testing.state import Reply, Server, Value
 
 _CSEQ_DIFFERS = "CSeq method does not match request method"
 _MANDATORY = ("Via", "From", "To", "Call-ID", "CSeq")
-
-
-def _one(_fake: Server, *_arguments: Any) -> int:
-    return 1
-
-
-def _none(_fake: Server, *_arguments: Any) -> int:
-    return -1
 
 
 def _sanity(fake: Server, *_checks: int) -> int:
@@ -32,14 +25,6 @@ def _sanity(fake: Server, *_checks: int) -> int:
     if message.is_request and message.method != "ACK":
         fake.state.replies.append(Reply(400, _CSEQ_DIFFERS, tuple(fake.state.reply_headers), "", "sl"))
     return -1
-
-
-def _changed(action: str) -> Callable[..., int]:
-    def note(fake: Server, *arguments: Any) -> int:
-        fake.state.changes.append(Change(action, " ".join(map(str, arguments))))
-        return 1
-
-    return note
 
 
 def _is_ruri_local(fake: Server) -> int:
@@ -165,28 +150,28 @@ _METERS = (
 COVERED: dict[str, Callable[..., Any]] = {
     "sanity.sanity_check": _sanity,
     "sanity.sanity_check_defaults": _sanity,
-    **{f"rtpproxy.{name}": _one for name in _MEDIA},
-    **{f"rtpengine.{name}": _one for name in _ENGINE},
-    **{f"siptrace.{name}": _one for name in _TRACES},
-    **{f"dispatcher.{name}": _none for name in _DESTINATIONS},
-    **{f"statsd.{name}": _one for name in _METERS},
-    **{f"acc.{name}": _one for name in ("acc_log_request", "acc_db_request", "acc_request")},
-    **{f"presence.{name}": _one for name in ("handle_subscribe", "handle_publish")},
-    **{f"uac.{name}": _changed("uac") for name in ("uac_replace_from", "uac_replace_from_uri")},
-    **{f"uac.{name}": _changed("uac") for name in ("uac_replace_to", "uac_replace_to_uri")},
-    **{f"uac.{name}": _none for name in ("uac_auth", "uac_auth_mode", "uac_restore_from", "uac_restore_to")},
-    **{f"diversion.{name}": _changed("diversion") for name in ("add_diversion", "add_diversion_uri")},
-    "msilo.mstore": _one,
-    "dmq.handle_message": _one,
-    "websocket.handle_handshake": _one,
-    "pipelimit.pl_check": _one,
-    "pipelimit.pl_check_limit": _one,
-    "ratelimit.rl_check": _one,
-    "ratelimit.rl_check_pipe": _one,
-    "alias_db.lookup": _none,
-    "alias_db.lookup_ex": _none,
+    **{f"rtpproxy.{name}": one for name in _MEDIA},
+    **{f"rtpengine.{name}": one for name in _ENGINE},
+    **{f"siptrace.{name}": one for name in _TRACES},
+    **{f"dispatcher.{name}": minus_one for name in _DESTINATIONS},
+    **{f"statsd.{name}": one for name in _METERS},
+    **{f"acc.{name}": one for name in ("acc_log_request", "acc_db_request", "acc_request")},
+    **{f"presence.{name}": one for name in ("handle_subscribe", "handle_publish")},
+    **{f"uac.{name}": noted("uac") for name in ("uac_replace_from", "uac_replace_from_uri")},
+    **{f"uac.{name}": noted("uac") for name in ("uac_replace_to", "uac_replace_to_uri")},
+    **{f"uac.{name}": minus_one for name in ("uac_auth", "uac_auth_mode", "uac_restore_from", "uac_restore_to")},
+    **{f"diversion.{name}": noted("diversion") for name in ("add_diversion", "add_diversion_uri")},
+    "msilo.mstore": one,
+    "dmq.handle_message": one,
+    "websocket.handle_handshake": one,
+    "pipelimit.pl_check": one,
+    "pipelimit.pl_check_limit": one,
+    "ratelimit.rl_check": one,
+    "ratelimit.rl_check_pipe": one,
+    "alias_db.lookup": minus_one,
+    "alias_db.lookup_ex": minus_one,
     "domain.is_domain_local": lambda fake, name: 1 if fake.state.is_myself(name) else -1,
-    "domain.is_from_local": _none,
+    "domain.is_from_local": minus_one,
     "domain.is_uri_host_local": _is_ruri_local,
     "dialog.dlg_manage": _dlg_manage,
     "dialog.is_known_dlg": _is_known,
@@ -196,21 +181,21 @@ COVERED: dict[str, Callable[..., Any]] = {
     "dialog.var_getw": _variable("<null>"),
     "dialog.var_sets": _set_variable,
     "dialog.var_rm": _remove_variable,
-    "dialog.var_is_null": _none,
+    "dialog.var_is_null": minus_one,
     "dialog.dlg_setflag": _flag("set"),
     "dialog.dlg_resetflag": _flag("reset"),
     "dialog.dlg_isflagset": _flag("is"),
-    "dialog.dlg_set_timeout": _one,
-    "dialog.dlg_set_property": _one,
+    "dialog.dlg_set_timeout": one,
+    "dialog.dlg_set_property": one,
     "xhttp.xhttp_reply": _xhttp_reply,
     "xhttp.get_hu": lambda fake: fake.state.message.uri,
-    "cfgutils.lock": _one,
-    "cfgutils.unlock": _one,
-    "cfgutils.trylock": _one,
+    "cfgutils.lock": one,
+    "cfgutils.unlock": one,
+    "cfgutils.trylock": one,
     "cfgutils.rand_set_prob": _set_probability,
     "cfgutils.rand_get_prob": _probability,
     "cfgutils.rand_reset_prob": _reset_probability,
-    **{f"cfgutils.{name}": _one for name in ("pkg_status", "pkg_summary", "shm_status", "shm_summary")},
-    "sanity.sanity_reply": _one,
+    **{f"cfgutils.{name}": one for name in ("pkg_status", "pkg_summary", "shm_status", "shm_summary")},
+    "sanity.sanity_reply": one,
     "cfgutils.rand_event": _event,
 }

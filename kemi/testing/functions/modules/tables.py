@@ -7,6 +7,7 @@ from collections.abc import Callable
 from typing import Any
 
 from kemi.testing import regex
+from kemi.testing.functions.plain import one
 from kemi.testing.memory import Cell, Iterator
 from kemi.testing.state import Server, Value
 
@@ -92,10 +93,6 @@ def _remove_values(fake: Server, table: str, operator: str, wanted: str) -> int:
     return _remove_where(fake, table, lambda _, cell: isinstance(cell, str) and matches(cell))
 
 
-def _one(_fake: Server, *_arguments: Any) -> int:
-    return 1
-
-
 # --- iterators --------------------------------------------------------------------------------------------------------
 
 
@@ -155,7 +152,7 @@ COVERED: dict[str, Callable[..., Any]] = {
     "htable.sht_seti": _set,
     "htable.sht_setxs": _set,
     "htable.sht_setxi": _set_number,
-    "htable.sht_setex": _one,
+    "htable.sht_setex": one,
     "htable.sht_inc": _step(1),
     "htable.sht_dec": _step(-1),
     "htable.sht_rm": _remove,
@@ -166,15 +163,15 @@ COVERED: dict[str, Callable[..., Any]] = {
     "htable.sht_rm_name_re": lambda fake, table, pattern: _remove_names(fake, table, "re", pattern),
     "htable.sht_rm_value": _remove_values,
     "htable.sht_rm_value_re": lambda fake, table, pattern: _remove_values(fake, table, "re", pattern),
-    "htable.sht_lock": _one,
-    "htable.sht_unlock": _one,
+    "htable.sht_lock": one,
+    "htable.sht_unlock": one,
     "htable.sht_iterator_start": _start,
     "htable.sht_iterator_next": _next,
     "htable.sht_iterator_end": _end,
     "htable.sht_iterator_rm": lambda fake, name: _at(fake, name, lambda cells, key: cells.pop(key, None)),
     "htable.sht_iterator_sets": _set_at,
     "htable.sht_iterator_seti": _set_at,
-    "htable.sht_iterator_setex": _one,
+    "htable.sht_iterator_setex": one,
     "statistics.update_stat": _update_text,
     "statistics.reset_stat": _zero,
     "counters.inc": _update,

@@ -167,26 +167,24 @@ def _auth_check(fake: Server, realm: str, _table: str, _flags: int) -> int:
     )
 
 
-def _auth_challenge(fake: Server, realm: str, _flags: int) -> int:
+def _auth_challenge(fake: Server, realm: str, flags: int) -> int:
     """401 for a REGISTER, else 407."""
-    registers = fake.state.message.method == "REGISTER"
-    name = "WWW-Authenticate" if registers else "Proxy-Authenticate"
-    header = f'{name}: Digest realm="{realm}", nonce="fake"\r\n'
-    return _challenge(fake, header, registers=registers)
-
-
-def _challenge(fake: Server, header: str, *, registers: bool) -> int:
-    code, reason = (401, "Unauthorized") if registers else (407, "Proxy Authentication Required")
-    fake.state.replies.append(Reply(code, reason, (*fake.state.reply_headers, header), "", "sl"))
-    return 1
+    challenge = _www_challenge if fake.state.message.method == "REGISTER" else _proxy_challenge
+    return challenge(fake, realm, flags)
 
 
 def _www_challenge(fake: Server, realm: str, _flags: int) -> int:
-    return _challenge(fake, f'WWW-Authenticate: Digest realm="{realm}", nonce="fake"\r\n', registers=True)
+    return _challenge(fake, 401, "Unauthorized", f'WWW-Authenticate: Digest realm="{realm}", nonce="fake"\r\n')
 
 
 def _proxy_challenge(fake: Server, realm: str, _flags: int) -> int:
-    return _challenge(fake, f'Proxy-Authenticate: Digest realm="{realm}", nonce="fake"\r\n', registers=False)
+    header = f'Proxy-Authenticate: Digest realm="{realm}", nonce="fake"\r\n'
+    return _challenge(fake, 407, "Proxy Authentication Required", header)
+
+
+def _challenge(fake: Server, code: int, reason: str, header: str) -> int:
+    fake.state.replies.append(Reply(code, reason, (*fake.state.reply_headers, header), "", "sl"))
+    return 1
 
 
 def _consume(fake: Server) -> int:
