@@ -19,7 +19,7 @@ import time
 from collections.abc import AsyncIterator, Iterable
 from typing import TYPE_CHECKING, Any, Callable, TypeVar, cast, overload
 
-from kemi.errors import MqueueError, QueueClosed, SegmentError, SegmentMissing, UnknownQueue
+from kemi.errors import ClientClosed, MqueueError, QueueClosed, SegmentError, SegmentMissing, UnknownQueue
 from kemi.owner import Owner
 from kemi.queue import futex
 from kemi.queue.address import (
@@ -49,12 +49,14 @@ RETRY = 0.2  # seconds between two looks for a new server
 LOOK = 1.0  # seconds between two looks whether the file is still that of the queue in use
 
 _Found = TypeVar("_Found")
-_renewal = threading.Lock()  # held for some system calls; one for all queues, so that a fork can make it anew
+# Held for some system calls; one for all queues, so that a fork can make it anew. A signal handler may use or close a
+# queue while its own thread has it.
+_renewal = threading.RLock()
 
 
 def _after_fork() -> None:
     global _renewal  # noqa: PLW0603 - another thread may have held it, and is not here
-    _renewal = threading.Lock()
+    _renewal = threading.RLock()
 
 
 os.register_at_fork(after_in_child=_after_fork)
@@ -99,10 +101,9 @@ class AttachedQueue(Queue):
     def _attach_now(self) -> Queue:
         """Find the queue of a client that came from another process. Raises UnknownQueue, SegmentError."""
         with _renewal:
-            if self.closed:
-                raise ValueError(f"queue {self.name!r} is closed in this process")
-            if isinstance(self._inner, Unattached):  # else another thread was first
-                self._use(self._open())
+            self._refuse_if_closed()
+            if isinstance(present := self._inner, Unattached):  # else another thread was first
+                self._turn_to(self._open(), present)
             return self._inner
 
     # --- which queue ------------------------------------------------------------------------------------------------
@@ -143,6 +144,18 @@ class AttachedQueue(Queue):
         self._inner = queue
         self._trust_only(queue)
 
+    def _turn_to(self, new: Queue, old: object) -> None:
+        """Use `new`. Raises ClientClosed. A signal handler may have turned to another one already, or closed this."""
+        if self.closed:
+            self._refuse_if_closed()
+        elif self._inner is old:  # no call since the look at `closed`, in which a handler could close it
+            self._inner = new
+            self._trust_only(new)
+
+    def _refuse_if_closed(self) -> None:
+        if self.closed:
+            raise ClientClosed(f"queue {self.name!r} is closed in this process")
+
     def _trust_only(self, queue: Queue) -> None:
         with contextlib.suppress(SegmentError):  # its descriptor was closed by others: as before
             self._users, self._advice = frozenset({queue.segment.user()}), SAME_ADVICE
@@ -167,6 +180,7 @@ class AttachedQueue(Queue):
         with _renewal:
             if self._inner is not old:
                 return True
+            self._refuse_if_closed()
             self._trust_only(old)  # a server that took it over may have given it to its user
             try:
                 new = self._open()
@@ -175,7 +189,7 @@ class AttachedQueue(Queue):
             if new.is_closed() or not new.segment.is_current():
                 return False
             # The old one is not closed: other threads may be about to use it. It goes with the last of them.
-            self._use(new)
+            self._turn_to(new, old)
             return True
 
     def _present(self) -> Queue:

@@ -12,7 +12,7 @@ import math
 import time
 from typing import Callable, TypeVar
 
-from kemi.errors import LockTimeout, QueueClosed
+from kemi.errors import MqueueError, QueueClosed
 from kemi.queue.aside import Holder
 from kemi.queue.holding import DeadLetter
 from kemi.queue.layout import W_ASIDE, W_HEAD, W_MOVING, W_TAIL, W_WATCH, WATCH_CLOSED
@@ -50,8 +50,8 @@ class Waiting(Opened):
                     return found
                 self._bell.sleep(remembered, left)
         finally:
-            if remembered is not None:  # an exception ends the sleep
-                with contextlib.suppress(LockTimeout):
+            if remembered is not None:  # an exception ends the sleep, and counts more than any of ours
+                with contextlib.suppress(MqueueError):
                     self._count_out(remembered)
 
     def _look_a_moment(self) -> None:

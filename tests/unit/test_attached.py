@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from kemi.errors import LockTimeout, QueueClosed, UnknownQueue
+from kemi.errors import ClientClosed, LockTimeout, QueueClosed, UnknownQueue
 from kemi.owner import this_process
 from kemi.queue import aio, attached
 from kemi.queue.layout import W_REFUSED, W_WATCH, WATCH_SLEEPER
@@ -232,6 +232,84 @@ def test_it_can_be_closed(server: Server) -> None:
         with pytest.raises(ValueError, match="is closed in this process"):
             call()
     assert "closed in this process" in repr(queue)
+
+
+@pytest.mark.parametrize("call", ["fetch", "fetch_many", "reserve", "consume"])
+def test_what_a_handler_raises_that_closes_the_queue(queue: AttachedQueue, mocker: MockerFixture, call: str) -> None:
+    """The handler of a worker that ends closes its queue, and raises: that is what comes out, no error of ours."""
+
+    def handler(*_: object) -> None:
+        queue.close()
+        raise SystemExit(3)
+
+    calls: dict[str, Callable[[], object]] = {
+        "fetch": lambda: queue.fetch(None),
+        "fetch_many": lambda: queue.fetch_many(5, None),
+        "reserve": lambda: queue.reserve(None).__enter__(),
+        "consume": lambda: next(iter(queue.consume())),
+    }
+    mocker.patch.object(queue._bell, "sleep", handler)
+    with pytest.raises(SystemExit):
+        calls[call]()
+    assert queue.closed
+
+
+def _while_it_changes_over(queue: AttachedQueue, mocker: MockerFixture, handler: Callable[[], object]) -> list[object]:
+    """What a fetch gives when a handler runs in the moment in which it turns to the next server."""
+    found: list[object] = []
+    find = queue._open
+    handlers = iter([handler])
+
+    def interrupted() -> Queue:
+        new = find()
+        next(handlers, lambda: None)()
+        return new
+
+    def fetch() -> None:
+        try:
+            found.append(queue.fetch(0.1))
+        except ClientClosed as error:
+            found.append(type(error))
+
+    mocker.patch.object(queue, "_open", interrupted)
+    thread = threading.Thread(target=fetch, daemon=True)
+    thread.start()
+    thread.join(HANG)
+    if thread.is_alive():
+        attached._after_fork()  # a new one; else the rest would wait for it, too
+        pytest.fail("it waits for itself")
+    return found
+
+
+def test_a_handler_closes_the_queue_while_it_changes_over(
+    server: Server, queue: AttachedQueue, mocker: MockerFixture
+) -> None:
+    server.stop()
+    server.start()
+    assert _while_it_changes_over(queue, mocker, queue.close) == [ClientClosed]
+    with pytest.raises(ClientClosed):
+        queue.add("k", "v")
+
+
+def test_a_handler_uses_the_queue_while_it_changes_over(
+    server: Server, queue: AttachedQueue, mocker: MockerFixture
+) -> None:
+    server.stop()
+    server.start()
+    results: list[AddResult] = []
+    assert _while_it_changes_over(queue, mocker, lambda: results.append(queue.add("k", "v"))) != [None]
+    assert results == [ADDED]
+
+
+def test_what_is_closed_turns_to_no_other_server(server: Server, queue: AttachedQueue) -> None:
+    """Another thread closed it, after this one has seen that its server ended."""
+    old = queue._inner
+    server.stop()
+    server.start()
+    queue.close()
+    with pytest.raises(ClientClosed):
+        queue._renew(old)
+    assert queue._inner is old
 
 
 def test_what_is_not_there(instance: str) -> None:
