@@ -142,9 +142,10 @@ class Instance:
         keeping.set_crossing(draft.segment.words, Crossing(UNSAVED))
         old.remove()
 
-    def join(self, spec: QueueSpec) -> Queue | None:
+    def join(self, spec: QueueSpec, convert: Callable[[QueueSpec, Queue], None]) -> Queue | None:
         """Reload: use a queue that another process of this server may have made, or make it.
 
+        convert: puts a queue of the addmode that is defined now in the place of one that a dead server left.
         None when a dead server left it on the way between memory and its table: a start finds out where its items are.
         """
         try:
@@ -156,7 +157,9 @@ class Instance:
                     return None
                 queue.adopt(self.owner)
                 _give(queue.segment, self._access)
-                queue = self._with_addmode(queue, spec)
+                if queue.addmode != spec.addmode:
+                    convert(spec, queue)
+                    return queues[spec.name]
         self.take(queue)
         return queue
 
@@ -265,24 +268,6 @@ class Instance:
                 'stop that server, or take another modparam("mqueue", "instance", "...")'
             )
         return queue
-
-    def _with_addmode(self, queue: Queue, spec: QueueSpec) -> Queue:
-        return queue if queue.addmode == spec.addmode else self._convert(queue, spec)
-
-    def _convert(self, old: Queue, spec: QueueSpec) -> Queue:
-        """The same items in a queue of another addmode, which then takes the old one's name in one step."""
-        new = self.draft(spec)
-        try:
-            with old.moving() as records:
-                for record in records:
-                    new.append_record(record)
-                keeping.set_crossing(new.segment.words, keeping.crossing(old.segment.words))
-                new.publish(self.name)
-        except BaseException:
-            new.remove()
-            raise
-        old.remove()
-        return new
 
     def _remove_drafts(self) -> None:
         """Take away segments that a process was making when it was killed; never those of one that may live.

@@ -92,7 +92,7 @@ def _start_queues(instance: Instance, crossings: Crossings | None, around: Surro
             rows = crossings.load(loads, replacing)
         for one in started:
             if one.queue.addmode != one.spec.addmode and one.spec.name not in rows:
-                _convert(one, replacing)
+                _convert(replacing, one.spec, one.queue, keep=one.keep)
         replacing.publish()
     for one in started:
         _finish_queue(instance, one, rows.get(one.spec.name, 0), around)
@@ -103,12 +103,12 @@ def _find_queue(instance: Instance, spec: QueueSpec, crossings: Crossings | None
     return _Started(spec, queue, queue.held(), _is_recovered(spec, queue))
 
 
-def _convert(one: _Started, replacing: Replacing) -> None:
+def _convert(replacing: Replacing, spec: QueueSpec, queue: Queue, *, keep: bool = True) -> None:
     """The same items in a queue of another addmode."""
-    replacement = replacing.begin(one.spec, one.queue)
-    if one.keep:
+    replacement = replacing.begin(spec, queue)
+    if keep:
         replacement.copy()
-    keeping.set_crossing(replacement.draft.segment.words, keeping.crossing(one.queue.segment.words))
+    keeping.set_crossing(replacement.draft.segment.words, keeping.crossing(queue.segment.words))
 
 
 def _finish_queue(instance: Instance, one: _Started, rows: int, around: Surroundings) -> None:
@@ -174,7 +174,7 @@ def reload(instance: Instance, settings: Settings, around: Surroundings) -> None
             around.say(f"{name}: a change takes effect when the server is started again")
     instance.registry.set_max_memory(max_memory_of(settings))
     for spec in settings.queues.values():
-        queue = queues.get(spec.name) or instance.join(spec)
+        queue = queues.get(spec.name) or _join(instance, spec)
         if queue is None:
             around.warn(
                 f"queue {spec.name!r}: a dead server left its items on the way between memory and their table; "
@@ -192,6 +192,17 @@ def reload(instance: Instance, settings: Settings, around: Surroundings) -> None
     for name in ("db_url", "db_tls", "db_timeout", "db_inexact"):
         setattr(settings, name, getattr(instance.settings, name))
     instance.settings = settings
+
+
+def _join(instance: Instance, spec: QueueSpec) -> Queue | None:
+    """A queue that is new in this process."""
+
+    def convert(spec: QueueSpec, queue: Queue) -> None:
+        with Replacing(instance) as replacing:
+            _convert(replacing, spec, queue)
+            replacing.publish()
+
+    return instance.join(spec, convert)
 
 
 # --- stop -------------------------------------------------------------------------------------------------------------

@@ -533,6 +533,21 @@ def test_a_reload_leaves_to_the_next_start_what_may_be_in_a_table(
     assert mq_size("b") == 4
 
 
+def test_a_reload_takes_what_a_dead_server_left_in_another_addmode(
+    crashed: Callable[..., None], start: Callable[..., None], instance: str
+) -> None:
+    """As a start does: in order, nothing else is left; and if there is no room, the items stay where they are."""
+    crashed("name=a", "name=b")
+    start("name=a", max_memory=600 * 1024)
+    start("name=a", "name=b;addmode=2", max_memory=600 * 1024)
+    assert "b" not in queues
+    assert files(instance) == ["", ".a", ".b"]
+    start("name=a", "name=b;addmode=2")
+    assert [item.key for item in queues["b"].peek(9)] == list("021")
+    assert queues["b"].stats().addmode == 2
+    assert files(instance) == ["", ".a", ".b"]
+
+
 def test_a_queue_that_is_dropped(start: Callable[..., None], instance: str, server: Any) -> None:
     """It stays with its items until the server is started again, and one line says so."""
     start("name=a", "name=b")
