@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import shutil
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -21,6 +22,7 @@ with contextlib.suppress(ImportError):
     import sqlalchemy.dialects.postgresql
     import sqlalchemy.dialects.sqlite  # noqa: F401
 
+CHECKOUT = Path(__file__).parents[1]
 SHM = Path("/dev/shm")
 
 HANG = 60.0  # seconds; nothing that works takes half as long, whatever else the machine does
@@ -60,6 +62,17 @@ def only_called(monkeypatch: pytest.MonkeyPatch) -> None:
     """Let nobody who waits look by himself, in this process or one forked from it: who is not called sleeps on."""
     for module, name in ((bell, "RECHECK"), (attached, "LOOK"), (aio, "_SLEEP"), (futex, "SLICE")):
         monkeypatch.setattr(module, name, 10 * HANG)
+
+
+@pytest.fixture
+def readable(tmp_path: Path) -> Iterator[Path]:
+    """Return a copy of the code where every user may read it."""
+    folder = Path("/tmp", f"mqk-code-{os.getpid()}-{tmp_path.name}")
+    folder.mkdir(mode=0o755)
+    shutil.copytree(CHECKOUT / "kemi", folder / "kemi", ignore=shutil.ignore_patterns("__pycache__"))
+    shutil.copy(CHECKOUT / "mqueue_kemi.py", folder)
+    yield folder
+    shutil.rmtree(folder)
 
 
 def segments() -> set[str]:

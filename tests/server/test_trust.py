@@ -3,21 +3,17 @@
 from __future__ import annotations
 
 import json
-import os
 import pwd
-import shutil
 import subprocess
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from tests.server.harness import CHECKOUT, Kamailio
+from tests.server.harness import Kamailio
 from tests.server.test_cli import PYTHON, Commands
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
     from tests.server.harness import Servers
 
 STRANGER, WORKER, GROUP = 45002, 45003, 46000
@@ -42,17 +38,6 @@ instance = sys.argv[1]
 Registry.create(instance, this_process(), 1 << 30, access=Access(0o666))
 Queue.create(instance, "q", window=layout.CHUNK, access=Access(0o666)).add("forged", "item")
 """
-
-
-@pytest.fixture
-def readable(tmp_path: Path) -> Iterator[Path]:
-    """Return a copy of the code where every user may read it."""
-    folder = Path("/tmp", f"mqk-trust-{os.getpid()}-{tmp_path.name}")
-    folder.mkdir(mode=0o755)
-    shutil.copytree(CHECKOUT / "kemi", folder / "kemi", ignore=shutil.ignore_patterns("__pycache__"))
-    shutil.copy(CHECKOUT / "mqueue_kemi.py", folder)
-    yield folder
-    shutil.rmtree(folder)
 
 
 def run(folder: Path, code: str, user: int | str, *arguments: str, groups: str = "") -> str:

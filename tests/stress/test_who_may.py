@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import json
 import os
-import shutil
 import socket
 import subprocess
 import sys
@@ -54,17 +53,6 @@ for what in ("add", "fetch", "peek", "stats"):
         outcomes[what] = type(error).__name__
 print(json.dumps(outcomes))
 """
-
-
-@pytest.fixture
-def readable(tmp_path: Path) -> Iterator[Path]:
-    """Return a copy of the code where every user may read it."""
-    folder = Path("/tmp", f"mqk-code-{os.getpid()}-{tmp_path.name}")
-    folder.mkdir(mode=0o755)
-    shutil.copytree(CHECKOUT / "kemi", folder / "kemi", ignore=shutil.ignore_patterns("__pycache__"))
-    shutil.copy(CHECKOUT / "mqueue_kemi.py", folder)
-    yield folder
-    shutil.rmtree(folder)
 
 
 def as_user(folder: Path, instance: str, *groups: int) -> Any:
