@@ -155,11 +155,25 @@ def test_a_configuration_check_touches_nothing(servers: Servers) -> None:
 
 
 def reload(server: Kamailio, definitions: list[str], workers: int) -> None:
-    """Change the definitions in the script, reload, and let every worker run the new script."""
+    """Change the definitions in the script, reload, and let every worker run the new script.
+
+    A call of Kamailio's passes by a reload while another process is in a call, so more than one may be needed.
+    """
+    pids = [server.worker_pid(worker) for worker in range(workers)]
+    before = [len(reloads(server, pid)) for pid in pids]
     server.write_script(definitions)
     server.reload()
-    for worker in range(workers):
-        assert server.run("return 'new script'", worker) == "new script"
+    for worker, pid in enumerate(pids):
+
+        def has_reloaded(worker: int = worker, pid: int = pid) -> bool:
+            return server.worker_pid(worker) == pid and len(reloads(server, pid)) > before[worker]
+
+        wait_until(has_reloaded, f"worker {worker} reloads")
+
+
+def reloads(server: Kamailio, pid: int) -> list[str]:
+    """Return what the log has of a process's reloads."""
+    return server.process.log_lines(f"({pid})", "Reloading script")
 
 
 def values(server: Kamailio, worker: int = 0) -> list[str]:
