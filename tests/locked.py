@@ -20,9 +20,11 @@ _kept: list[Reservation[ReservedItem | None]] = []
 def locked(mutex: Mutex) -> Iterator[None]:
     """Hold a lock. (What the package itself does is `section.hold`, which frees it whatever a signal handler does.)"""
     mutex.take()
+    mutex.held_by[0] = lambda: mutex
     try:
         yield
     finally:
+        mutex.held_by[0] = lambda: None
         unlock(mutex.ref)
 
 

@@ -42,8 +42,9 @@ _SPINS = range(100)  # looks before sleeping: a holder is done within a microsec
 trylock, unlock = pthread.trylock, pthread.unlock
 DOUBTED = pthread.DOUBTED
 
-# Hot paths: functions in which a variable `mutex` is the lock that is held.
+# Functions in which a variable `mutex` is the lock that is held, or about to be: `section.hold`, and the hot paths.
 sections: set[CodeType] = set()
+_tokens: dict[str, list[Callable[[], object]]] = {}  # by segment: see Mutex.held_by
 
 
 class Mutex:
@@ -83,7 +84,8 @@ class Mutex:
         self._repair = repair
         self._progress = progress
         self.stuck_at: int | None = None
-        self.token: Callable[[], object] = lambda: None  # gives that of the last `section.hold`, while it lives
+        # Gives the token of the last `section.hold` of this process on the segment, while it lives.
+        self.held_by: list[Callable[[], object]] = _tokens.setdefault(segment.name, [lambda: None])
         self.timeout = timeout
         self._use(segment.words[layout.W_MUTEX])
 
@@ -129,9 +131,11 @@ class Mutex:
         return bool(self._holder.value)
 
     def refuse_twice(self) -> None:
-        """Raise Reentered if the calling thread holds the lock."""
+        """Raise Reentered if a call of the calling thread, which this one interrupts, holds the lock."""
         if self.is_mine():
-            self._give_up(errno.EDEADLK)
+            if not self._is_left():
+                self._give_up(errno.EDEADLK)
+            self._free_left()
 
     def trust(self) -> None:
         """Nothing is half done any more: what is unlocked is free."""
@@ -155,14 +159,34 @@ class Mutex:
 
     def _is_outer(self, frame: FrameType | None) -> bool:
         """Is the lock that of a call which was interrupted by a signal handler, in which this call was made?"""
-        if self.token() is not None and self.is_mine():
-            return True
-        held = 0
+        return (self.held_by[0]() is not None and self.is_mine()) or self._calls(frame) > 1
+
+    def _calls(self, frame: FrameType | None) -> int:
+        """How many calls of this thread on the queue are under way, from `frame` outwards."""
+        calls = 0
         while frame is not None:
-            if frame.f_code in sections and frame.f_locals.get("mutex") is self:
-                held += 1
+            if frame.f_code in sections:
+                mutex = frame.f_locals.get("mutex")
+                calls += isinstance(mutex, Mutex) and mutex.held_by is self.held_by  # of the same segment
             frame = frame.f_back
-        return held > 1
+        return calls
+
+    def _is_left(self) -> bool:
+        """Does this thread hold the lock, although no call of it but the present one is under way?"""
+        return self.held_by[0]() is None and self._calls(sys._getframe(1)) <= 1  # noqa: SLF001
+
+    def _free_left(self) -> None:
+        """Repair and free what a call of this thread left locked: exceptions came faster than it could free it."""
+
+        def repair() -> None:
+            self.doubt.value = DOUBTED
+            try:
+                self._repair()
+                self.trust()
+            finally:
+                unlock(self.ref)
+
+        undisturbed(repair)
 
     def try_for_end(self) -> bool:
         """Take the lock for the queue's end, without a repair; False if it is not to be had."""
@@ -182,6 +206,9 @@ class Mutex:
         Returns with the lock held, what to unlock; or raises.
         """
         onlymain.check()
+        if code == errno.EDEADLK and not self._is_lost() and self._is_left():
+            self._free_left()
+            code = trylock(self.ref)
         if code == errno.EBUSY:
             code = self._spin()
         if code:

@@ -17,7 +17,7 @@ from errno import ENOTRECOVERABLE
 from typing import Any, Callable, TypeVar
 
 from kemi.queue import onlymain
-from kemi.queue.mutex import DOUBTED, Mutex, trylock
+from kemi.queue.mutex import DOUBTED, Mutex, sections, trylock
 
 _Result = TypeVar("_Result")
 
@@ -54,7 +54,7 @@ def hold(
             mutex.take_slowly(code)
             token.arm(mutex.free)  # another mutex may be in use now
         mutex.stuck_at = None
-        mutex.token = token.guard
+        mutex.held_by[0] = token.guard
         inside = True
         return work()
     except BaseException as error:
@@ -71,3 +71,6 @@ def hold(
         raise
     finally:
         del token
+
+
+sections.add(hold.__code__)

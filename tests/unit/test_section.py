@@ -468,3 +468,40 @@ def test_other_threads_run_while_one_waits(queue: Queue) -> None:
         stop.set()
         thread.join()
     assert turns[0] > 20
+
+
+@pytest.mark.parametrize("call", ["add", "pop", "peek", "fetch_many", "stats"])
+def test_a_lock_that_a_call_left_is_freed_by_the_next_one(queue: Queue, call: str) -> None:
+    """Exceptions can come faster than a call frees its lock. No call is under way then, and nobody is locked out."""
+    queue.add("k", "v")
+    assert trylock(queue._mutex.ref) == 0
+    calls: dict[str, Callable[[], object]] = {
+        "add": lambda: queue.add("k", "v"),
+        "pop": queue.pop,
+        "peek": queue.peek,
+        "fetch_many": lambda: queue.fetch_many(5),
+        "stats": queue._mutex.refuse_twice,
+    }
+    calls[call]()
+    assert not queue.is_locked()
+    assert queue.segment.words[layout.W_MUTEX] == 0
+    with child(lambda: queue.add("other", "v") or os._exit(1)):
+        pass
+
+
+def test_a_call_in_a_handler_is_refused_while_another_one_is_under_way(queue: Queue) -> None:
+    """Not taken for a lock that was left: neither in the long way nor in another opening of the queue."""
+    again = Queue.of_segment(queue.segment.name, None, 1.0, "q")
+    refused = []
+
+    def look() -> None:
+        for one in (queue, again):
+            with pytest.raises(Reentered):
+                one.add("k", "v")
+            with pytest.raises(Reentered):
+                one.peek()
+            refused.append(one)
+
+    hold(queue._mutex, look)
+    assert refused == [queue, again]
+    assert len(queue) == 0
