@@ -21,13 +21,15 @@ _SPARE = 64  # descriptors that are left to the server, beside those in use and 
 
 
 class Descriptor:
-    """An open file, as long as this object is not closed."""
+    """An open file, as long as this object lives and is not closed."""
+
+    _identity: tuple[int, int] | None = None
 
     def __init__(self, fd: int) -> None:
         """fd: is this object's from here on."""
-        self._fd = fd
-        self._identity = identity(os.fstat(fd))
+        self._fd = fd  # before any call: should a signal handler raise in one, this object's death closes it
         self._closed = False
+        self._identity = identity(os.fstat(fd))
         self._fd = _out_of_the_way(fd)
 
     def number(self, path: str) -> int:
@@ -45,9 +47,13 @@ class Descriptor:
     def close(self) -> None:
         """Close it, if it is still this file's."""
         if not self._closed:
-            self._closed = True
             if self._is_ours():
+                self._closed = True  # no call in between: what a signal handler raises comes before both, or after
                 os.close(self._fd)
+            self._closed = True
+
+    def __del__(self) -> None:
+        self.close()
 
     def _is_ours(self) -> bool:
         try:

@@ -8,6 +8,7 @@ import mmap
 import os
 import resource
 import stat
+from pathlib import Path
 from typing import TYPE_CHECKING, Callable
 from urllib.parse import unquote
 
@@ -17,6 +18,7 @@ from hypothesis import strategies as st
 
 from kemi.errors import ConfigError, NoMemory, SegmentError, SegmentMissing
 from kemi.owner import this_process
+from kemi.queue import descriptor
 from kemi.queue.layout import CHUNK
 from kemi.queue.segment import (
     PRIVATE,
@@ -33,8 +35,6 @@ from tests.conftest import SHM
 from tests.unit.children import child, python
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from pytest_mock import MockerFixture
 
 SIZE = 8192
@@ -518,3 +518,34 @@ def test_the_tracker_never_starts(instance: str) -> None:
 def test_other_shared_memory_is_tracked(instance: str) -> None:
     """A script's own SharedMemory goes to the tracker, after queues were used."""
     assert python(USE + OTHERS, instance) == ""
+
+
+def _is_open(fd: int) -> bool:
+    return Path(f"/proc/self/fd/{fd}").exists()
+
+
+def test_a_descriptor_that_was_broken_off_is_closed(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A signal handler raises while it is made: nobody has it, so nobody else could close it."""
+
+    def strike(_: int) -> int:
+        raise InterruptedError
+
+    monkeypatch.setattr(descriptor, "_out_of_the_way", strike)
+    fd = os.open("/dev/null", os.O_RDONLY)
+    with contextlib.suppress(InterruptedError):
+        descriptor.Descriptor(fd)
+    assert not _is_open(fd)
+
+
+def test_a_close_that_was_broken_off_can_be_repeated(monkeypatch: pytest.MonkeyPatch) -> None:
+    def strike(_: object) -> bool:
+        raise InterruptedError
+
+    opened = descriptor.Descriptor(os.open("/dev/null", os.O_RDONLY))
+    number = opened.number("/dev/null")
+    with monkeypatch.context() as patched:
+        patched.setattr(descriptor.Descriptor, "_is_ours", strike)
+        with pytest.raises(InterruptedError):
+            opened.close()
+    opened.close()
+    assert not _is_open(number)
