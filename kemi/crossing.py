@@ -20,7 +20,7 @@ from collections.abc import Callable, Iterable
 from typing import NamedTuple
 
 from kemi.database.trial import Undo
-from kemi.errors import CommitUnknown
+from kemi.errors import CommitUnknown, Contended
 from kemi.instance import Instance, Settled
 from kemi.queue import keeping
 from kemi.queue.item import parts_of, record_of
@@ -31,6 +31,7 @@ from kemi.spec import QueueSpec
 from kemi.store import Rows, Store, Transaction, Wanted
 
 _TELL_EVERY = 5.0  # seconds
+_TRIES = 10  # of a load, when other servers take the same rows at the same time: each of them ends sooner or later
 
 Say = Callable[[str], None]
 
@@ -121,6 +122,13 @@ class Crossings:
         The tables are empty then, and `replacing` has what is to be published. Raises StoreError or NoMemory; queues
         and tables are as before, if `replacing` is given up.
         """
+        for _ in range(_TRIES - 1):
+            with contextlib.suppress(Contended):
+                return self._load_once(loads, replacing)
+            replacing.give_up()
+        return self._load_once(loads, replacing)
+
+    def _load_once(self, loads: list[Load], replacing: Replacing) -> dict[str, int]:
         full = self._with_rows(loads)
         if not full:
             return {}
@@ -183,11 +191,10 @@ class Crossings:
         return Saved(count, rows.unfit, rows.why_unfit)
 
     def _mark(self, queue: Queue, work: Transaction, rows: Rows, token: int) -> None:
-        """In this order: whoever finds the mark asks for the token, and finds none before the commit."""
-        words = queue.segment.words
-        keeping.set_crossing(words, Crossing(SAVING, token=token))
-        if not work.note(token, self._instance.name, queue.name):
-            keeping.set_crossing(words, Crossing(SAVING, rows.last_id() + 1))
+        """Before the commit, and when it is known what proves it: nobody would answer for a token without its table."""
+        noted = work.note(token, self._instance.name, queue.name)
+        crossing = Crossing(SAVING, token=token) if noted else Crossing(SAVING, rows.last_id() + 1)
+        keeping.set_crossing(queue.segment.words, crossing)
 
     def _progress(self, name: str, total: int) -> Callable[[int], None]:
         def progress(count: int) -> None:

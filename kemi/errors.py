@@ -76,6 +76,10 @@ class DatabaseAway(StoreError):
     """There was no connection to the database, so that other tables need not be tried."""
 
 
+class Contended(StoreError):
+    """Another process took or changed the same rows first; nothing was done, and the same once more may succeed."""
+
+
 class CommitUnknown(StoreError):
     """No answer came to a commit (the connection broke off): it cannot be known now whether all is done, or nothing."""
 

@@ -50,7 +50,12 @@ class Replacing:
         return self
 
     def __exit__(self, kind: object, error: BaseException | None, trace: TracebackType | None) -> None:
-        for replacement in self._under_way:
+        self.give_up(error)
+
+    def give_up(self, error: BaseException | None = None) -> None:
+        """Leave every queue as it was, so that it can be begun again. error: why."""
+        under_way, self._under_way = self._under_way, []
+        for replacement in under_way:
             replacement.give_up(error)
 
 

@@ -71,6 +71,8 @@ def prepare_for_rows(connection: Any, kind: str) -> None:
         # The C module writes as text whatever bytes it has; and nothing is decoded to be encoded again.
         connection.connection.dbapi_connection.text_factory = bytes
     if kind == POSTGRES:
+        # What is refused only at the COMMIT would keep all items out; which one it is, its own INSERT tells.
+        connection.exec_driver_sql("SET CONSTRAINTS ALL IMMEDIATE")
         # It knows nothing of a table that was just filled, and would sort the whole table for each page.
         for way in ("seqscan", "bitmapscan", "sort"):
             connection.exec_driver_sql(f"SET LOCAL enable_{way} = off")

@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from typing import NamedTuple
 
 from kemi.database.url import POSTGRES, SQLITE, DbUrl
-from kemi.errors import DatabaseAway, MqueueError, StoreError
+from kemi.errors import Contended, DatabaseAway, MqueueError, StoreError
 from kemi.text import one_line as escaped
 
 _LONGEST = 400  # characters of each part of an error
@@ -23,8 +23,11 @@ _POSTGRES_CONNECTION = "08"  # class of errors; a pooler between here and the se
 
 # What one item is to blame for, and another item may be accepted: MySQL's codes.
 _MYSQL_UNFIT = (1062, 1265, 1300, 1366, 1406, 1644, 3140, 3819, 4025)
-_POSTGRES_UNFIT = re.compile("22...|23503|23505|23514|23P01|P0001")
+# Classes from I on, and from 5 on without those of the server itself, are for the users' own triggers.
+_POSTGRES_UNFIT = re.compile("22...|23503|23505|23514|23P01|P0001|(?!53|54|55|57|58|72|HV|P0|XX)[5-9I-Z]....")
+_POSTGRES_DENIED, _ROW_POLICY = "42501", "violates row-level security policy"
 _POSTGRES_FULL = ("22003", "2200H")  # a number, not an item, is too large: the id
+_CONTENDED = (1020, 1213, "40001", "40P01")  # another transaction came first; the same once more may succeed
 _LONG_PASSWORD = 8  # characters; as long a text is in no message by chance
 
 _NO_NUMBER = (
@@ -119,7 +122,8 @@ class Place(NamedTuple):
     def broken(self, error: BaseException, otherwise: str = "nothing was changed") -> StoreError:
         """What to raise for what a driver or SQLAlchemy raised. otherwise: the advice where there is no better one."""
         reason = self._without_password(reason_of(error))
-        return self.error(reason, self._advice(reason) or otherwise)
+        told = self.error(reason, self._advice(reason) or otherwise)
+        return Contended(str(told)) if _code_of(error) in _CONTENDED else told
 
     def away(self, error: BaseException) -> DatabaseAway:
         """What to raise when there was no connection."""
@@ -155,6 +159,8 @@ class Place(NamedTuple):
         if self.url.kind == POSTGRES:
             state = getattr(cause, "sqlstate", None) or getattr(cause, "pgcode", None) or ""
             detail = getattr(getattr(cause, "diag", None), "message_detail", None) or ""
+            if state == _POSTGRES_DENIED:
+                return _ROW_POLICY in reason
             return bool(
                 _POSTGRES_UNFIT.fullmatch(state) and state not in _POSTGRES_FULL and not detail.startswith("Key (id)=")
             )
@@ -187,6 +193,12 @@ class Place(NamedTuple):
         except Exception as error:  # noqa: BLE001 drivers raise OSError, RuntimeError and UnicodeError besides their own
             # Without the cause, which holds the statement with its values.
             raise self.broken(error) from None
+
+
+def _code_of(error: BaseException) -> object:
+    """What the server calls it: PostgreSQL's five letters, MySQL's number; None where it has not answered."""
+    cause = getattr(error, "orig", None) or error
+    return getattr(cause, "sqlstate", None) or getattr(cause, "pgcode", None) or (cause.args[0] if cause.args else None)
 
 
 def reason_of(error: BaseException) -> str:

@@ -20,7 +20,7 @@ from kemi.database.clock import Clock
 from kemi.database.ledger import Kept, Ledger
 from kemi.database.statements import HIGHEST, LOWEST, Statements
 from kemi.database.table import COLUMNS, QueueTable, decode, unfit
-from kemi.errors import ItemUnfit, StoreError
+from kemi.errors import Contended, ItemUnfit, StoreError
 
 BATCH_ROWS = 1000
 BATCH_BYTES = 1 << 20  # of one INSERT, and of the rows that are read at once
@@ -54,7 +54,8 @@ class Rows:
         self._clock = clock
         self._ledger = ledger
         self._packet = engines.longest_statement(connection, self._place.url.kind)
-        self._statements = Statements(connection, table.rows, self._place.url.kind, table.quoted)
+        kind = self._place.url.kind
+        self._statements = Statements(connection, table.rows, kind, table.quoted, whole=table.whole)
         self._failed = False
 
     def without_ledger(self) -> None:
@@ -75,7 +76,9 @@ class Rows:
     # --- load ---------------------------------------------------------------------------------------------------------
 
     def is_empty(self) -> bool:
-        """Is there nothing to load?"""
+        """Is there nothing to load? Raises StoreError when there is a row that no load would find."""
+        with self._guard():
+            self._check_range()
         return next(self.read(), None) is None and not self._kept_behind(0, 1)
 
     def read(self) -> Iterator[Row]:
@@ -90,6 +93,7 @@ class Rows:
         Raises StoreError when another process took rows meanwhile, or when rows cannot be told apart.
         """
         with self._guard():
+            self._check_range()
             self._check_ids()
         kept, count = KeptItems(self._kept_behind), 0
         for page in self._pages():
@@ -108,7 +112,7 @@ class Rows:
             if kept.count and self._ledger is not None:
                 deleted += self._ledger.drop(self._connection, self._place.table, kept.last)
         if deleted != count + kept.count:
-            raise StoreError(f"table {self._place.table}: another process took rows of it meanwhile; start again")
+            raise Contended(f"table {self._place.table}: another process took rows of it meanwhile; start again")
 
     def _pages(self) -> Iterator[list[Any]]:
         first = LOWEST
@@ -148,15 +152,24 @@ class Rows:
         with self._guard():
             return self._ledger.kept(self._connection, self._place.table, most, behind)
 
+    def _check_range(self) -> None:
+        for statement in self._statements.outside:
+            row = self._run(statement).first()
+            if row is not None and row[0] is None:
+                raise self._place.error("a row has no id", self._cure_of_ids())
+            if row is not None:
+                shown = decode(row[0]).decode("utf-8", "backslashreplace")
+                raise self._place.error(f"the id {shown} is not within 64 bits with a sign", "give that row another id")
+
+    def _cure_of_ids(self) -> str:
+        return f"make id its primary key, with automatic numbers: {self.table.widen('id')}"
+
     def _check_ids(self) -> None:
         if self.table.unique:
             return
-        rows, ids, different = self._run(self._statements.odd_ids).one()
+        rows, different = self._run(self._statements.odd_ids).one()
         if rows != different:
-            raise self._place.error(
-                f"{rows - ids} of its {rows} rows have no id" if rows != ids else "two of its rows have the same id",
-                f"make id its primary key, with automatic numbers: {self.table.widen('id')}",
-            )
+            raise self._place.error("two of its rows have the same id", self._cure_of_ids())
 
     def _page(self, first: int) -> list[Any]:
         """The next rows from that id on: as many as BATCH_ROWS and BATCH_BYTES allow, one at least."""
@@ -233,7 +246,7 @@ class Rows:
         except Exception as error:
             if not takes_back or not self._place.is_unfit(error):
                 raise
-            self._connection.exec_driver_sql("ROLLBACK TO SAVEPOINT mqueue_kemi")
+            self._undo(error)
             if len(batch) == 1:
                 self._keep_aside(ItemUnfit(str(self._place.broken(error))))
                 return ids
@@ -247,6 +260,13 @@ class Rows:
         for number, row in zip(fits, self._read_again(written, given, before, last)):
             ids[number] = row
         return ids
+
+    def _undo(self, error: Exception) -> None:
+        """Take a batch back. Raises `error` where it has ended the whole transaction, as sqlite's ROLLBACK does."""
+        try:
+            self._connection.exec_driver_sql("ROLLBACK TO SAVEPOINT mqueue_kemi")
+        except Exception:  # noqa: BLE001 - the first error counts
+            raise error from None
 
     def _read_again(self, batch: list[Item], given: list[Any], before: int, last: int) -> list[int | None]:
         """See that a batch is at the end of the table; returns the ids, None for what is kept aside.

@@ -37,8 +37,8 @@ class Prepared:
 class Statements:
     """Each takes its parameters by the names after the colon."""
 
-    def __init__(self, connection: Any, table: Any, kind: str, quoted: str) -> None:
-        """quoted: the table's name in a statement."""
+    def __init__(self, connection: Any, table: Any, kind: str, quoted: str, *, whole: bool) -> None:
+        """quoted: the table's name in a statement. whole: its ids are whole numbers, by their type."""
         import sqlalchemy as sa
 
         number = table.c.id
@@ -66,8 +66,11 @@ class Statements:
             POSTGRES: sa.text(f"LOCK TABLE {quoted} IN SHARE MODE".replace(":", "\\:")),
         }.get(kind)  # :first
         self.rows = Prepared(connection, sa.select(*table.c).where(between).order_by(number).limit(limit))
-        # Ids by which rows cannot be told apart: none, the same twice, or not whole.
-        self.odd_ids = sa.select(sa.func.count(), sa.func.count(number), sa.func.count(sa.distinct(number)))
+        # A row that no page would have: without an id, or behind all numbers between LOWEST and HIGHEST.
+        outside = [number.is_(None), number > HIGHEST, *([] if whole else [number < LOWEST])]
+        self.outside = [sa.select(number).where(condition).limit(1) for condition in outside]
+        # Whether ids tell rows apart.
+        self.odd_ids = sa.select(sa.func.count(), sa.func.count(sa.distinct(number)))
 
 
 def _length(sa: Any, column: Any, kind: str) -> Any:

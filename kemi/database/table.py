@@ -203,6 +203,7 @@ def _column(place: Place, name: str, kind: Any) -> tuple[Any, Encode]:
 
     if place.url.kind == SQLITE:  # any column takes anything; but not a STRICT one
         return sa.Text, bytes if "BLOB" in str(kind).upper() else _text_or_bytes
+    kind = getattr(kind, "data_type", kind)  # of PostgreSQL's domain
     try:
         python = kind.python_type
     except NotImplementedError:
@@ -210,7 +211,10 @@ def _column(place: Place, name: str, kind: Any) -> tuple[Any, Encode]:
     if python is bytes:
         return sa.LargeBinary, bytes
     if python is not str:
-        raise place.error(f"its column {name} is of the type {kind}, not text or binary", "make it binary")
+        raise place.error(
+            f"its column {name} is of the type {kind}, not text or binary",
+            "make it varchar" if place.url.kind == POSTGRES else "make it binary",
+        )
     longest = getattr(kind, "length", None)
     if not isinstance(longest, int) or "CHAR" not in type(kind).__name__.upper():
         longest = None

@@ -20,7 +20,7 @@ import mqueue_kemi
 from kemi import app
 from kemi.instance import queues
 from kemi.queue.segment import path_of, segment_name
-from kemi.store import Store, Wanted
+from kemi.store import Rows, Store, Transaction, Wanted
 from tests.processes.children import Child, Children
 from tests.processes.moments import Moments, die
 from tests.stress.every_crossing import watch_again, watch_everything
@@ -234,12 +234,8 @@ def test_killed_in_a_load(
     assert outcomes == {True, False}
 
 
-def test_without_a_table_for_the_proof_it_is_said(database: Any, table: str, hosts: list[Host]) -> None:
-    """Who may not make tables is told at the start what is not promised then; what nobody disturbs is right."""
-    if database.kind == "sqlite":
-        pytest.skip("whoever may write an sqlite file may make tables")
-    put(database, table, ["row"])
-    one = hosts[0]
+def without_rights(database: Any, table: str) -> str:
+    """Return the URL of a user who may use that table, and none of this module."""
     user = f"small{table}"
     if database.kind == "mysql":
         database.run(f"CREATE USER {user}@'%%' IDENTIFIED BY %s", "secret")
@@ -249,7 +245,40 @@ def test_without_a_table_for_the_proof_it_is_said(database: Any, table: str, hos
         database.run(f"GRANT SELECT, INSERT, DELETE ON {table} TO {user}")
         database.run(f"GRANT USAGE ON SEQUENCE {table}_id_seq TO {user}")
         database.run("REVOKE CREATE ON SCHEMA public FROM PUBLIC")
-    one.url = f"{database.kind}://{user}:secret@127.0.0.1:{database.port}/mq"
+    return f"{database.kind}://{user}:secret@127.0.0.1:{database.port}/mq"
+
+
+@pytest.fixture
+def untrusted(database: Any, table: str, hosts: list[Host]) -> Host:
+    """Return a host whose user may not make tables; there is one row."""
+    if database.kind == "sqlite":
+        pytest.skip("whoever may write an sqlite file may make tables")
+    put(database, table, ["row"])
+    hosts[0].url = without_rights(database, table)
+    return hosts[0]
+
+
+def test_killed_when_it_turns_out_that_nothing_takes_the_token(
+    untrusted: Host, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The next start must not ask for a token that cannot be there."""
+    note = Transaction.note
+
+    def killed(*call: Any) -> bool:
+        assert not note(*call)
+        die()
+        raise AssertionError
+
+    assert untrusted.takes() == ["row"]
+    monkeypatch.setattr(Transaction, "note", killed)
+    assert untrusted.save(["item"], 0).killed_by() == signal.SIGKILL
+    monkeypatch.undo()
+    assert untrusted.takes() == ["item"]
+
+
+def test_without_a_table_for_the_proof_it_is_said(database: Any, table: str, untrusted: Host) -> None:
+    """Who may not make tables is told at the start what is not promised then; what nobody disturbs is right."""
+    one = untrusted
     assert one.takes() == ["row"]
     with contextlib.closing(Store.open(one.url)) as store:
         (note,) = store.prepare([Wanted(table)])
@@ -260,3 +289,25 @@ def test_without_a_table_for_the_proof_it_is_said(database: Any, table: str, hos
         one.save(["item"], moment).killed_by()
         wait_until_ended(database)
         assert one.takes() == ["item"], moment
+
+
+@pytest.mark.parametrize("times", [1, 3])
+def test_another_server_takes_the_same_rows_at_the_same_time(
+    database: AnyDatabase, table: str, hosts: list[Host], monkeypatch: pytest.MonkeyPatch, times: int
+) -> None:
+    """One of two that start at once gets them, and the other one starts with what is left then."""
+    if database.kind == "sqlite":
+        pytest.skip("there the second one waits for the first")
+    delete = Rows.delete
+    taken: list[int] = []
+
+    def late(*call: Any) -> int:
+        if len(taken) < times:
+            database.run(f"DELETE FROM {table} WHERE id = (SELECT * FROM (SELECT MIN(id) FROM {table}) AS least)")
+            taken.append(1)
+        return delete(*call)
+
+    put(database, table, ["a", "b", "c", "d"])
+    monkeypatch.setattr(Rows, "delete", late)
+    assert hosts[0].takes() == ["a", "b", "c", "d"][times:]
+    assert rows(database, table) == []

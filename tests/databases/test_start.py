@@ -272,6 +272,28 @@ def test_ids_of_other_types(database: Any, table: str, kind: str) -> None:
             assert len(database.run(f"SELECT * FROM {table}")) == 1
 
 
+HIDDEN = {
+    "sqlite": [("INT UNIQUE", "NULL"), ("INT", "'x'"), ("REAL", "1e300")],
+    "mysql": [("BIGINT UNIQUE", "NULL"), ("BIGINT UNSIGNED PRIMARY KEY", "9223372036854775808"), ("DOUBLE", "-1e300")],
+    "postgres": [("BIGINT UNIQUE", "NULL"), ("NUMERIC PRIMARY KEY", "1e30"), ("NUMERIC UNIQUE", "'NaN'")],
+}
+
+
+@pytest.mark.parametrize("case", range(3))
+def test_a_row_that_no_load_would_find(database: AnyDatabase, table: str, case: int) -> None:
+    """With an id beyond the numbers that are looked for, or none, it would lie there without a word."""
+    kind, value = HIDDEN[database.kind][case]
+    make(database, table, "key TEXT, val TEXT", kind)
+    database.run(f"INSERT INTO {table} VALUES ({value}, 'b', 'v')")
+    with opened(database.url) as store:
+        with pytest.raises(StoreError, match=r"has no id|id \S+ is not within 64 bits"), store.begin(table) as rows:
+            rows.is_empty()
+        database.run(f"INSERT INTO {table} VALUES (1, 'a', 'v')")
+        with pytest.raises(StoreError, match=r"has no id|id \S+ is not within 64 bits"), store.begin(table) as rows:
+            list(rows.drain())
+    assert len(database.run(f"SELECT * FROM {table}")) == 2
+
+
 # --- which table ------------------------------------------------------------------------------------------------------
 
 

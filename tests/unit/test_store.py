@@ -482,7 +482,7 @@ def test_what_a_column_does_not_keep_is_refused(
         (["-9223372036854775808", "9223372036854775807"], ""),
         (["2.0", "1"], ""),
         (["1", "2", "2"], "two of its rows have the same id: make id its primary key"),
-        (["1", "NULL"], "1 of its 2 rows have no id: make id its primary key"),
+        (["1", "NULL"], "a row has no id: make id its primary key"),
         (["1", "1.5"], "id 1.5 is no whole number"),
     ],
 )
