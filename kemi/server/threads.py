@@ -45,10 +45,10 @@ def runs_threads() -> bool:
     try:
         types = (ctypes.c_void_p, ctypes.c_char_p, ctypes.c_int, ctypes.c_void_p)
         parameter = core.function(library, "find_param_export", ctypes.c_void_p, *types)
+        modules = [embedder.find(library, name) for name in embedder.NAMES]
     except core.Unavailable:
         return False
-    for name in embedder.NAMES:
-        address = embedder.find(library, name)
+    for address in modules:
         place = address and parameter(address, b"threads_mode", _INTEGER, ctypes.byref(ctypes.c_int()))
         if place:
             return ctypes.c_int.from_address(place).value != 0

@@ -35,4 +35,4 @@ def die(moment: str, table: str, lives: int) -> None:
         if dies:
             os.kill(os.getpid(), signal.SIGKILL)
 
-    store.Store.transaction = deadly  # type: ignore[method-assign,assignment]
+    store.Store.transaction = deadly  # type: ignore[method-assign]
