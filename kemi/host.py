@@ -5,6 +5,7 @@ For who has no server of his own: the command line, and what watches servers.
 
 from __future__ import annotations
 
+import contextlib
 import os
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -79,15 +80,15 @@ def _decode(file: str) -> list[str]:
 
 def find(name: str) -> Found:
     """One instance with its queues. Raises UnknownQueue when nothing of it is there."""
-    found = names()
-    if name not in found:
+    found = _found(name, names().get(name, []))
+    if found is None:
         raise UnknownQueue(no_instance(name))
-    return _found(name, found[name])
+    return found
 
 
 def find_all() -> list[Found]:
     """All instances on this host."""
-    return [_found(name, queues) for name, queues in names().items()]
+    return [found for name, queues in names().items() if (found := _found(name, queues))]
 
 
 def find_queue(instance: str, name: str) -> QueueView:
@@ -98,7 +99,8 @@ def find_queue(instance: str, name: str) -> QueueView:
         raise UnknownQueue(no_queue(instance, name)) from None
 
 
-def _found(name: str, queue_names: list[str]) -> Found:
+def _found(name: str, queue_names: list[str]) -> Found | None:
+    """What is there of an instance; None for nothing. Names that were there a moment ago prove nothing."""
     view: InstanceView | MqueueError
     try:
         view = look_at_instance(name)
@@ -112,7 +114,7 @@ def _found(name: str, queue_names: list[str]) -> Found:
             continue  # gone meanwhile
         except MqueueError as error:
             queues[queue_name] = error
-    return Found(name, view, queues)
+    return Found(name, view, queues) if queues or not isinstance(view, SegmentMissing) else None
 
 
 def no_instance(name: str) -> str:
@@ -145,9 +147,10 @@ def drop(instance: str, queue: str | None = None) -> None:
 
     found = find(instance)
     _refuse(found, queue)
-    if found.state() == ALIVE:  # its server lives, and does not know that queue any more
-        _remove(instance, _chosen(found, queue), Registry.attach(instance))
-        return
+    if queue is not None and found.state() == ALIVE:  # its server lives, and does not know that queue any more
+        with contextlib.suppress(SegmentMissing):  # it has ended meanwhile: as any other
+            _remove(found, queue, Registry.attach(instance))
+            return
     # As a starting server does: from here on no other one can take the instance.
     ours = Instance.open(Settings(instance=instance), advice=trust.OWNER_ADVICE)
     gone = False
@@ -155,7 +158,8 @@ def drop(instance: str, queue: str | None = None) -> None:
         # A server may have started and ended since, or somebody else have dropped it.
         found = find(instance)
         gone = ours.is_new and not found.queues
-        _remove(instance, _chosen(found, queue), ours.registry)
+        if not gone:
+            _remove(found, queue, ours.registry)
     finally:
         let_go(ours)
     if gone:
@@ -187,16 +191,20 @@ def let_go(instance: Instance) -> None:
         instance.registry.segment.unlink()
 
 
-def _remove(instance: str, queues: list[str], registry: Registry) -> None:
+def _remove(found: Found, queue: str | None, registry: Registry) -> None:
     from kemi.queue.queue import Queue
 
-    for name in queues:
+    removed = 0
+    for name in _chosen(found, queue):
         try:
-            queue = Queue.attach(instance, name, registry)
+            one = Queue.attach(found.name, name, registry)
         except SegmentMissing:
             continue  # another process was faster
-        queue.adopt(this_process())  # nobody else may take it over now. Refused while its owner lives
-        queue.remove()
+        one.adopt(this_process())  # nobody else may take it over now. Refused while its owner lives
+        removed += one.segment.is_current()
+        one.remove()
+    if queue is not None and not removed:
+        raise UnknownQueue(no_queue(found.name, queue))
 
 
 def _refuse_living(owner: Owner | None, segment: str) -> None:

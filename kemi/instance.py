@@ -119,16 +119,15 @@ class Instance:
         One whose rows are still to be loaded is closed until `Queue.open`: what others add comes behind the rows.
         """
         closed = spec.reads_database()
-        try:
-            queue = self._create(spec, closed=closed)
-        except FileExistsError:
-            queue = self._abandoned(spec)
+        while True:
+            queue, is_new = self._make_or_find(spec, closed=closed)
             settled = settle(spec, queue)
-            if settled.queue is queue:
-                queue.adopt(self.owner, closed, settled.saved)
+            if is_new or settled.queue is not queue:
+                break
+            queue.adopt(self.owner, closed, settled.saved)
+            if queue.segment.is_current():
                 _give(queue.segment, self._access)
-        else:
-            settled = settle(spec, queue)
+                break
         if settled.queue is not queue:
             self._put_in_place(settled.queue, queue)
         self.take(settled.queue)
@@ -148,20 +147,29 @@ class Instance:
         convert: puts a queue of the addmode that is defined now in the place of one that a dead server left.
         None when a dead server left it on the way between memory and its table: a start finds out where its items are.
         """
-        try:
-            queue = self._create(spec)
-        except FileExistsError:
-            queue = self._abandoned(spec)
-            if queue.owner() != self.owner:
-                if queue.is_moving() or keeping.is_under_way(queue.segment.words) or self.loaded_draft(spec):
-                    return None
-                queue.adopt(self.owner)
+        while True:
+            queue, is_new = self._make_or_find(spec)
+            if is_new or queue.owner() == self.owner:
+                break
+            if queue.is_moving() or keeping.is_under_way(queue.segment.words) or self.loaded_draft(spec):
+                return None
+            queue.adopt(self.owner)
+            if queue.segment.is_current():
                 _give(queue.segment, self._access)
                 if queue.addmode != spec.addmode:
                     convert(spec, queue)
                     return queues[spec.name]
+                break
         self.take(queue)
         return queue
+
+    def _make_or_find(self, spec: QueueSpec, *, closed: bool = False) -> tuple[Queue, bool]:
+        """A queue, and whether it is new; else it is what a dead server, or this one, has of that name."""
+        while True:
+            with contextlib.suppress(FileExistsError):
+                return self._create(spec, closed=closed), True
+            with contextlib.suppress(SegmentMissing):  # somebody has dropped it meanwhile
+                return self._abandoned(spec), False
 
     def configure(self, queue: Queue, spec: QueueSpec) -> None:
         """Give a queue what its definition says and can be changed."""

@@ -117,6 +117,35 @@ def test_a_wrong_command_line(command: Command, arguments: list[str]) -> None:
     assert "Traceback" not in done.err
 
 
+EVERY_COMMAND: dict[str, list[str]] = {
+    **{name: ["a", *more] for name, more in OF_A_QUEUE.items()},
+    "instances": [],
+    "sizes": [],
+    "top": ["-n", "1"],
+    "save": ["a", "--db-url", "sqlite:////nonexistent/x.db"],
+    "load": ["a", "--db-url", "sqlite:////nonexistent/x.db"],
+    "serve-metrics": ["--listen", "127.0.0.1:0"],
+    "check": ["README.md"],
+}
+
+
+def test_every_command_is_tried() -> None:
+    commands = parser()._subparsers._group_actions[0].choices  # type: ignore[union-attr]
+    assert set(commands or ()) == set(EVERY_COMMAND)
+
+
+@pytest.mark.parametrize("name", EVERY_COMMAND)
+def test_a_user_that_there_is_not(serve: Serve, command: Command, name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whatever the command does with it, before or after its name, or named by the environment."""
+    serve("name=a")
+    for before, after in ((["--owner", "nosuchuser"], []), ([], ["--owner=nosuchuser"])):
+        text = command(*before, name, *after, *EVERY_COMMAND[name]).failed(2)
+        assert text == "mqueue-kemi: owner: there is no user 'nosuchuser' on this host\n"
+    monkeypatch.setenv("MQUEUE_KEMI_OWNER", "nosuchuser")
+    text = command(name, *EVERY_COMMAND[name]).failed(2)
+    assert text == "mqueue-kemi: $MQUEUE_KEMI_OWNER: there is no user 'nosuchuser' on this host\n"
+
+
 def test_output_goes_with_prometheus(serve: Serve, command: Command) -> None:
     serve("name=a")
     assert "--output goes with --prometheus" in command("stats", "--output", "x").failed(2)

@@ -14,16 +14,19 @@ import signal
 import sqlite3
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING, Callable, NamedTuple
+from typing import TYPE_CHECKING, Any, Callable, NamedTuple
 
 import pytest
 import sqlalchemy as sa
 
 import mqueue_kemi
 from kemi import app, host, orphans
-from kemi.errors import InstanceInUse, MqueueError, UnknownQueue
+from kemi.errors import InstanceInUse, MqueueError, QueueClosed, SegmentMissing, UnknownQueue
 from kemi.instance import queues
+from kemi.queue import trust
+from kemi.queue.attached import AttachedQueue
 from kemi.queue.queue import Queue
+from kemi.queue.registry import Registry
 from kemi.queue.segment import SHM_DIR, Segment, path_of, segment_name
 from kemi.store import Store
 
@@ -48,9 +51,11 @@ class State(NamedTuple):
 
 def model(what: str, who: str, state: State) -> tuple[str, State]:
     """What an operation says, and what is there then."""
+    if what == "look":
+        return "done", state
     if state.server not in ("", who):
         return f"{IN_USE} {state.server}", state
-    if state.memory is None and what in ("drop", "save"):
+    if state.memory is None and what in ("drop", "drop one", "save"):
         return UNKNOWN, state
     memory = state.memory or ()
     together = state.rows + memory
@@ -59,6 +64,7 @@ def model(what: str, who: str, state: State) -> tuple[str, State]:
         "start": ("done", State(together, (), who)),
         "load": (f"done {len(state.rows)}", State(together or None, ())),
         "drop": ("done", State(None, state.rows)),
+        "drop one": ("done", State(None, state.rows)),
         "save": (f"done {len(memory)}", State(None, together)),
     }
     return outcomes[what]
@@ -90,12 +96,31 @@ def start(instance: str, url: str) -> None:
     mqueue_kemi.mod_init(object())
 
 
+def look(instance: str) -> None:
+    """Look at all that is there in every way, for as long as the other one may take. What is gone is not there."""
+    until = time.monotonic() + 5 * _SPREAD
+    while time.monotonic() < until:
+        for found in [one for one in host.find_all() if one.name == instance]:
+            views = [found.view, *found.queues.values()]
+            strange = [view for view in views if isinstance(view, MqueueError)]
+            assert all(isinstance(view, SegmentMissing) for view in strange), strange
+            assert found.owner() is not None, found
+        with contextlib.suppress(UnknownQueue):
+            assert host.find(instance).owner() is not None
+        with contextlib.suppress(UnknownQueue):
+            host.find_queue(instance, "q")
+        with contextlib.suppress(UnknownQueue, QueueClosed), AttachedQueue(instance, "q") as queue:
+            assert {item.key for item in queue.undone()} <= {"m1", "m2", "r1", "r2"}
+
+
 def operation(what: str, instance: str, url: str) -> str:
     """Do it; what came of it, with the pid of whoever is in the way."""
     calls: dict[str, Callable[[], object]] = {
         "start": lambda: start(instance, url),
         "stop": app.stop_now,
         "drop": lambda: host.drop(instance),
+        "drop one": lambda: host.drop(instance, "q"),
+        "look": lambda: look(instance),
         "save": lambda: orphans.save(instance, "q", url, lambda _text: None),
         "load": lambda: orphans.load(instance, "q", url, lambda _text: None),
     }
@@ -239,13 +264,17 @@ DEAD = State(("m1", "m2"), ("r1", "r2"))
 LIVING = State(("m1", "m2"), ("r1", "r2"), "a")
 PAIRS = [
     *((NOTHING, "start", what) for what in ("start", "drop", "save", "load")),
-    *((NOTHING, "load", what) for what in ("drop", "save", "load")),
-    *((DEAD, "start", what) for what in ("start", "drop", "save", "load")),
-    *((DEAD, "drop", what) for what in ("drop", "save", "load")),
+    *((NOTHING, "load", what) for what in ("drop", "drop one", "save", "load")),
+    *((DEAD, "start", what) for what in ("start", "drop", "drop one", "save", "load")),
+    *((DEAD, "drop", what) for what in ("drop", "drop one", "save", "load")),
+    *((DEAD, "drop one", what) for what in ("drop one", "save", "load")),
     (DEAD, "save", "save"),
     (DEAD, "save", "load"),
     (DEAD, "load", "load"),
-    *((LIVING, "stop", what) for what in ("start", "drop", "save", "load")),
+    *((LIVING, "stop", what) for what in ("start", "drop", "drop one", "save", "load")),
+    *((NOTHING, what, "look") for what in ("start", "load")),
+    *((DEAD, what, "look") for what in ("start", "drop", "drop one", "save", "load")),
+    (LIVING, "stop", "look"),
 ]
 
 
@@ -284,6 +313,80 @@ def test_exactly_one_start_wins(race: Race, stress: bool, before: State) -> None
         assert sorted(said) == sorted(["done"] + [f"{IN_USE} {winners[0]}"] * 4)
         assert race._state() == State(before.rows + (before.memory or ()), ())
         race._clean()
+
+
+GONE: dict[str, Callable[[Race], object]] = {
+    "find": lambda race: host.find(race.instance),
+    "drop": lambda race: host.drop(race.instance),
+    "drop one": lambda race: host.drop(race.instance, "q"),
+    "save": lambda race: orphans.save(race.instance, "q", race.url, lambda _text: None),
+    "attach": lambda race: AttachedQueue(race.instance, "q"),
+    "find all": lambda race: {found.name: found for found in host.find_all()}[race.instance],
+}
+
+
+@pytest.mark.parametrize("what", GONE)
+def test_gone_after_its_name_was_seen(race: Race, monkeypatch: pytest.MonkeyPatch, what: str) -> None:
+    """Whatever reads files after their names, or two files after each other, says that there is none."""
+    race._prepare(DEAD)
+    names, opened = host.names, trust.open_file
+
+    def go() -> None:
+        monkeypatch.undo()
+        pid = os.fork()
+        if not pid:
+            host.drop(race.instance)
+            os._exit(0)
+        assert os.waitpid(pid, 0)[1] == 0
+
+    def names_then_gone() -> dict[str, list[str]]:
+        found = names()
+        go()
+        return found
+
+    def open_then_gone(path: str, flags: int) -> int:
+        fd = opened(path, flags)
+        go()
+        return fd
+
+    monkeypatch.setattr(host, "names", names_then_gone)
+    monkeypatch.setattr(trust, "open_file", open_then_gone)
+    with pytest.raises((UnknownQueue, KeyError)) as caught:
+        GONE[what](race)
+    assert what == "find all" or isinstance(caught.value, UnknownQueue)
+    assert not Path(path_of(segment_name(race.instance))).exists()
+
+
+def test_one_queue_dropped_beside_a_server_that_ends(race: Race, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What the server does not know is dropped without its help; it may end just then, and another one come."""
+    race._prepare(DEAD)
+    (answers, answer), (gate, opener) = os.pipe(), os.pipe()
+    server = os.fork()
+    if not server:
+        os.close(opener)
+        for name, value in (("instance", race.instance), ("max_memory", "1G"), ("mqueue", "name=other")):
+            mqueue_kemi.modparam("mqueue", name, value)
+        mqueue_kemi.mod_init(object())
+        os.write(answer, b".")
+        os.read(gate, 1)
+        app.stop_now()
+        os._exit(0)
+    assert os.read(answers, 1) == b"."
+    attach = Registry.attach
+
+    def end_then_attach(instance: str, *rest: Any, **named: Any) -> Registry:
+        monkeypatch.undo()
+        os.close(opener)
+        assert os.waitpid(server, 0)[1] == 0
+        return attach(instance, *rest, **named)
+
+    monkeypatch.setattr(Registry, "attach", end_then_attach)
+    host.drop(race.instance, "q")
+    assert race.instance not in host.names()
+    with pytest.raises(UnknownQueue):
+        host.drop(race.instance, "q")
+    for end in (answers, answer, gate):
+        os.close(end)
 
 
 def test_a_living_process_keeps_its_draft(race: Race) -> None:
