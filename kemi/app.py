@@ -12,7 +12,7 @@ from typing import Any
 from kemi import definitions, lifecycle
 from kemi.errors import ConfigError, MqueueError
 from kemi.instance import Instance, queues
-from kemi.server import core, ksr, left, log, native, standin, threads
+from kemi.server import asked, core, ksr, left, log, native, standin, threads
 from kemi.server.ksr import Functions
 from kemi.slots import fetched
 from kemi.spec import Settings, Value
@@ -109,7 +109,7 @@ def _stop() -> None:
     global _running
     instance, _running = _running, None
     if instance is not None and instance.is_owner():
-        lifecycle.stop(instance, core.ended_by_itself(), _surroundings())
+        lifecycle.stop(instance, asked.ended_by_itself, _surroundings())
 
 
 def stop_now() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
@@ -208,10 +209,11 @@ def _join(instance: Instance, spec: QueueSpec) -> Queue | None:
 # --- stop -------------------------------------------------------------------------------------------------------------
 
 
-def stop(instance: Instance, crashed: bool, around: Surroundings) -> None:
+def stop(instance: Instance, crashed: Callable[[], bool], around: Surroundings) -> None:
     """The server ends. Items go to their tables; what cannot or may not go stays in shared memory.
 
-    crashed: it ends because a process of it died, or because it could not start.
+    crashed: says whether it ends because a process of it died, or because it could not start; asked once at most, and
+    only when a queue's items depend on it.
     """
     ending = _Ending(instance, crashed, around)
     instance.meet_new()  # the process that ends the server has not reloaded
@@ -235,9 +237,9 @@ def _countdown(queues: list[Queue]) -> Iterator[tuple[int, Queue]]:
 class _Ending:
     """Decides for each queue."""
 
-    def __init__(self, instance: Instance, crashed: bool, around: Surroundings) -> None:
+    def __init__(self, instance: Instance, crashed: Callable[[], bool], around: Surroundings) -> None:
         self._instance = instance
-        self._crashed = crashed
+        self._crashed = functools.cache(crashed)
         self._around = around
         self._store: Store | None = None
         self._crossings: Crossings | None = None

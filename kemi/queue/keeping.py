@@ -19,6 +19,7 @@ they are gone when they were loaded. That is true only while nobody else writes 
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 from kemi.queue.layout import W_CROSSING, W_DBMODE, W_FIRST_ROW, W_LAST_ROW, W_RECOVER
@@ -41,9 +42,9 @@ class Policy(NamedTuple):
         """Are items saved at the stop?"""
         return self.dbmode in (1, 2)
 
-    def outlives(self, crashed: bool) -> bool:
+    def outlives(self, crashed: Callable[[], bool]) -> bool:
         """Do items that are not saved stay in memory when the server ends?"""
-        return self.recover == ALWAYS or (crashed and self.recover == AFTER_CRASH)
+        return self.recover == ALWAYS or (self.recover == AFTER_CRASH and crashed())
 
 
 class Crossing(NamedTuple):

@@ -125,16 +125,15 @@ def config_folder() -> str | None:
     return os.path.dirname(os.fsdecode(path)) if path else None
 
 
-def ended_by_itself() -> bool:
-    """At the server's end: was it not asked to end? A process of it died then, or its start failed."""
+def last_signal() -> int | None:
+    """At the server's end: the signal that it acts on, as far as the core knows; 0 for none. None outside of it."""
     symbols = library()
     if symbols is None:
-        return False
+        return None
     try:
-        number = ctypes.c_int.in_dll(symbols, "sig_flag").value
+        return ctypes.c_int.in_dll(symbols, "sig_flag").value
     except ValueError:
-        return False
-    return number not in (signal.SIGTERM, signal.SIGINT)
+        return None
 
 
 def working() -> None:

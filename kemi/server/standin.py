@@ -7,10 +7,11 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from kemi.server import accounting, bind, core, ksr, log, pvars, rpc, stop
+from kemi.server import accounting, asked, bind, core, ksr, log, pvars, rpc, stop
 from kemi.spec import CORE_FORCED, CORE_OFF, Settings
 
 _STOP = "a hook at the server's stop"
+_ASKED = "a note of who asks the server to end"
 _VARIABLES = "$mqk, $mqv and $mq_size"
 _COMMANDS = "the RPC commands mqueue.*"
 _BIND = "bind_mq for acc_json"
@@ -18,6 +19,7 @@ _BIND = "bind_mq for acc_json"
 # What is to be done instead.
 _INSTEAD = {
     _STOP: "shared memory stays then, and the next start takes it over",
+    _ASKED: "when all processes get the signal at once, items may stay as after a crash",
     _VARIABLES: "use mqk_gete, mqv_gete and mq_size",
     _COMMANDS: "use python3 -m mqueue_kemi",
     _BIND: "acc_json can use the C module mqueue and its queues",
@@ -39,6 +41,7 @@ def take_place(
             accounting.warn()
     else:
         _offer(_STOP, lambda: stop.at_destroy(lambda: _end(at_stop)))
+        _offer(_ASKED, asked.note_from_now_on)
         if not beside:
             _offer(_VARIABLES, pvars.register)
             _offer(_COMMANDS, lambda: rpc.register(meet_new))
