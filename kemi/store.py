@@ -26,7 +26,7 @@ from kemi.database import url as urls
 from kemi.database.clock import Clock
 from kemi.database.engine import Options
 from kemi.database.faults import Place
-from kemi.database.ledger import Ledger
+from kemi.database.ledger import TRANSFERS, Ledger
 from kemi.database.names import fold
 from kemi.database.rows import Row, Rows
 from kemi.database.table import QueueTable, open_table
@@ -54,17 +54,19 @@ class Wanted(NamedTuple):
 class Store:
     """A database for the items of queues."""
 
-    def __init__(self, url: urls.DbUrl, engine: Any, owner: tuple[int, int] | None, options: Options) -> None:
+    def __init__(
+        self, url: urls.DbUrl, engine: Any, owner: tuple[int, int] | None, options: Options, clock: Clock
+    ) -> None:
         self.url = url
-        self.clock: Clock
+        self.clock = clock
         self._engine = engine
         self._owner = owner
         self._options = options
-        self.ledger = Ledger(url)
         self._runs_as = f", uid {owner[0]}" if owner else ""
         if owner:
             with suppress(KeyError):
                 self._runs_as = f", {pwd.getpwuid(owner[0]).pw_name}"
+        self.ledger = Ledger(self._place(TRANSFERS))
 
     def __repr__(self) -> str:
         return f"Store({str(self.url)!r})"
@@ -78,9 +80,7 @@ class Store:
         """
         parsed = urls.parse(url)
         clock = Clock(options.timeout) if options.timeout else Clock()
-        store = cls(parsed, engines.make_engine(parsed, options, clock), owner, options)
-        store.clock = clock
-        return store
+        return cls(parsed, engines.make_engine(parsed, options, clock), owner, options, clock)
 
     def close(self) -> None:
         """Forget the database; no connection is open outside of a transaction."""
@@ -141,7 +141,7 @@ class Store:
             connection.close()
 
     def _place(self, table: str) -> Place:
-        return Place(self.url, table, self._runs_as)
+        return Place(self.url, table, self._runs_as, self.clock)
 
     def _look(self, connection: Any, table: str) -> QueueTable:
         """Look at a table, make it if it is missing, in a transaction of its own: MySQL would end one that goes on."""

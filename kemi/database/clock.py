@@ -10,6 +10,7 @@ It holds on this side of the connection, whatever the database does or does not 
 from __future__ import annotations
 
 import math
+import socket
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -56,6 +57,10 @@ class Clock:
             return TimeoutError(f"not done within db_timeout, {self._seconds:g} s")
         return TimeoutError("it does not answer: timed out")
 
+    def explained(self, error: BaseException) -> BaseException:
+        """What to tell of an error: the deadline, where a driver calls its end a connection that is lost."""
+        return self.late() if not self.left() and _is_timeout(error) else error
+
     def lock_wait(self) -> float:
         """How long another process's transaction is waited for, seconds."""
         return max(0.1, min(LOCK, self.left() / (self.others + 1)))
@@ -68,3 +73,12 @@ class Clock:
             yield
         finally:
             self._until = math.inf
+
+
+def _is_timeout(error: BaseException | None) -> bool:
+    """Did the error come from a socket's time-out? Before Python 3.10 it has a class of its own."""
+    while error is not None:
+        if isinstance(error, (TimeoutError, socket.timeout)):
+            return True
+        error = getattr(error, "orig", None) or error.__cause__ or error.__context__
+    return False

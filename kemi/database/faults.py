@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import NamedTuple
 
+from kemi.database.clock import Clock
 from kemi.database.url import POSTGRES, SQLITE, DbUrl
 from kemi.errors import Contended, DatabaseAway, MqueueError, StoreError
 from kemi.text import one_line as escaped
@@ -113,6 +114,7 @@ class Place(NamedTuple):
     url: DbUrl
     table: str
     runs_as: str = ""  # for advice: " (name)" where it is known as whom the server will run
+    clock: Clock = Clock()
 
     def error(self, reason: str, advice: str) -> StoreError:
         """What to raise. Both texts are parts of one sentence."""
@@ -121,7 +123,7 @@ class Place(NamedTuple):
 
     def broken(self, error: BaseException, otherwise: str = "nothing was changed") -> StoreError:
         """What to raise for what a driver or SQLAlchemy raised. otherwise: the advice where there is no better one."""
-        reason = self._without_password(reason_of(error))
+        reason = self._without_password(reason_of(self.clock.explained(error)))
         told = self.error(reason, self._advice(reason) or otherwise)
         return Contended(str(told)) if _code_of(error) in _CONTENDED else told
 

@@ -18,7 +18,7 @@ from typing import Any, NamedTuple
 
 from kemi.database.faults import Place, one_line
 from kemi.database.names import OWN
-from kemi.database.url import MYSQL, POSTGRES, SQLITE, DbUrl
+from kemi.database.url import MYSQL, POSTGRES, SQLITE
 
 TRANSFERS, ITEMS = f"{OWN}transfers", f"{OWN}items"
 KEEP = 400 * 86_400  # seconds, by the clock of the database
@@ -43,14 +43,15 @@ class Kept(NamedTuple):
 class Ledger:
     """Both tables of one database. What it writes belongs to the transaction of the connection that it is given."""
 
-    def __init__(self, url: DbUrl) -> None:
+    def __init__(self, place: Place) -> None:
         import sqlalchemy as sa
         from sqlalchemy.dialects import mysql
 
-        self.place = Place(url, TRANSFERS)
+        self.place = place  # of the transfers
         self.missing: str | None = None  # why it cannot be used; "" when it can, None when nobody has looked
-        large = mysql.LONGBLOB if url.kind == MYSQL else sa.LargeBinary
-        number = sa.Integer if url.kind == SQLITE else sa.BigInteger
+        kind = place.url.kind
+        large = mysql.LONGBLOB if kind == MYSQL else sa.LargeBinary
+        number = sa.Integer if kind == SQLITE else sa.BigInteger
         how = {"mysql_engine": "InnoDB", "mysql_charset": "utf8mb4"}
         data = sa.MetaData()
         self._transfers = sa.Table(
@@ -74,7 +75,7 @@ class Ledger:
             sqlite_autoincrement=True,
             **how,
         )
-        self._now = sa.text(_NOW[url.kind])
+        self._now = sa.text(_NOW[kind])
 
     def statements_to_make(self, connection: Any) -> list[str]:
         """What an administrator can run where the server's user may not make tables."""

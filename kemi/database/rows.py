@@ -117,8 +117,8 @@ class Rows:
     def _pages(self) -> Iterator[list[Any]]:
         first = LOWEST
         while True:
-            self._clock.check()
             with self._guard():
+                self._clock.check()
                 page = self._page(first)
             if not page:
                 return
@@ -208,8 +208,8 @@ class Rows:
         last = LOWEST if last is None else last
         with self._mark():
             for batch in batches(items, BATCH_ROWS, min(BATCH_BYTES, self._packet // 4)):
-                self._clock.check()
                 with self._place.faults():
+                    self._clock.check()
                     last = self._add(batch, count, last)
                 count += len(batch)
                 if progress is not None and time.monotonic() - said >= PROGRESS_EVERY:

@@ -1,4 +1,4 @@
-"""Between a store and its database: a proxy on loopback that breaks the connection at the COMMIT of changed rows."""
+"""Between a store and its database: a proxy on loopback that breaks or stalls the COMMIT of changed rows."""
 
 from __future__ import annotations
 
@@ -15,11 +15,14 @@ if TYPE_CHECKING:
 
     from tests.databases.servers import DatabaseServer
 
-# What becomes of the COMMIT. The client's connection is broken off in each case.
+# What becomes of the COMMIT. The client's connection is broken off at once,
 DONE = "done"  # the database gets it
 UNDONE = "undone"  # the database gets an end of the connection
 LATE = "late"  # the database gets it when `deliver` is called
 GIVEN_UP = "given up"  # the database gets an end of the connection when `deliver` is called
+# or it stays open, and no answer comes.
+UNANSWERED = "unanswered"  # the database gets it
+SWALLOWED = "swallowed"  # the database gets nothing
 
 _CHANGES = (b"INSERT INTO", b"DELETE FROM")
 _PART = 1 << 16
@@ -87,12 +90,13 @@ class Proxy:
 
     def _break(self, client: socket.socket, server: socket.socket, commit: bytes) -> None:
         how = self.breaks
-        if how == DONE:
+        if how in (DONE, UNANSWERED):
             server.sendall(commit)
             server.recv(_PART)  # so it is done, whatever comes next
         self.broken += 1
-        client.close()
-        if how in (LATE, GIVEN_UP):
+        if how not in (UNANSWERED, SWALLOWED):
+            client.close()
+        if how not in (DONE, UNDONE):
             self._released.wait(60)
         if how == LATE:
             server.sendall(commit)

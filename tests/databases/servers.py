@@ -5,6 +5,7 @@ The password has in it what URLs choke on, so that each test proves that it is t
 
 from __future__ import annotations
 
+import contextlib
 import os
 import pwd
 import shutil
@@ -23,7 +24,7 @@ import pymysql
 from tests.server.process import SYSTEM_PATH, ServerError
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
 
 HOST = "127.0.0.1"
 USER = "kamailio"
@@ -42,6 +43,23 @@ def program(name: str, path: str = SYSTEM_PATH) -> str:
         msg = f"{name} is not installed: `sh tests/run.sh` installs what the tests need"
         raise ServerError(msg)
     return found
+
+
+def halt(pid: int) -> None:
+    """Stop a process, and wait until each of its threads has stopped; `kill` returns while they still run."""
+    os.kill(pid, signal.SIGSTOP)
+    begin = time.monotonic()
+    while any(state not in "TXZ" for state in _states(pid)):
+        if time.monotonic() - begin > STOP_WITHIN:
+            raise ServerError(f"process {pid} does not stop")
+        time.sleep(0.001)
+
+
+def _states(pid: int) -> Iterator[str]:
+    """Yield the state of each of its threads; one that has ended just now has none."""
+    for stat in Path(f"/proc/{pid}/task").glob("*/stat"):
+        with contextlib.suppress(FileNotFoundError, ProcessLookupError):
+            yield stat.read_text("ascii", "replace").rpartition(")")[2].split()[0]
 
 
 def free_port() -> int:
@@ -139,8 +157,9 @@ class DatabaseServer:
         self.process = None
 
     def pause(self) -> None:
+        """Stop it, as a machine that hangs does. Nothing is answered from here on."""
         assert self.process is not None
-        self.process.send_signal(signal.SIGSTOP)
+        halt(self.process.pid)
 
     def resume(self) -> None:
         assert self.process is not None
