@@ -18,7 +18,7 @@ dist/SUITE. Install one with:
   --quick          build only: no lintian, no autopkgtest
   --help           this text
 
-Needs root, or sudo, for a chroot, and debootstrap. The Debian is made once, in the user's cache folder, with the mirror
+Needs root, or sudo, for a chroot, and installs debootstrap where it is missing. The Debian is made once, in the user's cache folder, with the mirror
 that this host's apt uses; a build takes some five minutes, without the checks two. Nothing else changes on this host.
 END
 }
@@ -60,7 +60,7 @@ output=${output:-dist/$suite}
     exec sudo -- env XDG_CACHE_HOME="${XDG_CACHE_HOME:-$HOME/.cache}" sh conf/deb.sh --suite "$suite" --output "$output" \
         ${quick:+--quick}
 
-for command in apt-get debootstrap setpriv unshare; do
+for command in apt-get flock setpriv unshare; do
     command -v "$command" >/dev/null || fail "the command $command is missing"
 done
 release=$suite
@@ -68,7 +68,7 @@ cache=${XDG_CACHE_HOME:-$HOME/.cache}/mqueue-kemi
 root=$cache/$release.clean
 # shellcheck disable=SC2034 # debian_root.sh needs it
 new=$root.new
-mkdir -p "$cache/$release.archives/partial"
+mkdir -p "$cache"
 work=$(mktemp -d "$cache/deb.XXXXXX")
 trap 'rm -rf --one-file-system "$work"' EXIT
 trap 'exit 130' INT
@@ -76,6 +76,7 @@ trap 'exit 143' HUP TERM
 
 # shellcheck source=conf/debian_root.sh
 . conf/debian_root.sh
+lock_release
 [ -d "$root" ] || make_release
 
 version=$(sed -n '1s/.*(\(.*\)-[^-]*).*/\1/p' debian/changelog)
@@ -106,26 +107,13 @@ new_debian() {
     inside "$1" apt-get update -qq
 }
 
-# Runs a command in a Debian, with mounts, processes and a /dev/shm that end with it. The sources are in /source.
+# Runs a command in a Debian, with the sources in /source.
 inside() {
     debian=$1
     shift
-    mkdir -p "$debian/source"
-    cp /etc/resolv.conf /etc/hosts "$debian/etc/"
-    alone --mount --pid --fork --kill-child --propagation private sh -euc '
-        root=$1 archives=$2 source=$3
-        shift 3
-        mount --bind "$root" "$root"
-        mount -t proc proc "$root/proc"
-        mount --rbind /sys "$root/sys"
-        mount --rbind /dev "$root/dev"
-        mount -t tmpfs -o mode=1777 tmpfs "$root/dev/shm"
-        mount --bind "$archives" "$root/var/cache/apt/archives"
-        mount --bind "$source" "$root/source"
-        chroot "$root" env -i PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin HOME=/root LANG=C.UTF-8 \
-            DEBIAN_FRONTEND=noninteractive ${http_proxy:+http_proxy="$http_proxy"} ${https_proxy:+https_proxy="$https_proxy"} "$@"
-        exit $?
-    ' inside "$debian" "$cache/$release.archives" "$work/source" "$@"
+    enter "$debian" "$work/source" /source rw env -i PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin \
+        HOME=/root LANG=C.UTF-8 DEBIAN_FRONTEND=noninteractive \
+        ${http_proxy:+http_proxy="$http_proxy"} ${https_proxy:+https_proxy="$https_proxy"} "$@"
 }
 
 # A package of a Debian that has none of it, built by a user who may do nothing.

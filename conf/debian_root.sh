@@ -1,5 +1,6 @@
 # shellcheck shell=sh disable=SC2154 # the caller's variables
-# Makes a Debian of any release in a folder. To be sourced, as root, by tests/other_debian.sh and conf/deb.sh, which set
+# Makes a Debian of any release in a folder, and runs commands in it. To be sourced, as root, by tests/other_debian.sh and
+# conf/deb.sh, which set
 #
 #     release   trixie, for instance           host    this host's own release
 #     root      the folder to make it in       new     a name beside it, while it is not complete
@@ -8,11 +9,23 @@
 #
 # and have say, which tells a line, and fail, which ends with a line and a code.
 #
+# The order is lock_release, make_release, enter.
+#
 # Packages come from where this host's apt gets its own, by the ways that apt is configured for (proxies, passwords,
 # certificates).
 
 unreachable=75                 # the code where there is no way to a mirror
 helper=/usr/lib/apt/apt-helper # downloads as apt does
+
+# Waits until nobody else makes or uses a Debian of this release, until this script's end.
+lock_release() {
+    mkdir -p "$cache"
+    exec 9>"$cache/$release.lock"
+    flock --nonblock 9 || {
+        say "another run has the $release in $cache; waiting for it"
+        flock 9
+    }
+}
 
 # --- where its packages come from
 
@@ -27,11 +40,14 @@ main_archive() {
     archives | sed -n "s/ $release\$//p" | head -n 1
 }
 
-# Tells a mirror that cannot be reached from one that has no such release.
+# Ends with the code for a mirror that cannot be reached, and with another one where it has no such release.
 check_mirror() {
-    [ -n "$(main_archive)" ] || apt-get update --quiet </dev/null
+    [ -n "$(main_archive)" ] || apt-get update --quiet -o APT::Update::Error-Mode=any </dev/null || no_way=yes
     mirror=$(main_archive)
-    [ -n "$mirror" ] || fail "apt has no archive of Debian for this host's release ($host)"
+    if [ -z "$mirror" ]; then
+        [ -z "${no_way-}" ] || fail "SKIPPED: apt cannot reach its mirror" "$unreachable"
+        fail "apt has no archive of Debian for this host's release ($host)"
+    fi
     for name in $release $host; do
         for file in InRelease Release; do
             ! "$helper" download-file "${mirror%/}/dists/$name/$file" "$work/$file" >"$work/log" 2>&1 || break 2
@@ -40,6 +56,7 @@ check_mirror() {
     done
     [ -n "$file" ] || {
         tail -n 5 "$work/log" >&2
+        ! grep -q ' 404 ' "$work/log" || fail "the mirror of this host's apt, $mirror, has neither $release nor $host"
         fail "SKIPPED: the mirror of this host's apt cannot be reached" "$unreachable"
     }
     [ "$name" = "$release" ] || fail "the mirror of this host's apt has no $release"
@@ -80,14 +97,21 @@ copy_configuration() {
     done
 }
 
+install_debootstrap() {
+    ! command -v debootstrap >/dev/null || return 0
+    apt-get update --quiet </dev/null
+    DEBIAN_FRONTEND=noninteractive apt-get -o DPkg::Lock::Timeout=300 install --quiet --yes --no-install-recommends debootstrap </dev/null
+}
+
 make_release() {
     check_mirror
+    install_debootstrap
     say "making $release with debootstrap, in $root"
     make_downloader
     rm -rf --one-file-system "$new"
     mkdir -p "$cache/$release.packages"
-    PATH=$work/bin:$PATH alone --mount debootstrap --variant=minbase --include=ca-certificates --cache-dir="$cache/$release.packages" \
-        "$release" "$new" "$mirror" >"$work/log" 2>&1 || {
+    PATH=$work/bin:$PATH alone --mount --pid --fork --kill-child --mount-proc debootstrap --variant=minbase \
+        --include=ca-certificates --cache-dir="$cache/$release.packages" "$release" "$new" "$mirror" >"$work/log" 2>&1 || {
         tail -n 30 "$work/log" "$new/debootstrap/debootstrap.log" >&2 || :
         fail "debootstrap failed"
     }
@@ -99,8 +123,36 @@ make_release() {
     mv "$new" "$root"
 }
 
-# Runs a command in namespaces of its own, which end with this script, also when that is killed. Without --fork there are
-# no mounts to be left; with it, no processes either.
+# --- entering it
+
+# enter ROOT SOURCE PLACE ro|rw COMMAND...
+#
+# Runs a command in the Debian in ROOT, with mounts, processes, /dev/shm and System V memory that nobody else sees and that
+# end with it. SOURCE is at PLACE there. Downloaded packages stay in the cache.
+enter() {
+    mkdir -p "$1$3" "$cache/$release.archives/partial"
+    cp /etc/resolv.conf /etc/hosts "$1/etc/"
+    # Background jobs of a script without job control ignore Ctrl-C: what is run inside must not inherit that.
+    # shellcheck disable=SC2016 # the inner shell's own
+    alone --mount --pid --ipc --fork --kill-child --mount-proc --propagation private env --default-signal=INT,QUIT sh -euc '
+        archives=$1 root=$2 source=$3 place=$4 mode=$5
+        shift 5
+        mount --bind "$root" "$root"
+        mount -t proc proc "$root/proc"
+        mount --rbind /sys "$root/sys"
+        mount --rbind /dev "$root/dev"
+        mount -t tmpfs -o mode=1777 tmpfs "$root/dev/shm"
+        mount --bind "$archives" "$root/var/cache/apt/archives"
+        mount --bind "$source" "$root$place"
+        [ "$mode" = rw ] || mount -o remount,bind,ro "$root$place"
+        # Not exec: the first process of the namespace is to wait for those that nobody else waits for.
+        chroot "$root" "$@"
+        exit $?
+    ' enter "$cache/$release.archives" "$@"
+}
+
+# Runs a command in namespaces of its own, which end with this script, also when that is killed: with --mount no mounts are
+# left, with --pid --fork --kill-child no processes.
 alone() {
     setpriv --pdeathsig KILL unshare "$@" &
     child=$!

@@ -3,10 +3,9 @@
 #
 #     other_debian.sh RELEASE [options of tox]
 #
-# The release is made once by debootstrap, in a folder of its own below ~/.cache/mqueue-kemi, from where this host's apt
-# gets its packages, by the ways that apt is configured for (proxies, passwords, certificates). It is entered with mounts,
-# processes and /dev/shm that nobody else sees and that end with this script, however it ends. The checkout is read-only
-# there. Exits with 75 where the release is needed from a mirror that cannot be reached.
+# The release is made by debootstrap, in a folder of its own below ~/.cache/mqueue-kemi, from where this host's apt gets its
+# packages, by the ways that apt is configured for (proxies, passwords, certificates), and made anew after a month. The
+# checkout is read-only there. Exits with 75 where the mirror is needed and cannot be reached, and only there.
 set -eu
 
 release=$1
@@ -19,6 +18,7 @@ root=$cache/$release
 new=$root.new
 work=$root.work
 inside=/srv/checkout
+ready=$root/var/lib/mqueue-kemi-tests.ready # made when all that the tests need is in it
 days=30 # a release that was made before is made anew
 
 say() {
@@ -33,8 +33,6 @@ fail() {
 # shellcheck source=conf/debian_root.sh
 . conf/debian_root.sh
 
-# --- entering it
-
 end() {
     trap - EXIT HUP INT TERM
     [ -z "${child-}" ] || kill -KILL "$child" 2>/dev/null || :
@@ -42,43 +40,43 @@ end() {
     exit "$1"
 }
 
-for command in debootstrap unshare setpriv flock; do
+run() {
+    enter "$root" "$PWD" "$inside" ro env --unset=TMPDIR --unset=XDG_CACHE_HOME --unset=XDG_CONFIG_HOME HOME=/root \
+        LANG=C.UTF-8 MQUEUE_TESTS_VENV=/var/lib/mqueue-kemi-tests sh "$inside/tests/run.sh" "$@"
+}
+
+for command in unshare setpriv flock; do
     command -v "$command" >/dev/null || fail "the command $command is missing"
 done
-mkdir -p "$cache"
-exec 9>"$root.lock"
-flock --nonblock 9 || {
-    say "another run has $root; waiting for it"
-    flock 9
-}
+lock_release
 trap 'end $?' EXIT
 trap 'end 129' HUP
 trap 'end 130' INT
 trap 'end 143' TERM
 rm -rf "$work" # of a run that was killed
 mkdir "$work"
-[ -z "$(find "$root" -maxdepth 0 -mtime +"$days" 2>/dev/null)" ] || rm -rf --one-file-system "$root"
-[ -d "$root" ] || make_release
-mkdir -p "$cache/$release.archives"
-mkdir -p "$root$inside"
-cp /etc/resolv.conf /etc/hosts "$root/etc/"
-
-# Background jobs of a script without job control ignore Ctrl-C: what is run inside must not inherit that.
-# shellcheck disable=SC2016 # the inner shell's own
-alone --mount --pid --ipc --fork --kill-child --mount-proc --propagation private env --default-signal=INT,QUIT sh -euc '
-root=$1 checkout=$2 inside=$3 archives=$4
-shift 4
-mount --bind "$root" "$root"
-mount -t proc proc "$root/proc"
-mount --rbind /sys "$root/sys"
-mount --rbind /dev "$root/dev"
-mount -t tmpfs -o mode=1777 tmpfs "$root/dev/shm"
-mount --bind "$archives" "$root/var/cache/apt/archives"
-mount --bind "$checkout" "$root$inside"
-mount -o remount,bind,ro "$root$inside"
+if [ ! -d "$root" ]; then
+    make_release
+elif [ -n "$(find "$root" -maxdepth 0 -mtime +"$days")" ]; then
+    if (check_mirror); then
+        rm -rf --one-file-system "$root"
+        make_release
+    else
+        say "using the $release that was made more than $days days ago"
+    fi
+fi
 find "$root/tmp" -mindepth 1 -delete
-# Not exec: the first process of the namespace is to wait for those that nobody else waits for.
-chroot "$root" env --unset=TMPDIR --unset=XDG_CACHE_HOME --unset=XDG_CONFIG_HOME HOME=/root LANG=C.UTF-8 \
-    MQUEUE_TESTS_VENV=/var/lib/mqueue-kemi-tests sh "$inside/tests/run.sh" "$@"
-exit $?
-' inside "$root" "$PWD" "$inside" "$cache/$release.archives" "$@"
+if [ ! -e "$ready" ]; then
+    run -e py --notest || {
+        status=$?
+        [ "$status" -lt 128 ] || exit "$status" # by a signal
+        check_mirror                            # that cannot be reached: a cause that is no fault of the checkout
+        fail "what the tests need cannot be installed in $root (see above)"
+    }
+    touch "$ready"
+fi
+run "$@" || {
+    status=$?
+    [ "$status" -ne "$unreachable" ] || status=1
+    exit "$status"
+}

@@ -91,7 +91,7 @@ case $release in
     '') ;;
     bookworm | trixie)
         # shellcheck disable=SC1091 # the system's own
-        [ "$release" = "$(. /etc/os-release && echo "${VERSION_CODENAME-}")" ] || packages=debootstrap
+        [ "$release" = "$(. /etc/os-release && echo "${VERSION_CODENAME-}")" ] || exec sh tests/other_debian.sh "$release" "$@"
         ;;
     *) echo "tests/run.sh: --debian takes bookworm or trixie, not '$release'" >&2 && exit 2 ;;
 esac
@@ -101,10 +101,6 @@ for package in $packages; do
     installed "$package" || missing="$missing $package"
 done
 [ -z "$missing" ] || install_packages "$missing"
-
-if [ "$packages" = debootstrap ]; then
-    exec sh tests/other_debian.sh "$release" "$@"
-fi
 
 if ! "$venv/bin/python" -c 'import tox' 2>/dev/null; then
     rm -rf "$venv"

@@ -46,7 +46,17 @@ def test_what_it_names_is_there() -> None:
             assert list(CHECKOUT.glob(pattern)), pattern
 
 
-@pytest.mark.parametrize("name", ["conf/deb.sh", "conf/debian_root.sh", "debian/tests/cli", "debian/tests/server"])
+SHELL = [
+    "conf/deb.sh",
+    "conf/debian_root.sh",
+    "debian/tests/cli",
+    "debian/tests/server",
+    "tests/run.sh",
+    "tests/other_debian.sh",
+]
+
+
+@pytest.mark.parametrize("name", [*SHELL, ".ci/run"])
 def test_shell(name: str) -> None:
     """Shellcheck finds no fault."""
     if shutil.which("shellcheck") is None:
