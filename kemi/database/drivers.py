@@ -11,6 +11,7 @@ from __future__ import annotations
 import importlib
 import math
 import select
+import socket
 from collections.abc import Generator, Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -39,7 +40,7 @@ def listen(engine: Any, kind: str, driver: str, clock: Clock) -> None:
     if kind == SQLITE:
         listen_for(engine, "do_connect", lambda *call: call[3].update(timeout=clock.lock_wait()))
     elif kind == MYSQL:
-        listen_for(engine, "do_connect", lambda *call: call[3].update(_mysql_arguments(clock)))
+        listen_for(engine, "do_connect", lambda *call: _mysql_connect(call[3], clock))
         listen_for(engine, "before_cursor_execute", lambda *call: _limit_mysql(call[1].connection, clock))
         for event in ("commit", "rollback"):
             listen_for(engine, event, lambda connection: _limit_mysql_end(connection, clock))
@@ -79,6 +80,29 @@ def _connect_timeout(clock: Clock) -> int:
 
 
 # --- PyMySQL ----------------------------------------------------------------------------------------------------------
+
+
+def _mysql_connect(arguments: dict[str, Any], clock: Clock) -> Any:
+    """Connect through a socket. Else None, and SQLAlchemy goes on with the arguments. Raises the driver's errors."""
+    arguments.update(_mysql_arguments(clock))
+    path = arguments.get("unix_socket")
+    if not path:
+        return None
+    driver = importlib.import_module("pymysql")
+    connection = driver.connect(**arguments, defer_connect=True)
+    # Made here: PyMySQL 1.2 and later leave theirs open where nobody listens.
+    sock = socket.socket(socket.AF_UNIX)
+    try:
+        sock.settimeout(arguments["connect_timeout"])
+        sock.connect(path)
+        connection._secure = True  # noqa: SLF001 as it does itself: nobody else reads what goes through it
+        connection.connect(sock)
+    except BaseException as error:
+        sock.close()
+        if isinstance(error, OSError):
+            raise driver.OperationalError(2003, f"Can't connect to MySQL server at {path!r} ({error})") from error
+        raise
+    return connection
 
 
 def _mysql_arguments(clock: Clock) -> dict[str, Any]:

@@ -32,6 +32,7 @@ PASSWORD = "p@ss:w/rd%40'#é"  # noqa: S105 of a server that lives for one test 
 DATABASE = "mq"
 START_WITHIN = 60.0  # seconds
 STOP_WITHIN = 30.0
+WITHIN = 30  # for a connection
 
 Rows = list[tuple[Any, ...]]
 
@@ -197,9 +198,9 @@ class MariaDb(DatabaseServer):
 
     kind = "mysql"
 
-    @property
-    def socket(self) -> str:
-        return str(self.home / "socket")
+    def __init__(self) -> None:
+        super().__init__()
+        self.path = str(self.home / "socket")  # the administrator's
 
     def prepare(self) -> None:
         self.call(
@@ -217,7 +218,7 @@ class MariaDb(DatabaseServer):
             program("mariadbd"),
             "--no-defaults",
             f"--datadir={self.home}/data",
-            f"--socket={self.socket}",
+            f"--socket={self.path}",
             f"--pid-file={self.home}/pid",
             f"--bind-address={HOST}",
             f"--port={self.port}",
@@ -229,23 +230,32 @@ class MariaDb(DatabaseServer):
         ]
 
     def connect(self, *, admin: bool = False) -> Any:
-        login: dict[str, Any] = {"unix_socket": self.socket, "user": "root"}
+        login: dict[str, Any] = {"user": "root"}
         if not admin:
             login = {"host": HOST, "port": self.port, "user": USER, "password": PASSWORD.encode(), "database": DATABASE}
         elif self._populated():
             login["database"] = DATABASE
-        return pymysql.connect(charset="utf8mb4", autocommit=admin, connect_timeout=30, **login)
+        connection = pymysql.connect(
+            charset="utf8mb4", autocommit=admin, connect_timeout=WITHIN, defer_connect=True, **login
+        )
+        connection.connect(self._socket() if admin else None)
+        return connection
+
+    def _socket(self) -> socket.socket:
+        """PyMySQL leaves its own one open when nobody listens: made here, and given to it."""
+        sock = socket.socket(socket.AF_UNIX)
+        try:
+            sock.settimeout(WITHIN)
+            sock.connect(self.path)
+        except OSError as error:
+            sock.close()
+            raise pymysql.OperationalError(0, f"{self.path}: {error}") from None
+        return sock
 
     def start(self) -> None:
         """Start it, without the socket that a killed one left."""
-        Path(self.socket).unlink(missing_ok=True)
+        Path(self.path).unlink(missing_ok=True)
         super().start()
-
-    def ping(self) -> None:
-        """PyMySQL leaves a socket open when it finds nobody there."""
-        if not Path(self.socket).exists():
-            raise pymysql.OperationalError(0, "there is no socket yet")
-        super().ping()
 
     def _populated(self) -> bool:
         return (self.home / "data" / DATABASE).exists()
@@ -294,7 +304,7 @@ class Postgres(DatabaseServer):
             return psycopg.connect(host=HOST, port=self.port, user=USER, password=PASSWORD, dbname=DATABASE)
         name = DATABASE if (self.home / "populated").exists() else "postgres"
         return psycopg.connect(
-            host=str(self.home), port=self.port, user="postgres", dbname=name, autocommit=True, connect_timeout=30
+            host=str(self.home), port=self.port, user="postgres", dbname=name, autocommit=True, connect_timeout=WITHIN
         )
 
     def populate(self) -> None:

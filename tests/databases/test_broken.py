@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import gc
+import os
 import signal
+import socket
 import time
 from typing import TYPE_CHECKING
 
+import pymysql
 import pytest
 
 from kemi.database import clock, engine
@@ -16,6 +20,7 @@ from tests.databases.servers import DATABASE, HOST, PASSWORD, USER, MariaDb, Pos
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from pathlib import Path
 
 Server = MariaDb | Postgres
 
@@ -153,8 +158,28 @@ def test_a_server_that_ends_before_the_commit(table: str) -> None:
 
 
 def test_localhost_through_the_socket(mariadb: MariaDb, table: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(engine, "_MYSQL_SOCKETS", ("/none", mariadb.socket))
+    monkeypatch.setattr(engine, "_MYSQL_SOCKETS", ("/none", mariadb.path))
     store = Store.open(f"mysql://root@localhost/{DATABASE}")  # root comes in through the socket only
     with store.begin(table) as rows:
         rows.insert([(b"k", b"v")])
         assert [row.key for row in rows.read()] == [b"k"]
+
+
+def test_a_socket_where_nobody_listens(
+    mariadb: MariaDb, table: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """That of a server that was killed. An error, and no descriptor more, whatever has still to be collected."""
+    path = tmp_path / "socket"
+    with socket.socket(socket.AF_UNIX) as sock:
+        sock.bind(str(path))  # nobody listens
+    before = os.listdir("/proc/self/fd")
+    gc.disable()
+    try:
+        with pytest.raises(StoreError, match=rf"{path}.*Connection refused.*the database must run and be reachable"):
+            Store.open(f"mysql://root@unix({path})/{DATABASE}").begin(table).__enter__()
+        monkeypatch.setattr(mariadb, "path", str(path))
+        with pytest.raises(pymysql.OperationalError):
+            mariadb.ping()
+        assert os.listdir("/proc/self/fd") == before
+    finally:
+        gc.enable()

@@ -146,8 +146,8 @@ def test_a_server_without_it(postgres: Postgres) -> None:
 
 
 def test_a_socket(mariadb: MariaDb, postgres: Postgres, table: str) -> None:
-    mysql = f"mysql://root@unix({mariadb.socket})/{DATABASE}"  # root comes in through the socket only
-    assert mariadb.socket in str(Store.open(mysql).url)
+    mysql = f"mysql://root@unix({mariadb.path})/{DATABASE}"  # root comes in through the socket only
+    assert mariadb.path in str(Store.open(mysql).url)
     folder = f"postgres://postgres@unix({postgres.home}):{postgres.port}/{DATABASE}"  # the port is in the socket's name
     for url in (mysql, folder):
         with opened(url, "") as store, store.begin(table) as rows:
