@@ -148,7 +148,7 @@ def test_output_into_a_file(serve: Serve, command: Command, tmp_path: Path) -> N
 
 
 def scrape(port: int) -> str:
-    with urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics", timeout=10) as answer:
+    with urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics", timeout=PATIENCE) as answer:
         content: bytes = answer.read()
     return content.decode()
 

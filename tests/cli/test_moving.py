@@ -12,6 +12,7 @@ import pytest
 
 from tests.asleep import asleep
 from tests.cli.command import pairs, wait_for
+from tests.processes.children import PATIENCE
 from tests.processes.serve import items
 
 if TYPE_CHECKING:
@@ -165,7 +166,7 @@ def test_with_reserve_it_is_at_the_head_again(serve: Serve, command: Command) ->
     assert process.stdout.readline() == b"started\n"
     assert queue.stats().reserved == 1
     process.kill()
-    process.wait(10)
+    process.wait(PATIENCE)
     with queue.reserve(3) as item:
         assert item is not None
         assert (item.key, item.deliveries) == ("1", 3)

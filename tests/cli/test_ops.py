@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import re
 import shutil
-import socket
 import subprocess
 import urllib.error
 import urllib.parse
@@ -17,6 +16,7 @@ import pytest
 
 from kemi.cli import metrics
 from tests.cli.command import CHECKOUT, wait_for
+from tests.support.ports import free_port
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -90,9 +90,7 @@ class Server:
     def _start(self) -> subprocess.Popen[bytes]:
         """Start it on a port that is free; when another program was quicker, on another one."""
         for _ in range(5):
-            with socket.socket() as probe:
-                probe.bind(("127.0.0.1", 0))
-                address = f"127.0.0.1:{probe.getsockname()[1]}"
+            address = f"127.0.0.1:{free_port()}"
             self.url = f"http://{address}"
             argv = ["--config.file=prometheus.yml", "--storage.tsdb.path=data", f"--web.listen-address={address}"]
             command = [tool("prometheus"), *argv]

@@ -31,7 +31,7 @@ class Terminal:
 
     def _tmux(self, *arguments: str) -> str:
         argv = [str(self._program), "-S", str(self._socket), "-f", "/dev/null", *arguments]
-        return subprocess.run(argv, capture_output=True, text=True, check=True, timeout=10).stdout
+        return subprocess.run(argv, capture_output=True, text=True, check=True, timeout=PATIENCE).stdout
 
     def run(self, argv: Sequence[str], cwd: Path) -> None:
         """Start a command; afterwards the window stays, with a line that says so."""

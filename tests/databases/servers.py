@@ -22,6 +22,7 @@ import psycopg
 import pymysql
 
 from tests.server.process import SYSTEM_PATH, ServerError
+from tests.support.ports import free_port
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -61,12 +62,6 @@ def _states(pid: int) -> Iterator[str]:
     for stat in Path(f"/proc/{pid}/task").glob("*/stat"):
         with contextlib.suppress(FileNotFoundError, ProcessLookupError):
             yield stat.read_text("ascii", "replace").rpartition(")")[2].split()[0]
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind((HOST, 0))
-        return int(probe.getsockname()[1])
 
 
 class SqliteFile:

@@ -16,7 +16,8 @@ from kemi.database import clock, engine
 from kemi.errors import StoreError
 from kemi.store import Store
 from tests.databases.conftest import running
-from tests.databases.servers import DATABASE, HOST, PASSWORD, USER, MariaDb, Postgres, free_port
+from tests.databases.servers import DATABASE, HOST, PASSWORD, USER, MariaDb, Postgres
+from tests.support.ports import free_port
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from tests.server import sip
 from tests.server.harness import Kamailio, program
 from tests.server.process import wait_until
+from tests.support.ports import free_port
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -68,7 +69,7 @@ class Accounting(Kamailio):
 
         early: acc_json is loaded before app_python3. prelude: lines of the script before its class, more: in the class.
         """
-        self.called_port = sip.free_ports(1)[0]
+        self.called_port = free_port()
         self._prelude = textwrap.dedent(prelude)
         lines = [
             *([] if early else ['loadmodule "acc_json.so"']),
@@ -129,7 +130,7 @@ class Accounting(Kamailio):
             "-timeout",
             f"{CALL_WITHIN}s",
         ]
-        argv += [f"{sip.HOST}:{self.ports[worker]}", "-p", str(sip.free_ports(1)[0])]
+        argv += [f"{sip.HOST}:{self.ports[worker]}", "-p", str(free_port())]
         output = subprocess.PIPE
         return subprocess.Popen(argv, cwd=self.home, stdout=output, stderr=output, stdin=DEVNULL, text=True)
 

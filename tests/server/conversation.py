@@ -9,6 +9,7 @@ import threading
 from contextlib import ExitStack
 from typing import TYPE_CHECKING, Any
 
+from tests.conftest import HANG
 from tests.server import sip
 from tests.server.harness import CHECKOUT, Server
 from tests.server.process import wait_until
@@ -132,6 +133,7 @@ class Callee:
         self.uri = f"sip:{sip.HOST}:{self.sock.getsockname()[1]}"
         self._codes = list(codes)
         self._held: list[bytes] = []
+        self._seen: set[tuple[bytes, bytes]] = set()
         self._cancel = cancel
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._serve)
@@ -151,17 +153,23 @@ class Callee:
                 request, source = self.sock.recvfrom(65535)
             except socket.timeout:
                 continue
-            method = request.split(b" ", 1)[0]
-            if method == b"CANCEL":
-                self.sock.sendto(answer(request, 200), source)
-                for reply in self._held:
-                    self.sock.sendto(reply, source)
-            elif method != b"ACK" and self._codes:
-                for code in self._codes.pop(0):
-                    if self._cancel and code >= 200:
-                        self._held.append(answer(request, code))
-                    else:
-                        self.sock.sendto(answer(request, code), source)
+            once = (request.split(b" ", 1)[0], request.split(b"branch=")[1].split()[0])
+            if once not in self._seen:  # else asked again, before our answer came there
+                self._seen.add(once)
+                self._answer(request, source)
+
+    def _answer(self, request: bytes, source: tuple[str, int]) -> None:
+        method = request.split(b" ", 1)[0]
+        if method == b"CANCEL":
+            self.sock.sendto(answer(request, 200), source)
+            for reply in self._held:
+                self.sock.sendto(reply, source)
+        elif method != b"ACK" and self._codes:
+            for code in self._codes.pop(0):
+                if self._cancel and code >= 200:
+                    self._held.append(answer(request, code))
+                else:
+                    self.sock.sendto(answer(request, code), source)
 
 
 REASONS = {100: "Trying", 180: "Ringing", 200: "OK", 486: "Busy Here", 487: "Request Terminated", 603: "Decline"}
@@ -184,7 +192,7 @@ def really(server: Middle, flow: Flow, mark: str) -> list[list[str]]:
         callee = stack.enter_context(Callee(flow.codes, cancel=flow.cancel))
         caller = stack.enter_context(socket.socket(socket.AF_INET, socket.SOCK_DGRAM))
         caller.bind((sip.HOST, 0))
-        caller.settimeout(10)
+        caller.settimeout(HANG)
         plan = {"routes": flow.routes, "callee": callee.uri}
         (server.home / f"{mark}.in").write_text(json.dumps(plan), "ascii")
         text = flow.message.format(mark=mark, client=caller.getsockname()[1])

@@ -26,6 +26,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from tests.asleep import idle
 from tests.server import sip, transports
 from tests.server.process import STOPS_WITHIN, SYSTEM_PATH, ServerError, ServerProcess, wait_until
+from tests.support.ports import free_port, free_ports
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -49,7 +50,7 @@ def script_init():
 def child_init(rank):
     return handler.child_init(rank)
 """.splitlines()
-PING_WITHIN = 0.3  # seconds
+PING_WITHIN = 0.3  # seconds at first; longer after each silence, for what is only slow
 _serial = itertools.count(1)
 
 
@@ -112,9 +113,10 @@ class Server:
         if user:
             shutil.chown(self.home, user, user)
         self.control = self.home / "kamailio_ctl"
-        self.ports = sip.free_ports(ports)
+        self.ports = free_ports(ports)
         self.process = ServerProcess(self.argv(), self.home / "log", self.env())
         self._idle: set[int] = set()  # each was once
+        self._ping_within = PING_WITHIN
 
     def config(self) -> Path:
         """Return the configuration file."""
@@ -190,11 +192,12 @@ class Server:
         try:
             return all(self.ping(worker) for worker in range(len(self.ports)))
         except sip.NoReplyError:
+            self._ping_within = min(10.0, 1.5 * self._ping_within)
             return False
 
     def ping(self, worker: int) -> bool:
         """Whether the worker serves a request that changes nothing; NoReplyError if it keeps silent."""
-        return sip.send(self.ports[worker], "OPTIONS").result(PING_WITHIN).status == 200
+        return sip.send(self.ports[worker], "OPTIONS").result(self._ping_within).status == 200
 
     @property
     def main_pid(self) -> int:
@@ -333,7 +336,7 @@ class Kamailio(Server):
         return self.kamcmd(RELOAD[EMBEDDER])
 
     def ping(self, worker: int) -> bool:
-        return bool(self.submit("return True", worker).result(PING_WITHIN))
+        return bool(self.submit("return True", worker).result(self._ping_within))
 
     def submit(self, code: str, worker: int = 0) -> Job:
         """Send the body of a function to one worker; `KSR`, `mq` (our module) and `state` (a dict) are there."""
@@ -374,7 +377,7 @@ class Reachable(Kamailio):
     ) -> None:
         self._options = options
         self.theirs = theirs
-        self.tcp_port = sip.free_tcp_port()
+        self.tcp_port = free_port()
         answer = "def ksr_xhttp(self, msg, event):\n    KSR.jsonrpcs.dispatch()\n    return 1\n"
         queues = "\n".join(f'modparam("mqueue", "mqueue", "{text}")' for text in definitions) if theirs else ""
         super().__init__(

@@ -86,22 +86,3 @@ def send(
     request = b"\r\n".join(lines)
     sock.sendto(request, (HOST, port))
     return Transaction(sock, request)
-
-
-def free_tcp_port() -> int:
-    """Return a TCP port of 127.0.0.1 that nobody holds at this moment."""
-    with socket.socket(socket.AF_INET, socket.SOCK_STREAM) as sock:
-        sock.bind((HOST, 0))
-        return int(sock.getsockname()[1])
-
-
-def free_ports(count: int) -> list[int]:
-    """Return UDP ports of 127.0.0.1 that nobody holds at this moment."""
-    socks = [socket.socket(socket.AF_INET, socket.SOCK_DGRAM) for _ in range(count)]
-    try:
-        for sock in socks:
-            sock.bind((HOST, 0))
-        return [sock.getsockname()[1] for sock in socks]
-    finally:
-        for sock in socks:
-            sock.close()

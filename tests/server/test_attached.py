@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from mqueue_kemi import AttachedQueue
     from tests.server.harness import Servers
 
-AT_ONCE = 2.0  # seconds
+AT_ONCE = 20.0  # seconds; a consumer that does not notice waits for ever
 
 
 class Consumer:
@@ -102,7 +102,7 @@ def test_stopped_and_started_again(servers: Servers, consumers: Consumers) -> No
     consumer.got(["a", "b", "c"])
     add(second, "d")
     consumer.got(["a", "b", "c", "d"])
-    assert time.monotonic() - begin < AT_ONCE + 1
+    assert time.monotonic() - begin < AT_ONCE
     assert f"instance '{first.instance}'" in repr(consumer.queue)
 
 

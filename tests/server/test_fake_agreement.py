@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from kemi.testing import FakeKSR, Script
+from tests.conftest import HANG
 from tests.server import sip
 from tests.server.harness import CHECKOUT, Server
 from tests.server.process import wait_until
@@ -186,7 +187,7 @@ def client() -> Iterator[socket.socket]:
     """The user agent of all cases."""
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
         sock.bind((sip.HOST, 0))
-        sock.settimeout(10)
+        sock.settimeout(HANG)
         yield sock
 
 

@@ -7,6 +7,7 @@ import socket
 import textwrap
 from typing import TYPE_CHECKING, Any
 
+from tests.conftest import HANG
 from tests.server import sip
 from tests.server.harness import Kamailio, Reachable
 from tests.server.process import wait_until
@@ -113,7 +114,7 @@ def test_in_a_reply(servers: Servers) -> None:
     """What the request's route fetched, the reply's route reads in the same process."""
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as phone:
         phone.bind((sip.HOST, 0))
-        phone.settimeout(10)
+        phone.settimeout(HANG)
         handler = f"""
             def request(self, msg):
                 KSR.mqueue.mq_fetch("q")

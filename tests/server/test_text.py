@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from tests.server.harness import Kamailio
+from tests.server.process import wait_until
 from tests.server.sip import NoReplyError, send
 
 if TYPE_CHECKING:
@@ -71,7 +72,7 @@ def test_sip_bytes_that_are_not_utf8_stop_nothing(servers: Servers) -> None:
     assert server.request("MESSAGE", sender="Andr\u00e9".encode()).status == 202
     with pytest.raises(NoReplyError):
         send(server.ports[0], "MESSAGE", sender=b"Andr\xe9").result(timeout=0.5)
-    assert server.process.log_lines("UnicodeDecodeError")
+    wait_until(lambda: server.process.log_lines("UnicodeDecodeError"), "the worker has come to it")
     assert server.request("MESSAGE", sender=b"carol").status == 202
     assert server.run("return [mq.mqv_get('q') for _ in range(9) if mq.mq_fetch('q') == 1]") == ["Andr\u00e9", "carol"]
     assert server.worker_pid() == pid

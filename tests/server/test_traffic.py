@@ -106,7 +106,7 @@ def test_a_plain_python_process_shares_the_queue(servers: Servers) -> None:
     server = servers.start(Kamailio())
     with attach("q", server.instance) as queue:
         job = server.submit("import time; time.sleep(0.2); return mq.mq_add('q', 'in', 'side')")
-        item = queue.fetch(timeout=20)
+        item = queue.fetch(timeout=HANG)
         assert job.result() == 1
         assert item is not None
         assert (item.key, item.value) == ("in", "side")

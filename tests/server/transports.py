@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
     from tests.server.harness import Server
 
-WITHIN = 10.0  # seconds
+WITHIN = 60.0  # seconds
 _serial = itertools.count(1)
 
 
