@@ -1,4 +1,4 @@
-"""`check FILE`: judge a script, a definitions file or a kamailio.cfg, before a server reads it."""
+"""`check`: judge a script, a definitions file or a kamailio.cfg before a server reads it; --live: a running server."""
 
 from __future__ import annotations
 
@@ -12,8 +12,14 @@ from kemi.text import one_line
 
 
 def check(call: Call) -> int:
-    """`check FILE`."""
+    """`check FILE`, `check --live`."""
     arguments = call.arguments
+    if arguments.live == (arguments.file is not None) or (arguments.live and (arguments.strict or arguments.define)):
+        raise Failure(USAGE, "check takes a FILE, with --strict and --define; or --live alone")
+    if arguments.live:
+        from kemi.cli.live import live
+
+        return live(call)
     defines = dict(text.partition("=")[::2] for text in arguments.define or [])
     try:
         verdict = judge(arguments.file, defines)

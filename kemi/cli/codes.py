@@ -24,7 +24,7 @@ CODES = {
     UNUSABLE: "it cannot be used: damaged, its lock held too long, in use, closed, or output that cannot be written",
     NO_PACKAGE: "a Python package is missing, which the message names",
     COMMAND_FAILED: "the command of --exec failed",
-    WRONG: "check found what is wrong in the file",
+    WRONG: "check found something wrong: in the file, or with --live in what is running",
     INTERRUPTED: "interrupted (Ctrl-C); SIGTERM and a closed pipe end it as these signals do",
 }
 

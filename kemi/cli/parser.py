@@ -196,13 +196,18 @@ def _define_watching(commands: _Commands[_Parser]) -> None:
 
 
 def _define_judging(commands: _Commands[_Parser]) -> None:
-    text = "judge a script, a definitions file or a kamailio.cfg, before a server reads it"
+    text = "judge a script, a definitions file or a kamailio.cfg, before a server reads it; or --live, a running server"
     one = _command(commands, "check", "check:check", text, _CHECK_MORE, "print what was found as an object of JSON")
-    one.add_argument("file", metavar="FILE", help="nothing in it is executed")
+    one.add_argument("file", metavar="FILE", nargs="?", help="nothing in it is executed")
+    one.add_argument(
+        "--live", action="store_true", help="instead of a FILE: is the instance served by a living server?"
+    )
     one.add_argument("--strict", action="store_true", help="take warnings for errors")
     one.add_argument(
         "-A", "--define", action="append", metavar="NAME[=VALUE]", help="for a kamailio.cfg, as kamailio's own -A"
     )
+    text = "collect what a bug report needs: versions, limits, queues, locks; no content of any item"
+    _command(commands, "doctor", "doctor:doctor", text, _DOCTOR_MORE, "print it as an object of JSON")
 
 
 def _timeout(one: argparse.ArgumentParser, text: str) -> None:
@@ -211,7 +216,9 @@ def _timeout(one: argparse.ArgumentParser, text: str) -> None:
 
 _CHECK_MORE = """A line is FILE:LINE: error (or warning): TEXT. A kamailio.cfg is read with what it includes and with
 the script that it loads: does the script have each method that timers and events call, and are all queues defined that
-are used? Use the Python of the server, whose syntax counts. What only a run would show is a warning."""
+are used? Use the Python of the server, whose syntax counts. What only a run would show is a warning.
+With --live it ends with 0 if the server is alive and each queue can be read; it takes no lock."""
+_DOCTOR_MORE = "It reads neither keys nor values, and shows no password. What cannot be found out is said in its place."
 _STATS_MORE = """--prometheus has mqueue_kemi_up, and for each queue items, bytes, counters, limits and when the oldest
 item was added; a limit that is not set has no sample. It takes no lock, and also gives something (mqueue_kemi_up 0)
 when there is no server."""

@@ -84,6 +84,17 @@ def look_at_instance(instance: str) -> InstanceView:
         return InstanceView(_owner(words), words[layout.W_MAX_MEMORY], sum(table), os.fstat(fd).st_uid)
 
 
+def look_at_lock(instance: str, queue: str) -> int:
+    """Return the id of the thread that holds a queue's lock, 0 for none. Raises as `look_at_queue`."""
+    from kemi.queue import pthread
+
+    name = segment_name(instance, queue)
+    with _opened(name) as fd:
+        _check_queue(fd, name)
+        at = layout.MUTEX_AT + _words(fd)[layout.W_MUTEX] * layout.MUTEX_STRIDE + pthread.HOLDER_AT
+        return int.from_bytes(_read(fd, 4, at), sys.byteorder) & pthread.HOLDER_MASK
+
+
 @contextmanager
 def _opened(name: str) -> Iterator[int]:
     path = path_of(name)

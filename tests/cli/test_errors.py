@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import re
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -11,7 +10,6 @@ import pytest
 
 from kemi.cli import codes
 from kemi.cli.parser import parser
-from tests.cli.command import CHECKOUT
 from tests.conftest import SHM
 
 if TYPE_CHECKING:
@@ -175,10 +173,3 @@ def test_it_never_runs_inside_a_server() -> None:
     namespace = {"__name__": "mqueue_kemi", "__file__": str(source)}
     exec(compile(source.read_text("utf-8"), str(source), "exec"), namespace)  # noqa: S102 - as an import does
     assert "kemi.cli.main" not in namespace
-
-
-def test_readme_has_the_codes() -> None:
-    """The same table as in the help."""
-    text = (CHECKOUT / "README.md").read_text("utf-8").replace("`", "")
-    found = dict(re.findall(r"^\| +([0-9]+) \| (.*) \|$", text, re.MULTILINE))
-    assert found == {str(code): meaning for code, meaning in codes.CODES.items()}
