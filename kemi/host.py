@@ -119,8 +119,11 @@ def _found(name: str, queue_names: list[str]) -> Found | None:
 
 def no_instance(name: str) -> str:
     """The sentence for an instance that is not there, with those that are."""
+    from kemi.queue import presence
+
     there = ", ".join(map(repr, names())) or "none"
-    return f"no instance {name!r} on this host; there are: {there}"
+    lives = presence.vanished(presence.trusted_servers(), name)
+    return f"no instance {name!r} on this host; there are: {there}" + (f"; {lives}" if lives else "")
 
 
 def no_queue(instance: str, name: str) -> str:
@@ -187,6 +190,7 @@ def _refuse(found: Found, queue: str | None) -> None:
 
 def let_go(instance: Instance) -> None:
     """End what this process did as the owner of a dead server's instance: its own segment goes with the last queue."""
+    instance.let_go()
     if not names().get(instance.name):
         instance.registry.segment.unlink()
 

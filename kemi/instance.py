@@ -15,8 +15,9 @@ from typing import NamedTuple
 
 from kemi.errors import ConfigError, InstanceInUse, NotAllowed, SegmentError, SegmentMissing
 from kemi.owner import Owner, this_process
-from kemi.queue import descriptor, keeping, layout, trust
+from kemi.queue import descriptor, keeping, layout, presence, trust
 from kemi.queue.keeping import UNSAVED, Crossing
+from kemi.queue.presence import Presence
 from kemi.queue.queue import Queue
 from kemi.queue.registry import Registry
 from kemi.queue.segment import (
@@ -69,6 +70,7 @@ class Instance:
         self._access = access
         self._advice = advice
         self.is_new = False  # was there nothing of it, not even a dead server's?
+        self._presence = Presence(_user_of(access), self.name)
 
     @classmethod
     def open(cls, settings: Settings, uid: int = -1, gid: int = -1, advice: str = trust.SERVER_ADVICE) -> Instance:
@@ -92,9 +94,12 @@ class Instance:
     ) -> tuple[Registry, bool]:
         while True:
             try:
-                return Registry.create(settings.instance, owner, limit, settings.lock_timeout, access), True
+                registry = Registry.create(settings.instance, owner, limit, settings.lock_timeout, access)
             except FileExistsError:
                 pass
+            else:
+                _refuse_beside(registry, settings.instance, access)
+                return registry, True
             users = trust.users([access.uid])
             try:
                 registry = Registry.attach(settings.instance, settings.lock_timeout, users, advice)
@@ -265,6 +270,7 @@ class Instance:
     def take(self, queue: Queue) -> None:
         """From here on this is the queue of its name."""
         queues[queue.name] = queue
+        queue.sibling = queues.get
 
     def _abandoned(self, spec: QueueSpec) -> Queue:
         """The queue of a dead server, or of this one. Raises InstanceInUse."""
@@ -295,11 +301,25 @@ class Instance:
 
     # --- the end ------------------------------------------------------------------------------------------------------
 
+    def put_registry_back(self) -> None:
+        """Make the instance's own segment anew, if something removed its file. Raises MqueueError."""
+        if not self.registry.segment.is_current():
+            with contextlib.suppress(FileExistsError):
+                self.registry = Registry.create(
+                    self.name, self.owner, self.registry.max_memory, self.settings.lock_timeout, self._access
+                )
+
+    def let_go(self) -> None:
+        """From here on no process of this server counts as one that lives though its files are gone."""
+        self._presence.end()
+
     def close(self, kept: Collection[Queue] = ()) -> None:
         """End the instance: take all its names away but those of queues that are kept."""
         with contextlib.ExitStack() as each:  # also when one of them resists
             if not kept:
                 each.callback(self.registry.segment.unlink)
+            # Called before that one: who finds no file any more is free to start.
+            each.callback(self.let_go)
             each.callback(self._remove_drafts)  # of workers that were ended in the middle of a reload
             for queue in queues.values():
                 if queue not in kept:
@@ -322,6 +342,13 @@ def _check_giving(segment: Segment, access: Access) -> None:
             f"{path_of(segment.name)} belongs to {trust.shown(present)}, and only root can give it to "
             f"{trust.shown(wanted)}; start once as root (with -u), or go on as the user it belongs to"
         )
+
+
+def _refuse_beside(registry: Registry, instance: str, access: Access) -> None:
+    """There was no file of the instance. Raises InstanceInUse when its server lives all the same."""
+    if told := presence.vanished(presence.trusted_servers(access.uid), instance):
+        registry.segment.unlink()
+        raise InstanceInUse(f"instance {instance!r} in use: {told}")
 
 
 def _user_of(access: Access) -> int:

@@ -7,8 +7,9 @@ import functools
 from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
+from kemi import vanished
 from kemi.crossing import Crossings, Load
-from kemi.errors import CommitUnknown, ConfigError, DatabaseAway, StoreError
+from kemi.errors import CommitUnknown, ConfigError, DatabaseAway, MqueueError, StoreError
 from kemi.instance import Instance, Settled, max_memory_of, queues
 from kemi.queue import keeping
 from kemi.queue.keeping import NONE, UNSAVED, Crossing
@@ -155,6 +156,7 @@ def _is_recovered(spec: QueueSpec, queue: Queue) -> bool:
 def _leave_as_it_was(instance: Instance) -> None:
     """The start failed. What holds items stays for the next one, what does not goes."""
     instance.close([queue for queue in queues.values() if queue.held()])
+    instance.let_go()
     instance.registry.segment.unlink()  # this process may live on, and try again
 
 
@@ -221,8 +223,10 @@ def stop(instance: Instance, crashed: Callable[[], bool], around: Surroundings) 
     for queue in everything:
         if keeping.policy(queue.segment.words).writes_database():
             _mark_unsaved(queue)  # so it is, if this process is killed before its turn
+    if told := vanished.told(instance, everything):
+        around.warn(told)
     try:
-        instance.close([queue for left, queue in _countdown(everything) if ending.stays(queue, left)])
+        instance.close([queues[queue.name] for left, queue in _countdown(everything) if ending.stays(queue, left)])
         ending.conclude()
     finally:
         ending.close()
@@ -272,9 +276,8 @@ class _Ending:
             if isinstance(error, DatabaseAway):
                 self._given_up = str(error)
             _mark_unsaved(queue)
-            where = self._where_perhaps(queue) if isinstance(error, CommitUnknown) else self._where(queue)
-            self._around.warn(f"queue {queue.name!r}: {error}; {where}")
-            return True
+            where = self._where_perhaps if isinstance(error, CommitUnknown) else self._where
+            return self._keep(queue, where, self._around.warn, f"{error}; ")
 
     def _decide(self, queue: Queue, others: int) -> bool:
         if not queue.held():
@@ -284,10 +287,25 @@ class _Ending:
             self._save(queue, others)
             return False
         if policy.outlives(self._crashed):
-            self._around.say(f"queue {queue.name!r}: {self._where(queue)}")
-            return True
+            return self._keep(queue, self._where, self._around.say)
         self._discarded[queue.name] = queue.held()
         return False
+
+    def _keep(self, queue: Queue, where: Callable[[Queue], str], tell: Callable[[str], None], why: str = "") -> bool:
+        """Leave the items in memory, if they can be left there, and tell where they are."""
+        with contextlib.suppress(MqueueError, OSError):
+            self._instance.put_registry_back()
+        if vanished.is_gone(queue):
+            items = queue.held()
+            try:
+                queue = vanished.put_back(self._instance, queue)
+            except (MqueueError, OSError) as error:
+                self._around.warn(
+                    f"queue {queue.name!r}: {why}its {items} items are lost, they cannot be kept: {error}"
+                )
+                return False
+        tell(f"queue {queue.name!r}: {why}{where(queue)}")
+        return True
 
     def _save(self, queue: Queue, others: int) -> None:
         self._around.working()

@@ -36,6 +36,7 @@ from kemi.queue.aside import Slot
 from kemi.queue.item import Item
 from kemi.queue.opened import PARTS
 from kemi.queue.outcome import CLOSED, AddResult, Stats, rest_after
+from kemi.queue.presence import why_missing
 from kemi.queue.queue import Queue
 from kemi.queue.registry import Registry
 from kemi.queue.reservation import ReservedItem, Source
@@ -129,7 +130,7 @@ class AttachedQueue(Queue):
                 registry = Registry.attach(self.instance, self._lock_timeout, self._users, self._advice)
             except SegmentMissing as error:
                 raise UnknownQueue(
-                    f"no instance {self.instance!r} on this host ({error}); is its server running?"
+                    f"no instance {self.instance!r} on this host ({error}); {why_missing(self._users, self.instance)}"
                 ) from None
             try:
                 queue = Queue.attach(self.instance, self.name, registry, self._lock_timeout)

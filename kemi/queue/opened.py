@@ -47,6 +47,7 @@ PARTS = (
     "_ring",
     "_settles",
     "_words",
+    "sibling",
 )
 
 
@@ -73,6 +74,8 @@ class Opened:
         self._bell = Bell(segment)
         self._registry = registry
         self._dead_letters: Any = None  # a queue, once it was needed
+        # Another queue of the instance, in a process that has all of them at hand.
+        self.sibling: Callable[[str], Any] = _no_sibling
         self._settles = False  # may this process use what was moving when its owner died?
         self._mutex = Mutex(segment, lock_timeout, self._repair, self._progress)
 
@@ -184,6 +187,10 @@ class Opened:
 
     def __exit__(self, *_: object) -> None:
         self.close()
+
+
+def _no_sibling(_name: str) -> None:
+    return None
 
 
 def _comes_from_memory(error: BaseException) -> bool:

@@ -17,7 +17,7 @@ from functools import wraps
 from itertools import islice
 from typing import Any, overload
 
-from kemi.errors import LockTimeout, MqueueError
+from kemi.errors import LockTimeout, MqueueError, SegmentMissing
 from kemi.queue import header, layout, onlymain
 from kemi.queue.aside import Slot
 from kemi.queue.holding import DeadLetter
@@ -396,10 +396,18 @@ class Queue(Life):
 
     def _dead_letter_queue(self) -> Queue:
         name = header.dead_letter_of(self.segment)
+        own: Queue | None = self.sibling(name)
+        if own is not None:
+            return own
         present: Queue | None = self._dead_letters
         if present is None or present.name != name or not present.segment.is_current():
             full_name = sibling_name(self.segment.name, name)
-            present = Queue.of_segment(full_name, self._registry, self._mutex.timeout, name)
+            try:
+                present = Queue.of_segment(full_name, self._registry, self._mutex.timeout, name)
+            except SegmentMissing:
+                if present is None or present.name != name or present.is_closed():
+                    raise
+                # Its file was removed under a living server, which works on with what it has mapped; so does this one.
             self._dead_letters = present
         return present
 

@@ -7,7 +7,8 @@ a lock that is free stays free: dead is dead. The rules, each of which was seen 
 
   - A lock on one's own opening is no obstacle, so a look through an inherited descriptor takes its owner, the parent,
     for dead. `Lives` looks through an opening of its own, and opens anew after a fork.
-  - F_UNLCK in a child frees the parent's lock. So nothing here unlocks: it closes, which frees only the last one.
+  - F_UNLCK in a child frees the parent's lock. So nothing here unlocks: it closes, which frees only the last one. (But
+    for `free`: an owner that ends in order ends for its children, too.)
   - A child forked without Python's hooks (by C code) keeps its parent's lock alive. So a holder is dead if its lock is
     free, *or* its pid is provably dead in this pid namespace.
   - There are two kinds. The owner's lock of an instance is inherited on purpose: the server lives while any of its
@@ -142,6 +143,12 @@ class LifeLock:
         False after a fork, unless it is inherited, and after a library closed its descriptor.
         """
         return (self._inherit or self._opening.pid == os.getpid()) and self._opening.is_open()
+
+    def free(self) -> None:
+        """Give the lock up for every process that has this opening: for an owner that ends in order, never a child."""
+        with contextlib.suppress(OSError):
+            if self._opening.is_open():
+                fcntl.fcntl(self._opening.fd, _SETLK, _request(fcntl.F_UNLCK, self.number))
 
     def close(self) -> None:
         """Give the lock up: it is free when no process has this opening any more."""

@@ -1,0 +1,97 @@
+"""That a server of an instance lives, told where nobody can remove it: by a lock on the folder of shared memory.
+
+Files of a living server vanish: logind's RemoveIPC, a cleaner of temporary files, `rm`. Its processes work on with what
+they have mapped, but by names nobody finds it any more, and a second server would start beside it.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from collections.abc import Iterable
+
+from kemi.errors import SegmentError
+from kemi.queue import trust
+from kemi.queue.segment import SHM_DIR
+from kemi.queue.sync.lifelock import LifeLock, folder_lock, folder_number, is_folder_locked
+
+WHAT_REMOVES = (
+    f"something removed its files from {SHM_DIR} while it runs (RemoveIPC= in /etc/systemd/logind.conf, a cleaner of "
+    "temporary files, rm)"
+)
+_CURE = "stop that server, which saves or keeps what it holds, and start it again"
+_MOST_TOLD = 5  # pids
+
+
+class Presence:
+    """A server's lock, which lasts as long as any of its processes, also one that was forked from it.
+
+    Where the system has no such locks there is none, and all else works.
+    """
+
+    _lock: LifeLock | None = None
+
+    def __init__(self, user: int, instance: str) -> None:
+        with contextlib.suppress(OSError, SegmentError):
+            self._lock = folder_lock(SHM_DIR, user, instance)
+
+    def end(self) -> None:
+        """Give it up for all processes of the server: it ends in order."""
+        if self._lock is not None:
+            self._lock.free()
+            self._lock.close()
+
+    def __del__(self) -> None:
+        if self._lock is not None:
+            self._lock.close()  # the others keep theirs
+
+
+def is_present(users: Iterable[int], instance: str) -> bool:
+    """Does a server of that instance live, as one of these users, wherever its files are?"""
+    with contextlib.suppress(OSError, SegmentError):
+        return any(is_folder_locked(SHM_DIR, user, instance) for user in users)
+    return False
+
+
+def vanished(users: Iterable[int], instance: str) -> str:
+    """A sentence about the server that lives though its files are gone; nothing where there is none."""
+    users = frozenset(users)
+    if not is_present(users, instance):
+        return ""
+    pids = _holders({folder_number(user, instance) for user in users})
+    more = f" and {len(pids) - _MOST_TOLD} more" if pids[_MOST_TOLD:] else ""
+    who = f"pid {', '.join(map(str, pids[:_MOST_TOLD]))}{more}" if pids else "in another pid namespace, or hidden"
+    return f"its server lives ({who}), but {WHAT_REMOVES}; {_CURE}"
+
+
+def why_missing(users: Iterable[int], instance: str) -> str:
+    """What an instance that has no files lacks, for who attaches. Asked often, so it names no pid."""
+    if is_present(users, instance):
+        return f"its server lives, but {WHAT_REMOVES}; {_CURE}"
+    return "is its server running?"
+
+
+def _holders(numbers: set[int]) -> list[int]:
+    """The processes that have the lock, as far as this one may look into them."""
+    found = []
+    folder = os.stat(SHM_DIR)
+    for pid in sorted(map(int, filter(str.isdigit, os.listdir("/proc")))):
+        with contextlib.suppress(OSError):
+            for fd in os.listdir(f"/proc/{pid}/fd"):
+                status = os.stat(f"/proc/{pid}/fd/{fd}")
+                if (status.st_dev, status.st_ino) == (folder.st_dev, folder.st_ino) and _has(pid, fd, numbers):
+                    found.append(pid)
+                    break
+    return [pid for pid in found if pid != os.getpid()]
+
+
+def _has(pid: int, fd: str, numbers: set[int]) -> bool:
+    """Does this descriptor have one of the locks? A line of fdinfo: lock: 1: OFDLCK ADVISORY READ -1 00:1a:1 5 5."""
+    with open(f"/proc/{pid}/fdinfo/{fd}", encoding="ascii") as info:
+        words = [line.split() for line in info if line.startswith("lock:")]
+    return any(line[-2:] == [str(number)] * 2 for line in words for number in numbers)
+
+
+def trusted_servers(uid: int = -1) -> frozenset[int]:
+    """As whom a server of this host may run that another one must not start beside."""
+    return trust.users([uid, *(() if (user := trust.server_user()) is None else (user,))])

@@ -1,0 +1,62 @@
+"""Queues of a living server whose files something removed: told, and put back at its end where items are to stay.
+
+The server works on with what it has mapped. That a second one does not start beside it, see `kemi.queue.presence`.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from collections.abc import Iterable
+
+from kemi.errors import SegmentError
+from kemi.instance import Instance, queues
+from kemi.queue import header, keeping
+from kemi.queue.presence import WHAT_REMOVES
+from kemi.queue.queue import Queue
+from kemi.queue.registry import Registry
+from kemi.queue.segment import path_of
+from kemi.replacing import Replacing
+from kemi.spec import QueueSpec
+
+
+def is_gone(queue: Queue | Registry) -> bool:
+    """Does the name not lead to it any more?"""
+    with contextlib.suppress(SegmentError):
+        return not queue.segment.is_current()
+    return False
+
+
+def told(instance: Instance, all_queues: Iterable[Queue]) -> str:
+    """What happened, and the cure; nothing where no file is gone."""
+    gone = [f"queue {queue.name!r}" for queue in all_queues if is_gone(queue)]
+    if is_gone(instance.registry):
+        gone.insert(0, f"instance {instance.name!r}")
+    if not gone:
+        return ""
+    return (
+        f"{', '.join(gone)}: {WHAT_REMOVES}; their items are saved, discarded or kept now as at any stop; keep it from "
+        "doing so again"
+    )
+
+
+def put_back(instance: Instance, queue: Queue) -> Queue:
+    """Give a queue a file again, with all its items. Raises MqueueError, OSError.
+
+    What comes back has the queue's name and limits; the old one is empty, and ended for who has it mapped.
+    """
+    path = path_of(queue.segment.name)
+    if os.path.lexists(path):
+        raise SegmentError(f"{path} is another file now")
+    stats, words = queue.stats(), queue.segment.words
+    dead_letter = header.dead_letter_of(queue.segment)
+    with Replacing(instance) as replacing:
+        replacement = replacing.begin(QueueSpec(queue.name, addmode=queue.addmode), queue)
+        replacement.copy()
+        keeping.set_crossing(replacement.draft.segment.words, keeping.crossing(words))
+        replacing.publish()
+    new = queues[queue.name]
+    new.set_limits(stats.size_limit, stats.byte_limit)
+    new.set_deliveries(stats.max_deliveries, dead_letter)
+    keeping.set_policy(new.segment.words, *keeping.policy(words))
+    return new
