@@ -34,6 +34,7 @@ _TELL_EVERY = 5.0  # seconds
 _TRIES = 10  # of a load, when other servers take the same rows at the same time: each of them ends sooner or later
 
 Say = Callable[[str], None]
+Besides = Callable[[list[str]], None]
 
 
 class Load(NamedTuple):
@@ -116,21 +117,24 @@ class Crossings:
         """Make the tables of this module, if they can be made; a server's start does that in `prepare`."""
         self._store.make_ledger()
 
-    def load(self, loads: list[Load], replacing: Replacing) -> dict[str, int]:
+    def load(self, loads: list[Load], replacing: Replacing, besides: Besides = lambda _: None) -> dict[str, int]:
         """Put the rows before the items of the queues. Returns how many rows each queue got, by name.
 
         The tables are empty then, and `replacing` has what is to be published. Raises StoreError or NoMemory; queues
         and tables are as before, if `replacing` is given up.
+
+        besides: gets the names of the queues that have rows, and does what else may fail, before the commit.
         """
         for _ in range(_TRIES - 1):
             with contextlib.suppress(Contended):
-                return self._load_once(loads, replacing)
+                return self._load_once(loads, replacing, besides)
             replacing.give_up()
-        return self._load_once(loads, replacing)
+        return self._load_once(loads, replacing, besides)
 
-    def _load_once(self, loads: list[Load], replacing: Replacing) -> dict[str, int]:
+    def _load_once(self, loads: list[Load], replacing: Replacing, besides: Besides) -> dict[str, int]:
         full = self._with_rows(loads)
         if not full:
+            besides([])
             return {}
         token, counts = _new_token(), {}
         names = [load.spec.name for load in full]
@@ -140,6 +144,7 @@ class Crossings:
             for load in full:
                 replacement = replacing.begin(load.spec, load.queue)
                 counts[load.spec.name] = self._fill(replacement, work.rows(load.spec.name), load, token)
+            besides(names)
         self._concluded += [token] if token else []
         return counts
 

@@ -87,14 +87,19 @@ def _start_queues(instance: Instance, crossings: Crossings | None, around: Surro
     started = [_find_queue(instance, spec, crossings, around) for spec in instance.settings.queues.values()]
     rows: dict[str, int] = {}
     with Replacing(instance) as replacing:
+
+        def convert(loaded: list[str]) -> None:
+            for one in started:
+                if one.queue.addmode != one.spec.addmode and one.spec.name not in loaded:
+                    _convert(replacing, one.spec, one.queue, keep=one.keep)
+
         if crossings:
             for note in crossings.prepare(one.spec for one in started):
                 around.warn(note)
             loads = [Load(one.spec, one.queue, one.keep) for one in started if one.spec.reads_database()]
-            rows = crossings.load(loads, replacing)
-        for one in started:
-            if one.queue.addmode != one.spec.addmode and one.spec.name not in rows:
-                _convert(replacing, one.spec, one.queue, keep=one.keep)
+            rows = crossings.load(loads, replacing, convert)
+        else:
+            convert([])
         replacing.publish()
     for one in started:
         _finish_queue(instance, one, rows.get(one.spec.name, 0), around)

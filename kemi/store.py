@@ -30,7 +30,8 @@ from kemi.database.ledger import TRANSFERS, Ledger
 from kemi.database.names import fold
 from kemi.database.rows import Row, Rows
 from kemi.database.table import QueueTable, open_table
-from kemi.errors import CommitUnknown, DatabaseAway, StoreError
+from kemi.database.transaction import Commit, Transaction
+from kemi.errors import DatabaseAway, StoreError
 
 __all__ = ["Options", "Row", "Rows", "Store", "Transaction", "Wanted"]
 
@@ -103,19 +104,27 @@ class Store:
         """One transaction on tables, which are made before it if they are missing. As `begin`."""
         tables = list(tables)
         place = self._place(tables[0] if tables else self.ledger.place.table)
-        with self._connected(place) as connection:
-            found = {table: self._look(connection, table) for table in tables}
-            with place.faults():
-                if not tables:
-                    with connection.begin() as looking:
-                        self._look_for_ledger(connection)
-                        looking.rollback()
-                transaction = connection.begin()
-                drivers.limit_waiting(connection, self.url.kind, self.clock)
-                engines.prepare_for_rows(connection, self.url.kind)
-                work = Transaction(self, connection, found, keeps_unfit=keeps_unfit)
-            yield work
-            _commit(place, work, transaction)
+        commit = Commit(place)
+        try:
+            with self._connected(place) as connection:
+                found = {table: self._look(connection, table) for table in tables}
+                with place.faults():
+                    if not tables:
+                        with connection.begin() as looking:
+                            self._look_for_ledger(connection)
+                            looking.rollback()
+                    transaction = connection.begin()
+                    drivers.limit_waiting(connection, self.url.kind, self.clock)
+                    engines.prepare_for_rows(connection, self.url.kind)
+                    work = Transaction(connection, found, self.clock, self.ledger, keeps_unfit=keeps_unfit)
+                yield work
+                commit.run(work, transaction)
+        except StoreError:
+            raise
+        except BaseException as error:
+            if commit.began:  # a signal's exception: nobody may take it for a transaction that is undone
+                raise commit.unknown(error) from None
+            raise
 
     @contextmanager
     def _connected(self, place: Place) -> Iterator[Any]:
@@ -289,77 +298,6 @@ class Store:
                 work.forget(tokens)
 
 
-class Transaction:
-    """What goes on between the beginning of a transaction and its commit."""
-
-    def __init__(self, store: Store, connection: Any, tables: dict[str, QueueTable], *, keeps_unfit: bool) -> None:
-        self._connection = connection
-        self._clock = store.clock
-        self._tables = tables
-        self._all_ledger = store.ledger
-        self._ledger = store.ledger if keeps_unfit and not store.ledger.missing else None
-        self._rows: list[Rows] = []
-
-    def rows(self, table: str) -> Rows:
-        """The rows of one of the tables."""
-        rows = Rows(self._connection, self._tables[table], self._clock, self._ledger)
-        self._rows.append(rows)
-        return rows
-
-    def note(self, token: int, instance: str, queue: str) -> bool:
-        """Write the token that proves the commit. False when there is no table for it, or none that takes it."""
-        ledger = self._all_ledger
-        if ledger.missing:
-            return False
-        with ledger.place.faults():
-            self._connection.exec_driver_sql("SAVEPOINT mqueue_kemi")
-            try:
-                ledger.note(self._connection, token, instance, queue)
-            except Exception as error:
-                if getattr(error, "connection_invalidated", True):
-                    raise
-                self._undo(error)
-                ledger.missing = str(ledger.place.broken(error))
-                for rows in self._rows:
-                    rows.without_ledger()
-        return not ledger.missing
-
-    def _undo(self, error: Exception) -> None:
-        """Go back to the savepoint. Raises `error` where there is none any more."""
-        try:
-            self._connection.exec_driver_sql("ROLLBACK TO SAVEPOINT mqueue_kemi")
-        except Exception:  # noqa: BLE001 - sqlite undoes the whole transaction when the disk is full
-            raise error from None
-
-    def is_noted(self, token: int) -> bool:
-        """Is the token there? A transaction that has written it and goes on is waited for. To be undone."""
-        ledger = self._all_ledger
-        with ledger.place.faults():
-            if ledger.has(self._connection, token):
-                return True
-            return not ledger.add(self._connection, token)
-
-    def forget(self, tokens: list[int]) -> None:
-        """Delete tokens."""
-        self._all_ledger.forget(self._connection, tokens)
-
-    def may_commit(self) -> bool:
-        """Whether nothing has failed."""
-        return all(rows.may_commit() for rows in self._rows)
-
-
 def _is_race(error: StoreError) -> bool:
     """Did another server make the same table at this moment? PostgreSQL says it by its catalogue."""
     return any(word in str(error) for word in ("pg_type_typname", "pg_class_relname", "already exists", "concurrently"))
-
-
-def _commit(place: Place, work: Transaction, transaction: Any) -> None:
-    if not work.may_commit():
-        raise place.error("something failed before the commit", "nothing was changed")
-    try:
-        transaction.commit()
-    except BaseException as error:  # noqa: BLE001 - also a signal's: the answer to the commit did not get here
-        if place.is_refusal(error):
-            raise place.broken(error) from None
-        broken = place.broken(error, "look into the database's log")
-        raise CommitUnknown(f"{broken}; it broke off during the commit, so all may be done or nothing") from None

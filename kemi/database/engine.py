@@ -76,6 +76,8 @@ def prepare_for_rows(connection: Any, kind: str) -> None:
         # It knows nothing of a table that was just filled, and would sort the whole table for each page.
         for way in ("seqscan", "bitmapscan", "sort"):
             connection.exec_driver_sql(f"SET LOCAL enable_{way} = off")
+        # Where there is no other way, as in a trigger, it takes the plan for costly, and would compile it each time.
+        connection.exec_driver_sql("SELECT set_config(name, 'off', true) FROM pg_settings WHERE name = 'jit'")
 
 
 def longest_statement(connection: Any, kind: str) -> int:
@@ -83,6 +85,15 @@ def longest_statement(connection: Any, kind: str) -> int:
     if kind == MYSQL:
         return int(connection.exec_driver_sql("SELECT @@max_allowed_packet").scalar())
     return 1 << 40
+
+
+def state_of_error(connection: Any) -> str:
+    """Ask MySQL for the SQLSTATE of the statement that has just failed, which PyMySQL does not tell; "" if unknown."""
+    try:
+        connection.exec_driver_sql("GET DIAGNOSTICS CONDITION 1 @mqueue_kemi = RETURNED_SQLSTATE")
+        return str(connection.exec_driver_sql("SELECT @mqueue_kemi").scalar() or "")
+    except Exception:  # noqa: BLE001 - the first error counts
+        return ""
 
 
 def length_in_statement(connection: Any, value: object) -> int:

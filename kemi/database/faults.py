@@ -7,7 +7,7 @@ password nor more of an item than the server itself quotes can get into a log.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import NamedTuple
 
@@ -22,10 +22,15 @@ _LONGEST = 400  # characters of each part of an error
 _MYSQL_REFUSALS = (1205, 1213, 1290, 1792, 1836)
 _POSTGRES_CONNECTION = "08"  # class of errors; a pooler between here and the server has them, too
 
-# What one item is to blame for, and another item may be accepted: MySQL's codes.
-_MYSQL_UNFIT = (1062, 1265, 1300, 1366, 1406, 1644, 3140, 3819, 4025)
-# Classes from I on, and from 5 on without those of the server itself, are for the users' own triggers.
-_POSTGRES_UNFIT = re.compile("22...|23503|23505|23514|23P01|P0001|(?!53|54|55|57|58|72|HV|P0|XX)[5-9I-Z]....")
+# What one item is to blame for, and another item may be accepted: MySQL's codes, those for users' own triggers, and
+# states. Classes from I on, and from 5 on without those of the server itself, are for the users' own triggers.
+_MYSQL_UNFIT = (1062, 1118, 1265, 1300, 1366, 1369, 1406, 1452, 1526, 1643, 1644, 1748, 3140, 3819, 4025)
+_MYSQL_OWN = 20_000  # no server has greater codes; PyMySQL makes those beyond 32767 negative
+_MYSQL_UNFIT_STATES = re.compile("22...|23...|44...|45...|(?!70|72|HY|HZ|S1|XA)[5-9I-Z]....")
+_POSTGRES_UNFIT = re.compile(
+    "22...|23503|23505|23514|23P01|44000|54000|P0001|P0004|(?!53|54|55|57|58|72|HV|P0|XX)[5-9I-Z]...."
+)
+_SQLITE_UNFIT = re.compile("malformed JSON|JSON path|integer overflow|string or blob too big")
 _POSTGRES_DENIED, _ROW_POLICY = "42501", "violates row-level security policy"
 _POSTGRES_FULL = ("22003", "2200H")  # a number, not an item, is too large: the id
 _CONTENDED = (1020, 1213, "40001", "40P01")  # another transaction came first; the same once more may succeed
@@ -90,6 +95,8 @@ _ADVICE = (
         r"duplicate entry|duplicate key value|unique constraint",
         "drop the unique index: items may be equal to others",
     ),
+    (r"foreign key", "drop the foreign key: items have any key and value"),
+    (r"no partition", "have a partition for every item"),
     (r"check constraint|constraint .* failed for", "drop the CHECK that refuses items"),
     (
         r"too long|incorrect string value|no equivalent in encoding|invalid byte sequence",
@@ -148,26 +155,20 @@ class Place(NamedTuple):
             pattern = rf"(?<!\w){pattern}(?!\w)"
         return re.sub(pattern, "***", reason)
 
-    def is_unfit(self, error: BaseException) -> bool:
-        """Raised by an INSERT: is one item to blame, so that others may be accepted?"""
+    def is_unfit(self, error: BaseException, state: Callable[[], str] = lambda: "") -> bool:
+        """Raised by an INSERT: is one item to blame, so that others may be accepted?
+
+        state: asks MySQL for the SQLSTATE.
+        """
         cause = getattr(error, "orig", None)
         if cause is None or getattr(error, "connection_invalidated", False):
             return False
         reason = reason_of(error)
         if self.url.kind == SQLITE:
-            return type(cause).__name__ == "IntegrityError" and not re.match(
-                r"NOT NULL|UNIQUE constraint failed: \S+\.id\b", reason
-            )
+            return _is_unfit_for_sqlite(cause, reason)
         if self.url.kind == POSTGRES:
-            state = getattr(cause, "sqlstate", None) or getattr(cause, "pgcode", None) or ""
-            detail = getattr(getattr(cause, "diag", None), "message_detail", None) or ""
-            if state == _POSTGRES_DENIED:
-                return _ROW_POLICY in reason
-            return bool(
-                _POSTGRES_UNFIT.fullmatch(state) and state not in _POSTGRES_FULL and not detail.startswith("Key (id)=")
-            )
-        code = cause.args[0] if cause.args else 0
-        return code in _MYSQL_UNFIT and not re.search(r"for key '(\S+\.)?PRIMARY'", reason)
+            return _is_unfit_for_postgres(cause, reason)
+        return _is_unfit_for_mysql(cause, reason, state)
 
     def is_refusal(self, error: BaseException) -> bool:
         """Raised by a COMMIT: did the database itself answer, so that it is known that nothing was done?
@@ -197,10 +198,37 @@ class Place(NamedTuple):
             raise self.broken(error) from None
 
 
+def _is_unfit_for_sqlite(cause: BaseException, reason: str) -> bool:
+    if type(cause).__name__ == "IntegrityError":
+        return not re.match(r"NOT NULL|UNIQUE constraint failed: \S+\.id\b", reason)
+    return bool(_SQLITE_UNFIT.search(reason))
+
+
+def _is_unfit_for_postgres(cause: BaseException, reason: str) -> bool:
+    code = _code_of(cause) or ""
+    detail = getattr(getattr(cause, "diag", None), "message_detail", None) or ""
+    if code == _POSTGRES_DENIED:
+        return _ROW_POLICY in reason
+    if code in _POSTGRES_FULL or detail.startswith("Key (id)="):
+        return False
+    return bool(_POSTGRES_UNFIT.fullmatch(str(code)))
+
+
+def _is_unfit_for_mysql(cause: BaseException, reason: str, state: Callable[[], str]) -> bool:
+    if re.search(_NO_NUMBER, reason, re.IGNORECASE):
+        return False
+    code = _code_of(cause)
+    if code in _MYSQL_UNFIT or (isinstance(code, int) and not 0 <= code < _MYSQL_OWN):
+        return True
+    return bool(_MYSQL_UNFIT_STATES.fullmatch(state()))
+
+
 def _code_of(error: BaseException) -> object:
     """What the server calls it: PostgreSQL's five letters, MySQL's number; None where it has not answered."""
     cause = getattr(error, "orig", None) or error
-    return getattr(cause, "sqlstate", None) or getattr(cause, "pgcode", None) or (cause.args[0] if cause.args else None)
+    if cause.args and isinstance(cause.args[0], int):
+        return cause.args[0]
+    return getattr(cause, "sqlstate", None) or getattr(cause, "pgcode", None)
 
 
 def reason_of(error: BaseException) -> str:

@@ -26,12 +26,11 @@ class Prepared:
         found: list[Any] = connection.exec_driver_sql(self._text, given).cursor.fetchall()
         return found
 
-    def many(self, connection: Any, parameters: list[Any], names: list[str]) -> None:
-        """Run it for each of the parameters, which have their values in the order of the names."""
+    def many(self, connection: Any, parameters: list[Any], names: list[str]) -> int:
+        """Run it for each of the parameters, whose values are in the order of the names; returns its rowcount."""
         if self._names is None:
-            connection.exec_driver_sql(self._text, [dict(zip(names, values)) for values in parameters])
-        else:
-            connection.exec_driver_sql(self._text, parameters)
+            parameters = [dict(zip(names, values)) for values in parameters]
+        return int(connection.exec_driver_sql(self._text, parameters).rowcount)
 
 
 class Statements:
@@ -53,9 +52,10 @@ class Statements:
         self.names = [column.name for column in table.c if column.name != "id"]
         self.insert_many = None if kind == POSTGRES else Prepared(connection, self.insert, column_keys=self.names)
         self.delete = table.delete().where(between)  # :first :last
+        self.behind = sa.select(sa.func.count()).where(number > first)  # :first
         self.greatest = sa.select(sa.func.max(number))
-        # The greatest of the ids of so many rows.
-        self.end = sa.select(sa.func.max(ids.c.id))  # :first :last :limit
+        # The greatest of the ids of so many rows, and how many they are.
+        self.end = sa.select(sa.func.max(ids.c.id), sa.func.count(ids.c.id))  # :first :last :limit
         # The same, with the bytes and the number of these rows.
         extent = sa.select(sa.func.max(sizes.c.id), sa.func.sum(sizes.c.size), sa.func.count(sizes.c.id))
         self.extent = Prepared(connection, extent)

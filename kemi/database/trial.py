@@ -55,7 +55,9 @@ def _write(begin: Begin, items: list[tuple[bytes, bytes]]) -> QueueTable:
         rows.insert(items)
         last = rows.last_id()
         if rows.delete(last, last) != 1:
-            raise table.place.error("a row that was written could not be deleted", "look for a trigger or a rule")
+            raise table.place.error(
+                "a row that was written could not be deleted", "look for a trigger, a rule or a policy"
+            )
         raise Undo
     return table
 

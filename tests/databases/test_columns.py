@@ -211,46 +211,6 @@ def test_postgres_columns_that_change_items(
     assert postgres.run(f"SELECT * FROM {table}") == []
 
 
-FUNCTION = (
-    "CREATE FUNCTION {0}f() RETURNS trigger LANGUAGE plpgsql AS "
-    "$$BEGIN IF NEW.val = 'x' THEN {1}; END IF; RETURN NEW; END$$"
-)
-TRIGGER = "CREATE {1} ON {0} {2} FOR EACH ROW EXECUTE FUNCTION {0}f()"
-LATE = "DEFERRABLE INITIALLY DEFERRED"
-REFUSALS = {
-    "a trigger's own code": [
-        FUNCTION.replace("{1}", "RAISE 'no' USING ERRCODE = 'MQ001'"),
-        TRIGGER.format("{0}", "TRIGGER t BEFORE INSERT", ""),
-    ],
-    "a trigger at the commit": [
-        FUNCTION.replace("{1}", "RAISE 'no'"),
-        TRIGGER.format("{0}", "CONSTRAINT TRIGGER t AFTER INSERT", LATE),
-    ],
-    "a policy": [
-        "ALTER TABLE {0} ENABLE ROW LEVEL SECURITY",
-        "CREATE POLICY p ON {0} USING (true) WITH CHECK (val <> 'x')",
-    ],
-    "a unique index at the commit": [f"ALTER TABLE {{0}} ADD UNIQUE (val) {LATE}"],
-}
-
-
-@pytest.mark.parametrize("how", REFUSALS)
-def test_postgres_refuses_one_item(postgres: Postgres, table: str, how: str) -> None:
-    """However it does: the others are in the table, and this one keeps its place."""
-    pg_seed(postgres, table, "key VARCHAR, val VARCHAR")
-    for statement in REFUSALS[how]:
-        postgres.run(statement.replace("{0}", table))
-    items = [(b"1", b"v"), (b"2", b"v" if "unique" in how else b"x"), (b"3", b"w")]
-    with opened(postgres.url) as store:
-        store.make_ledger()
-        with store.begin(table, keeps_unfit=True) as rows:
-            rows.insert(items)
-            assert rows.unfit == 1
-        assert len(postgres.run(f"SELECT * FROM {table}")) == 2
-        with store.begin(table, keeps_unfit=True) as rows:
-            assert [item[:2] for item in rows.drain()] == items
-
-
 def test_postgres_domains_serve(postgres: Postgres, table: str) -> None:
     postgres.run(f"CREATE DOMAIN {table}d AS varchar(20)")
     pg_seed(postgres, table, f"key {table}d, val {table}d")

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import gc
 import os
 import shutil
 import signal
+import sqlite3
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -18,6 +20,7 @@ from kemi.queue import header, keeping, layout
 from kemi.queue.outcome import CLOSED
 from kemi.queue.queue import Queue
 from kemi.queue.ring import ADDED
+from kemi.replacing import Replacement
 from kemi.slots import fetched
 from mqueue_kemi import (
     ConfigError,
@@ -341,6 +344,41 @@ def test_a_conversion_without_memory(crashed: Callable[..., None], start: Callab
     assert files(instance) == [".a"]
     start("name=a")
     assert mq_size("a") == 4
+
+
+def test_a_conversion_without_memory_beside_a_load(
+    crashed: Callable[..., None],
+    start: Callable[..., None],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Whatever can fail does so before the rows leave their table."""
+    url = f"sqlite:///{tmp_path / 'm.db'}"
+
+    def save() -> None:
+        start("name=a;dbmode=1", db_url=url)
+        assert mq_add("a", "row", "v") == ADDED
+        app.stop_now()
+
+    with child(save):
+        pass
+    crashed("name=b")
+
+    copy = Replacement.copy
+
+    def no_memory(replacement: Replacement) -> None:
+        if replacement.draft.name == "b":
+            raise NoMemory("none for b")
+        copy(replacement)
+
+    monkeypatch.setattr(Replacement, "copy", no_memory)
+    with pytest.raises(NoMemory, match="none for b"):
+        start("name=a;dbmode=3", "name=b;addmode=2", db_url=url)
+    monkeypatch.undo()
+    with contextlib.closing(sqlite3.connect(tmp_path / "m.db")) as database:
+        assert database.execute("SELECT key FROM a").fetchall() == [("row",)]
+    start("name=a;dbmode=3", "name=b;addmode=2", db_url=url)
+    assert (mq_size("a"), mq_size("b")) == (1, 3)
 
 
 def test_a_queue_that_is_not_defined_any_more(

@@ -369,6 +369,16 @@ def test_a_commit_that_is_interrupted(store: Store, mocker: MockerFixture, raise
     assert "nothing was changed" not in str(caught.value)
 
 
+@pytest.mark.parametrize("raised", [KeyboardInterrupt(), SystemExit(), ZeroDivisionError()])
+def test_a_signal_just_behind_the_commit(store: Store, mocker: MockerFixture, raised: BaseException) -> None:
+    """It is done, so nobody may take it for undone."""
+    mocker.patch.object(store, "_end", side_effect=raised)
+    with pytest.raises(CommitUnknown, match="all may be done or nothing"), store.begin("q") as rows:
+        rows.insert([(b"k", b"v")])
+    mocker.stopall()
+    assert read(store) == [(b"k", b"v")]
+
+
 def test_a_commit_that_fails_is_an_error(store: Store, file: Path) -> None:
     run(file, SEED)
     run(file, "CREATE TABLE other (id INTEGER PRIMARY KEY REFERENCES q(id) DEFERRABLE INITIALLY DEFERRED)")
