@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from kemi.testing import extended, xavps
+from kemi.testing import extended, parties, xavps
 from kemi.testing.errors import NotCovered, SilentMistake
 from kemi.testing.pvars import avp_name, inner_of
 from kemi.testing.state import Name, State, Value
@@ -20,6 +20,8 @@ def put(state: State, name: Name, value: Value) -> bool:
         return _SETTERS[name.kind](state, inner_of(state, name), name.which, value)
     if name.kind in _URI_PARTS:
         return _put_part(state, _URI_PARTS[name.kind], value)
+    if name.kind in parties.KINDS:
+        return parties.put(state, name.kind, value)
     if name.kind in extended.SETTERS:
         return extended.SETTERS[name.kind](state, value)
     if name.kind in _READ_ONLY:

@@ -1,4 +1,4 @@
-"""Runs a whole routing script as app_python3 does: mod_init, child_init, then its routes.
+"""Runs a whole routing script as app_python3 (or app_python3s) does: mod_init, child_init, then its routes.
 
 More strict than the server where that would only log: an error in the script is raised to the test.
 """
@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 
 from kemi.instance import queues
 from kemi.queue.item import Item
-from kemi.testing import conversation, release
+from kemi.testing import conversation, embedder, release
 from kemi.testing.blocking import watched
 from kemi.testing.calls import system_error
 from kemi.testing.errors import SilentMistake
@@ -96,20 +96,8 @@ class Script:
         self._start()
 
     def _start(self) -> None:
-        mod_init = getattr(self._module, "mod_init", None)
-        if not callable(mod_init):
-            raise ScriptError("the script has no function mod_init()")
-        self.handler = mod_init()
-        if self.handler is None:
-            raise ScriptError("mod_init() has returned None; it must return the object with the routes")
-        child_init = getattr(self.handler, "child_init", None)
-        if not callable(child_init):
-            raise ScriptError(f"{type(self.handler).__name__} has no method child_init(self, rank)")
-        status = child_init(self.rank)
-        if not isinstance(status, int):
-            raise ScriptError(f"child_init() must return an int, not {status!r}")
-        if status < 0:
-            raise ScriptError(f"child_init() has returned {status}")
+        self._embedder = embedder.of_script(self._module, self.ksr.release)
+        self.handler = self._embedder.start(self._module, self.rank)
         self.ksr.on_relay = self._on_relay
         self.ksr.on_forward = self._on_forward
 
@@ -206,14 +194,16 @@ class Script:
     def _call(self, name: str, kind: str, *arguments: str) -> int | None:
         route = getattr(self.handler, name, None)
         if not callable(route):
+            has_no = f"{type(self.handler).__name__} has no method"
+            if self.handler is self._module:
+                has_no = "the script has no function"
             raise ScriptError(
-                f"{type(self.handler).__name__} has no method {name}; "
-                "a server that needs it goes on, and in 5.6 the error of that breaks its next route"
+                f"{has_no} {name}; a server that needs it goes on, and in 5.6 the error of that breaks its next route"
             )
         before, self.ksr.state.route_kind = self.ksr.state.route_kind, kind
         try:
             with watched(name):
-                returned = route(Msg(self.ksr), *arguments)
+                returned = route(*self._embedder.arguments(self.ksr), *arguments)
         except SystemExit:
             return None
         finally:

@@ -41,6 +41,11 @@ a=sendrecv
 """
 
 
+PLAIN = INVITE.replace('From: "Alice W." <sip:alice@wonder.land:5090;u=1>', "From: sip:alice@wonder.land:5090").replace(
+    "t: Bob <sip:bob@example.org>", "To: sip:bob@example.org"
+)
+
+
 def _case(message: str, text: str) -> Case:
     return Case(message, tuple(line.strip() for line in text.strip().splitlines() if line.strip()))
 
@@ -383,6 +388,41 @@ IDIOMS: dict[str, Case] = {
         KSR.tmx.t_drop(), KSR.tmx.t_flush_flags(), KSR.tmx.t_flush_xflags(), KSR.tmx.t_reuse_branch()
         KSR.pvx.pv_xavp_print(), KSR.pvx.pv_xavu_print(), KSR.pvx.pv_xavi_print()
         KSR.siputils.is_gruu(), KSR.rr.remove_record_route(), KSR.textopsx.keep_hf(), KSR.textops.set_body_multipart_mode()
+        """,
+    ),
+    "other names for the parties": _case(
+        INVITE,
+        r"""
+        KSR.pv.sets("$fn", '"Zed"'), KSR.pv.get("$fn"), KSR.textopsx.msg_apply_changes(), KSR.hdr.get("From"), KSR.pv.get("$fn")
+        KSR.pv.sets("$fU", "zed"), KSR.pv.get("$fU"), KSR.textopsx.msg_apply_changes(), KSR.hdr.get("From"), KSR.pv.get("$fU")
+        KSR.pv.sets("$fd", "example.net"), KSR.pv.get("$fd"), KSR.textopsx.msg_apply_changes(), KSR.hdr.get("From"), KSR.pv.get("$fd")
+        KSR.pv.unset("$fU"), KSR.pv.get("$fU"), KSR.textopsx.msg_apply_changes(), KSR.hdr.get("From"), KSR.pv.get("$fU")
+        KSR.pv.sets("$fU", "again"), KSR.pv.get("$fU"), KSR.textopsx.msg_apply_changes(), KSR.hdr.get("From"), KSR.pv.get("$fU")
+        KSR.pv.unset("$fn"), KSR.pv.get("$fn"), KSR.textopsx.msg_apply_changes(), KSR.hdr.get("From"), KSR.pv.get("$fn")
+        KSR.pv.sets("$fn", "Yed"), KSR.pv.get("$fn"), KSR.textopsx.msg_apply_changes(), KSR.hdr.get("From"), KSR.pv.get("$fn")
+        KSR.pv.sets("$fu", "sip:new@example.com:5099;x=1"), KSR.pv.get("$fu"), KSR.textopsx.msg_apply_changes(), KSR.hdr.get("From"), KSR.pv.get("$fu")
+        KSR.pv.unset("$fu"), KSR.pv.get("$fu"), KSR.textopsx.msg_apply_changes(), KSR.hdr.get("From"), KSR.pv.get("$fu")
+        KSR.pv.unset("$fd"), KSR.pv.get("$fd"), KSR.textopsx.msg_apply_changes(), KSR.hdr.get("From"), KSR.pv.get("$fd")
+        KSR.pv.sets("$tn", '"Zed"'), KSR.pv.get("$tn"), KSR.textopsx.msg_apply_changes(), KSR.hdr.get("To"), KSR.pv.get("$tn")
+        KSR.pv.sets("$tU", "zed"), KSR.pv.get("$tU"), KSR.textopsx.msg_apply_changes(), KSR.hdr.get("To"), KSR.pv.get("$tU")
+        KSR.pv.sets("$td", "example.net"), KSR.pv.get("$td"), KSR.textopsx.msg_apply_changes(), KSR.hdr.get("To"), KSR.pv.get("$td")
+        KSR.pv.unset("$tU"), KSR.pv.get("$tU"), KSR.textopsx.msg_apply_changes(), KSR.hdr.get("To"), KSR.pv.get("$tU")
+        KSR.pv.sets("$tU", "again"), KSR.pv.get("$tU"), KSR.textopsx.msg_apply_changes(), KSR.hdr.get("To"), KSR.pv.get("$tU")
+        KSR.pv.unset("$tn"), KSR.pv.get("$tn"), KSR.textopsx.msg_apply_changes(), KSR.hdr.get("To"), KSR.pv.get("$tn")
+        KSR.pv.sets("$tn", "Yed"), KSR.pv.get("$tn"), KSR.textopsx.msg_apply_changes(), KSR.hdr.get("To"), KSR.pv.get("$tn")
+        KSR.pv.sets("$tu", "sip:new@example.com:5099;x=1"), KSR.pv.get("$tu"), KSR.textopsx.msg_apply_changes(), KSR.hdr.get("To"), KSR.pv.get("$tu")
+        KSR.pv.unset("$tu"), KSR.pv.get("$tu"), KSR.textopsx.msg_apply_changes(), KSR.hdr.get("To"), KSR.pv.get("$tu")
+        KSR.pv.unset("$td"), KSR.pv.get("$td"), KSR.textopsx.msg_apply_changes(), KSR.hdr.get("To"), KSR.pv.get("$td")
+        KSR.pv.sets("$fU", "a"), KSR.pv.sets("$fd", "b.c"), KSR.pv.sets("$fn", "D"), KSR.textopsx.msg_apply_changes(), KSR.hdr.get("From")
+        """,
+    ),
+    "parties without brackets": _case(
+        PLAIN,
+        r"""
+        KSR.pv.sets("$fU", "zed"), KSR.pv.get("$fU"), KSR.textopsx.msg_apply_changes(), KSR.hdr.get("From"), KSR.pv.get("$fU")
+        KSR.pv.sets("$tU", "zed"), KSR.pv.get("$tU"), KSR.textopsx.msg_apply_changes(), KSR.hdr.get("To"), KSR.pv.get("$tU")
+        KSR.pv.sets("$fd", "example.net"), KSR.pv.get("$fd"), KSR.textopsx.msg_apply_changes(), KSR.hdr.get("From"), KSR.pv.get("$fd")
+        KSR.pv.sets("$tu", "sip:new@example.com"), KSR.pv.get("$tu"), KSR.textopsx.msg_apply_changes(), KSR.hdr.get("To"), KSR.pv.get("$tu")
         """,
     ),
     "queues": _case(

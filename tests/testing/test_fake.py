@@ -197,7 +197,17 @@ def test_what_is_not_known_is_not_invented(KSR: Any) -> None:
     with pytest.raises(NotCovered, match=r"ksr.set"):
         KSR.xlog.xinfo("$rdns(a)\n")
     with pytest.raises(NotCovered, match=r"pv.sets"):
-        KSR.pv.sets("$fU", "x")
+        KSR.pv.sets("$snd(br)", "x")
+
+
+def test_another_name_for_the_caller(ksr: FakeKSR, KSR: Any) -> None:
+    """It goes on with the request; a name before an address without brackets would be a broken message."""
+    ksr.receive("INVITE sip:bob@example.org\nFrom: <sip:alice@example.org>;tag=1\nTo: sip:bob@example.org")
+    assert KSR.pv.sets("$fn", '"Zed"') is True
+    assert KSR.pv.get("$fn") is None
+    assert [change.text for change in ksr.state.changes] == ['From: $fn = "Zed"']
+    with pytest.raises(SilentMistake, match=r"To has no <\.\.\.>"):
+        KSR.pv.sets("$tn", "Bob")
 
 
 def test_a_script_cannot_hide_it(KSR: Any) -> None:

@@ -344,3 +344,72 @@ def test_a_script_of_several_files(tmp_path: Path) -> None:
         script.reload()
         assert len(script.request("INVITE sip:bob@example.org").relayed) == 1
     assert not parts.keys() & sys.modules.keys()
+
+
+# --- app_python3s
+
+SINGLE = """
+import sys
+import KSR
+import mqueue_kemi
+mqueue_kemi.modparam("mqueue", "mqueue", "name=q")
+from mqueue_kemi import mod_init as imported, mq_add
+
+seen = []
+
+def script_init():
+    mqueue_kemi.mod_init(sys.modules[__name__])
+
+def script_child_init(rank):
+    seen.append(rank)
+
+def ksr_request_route():
+    if KSR.is_OPTIONS():
+        return None
+    mq_add("q", KSR.pv.gete("$rU"), str(seen))
+    KSR.tm.t_on_branch("ksr_branch")
+    KSR.tm.t_on_failure("ksr_failure")
+    KSR.tm.t_relay()
+
+def ksr_branch():
+    KSR.hdr.append("X-Branch: 1\\r\\n")
+
+def ksr_failure():
+    KSR.tm.t_reply(404, "Nobody")
+    return 1
+
+def ksr_timer(event):
+    KSR.xlog.xinfo(event + "\\n")
+    return 1
+"""
+
+
+def test_a_script_for_app_python3s() -> None:
+    """Its routes are functions that get no message; what it imports from mqueue_kemi is not taken for its own."""
+    with Script(SINGLE.replace("as imported", ""), rank=3, kamailio="6.0") as script:
+        result = script.request("INVITE sip:bob@example.org")
+        assert result.queues == {"q": [("bob", "[3]")]}
+        assert len(result.relayed) == 1
+        assert result.returned == -1
+        assert [reply.code for reply in script.reply(486).replies] == [404]
+        assert script.timer("ksr_timer").text == "rtimer\n"
+        assert script.request("OPTIONS sip:example.org").returned == -1
+        script.reload()
+        assert script.request("INVITE sip:bob@example.org").queues == {"q": [("bob", "[3]"), ("bob", "[3]")]}
+        with pytest.raises(ScriptError, match="the script has no function ksr_reply_route"):
+            script.reply("SIP/2.0 200 OK")
+
+
+def test_a_script_for_app_python3s_with_5() -> None:
+    with pytest.raises(ScriptError, match=r"which Kamailio 5\.6 does not have; say kamailio='6\.0'"):
+        Script(SINGLE, kamailio="5.6")
+
+
+def test_the_example_for_app_python3s() -> None:
+    """That of its page in docs/."""
+    page = (Path(__file__).parents[2] / "docs" / "howto" / "app-python3s.md").read_text("utf-8")
+    text = page.split("```python\n")[1].split("```")[0]
+    with Script(text, kamailio="6.0") as script:
+        result = script.request("INVITE sip:bob@example.org\nFrom: <sip:alice@example.org>;tag=1")
+        assert result.queues == {"myq": [("bob", "call from alice")]}
+        assert script.timer("ksr_consume").text == "bob - call from alice\n"
