@@ -59,11 +59,11 @@ def test_there_are_links() -> None:
     ("link", "what"),
     [
         ("nosuch.md", "there is no nosuch.md"),
-        ("docs/README.md#nosuch", "docs/README.md has no heading #nosuch"),
+        ("docs/index.md#nosuch", "docs/index.md has no heading #nosuch"),
         ("#nosuch", "README.md has no heading #nosuch"),
         ("../other/README.md", "leads out of the repository"),
         ("http://example.org/", "is no https address"),
-        ("docs/README.md#how-to", ""),
+        ("docs/index.md#how-to", ""),
         ("https://example.org/a#b", ""),
     ],
 )
@@ -82,8 +82,8 @@ def test_every_page_is_found_from_the_first_one() -> None:
 
 
 def test_the_table_of_contents_has_every_page() -> None:
-    there = {target_of("docs/README.md", link)[0] for link in pages.links("docs/README.md")}
-    assert {page for page in MANUAL if page not in (README, "docs/README.md")} <= there
+    there = {target_of("docs/index.md", link)[0] for link in pages.links("docs/index.md")}
+    assert {page for page in MANUAL if page not in (README, "docs/index.md")} <= there
 
 
 def test_the_exit_codes_are_those_of_the_help() -> None:
