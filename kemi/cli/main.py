@@ -13,7 +13,6 @@ from kemi.cli.call import Call, Failure
 from kemi.cli.output import Output, say
 from kemi.cli.parser import parser
 from kemi.errors import ConfigError, MqueueError, NotAllowed, UnknownQueue
-from kemi.queue import trust
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -39,6 +38,8 @@ def _run(arguments: Sequence[str] | None) -> int:
     except SystemExit:
         sys.stdout.flush()  # the help; at the interpreter's end it is too late for a reader that went away
         raise
+    from kemi.queue import trust  # a help does without it
+
     try:
         trust.named_owner(parsed.owner)  # a user that there is not is a mistake, also where no queue is attached
         code: int = _command(parsed.run)(Call(parsed, Output()))
