@@ -1,0 +1,119 @@
+#!/bin/sh
+# What a newcomer does, on a Debian that has nothing: the commands of the README, typed as they stand, one after the other.
+# shellcheck disable=SC2016 # what is in single quotes is for another shell
+set -eu
+
+usage() {
+    cat <<'END'
+usage: sh tests/newcomer.sh [--debian bookworm|trixie] [--without WORD]...
+
+Makes a Debian by debootstrap, with nothing more in it, copies the checkout there, and types what README.md says: the
+package is built and installed, the demo runs, the tests run. Then the README's script and kamailio.cfg serve a first
+queue. Ends with 0 only if every command did, and says how long each took.
+
+  --debian RELEASE  this host's own by default
+  --without WORD    leaves out commands with this word, for instance tests/run.sh, which takes half an hour
+  --help            this text
+
+Needs root, and a mirror of Debian. The Debian is made once, as by conf/deb.sh, and copied; nothing else changes here.
+END
+}
+
+say() {
+    printf 'newcomer.sh: %s\n' "$1" >&2
+}
+
+fail() {
+    say "$1"
+    exit "${2:-1}"
+}
+
+CDPATH='' cd -- "$(dirname -- "$0")/.."
+# shellcheck disable=SC1091 # of the host
+host=$(. /etc/os-release && echo "${VERSION_CODENAME-}")
+release=$host without=''
+while [ $# -gt 0 ]; do
+    case $1 in
+        --debian | --without)
+            [ $# -gt 1 ] || fail "$1 needs a value; sh tests/newcomer.sh --help says which" 2
+            if [ "$1" = --debian ]; then release=$2; else without="$without $2"; fi
+            shift
+            ;;
+        -h | --help) usage; exit ;;
+        *) fail "unknown option '$1'; sh tests/newcomer.sh --help lists what there is" 2 ;;
+    esac
+    shift
+done
+case $release in
+    bookworm | trixie) ;;
+    *) fail "'$release' is neither bookworm nor trixie" 2 ;;
+esac
+[ "$(id -u)" -eq 0 ] || fail "run this as root: it enters a Debian of its own"
+
+cache=${XDG_CACHE_HOME:-$HOME/.cache}/mqueue-kemi
+root=$cache/$release.clean
+# shellcheck disable=SC2034 # debian_root.sh needs it
+new=$root.new
+mkdir -p "$cache"
+work=$(mktemp -d "$cache/newcomer.XXXXXX")
+trap 'rm -rf --one-file-system "$work"' EXIT
+trap 'exit 130' INT
+trap 'exit 143' HUP TERM
+
+# shellcheck source=conf/debian_root.sh
+. conf/debian_root.sh
+lock_release
+[ -d "$root" ] || make_release
+cp -a --reflink=auto "$root" "$work/debian"
+echo force-unsafe-io >"$work/debian/etc/dpkg/dpkg.cfg.d/unsafe-io" # it is thrown away soon
+mkdir "$work/source"
+git -c safe.directory="$PWD" ls-files -z --cached --others --exclude-standard | tar -c --null -T - | tar -x -C "$work/source"
+
+# A command in the new Debian, as root in a login shell whose answers are all yes.
+there() {
+    enter "$work/debian" "$work/source" /root/mqueue_kemi rw env -i \
+        PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin HOME=/root LANG=C.UTF-8 \
+        ${http_proxy:+http_proxy="$http_proxy"} ${https_proxy:+https_proxy="$https_proxy"} \
+        sh -c 'cd /root/mqueue_kemi && yes | sh -euc "$1"' there "$1"
+}
+
+type_it() {
+    for word in $without; do
+        case $1 in *"$word"*) say "left out: $1" && return ;; esac
+    done
+    begin=$(date +%s)
+    say "typed: $1"
+    there "$1" || fail "in $release this ended with $?: $1"
+    say "done in $(($(date +%s) - begin)) s: $1"
+}
+
+python3 -m tests.docs.words README.md newcomer >"$work/commands"
+while read -r line <&3; do
+    type_it "$line"
+done 3<"$work/commands"
+
+say "the README's script and kamailio.cfg serve a first queue"
+mkdir -p "$work/debian/etc/kamailio"
+python3 -m tests.docs.words README.md python 0 >"$work/debian/etc/kamailio/kamailio.py"
+{
+    printf '#!KAMAILIO\nlisten = udp:127.0.0.1:5099\nworkdir = "/tmp"\n'
+    python3 -m tests.docs.words README.md cfg 0
+} >"$work/debian/etc/kamailio/kamailio.cfg"
+python3 -m tests.docs.words README.md sh 2 >"$work/debian/root/look"
+there '
+    cd /
+    kamailio -DD -E -Y /tmp -P /tmp/pid >/tmp/log 2>&1 & server=$!
+    trap "cat /tmp/log; kill $server" EXIT
+    for second in $(seq 60); do
+        ! mqueue-kemi check --live || break
+        sleep 1
+    done
+    mqueue-kemi add calls 1 "call from alice"
+    sh -eu /root/look
+    mqueue-kemi fetch calls
+    kill $server
+    wait $server || :
+    trap - EXIT
+    [ -z "$(ls /dev/shm)" ]
+' || fail "the first queue is not served in $release"
+say "a newcomer to $release has seen it all"
