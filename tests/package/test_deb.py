@@ -53,6 +53,7 @@ SHELL = [
     "debian/tests/server",
     "tests/run.sh",
     "tests/other_debian.sh",
+    "tests/newcomer.sh",
 ]
 
 
