@@ -67,6 +67,7 @@ from kemi.queue.reservation import Reservation, ReservedItem
 from kemi.queue.ring import ADDED as _ADDED
 from kemi.server import left as _left
 from kemi.server import log as _log
+from kemi.server import refused as _refused
 from kemi.server.ksr import Functions as _Functions
 from kemi.slots import fetched as _fetched
 
@@ -136,7 +137,7 @@ def mod_init(handler: Any = None) -> Any:
 
 
 def mq_add(queue: str, key: str, value: str) -> int:
-    """4.1: add an item. 1; -1 with one line in the log that says why not.
+    """4.1: add an item. 1; -1, and the log says why not: of a refusal, once a minute with how many there were.
 
     When the queue's size is exceeded, the oldest item is removed.
     """
@@ -148,7 +149,7 @@ def mq_add(queue: str, key: str, value: str) -> int:
         except Exception as second:
             return _failed("mq_add", queue, second, -1)
     if outcome is not _ADDED and not outcome:
-        _log.error(f"mq_add({queue!r}): not added: {outcome.reason}")
+        _refused.tell(queue, outcome, _queues[queue].reason)
         return -1
     return 1
 

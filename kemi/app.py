@@ -12,7 +12,7 @@ from typing import Any
 from kemi import definitions, lifecycle
 from kemi.errors import ConfigError, MqueueError
 from kemi.instance import Instance, queues
-from kemi.server import asked, core, ksr, left, log, native, standin, threads
+from kemi.server import asked, core, ksr, left, log, native, refused, standin, threads
 from kemi.server.ksr import Functions
 from kemi.slots import fetched
 from kemi.spec import Settings, Value
@@ -52,6 +52,7 @@ def mod_init(handler: Any, module_folder: str, functions: Functions) -> Any:
     if _private is not None:
         _keep_to(_private, settings)
     _running = lifecycle.start(settings, _surroundings())
+    refused.prepare(queues)
     threads.keep_to_main_thread()
     standin.take_place(functions, _stop, settings, _running.meet_new)
     log.started(f"instance {_running.name!r} is ready, with {_told_at_start() or 'no queue: none is defined'}")

@@ -15,7 +15,7 @@ from typing import NamedTuple
 
 from kemi.errors import ConfigError, InstanceInUse, NotAllowed, SegmentError, SegmentMissing
 from kemi.owner import Owner, this_process
-from kemi.queue import descriptor, keeping, layout, presence, trust
+from kemi.queue import descriptor, keeping, layout, limits, presence, trust
 from kemi.queue.keeping import UNSAVED, Crossing
 from kemi.queue.presence import Presence
 from kemi.queue.queue import Queue
@@ -31,12 +31,13 @@ from kemi.queue.segment import (
     queue_name,
     segment_name,
 )
-from kemi.spec import QueueSpec, Settings, default_max_memory
+from kemi.spec import QueueSpec, Settings
 
 # Name → queue of the instance that this process serves. One object for the life of the process.
 queues: dict[str, Queue] = {}
 
 _ADDRESS_SPACE = 1 << 45  # bytes of windows together; a process has 47 bits
+_LEAST = 4 << 20  # bytes for the queues of an instance where nearly no memory is left
 _LOADED = "~loaded"  # in the name of a draft that is complete
 _MARK = 9  # characters that make a draft's name one of its own
 _LINK_REACH = 1 << 35  # what a 32-bit link in units of 8 bytes can name
@@ -202,7 +203,8 @@ class Instance:
                     queue.close()
 
     def _create(self, spec: QueueSpec, draft: bool = False, closed: bool = False) -> Queue:
-        window = min(self.registry.max_memory, _ADDRESS_SPACE // max(1, len(self.settings.queues)))
+        space = min(_ADDRESS_SPACE, limits.address_space())
+        window = min(self.registry.max_memory, space // max(1, len(self.settings.queues)))
         return Queue.create(
             self.name,
             spec.name,
@@ -367,6 +369,6 @@ def _files(beginning: str) -> list[str]:
 def max_memory_of(settings: Settings) -> int:
     """Bytes that the queues may hold together. Raises SegmentError."""
     try:
-        return settings.max_memory or default_max_memory(SHM_DIR)
+        return settings.max_memory or max(_LEAST, limits.default_max_memory(SHM_DIR))
     except OSError as error:
         raise trust.refusal(SHM_DIR, error) from None

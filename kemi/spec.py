@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import grp
 import math
-import os
 import re
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -63,7 +62,7 @@ class Settings:
     group: int = -1  # gid, -1 = the server's own
     lock_timeout: float = 1.0  # seconds
     core: int = CORE_KNOWN
-    max_memory: int = 0  # bytes, 0 = half of what /dev/shm holds
+    max_memory: int = 0  # bytes, 0 = what `kemi.queue.limits` finds right
     mqueue_size: int = 0  # for the next mqueue_name
     mqueue_addmode: int = 0
 
@@ -291,9 +290,3 @@ _PARAMETERS: dict[str, Callable[[Settings, str, Value], None]] = {
     "mqueue_name": _set_queue_name,
     "mqueue_size": _set_mqueue_size,
 }
-
-
-def default_max_memory(folder: str) -> int:
-    """Half of what the file system of shared memory holds, bytes."""
-    system = os.statvfs(folder)
-    return system.f_blocks * system.f_frsize // 2

@@ -27,8 +27,8 @@ def add(call: Call) -> int:
     """`add Q K V`."""
     with call.queue() as queue:
         outcome = queue.add(call.arguments.key, call.arguments.value)
-    if not outcome:
-        raise Failure(REFUSED, f"not added: {outcome.reason}")
+        if not outcome:
+            raise Failure(REFUSED, f"not added: {queue.reason(outcome)}")
     call.tell("", result=outcome.name)
     return DONE
 

@@ -63,7 +63,7 @@ def put_back(queue: Queue, items: Sequence[Item]) -> None:
     for item in items:
         try:
             outcome = queue.add(item.key, item.value)
-            why = None if outcome else outcome.reason
+            why = None if outcome else queue.reason(outcome)
         except MqueueError as error:
             why = str(error)
         if why is not None:
@@ -77,4 +77,4 @@ def add_all(queue: Queue, pairs: Sequence[tuple[str | bytes, str | bytes]]) -> t
     except MqueueError as error:
         return 0, str(error)
     refused = next((number for number, outcome in enumerate(outcomes) if not outcome), None)
-    return (len(pairs), None) if refused is None else (refused, outcomes[refused].reason)
+    return (len(pairs), None) if refused is None else (refused, queue.reason(outcomes[refused]))

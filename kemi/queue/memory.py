@@ -16,6 +16,7 @@ class InstanceMemory:
     def __init__(self, segment: Segment, registry: Registry | None) -> None:
         self._segment = segment
         self._registry = registry
+        self.refused = ""  # why `reserve` was refused last, in this process
 
     def open(self, length: int) -> None:
         """Open a line for a queue that holds `length` bytes: a new one, or one that is taken over."""
@@ -35,10 +36,15 @@ class InstanceMemory:
         """Make memory at offset usable; False if a limit or the system does not allow it."""
         account = self._account()
         if account and not account[0].grow(account[1], length):
+            self.refused = (
+                f"max_memory is reached: the queues hold {account[0].memory()} of {account[0].max_memory} bytes; "
+                'modparam("mqueue", "max_memory", ...) raises it'
+            )
             return False
         try:
             self._segment.reserve(offset, length)
-        except NoMemory:
+        except NoMemory as error:
+            self.refused = str(error)
             if account:
                 account[0].shrink(account[1], length)
             return False

@@ -443,6 +443,14 @@ class Queue(Life):
     def _items(self, places: Iterable[int]) -> list[Item]:
         return [Item(self._ring.record_at(at)) for at in places]
 
+    def reason(self, outcome: AddResult) -> str:
+        """Why this process's last add had that outcome: a sentence that says which limit was met."""
+        if outcome is AddResult.NO_MEMORY and self._memory.refused:
+            return f"no memory: {self._memory.refused}"
+        if outcome is AddResult.FULL:
+            return f"{outcome.reason} (maxbytes={self._words[layout.W_BYTE_LIMIT]})"
+        return outcome.reason
+
     def __len__(self) -> int:
         """Items that can be taken; reserved ones do not count."""
         words = self._words

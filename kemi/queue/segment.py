@@ -23,7 +23,7 @@ from typing import Any, NamedTuple
 
 from kemi.errors import ConfigError, MqueueError, NoMemory, SegmentError, SegmentMissing
 from kemi.owner import Owner, this_process
-from kemi.queue import trust
+from kemi.queue import limits, mapping, trust
 from kemi.queue.descriptor import Descriptor
 from kemi.queue.trust import Users
 
@@ -35,20 +35,11 @@ _DRAFT = re.compile(r"~(\d{1,20})\.(\d{1,20})\.(\d{1,20})\.[0-9a-f]{8}")
 _PLAIN = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789_-"  # in a name as they are
 _ESCAPED = re.compile(rb"%([0-9A-Fa-f]{2})")
 _LONGEST = 1 << 47  # bytes that a process can map
-_MAP_FIXED = 0x10
-_MAP_NORESERVE: int = getattr(mmap, "MAP_NORESERVE", 0)
-_MAP_FAILED = ctypes.c_void_p(-1).value
+_PUNCH_HOLE = 0x02 | 0x01  # FALLOC_FL_PUNCH_HOLE, FALLOC_FL_KEEP_SIZE
 
-_libc = ctypes.CDLL(None, use_errno=True)
-_libc.mmap.restype = ctypes.c_void_p
-_libc.mmap.argtypes = [
-    ctypes.c_void_p,
-    ctypes.c_size_t,
-    ctypes.c_int,
-    ctypes.c_int,
-    ctypes.c_int,
-    ctypes.c_long,
-]
+# PyDLL: what is done under a queue's lock must not let go of the GIL.
+_libc = ctypes.PyDLL(None, use_errno=True)
+_libc.fallocate.argtypes = [ctypes.c_int, ctypes.c_int, ctypes.c_int64, ctypes.c_int64]
 
 
 def segment_name(instance: str, queue: str | None = None) -> str:
@@ -116,17 +107,15 @@ def _give(fd: int, access: Access, name: str) -> None:
 
 
 def _reserve(fd: int, offset: int, length: int, name: str) -> None:
+    path = path_of(name)
+    if why := limits.why_not(offset + length, length):
+        raise NoMemory(f"{path}: no memory left for {length} bytes: {why}")
     try:
         os.posix_fallocate(fd, offset, length)
     except OSError as error:
-        if error.errno in (errno.ENOSPC, errno.ENOMEM, errno.EDQUOT):
-            raise NoMemory(f"{path_of(name)}: no memory left for {length} bytes: {SHM_DIR} is full") from None
-        if error.errno == errno.EFBIG:
-            raise NoMemory(
-                f"{path_of(name)}: no memory left for {length} bytes: files of this process may not be so large; raise "
-                "LimitFSIZE= in its systemd unit, or ulimit -f"
-            ) from None
-        raise trust.refusal(path_of(name), error) from None
+        if why := limits.why_refused(SHM_DIR, length, error):
+            raise NoMemory(f"{path}: no memory left for {length} bytes: {why}") from None
+        raise trust.refusal(path, error) from None
 
 
 def _make(name: str) -> tuple[str, int]:
@@ -168,7 +157,7 @@ class Segment:
         self._descriptor = Descriptor(fd)
         self.name = name
         self.window = window
-        self.bytes = _map_window(self.fd, window, name)
+        self.bytes = mapping.of_file(self.fd, window, path_of(name))
         view = memoryview(self.bytes)
         self.words = view.cast("Q")
         self.halves = view.cast("I")
@@ -243,8 +232,16 @@ class Segment:
         _reserve(self.fd, offset, length, self.name)
 
     def release(self, offset: int, length: int) -> None:
-        """Give memory back to the system. It reads as zeros when it is reserved again."""
-        self.bytes.madvise(mmap.MADV_REMOVE, offset, length)
+        """Give memory back to the system, where it takes it; nothing may rely on that, nor on what is read there then.
+
+        A hole in the file can be made with locked pages (mlockall), too, where MADV_REMOVE fails; and some sandboxes
+        have the one, the other, or neither.
+        """
+        with contextlib.suppress(SegmentError):
+            if not _libc.fallocate(self.fd, _PUNCH_HOLE, offset, length):
+                return
+        with contextlib.suppress(OSError, ValueError):
+            self.bytes.madvise(mmap.MADV_REMOVE, offset, length)
 
     def truncate(self, length: int) -> None:
         """Make the file shorter; nothing behind `length` may be in use."""
@@ -304,32 +301,6 @@ class Segment:
 
     def __repr__(self) -> str:
         return f"<Segment {self.name} window={self.window}>"
-
-
-def _map_window(fd: int, window: int, name: str) -> Any:
-    """Map `window` bytes of the file, also those it does not have yet.
-
-    Python's mmap refuses to map past the end of a file, and slices of it are the fastest way to shared bytes. So: a
-    private mapping that Python owns, and the file mapped over it in the same place.
-    """
-    try:
-        window_map = mmap.mmap(-1, window, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS | _MAP_NORESERVE)
-    except (OSError, ValueError, OverflowError) as error:
-        raise NoMemory(
-            f"{name}: no address space for {window} bytes ({error}); "
-            'lower modparam("mqueue", "max_memory", ...) or raise the limit of address space (ulimit -v)'
-        ) from None
-    address = ctypes.addressof(ctypes.c_char.from_buffer(window_map))
-    protection = mmap.PROT_READ | mmap.PROT_WRITE
-    if _libc.mmap(address, window, protection, mmap.MAP_SHARED | _MAP_FIXED, fd, 0) == _MAP_FAILED:
-        number = ctypes.get_errno()
-        if number in (errno.ENOMEM, errno.EAGAIN):
-            raise NoMemory(
-                f"{path_of(name)}: {window} bytes cannot be mapped ({os.strerror(number)}); raise the limits of "
-                "address space (ulimit -v) and of locked memory (ulimit -l), or lower max_memory"
-            )
-        raise trust.refusal(path_of(name), OSError(number, os.strerror(number)))
-    return window_map
 
 
 def _check_length(length: int, name: str) -> None:

@@ -99,7 +99,7 @@ def _add(call: Call) -> None:
         raise Fault(400, "No key or value, or it is no text (kamcmd: s:123)")
     outcome = queue.add(key, value)
     if not outcome:
-        raise Fault(500, f"Not added: {outcome.reason}")
+        raise Fault(500, f"Not added: {queue.reason(outcome)}")
     call.struct(name=queue.name, size=len(queue))
 
 

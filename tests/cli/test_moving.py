@@ -262,7 +262,7 @@ def test_a_line_that_is_no_item(serve: Serve, command: Command, line: bytes, why
 def test_fill_of_a_full_queue(serve: Serve, command: Command) -> None:
     queue = serve("name=a;maxbytes=64")
     message = command("fill", "a", stdin=b'{"key": "k", "value": "v"}\n' * 3).failed(5)
-    assert "line 3: not added: maxbytes of the queue is reached; 2 items were added before" in message
+    assert "line 3: not added: maxbytes of the queue is reached (maxbytes=64); 2 items were added before" in message
     assert len(queue) == 2
 
 

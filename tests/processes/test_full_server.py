@@ -50,7 +50,7 @@ def use_up_and_go_on() -> None:
         assert added > 1000
         assert refused == [-1] * 9
         assert server.call("mq_add", "q", "refused", "v" * 1000, worker=1) == -1
-        assert len(server.process.log_lines(REFUSED)) == 11
+        assert len(server.process.log_lines(REFUSED)) == 1  # of both workers, within a minute
         for worker in (0, 1):
             assert server.request("OPTIONS", worker).status == 200
         assert server.call("mq_size", "q", worker=1) == added

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import errno
-import mmap
 import os
 import resource
 import stat
@@ -18,7 +17,7 @@ from hypothesis import strategies as st
 
 from kemi.errors import ConfigError, NoMemory, SegmentError, SegmentMissing
 from kemi.owner import this_process
-from kemi.queue import descriptor
+from kemi.queue import descriptor, mapping
 from kemi.queue.layout import CHUNK
 from kemi.queue.segment import (
     PRIVATE,
@@ -102,7 +101,10 @@ def test_no_high_number_is_left(name: str, mocker: MockerFixture) -> None:
 @pytest.mark.parametrize("limit", [64, resource.RLIM_INFINITY])
 def test_few_or_any_number_of_descriptors(name: str, mocker: MockerFixture, limit: int) -> None:
     """A low limit leaves half of the numbers to the server."""
-    mocker.patch("resource.getrlimit", return_value=(limit, limit))
+    none = (resource.RLIM_INFINITY, resource.RLIM_INFINITY)
+    mocker.patch(
+        "resource.getrlimit", side_effect=lambda which: (limit, limit) if which == resource.RLIMIT_NOFILE else none
+    )
     with contextlib.closing(create(name)) as segment:
         assert 32 <= segment.fd < 1000 if limit == 64 else segment.fd >= 1000
 
@@ -305,15 +307,8 @@ def test_no_room(name: str, mocker: MockerFixture, code: int) -> None:
 
 def test_no_address_space(name: str, mocker: MockerFixture) -> None:
     """Where a window cannot be mapped, the error says which parameter to lower, and nothing is left."""
-    real = mmap.mmap
-
-    def refuse(fd: int, *arguments: int, **options: int) -> mmap.mmap:
-        if fd == -1:
-            raise OSError(errno.ENOMEM, "Cannot allocate memory")
-        return real(fd, *arguments, **options)
-
-    mocker.patch("mmap.mmap", refuse)
-    with pytest.raises(NoMemory, match=r"no address space .*max_memory"):
+    mocker.patch.object(mapping, "_map", side_effect=OSError(errno.ENOMEM, os.strerror(errno.ENOMEM)))
+    with pytest.raises(NoMemory, match=r"cannot be mapped .*ulimit -v.*max_memory"):
         create(name)
     assert not list(SHM.glob(f"{name}*"))
 

@@ -19,7 +19,6 @@ from kemi.spec import (
     QueueSpec,
     Settings,
     Value,
-    default_max_memory,
     parse_queue,
 )
 
@@ -311,12 +310,6 @@ def test_any_definition(text: str) -> None:
     assert 0 <= spec.size < 1 << 31
     assert 0 <= spec.maxbytes <= 1 << 46
     assert (spec.dbmode in range(4), spec.addmode in range(3)) == (True, True)
-
-
-def test_memory_is_half_of_what_there_is() -> None:
-    """The default of max_memory is half of the file system that holds shared memory."""
-    system = os.statvfs("/dev/shm")
-    assert default_max_memory("/dev/shm") == system.f_blocks * system.f_frsize // 2
 
 
 def test_a_queue_for_dead_letters_must_be_there() -> None:

@@ -85,7 +85,7 @@ def mod_init(handler: Any=None) -> Any:
     """
 
 def mq_add(queue: str, key: str, value: str) -> int:
-    """4.1: add an item. 1; -1 with one line in the log that says why not.
+    """4.1: add an item. 1; -1, and the log says why not: of a refusal, once a minute with how many there were.
 
     When the queue's size is exceeded, the oldest item is removed.
     """
