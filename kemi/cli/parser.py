@@ -228,7 +228,8 @@ or with --keep-going goes on. An item that was taken and not printed when consum
 _JSON_MORE = """A line is {"key": "...", "value": "...", "added": seconds since 1970}. Bytes that are not UTF-8 stand in
 Base64 under "key_base64" or "value_base64" in place of "key" or "value". What is filled in is added now; its "added"
 is not heeded. drain ends when the queue is empty. On a terminal both show a progress bar."""
-_TOP_MORE = "q ends it. IN/s are items added, OUT/s items taken; HIGH is the most items at a time. It takes no lock."
+_TOP_MORE = """q ends it. IN/s are items added, OUT/s items taken; RESERVED are those that a consumer has taken and not
+done; HIGH is the most items at a time. It takes no lock."""
 _DB_MORE = """URL is as in modparam("mqueue", "db_url", ...). It is done as a whole or not at all; the next start of the
 server takes over what is in the queue."""
 _SERVE_MORE = "The metrics are those of stats --prometheus. It needs the Python package prometheus_client."

@@ -24,7 +24,7 @@ from kemi.errors import MqueueError, UnknownQueue
 from kemi.queue.view import InstanceView, QueueView
 from kemi.text import printable
 
-HEADINGS = ["QUEUE", "SIZE", "IN/s", "OUT/s", "DROPPED", "REFUSED", "OLDEST", "HIGH", "MEMORY"]
+HEADINGS = ["QUEUE", "SIZE", "IN/s", "OUT/s", "RESERVED", "DROPPED", "REFUSED", "OLDEST", "HIGH", "MEMORY"]
 _STDIN = 0
 
 
@@ -95,7 +95,8 @@ def _row(name: str, sample: Sample, before: Sample | None) -> list[object]:
         rate_out = round((stats.fetched - before.view.stats.fetched) / seconds)
     age = duration_text(None if stats.oldest is None else time.time() - stats.oldest)
     memory = bytes_text(stats.memory)
-    return [name, stats.size, rate_in, rate_out, stats.dropped, stats.refused, age, stats.high_water, memory]
+    lost = [stats.dropped, stats.refused]
+    return [name, stats.size, rate_in, rate_out, stats.reserved, *lost, age, stats.high_water, memory]
 
 
 def as_json(frame: Frame, at: float) -> dict[str, object]:
@@ -190,7 +191,7 @@ class RichScreen:
             justify: Any = "right" if number else "left"
             grid.add_column(heading, justify=justify, no_wrap=True, min_width=len(heading), ratio=None if number else 1)
         for row in rows:
-            warns = bool(row[4] or row[5])
+            warns = bool(row[5] or row[6])
             grid.add_row(*(Text(printable(str(cell))) for cell in row), style="yellow" if warns else None)
         self._live.update(Group(grid, *(Text(printable(note)) for note in notes)), refresh=True)
 

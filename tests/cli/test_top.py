@@ -68,6 +68,8 @@ def test_what_is_on_the_screen(serve: Serve, terminal: Open, bare: bool) -> None
         return rate.isdigit() and int(rate) > 0 and int(dropped) > 0 and (seen["SIZE"], seen["HIGH"]) == ("5", "5")
 
     wait_for(moves, "items that come and go are on the screen")
+    with first.reserve():
+        wait_for(lambda: row(screen.screen(), "first")["RESERVED"] == "1", "what a consumer has in hand")
     assert row(screen.screen(), "second")["SIZE"] == "0"
     first.fetch()
     first.add("k", "v")
