@@ -60,8 +60,8 @@ def watched(name: str) -> Iterator[None]:
         yield
     if started:
         warnings.warn(
-            f"{name} has started a thread ({', '.join(started)}): in a server with threads_mode=0 it does not run once "
-            "the route has returned; put the work into a queue and let another process do it",
+            f"{name} has started a thread ({', '.join(started)}): in a server with threads_mode=0 it stands still "
+            "while no route runs; put the work into a queue and let another process do it",
             BlockingRoute,
             stacklevel=4,
         )

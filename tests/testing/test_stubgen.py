@@ -282,3 +282,10 @@ def test_a_database_is_closed_when_its_files_are_wrong(tmp_path: Path, monkeypat
         with pytest.raises(sqlite3.OperationalError):
             recipes.prepare("auth_db", str(tmp_path))
         gc.collect()
+
+
+@pytest.mark.parametrize("garbage", ["undefined symbol: _x_exports", "\ufffd1\ufffdU", 'a"\\b', ""])
+def test_a_reason_is_the_same_in_each_run(garbage: str) -> None:
+    """Kamailio 6.0 writes memory that is free already where a library's error should be."""
+    log = f" 0(1) ERROR: <core> [core/sr_module.c:594]: ksr_load_module(): failure for x - dlerror: {garbage}\n"
+    assert server._reason(log, "/tmp/x") == "<core> ksr_load_module(): failure for x"

@@ -152,7 +152,7 @@ def _reason(log: str, folder: str) -> str:
     """The first problem in a log that says something, without what differs from run to run."""
     problems = [found.group(2) for found in map(_PROBLEM.search, log.splitlines()) if found]
     text = next((line for line in problems if not line.startswith("jsonrpcs ")), "it ended without a word")
-    text = re.sub(r"\[[^]]*:\d+\]: ", "", text).replace(folder, "FOLDER")
+    text = re.sub(r"\[[^]]*:\d+\]: | - dlerror: .*", "", text).replace(folder, "FOLDER")  # 6.0 writes no text there
     return re.sub(r"\s+", " ", re.sub(r"0x[0-9a-f]+|\b\d{4,}\b", "N", text)).strip()[:160]
 
 
