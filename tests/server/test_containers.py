@@ -64,11 +64,22 @@ APART = """
     grep -o 'InstanceInUse: .*' "$work/second" | head -n 1
     echo "still there: $(mq get_size cdr)"
 """
+AS_PID_1 = """
+    kamailio="kamailio -f conf/kamailio-cdr.cfg -DD -E -Y $work -m 32 -M 8"
+    unshare --pid --fork --kill-child --mount-proc $kamailio >>"$work/log" 2>&1 &
+    until mq get_size cdr >/dev/null 2>&1; do sleep 0.1; done
+    until [ "$(pgrep -c -x kamailio)" -gt 5 ]; do sleep 0.1; done
+    main=$(pgrep -P $!)
+    nsenter --target "$main" --pid --mount sh -c '(sleep 0.2 &)'
+    while kill -0 "$main" 2>/dev/null; do sleep 0.1; done
+    echo "it ended: $(grep -c 'signal 15 received' "$work/log")"
+"""
 
 
 @pytest.mark.parametrize(
     ("script", "said"),
     [
+        (AS_PID_1, ["it ended: "]),
         (SHARED, ["worker: 1\tv", "is dead", "after the restart: 2", "it stopped"]),
         (
             APART,
@@ -82,10 +93,13 @@ APART = """
             ],
         ),
     ],
-    ids=["one pid namespace", "two"],
+    ids=["pid 1", "one pid namespace", "two"],
 )
 def test_a_pod(tmp_path: Path, script: str, said: list[str]) -> None:
-    """With a pid namespace in common everything works, a restart after a kill too; without, what is told is true."""
+    """With a pid namespace in common everything works, a restart after a kill too; without, what is told is true.
+
+    And as pid 1 Kamailio ends with the first orphan.
+    """
     names = ["--mount", "--net", "--pid", "--ipc", "--fork", "--kill-child", "--mount-proc"]
     lines = textwrap.dedent(POD) + textwrap.dedent(script)
     argv = ["timeout", "-s", "KILL", "120", program("unshare"), *names, "sh", "-c", lines, "sh", str(CHECKOUT)]
