@@ -126,14 +126,27 @@ class Instance:
         """
         closed = spec.reads_database()
         while True:
-            queue, is_new = self._make_or_find(spec, closed=closed)
-            settled = settle(spec, queue)
-            if is_new or settled.queue is not queue:
-                break
+            with contextlib.suppress(FileExistsError):
+                queue = self._create(spec, closed=closed)
+                return self._settled(queue, settle(spec, queue))
+            if (present := self.take_over(spec, settle, closed=closed)) is not None:
+                return present
+
+    def take_over(self, spec: QueueSpec, settle: Settle = untouched, *, closed: bool = False) -> Queue | None:
+        """What a dead server left of a queue; None where there is nothing, or somebody drops it at this moment."""
+        try:
+            queue = self._abandoned(spec)
+        except SegmentMissing:
+            return None
+        settled = settle(spec, queue)
+        if settled.queue is queue:
             queue.adopt(self.owner, closed, settled.saved)
-            if queue.segment.is_current():
-                _give(queue.segment, self._access)
-                break
+            if not queue.segment.is_current():
+                return None
+            _give(queue.segment, self._access)
+        return self._settled(queue, settled)
+
+    def _settled(self, queue: Queue, settled: Settled) -> Queue:
         if settled.queue is not queue:
             self._put_in_place(settled.queue, queue)
         self.take(settled.queue)
@@ -154,28 +167,20 @@ class Instance:
         None when a dead server left it on the way between memory and its table: a start finds out where its items are.
         """
         while True:
-            queue, is_new = self._make_or_find(spec)
-            if is_new or queue.owner() == self.owner:
-                break
-            if queue.is_moving() or keeping.is_under_way(queue.segment.words) or self.loaded_draft(spec):
-                return None
-            queue.adopt(self.owner)
-            if queue.segment.is_current():
-                _give(queue.segment, self._access)
-                if queue.addmode != spec.addmode:
-                    convert(spec, queue)
-                    return queues[spec.name]
-                break
-        self.take(queue)
-        return queue
-
-    def _make_or_find(self, spec: QueueSpec, *, closed: bool = False) -> tuple[Queue, bool]:
-        """A queue, and whether it is new; else it is what a dead server, or this one, has of that name."""
-        while True:
             with contextlib.suppress(FileExistsError):
-                return self._create(spec, closed=closed), True
+                self.take(queue := self._create(spec))
+                return queue
             with contextlib.suppress(SegmentMissing):  # somebody has dropped it meanwhile
-                return self._abandoned(spec), False
+                queue = self._abandoned(spec)
+                if queue.owner() == self.owner:
+                    self.take(queue)
+                    return queue
+                if queue.is_moving() or keeping.is_under_way(queue.segment.words) or self.loaded_draft(spec):
+                    return None
+                if (present := self.take_over(spec)) is not None:
+                    if present.addmode != spec.addmode:
+                        convert(spec, present)
+                    return queues[spec.name]
 
     def configure(self, queue: Queue, spec: QueueSpec) -> None:
         """Give a queue what its definition says and can be changed."""

@@ -31,9 +31,9 @@ def save(instance: str, name: str, db_url: str, say: Say) -> int:
         raise UnknownQueue(host.no_queue(instance, name))
     with _held(instance, name, db_url, say) as (crossings, ours):
         spec = _spec(instance, name)
-        if spec is None:
+        queue = None if spec is None else ours.take_over(spec, crossings.settle)
+        if queue is None:  # somebody has dropped it meanwhile
             raise UnknownQueue(host.no_queue(instance, name))
-        queue = ours.define(spec, crossings.settle)
         crossings.make_ledger()
         saved = crossings.save(queue) if queue.held() else Saved(0)
         queue.remove()

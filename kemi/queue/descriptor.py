@@ -2,7 +2,7 @@
 
 - It gets a high number: parts of Kamailio (ctl) work with low ones only.
 - Libraries exist that close every descriptor of the process (to become a daemon, before a fork of their own). The
-  number may then be another file's. So before each use device and inode are compared with those of the file that was
+  number may then be another file's. So before each use it is looked at whether it is still that of the file that was
   opened: a number that is not ours any more is neither used nor closed, and the file is opened anew by its name.
 """
 
@@ -14,6 +14,7 @@ import resource
 
 from kemi.errors import ConfigError, SegmentError
 from kemi.queue import trust
+from kemi.queue.openfile import OpenFile, identity
 
 _HIGH = 1000  # descriptors of segments begin here, or at half of what the process may have
 _FEW = 8  # descriptors without which nothing works
@@ -23,22 +24,19 @@ _SPARE = 64  # descriptors that are left to the server, beside those in use and 
 class Descriptor:
     """An open file, as long as this object lives and is not closed."""
 
-    _identity: tuple[int, int] | None = None
-
-    def __init__(self, fd: int) -> None:
-        """fd: is this object's from here on."""
-        self._fd = fd  # before any call: should a signal handler raise in one, this object's death closes it
+    def __init__(self, file: OpenFile) -> None:
+        """file: is this object's from here on."""
         self._closed = False
-        self._identity = identity(os.fstat(fd))
-        self._fd = _out_of_the_way(fd)
+        self._file = _out_of_the_way(file)
+        self._identity = self._file.keep()
 
     def number(self, path: str) -> int:
         """Its number. Raises SegmentError when others closed it, and `path` does not lead to the file any more."""
         if self._closed:
             raise SegmentError(f"{path} is closed in this process")
-        if not self._is_ours():
+        if not self._file.is_still():
             self._open_again(path)
-        return self._fd
+        return self._file.number
 
     def is_file(self, status: os.stat_result) -> bool:
         """Is this the status of the file that was opened?"""
@@ -46,30 +44,19 @@ class Descriptor:
 
     def close(self) -> None:
         """Close it, if it is still this file's."""
-        if not self._closed:
-            if self._is_ours():
-                self._closed = True  # no call in between: what a signal handler raises comes before both, or after
-                os.close(self._fd)
-            self._closed = True
-
-    def __del__(self) -> None:
-        self.close()
-
-    def _is_ours(self) -> bool:
-        try:
-            return identity(os.fstat(self._fd)) == self._identity
-        except OSError:
-            return False
+        self._closed = True
+        self._file.close()
 
     def _open_again(self, path: str) -> None:
         try:
-            fd = trust.open_file(path, trust.WRITE)
+            file = trust.open_file(path, trust.WRITE)
         except SegmentError as error:
             raise SegmentError(f"{_closed_by_others(path)} ({error})") from None
-        if identity(os.fstat(fd)) != self._identity:
-            os.close(fd)
+        if identity(os.fstat(file.number)) != self._identity:
             raise SegmentError(f"{_closed_by_others(path)} (that name is another file's now)")
-        self._fd = _out_of_the_way(fd)
+        file = _out_of_the_way(file)
+        file.keep()
+        self._file = file
 
 
 def _closed_by_others(path: str) -> str:
@@ -79,20 +66,15 @@ def _closed_by_others(path: str) -> str:
     )
 
 
-def identity(status: os.stat_result) -> tuple[int, int]:
-    """What no two files have at the same time."""
-    return status.st_dev, status.st_ino
-
-
-def _out_of_the_way(fd: int) -> int:
+def _out_of_the_way(file: OpenFile) -> OpenFile:
     """The same file under a high number, which alone is kept; the given one where all of these are in use."""
     limit, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
     least = _HIGH if limit == resource.RLIM_INFINITY else min(_HIGH, limit // 2)
     try:
-        high = fcntl.fcntl(fd, fcntl.F_DUPFD_CLOEXEC, least)
+        high = file.copy(fcntl.F_DUPFD_CLOEXEC, least)
     except OSError:
-        return fd
-    os.close(fd)
+        return file
+    file.close()
     return high
 
 

@@ -33,6 +33,7 @@ from typing import Any, NoReturn, TypeVar
 from kemi.errors import LockTimeout, Reentered, SegmentError
 from kemi.queue import futex, layout, onlymain, pthread, trust
 from kemi.queue.lockwait import lock_until
+from kemi.queue.openfile import OpenFile
 from kemi.queue.segment import Segment, path_of
 from kemi.queue.undisturbed import undisturbed
 
@@ -368,13 +369,13 @@ def _exclusively(segment: Segment, deadline: float, work: Callable[[], _Result])
     """Exclusion that does not need the mutex: a lock on a freshly opened file, which ends with the process."""
     # By /proc, because the name may be gone; opened anew, because a lock on an inherited descriptor is shared.
     try:
-        own = os.open(f"/proc/self/fd/{segment.fd}", os.O_RDWR | os.O_CLOEXEC)
+        own = OpenFile.open(f"/proc/self/fd/{segment.fd}", os.O_RDWR | os.O_CLOEXEC)
     except OSError as error:
         raise trust.refusal(path_of(segment.name), error) from None
     try:
         while True:
             try:
-                fcntl.flock(own, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                fcntl.flock(own.number, fcntl.LOCK_EX | fcntl.LOCK_NB)
                 break
             except BlockingIOError:
                 if time.monotonic() > deadline:
@@ -382,4 +383,4 @@ def _exclusively(segment: Segment, deadline: float, work: Callable[[], _Result])
             time.sleep(0.005)
         return work()
     finally:
-        os.close(own)
+        own.close()

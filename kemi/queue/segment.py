@@ -25,6 +25,7 @@ from kemi.errors import ConfigError, MqueueError, NoMemory, SegmentError, Segmen
 from kemi.owner import Owner, this_process
 from kemi.queue import limits, mapping, trust
 from kemi.queue.descriptor import Descriptor
+from kemi.queue.openfile import OpenFile
 from kemi.queue.trust import Users
 
 SHM_DIR = "/dev/shm"  # noqa: S108 - that is where Linux keeps shared memory
@@ -118,12 +119,12 @@ def _reserve(fd: int, offset: int, length: int, name: str) -> None:
         raise trust.refusal(path, error) from None
 
 
-def _make(name: str) -> tuple[str, int]:
-    """A new file to make a segment in: its name, which no other process has, and its descriptor."""
+def _make(name: str) -> tuple[str, OpenFile]:
+    """A new file to make a segment in, and its name, which no other process has."""
     while True:
         draft = draft_name(name)
         try:
-            return draft, os.open(path_of(draft), trust.CREATE, 0o600)
+            return draft, OpenFile.open(path_of(draft), trust.CREATE)
         except FileExistsError:
             continue
         except FileNotFoundError:
@@ -150,11 +151,9 @@ class Segment:
     may be touched.
     """
 
-    _descriptor: Descriptor | None = None
-
-    def __init__(self, name: str, fd: int, window: int) -> None:
-        """fd: is this object's from here on, and closed when it cannot be made."""
-        self._descriptor = Descriptor(fd)
+    def __init__(self, name: str, file: OpenFile, window: int) -> None:
+        """file: is this object's from here on, and closed when it cannot be made."""
+        self._descriptor = Descriptor(file)
         self.name = name
         self.window = window
         self.bytes = mapping.of_file(self.fd, window, path_of(name))
@@ -165,8 +164,6 @@ class Segment:
     @property
     def fd(self) -> int:
         """Its descriptor. Raises SegmentError when something else closed it, and the name is gone or another's."""
-        if self._descriptor is None:
-            raise SegmentError(f"{path_of(self.name)} is closed in this process")
         return self._descriptor.number(path_of(self.name))
 
     @classmethod
@@ -183,9 +180,9 @@ class Segment:
         `fill` writes the first `reserve` bytes; only then does the name exist. Raises FileExistsError when it exists
         already, NoMemory when there is no room.
         """
-        draft, fd = _make(name)
+        draft, file = _make(name)
         try:
-            segment = cls(draft, fd, window)
+            segment = cls(draft, file, window)
             _reserve(segment.fd, 0, reserve, name)
             fill(segment)
             _give(segment.fd, access, name)
@@ -211,17 +208,17 @@ class Segment:
 
         advice: what to do when it belongs to another user.
         """
-        fd = trust.open_trusted(path_of(name), trust.users() if users is None else users, advice)
+        file = trust.open_trusted(path_of(name), trust.users() if users is None else users, advice)
         try:
-            _check_length(os.fstat(fd).st_size, name)
-            window = window_of(fd, name)
+            _check_length(os.fstat(file.number).st_size, name)
+            window = window_of(file.number, name)
         except OSError as error:
-            os.close(fd)
+            file.close()
             raise error if isinstance(error, MqueueError) else trust.refusal(path_of(name), error) from None
         except BaseException:
-            os.close(fd)
+            file.close()
             raise
-        return cls(name, fd, window)
+        return cls(name, file, window)
 
     def size(self) -> int:
         """Length of the file, bytes."""
@@ -267,7 +264,7 @@ class Segment:
             return False
         except OSError as error:
             raise trust.refusal(path_of(self.name), error) from None
-        return self._descriptor is not None and self._descriptor.is_file(there)
+        return self._descriptor.is_file(there)
 
     def rename(self, name: str) -> None:
         """Take another name, in place of the segment that has it. Raises SegmentError, NotAllowed."""
@@ -293,11 +290,7 @@ class Segment:
         The mapping goes with the last object that refers to it: a thread that waits for the lock in it must not find
         it gone.
         """
-        if self._descriptor is not None:
-            self._descriptor.close()
-
-    def __del__(self) -> None:
-        self.close()
+        self._descriptor.close()
 
     def __repr__(self) -> str:
         return f"<Segment {self.name} window={self.window}>"

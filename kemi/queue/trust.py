@@ -23,6 +23,7 @@ from collections.abc import Iterable
 
 from kemi.errors import ConfigError, MqueueError, NoMemory, NotAllowed, SegmentError, SegmentMissing
 from kemi.names import OWNER_VARIABLE
+from kemi.queue.openfile import OpenFile
 
 Users = frozenset[int]
 
@@ -90,26 +91,26 @@ def shown(user: int) -> str:
 # --- files ------------------------------------------------------------------------------------------------------------
 
 
-def open_file(path: str, flags: int) -> int:
+def open_file(path: str, flags: int) -> OpenFile:
     """Open a file, whoever made it. Raises SegmentMissing, NotAllowed, SegmentError."""
     try:
-        return os.open(path, flags, 0o600)
+        return OpenFile.open(path, flags)
     except OSError as error:
         raise refusal(path, error) from None
 
 
-def open_trusted(path: str, trusted: Users, advice: str) -> int:
+def open_trusted(path: str, trusted: Users, advice: str) -> OpenFile:
     """Open a file that may be mapped. Raises SegmentMissing, NotAllowed, SegmentError.
 
     advice: what to do when its user is not trusted; {user} in it becomes that user.
     """
-    fd = open_file(path, WRITE)
+    file = open_file(path, WRITE)
     try:
-        judge(fd, path, trusted, advice)
+        judge(file.number, path, trusted, advice)
     except BaseException:
-        os.close(fd)
+        file.close()
         raise
-    return fd
+    return file
 
 
 def judge(fd: int, path: str, trusted: Users, advice: str) -> None:

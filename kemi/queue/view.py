@@ -98,16 +98,16 @@ def look_at_lock(instance: str, queue: str) -> int:
 @contextmanager
 def _opened(name: str) -> Iterator[int]:
     path = path_of(name)
-    fd = trust.open_file(path, trust.READ)
+    file = trust.open_file(path, trust.READ)
     try:
-        trust.check_kind(os.fstat(fd), path)
-        yield fd
+        trust.check_kind(os.fstat(file.number), path)
+        yield file.number
     except MqueueError:
         raise
     except OSError as error:
         raise SegmentError(f"{path}: cannot be read as shared memory: {error.strerror}") from None
     finally:
-        os.close(fd)
+        file.close()
 
 
 def _words(fd: int) -> memoryview:

@@ -21,7 +21,7 @@ import sqlalchemy as sa
 
 import mqueue_kemi
 from kemi import app, host, orphans
-from kemi.errors import InstanceInUse, MqueueError, QueueClosed, SegmentMissing, UnknownQueue
+from kemi.errors import InstanceInUse, LockTimeout, MqueueError, QueueClosed, SegmentMissing, UnknownQueue
 from kemi.instance import queues
 from kemi.queue import trust
 from kemi.queue.attached import AttachedQueue
@@ -109,7 +109,7 @@ def look(instance: str) -> None:
             assert host.find(instance).owner() is not None
         with contextlib.suppress(UnknownQueue):
             host.find_queue(instance, "q")
-        with contextlib.suppress(UnknownQueue, QueueClosed), AttachedQueue(instance, "q") as queue:
+        with contextlib.suppress(UnknownQueue, QueueClosed, LockTimeout), AttachedQueue(instance, "q") as queue:
             assert {item.key for item in queue.undone()} <= {"m1", "m2", "r1", "r2"}
 
 

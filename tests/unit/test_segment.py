@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import gc
 import os
 import resource
 import stat
@@ -19,6 +20,7 @@ from kemi.errors import ConfigError, NoMemory, SegmentError, SegmentMissing
 from kemi.owner import this_process
 from kemi.queue import descriptor, mapping
 from kemi.queue.layout import CHUNK
+from kemi.queue.openfile import OpenFile
 from kemi.queue.segment import (
     PRIVATE,
     Access,
@@ -522,25 +524,61 @@ def _is_open(fd: int) -> bool:
 def test_a_descriptor_that_was_broken_off_is_closed(monkeypatch: pytest.MonkeyPatch) -> None:
     """A signal handler raises while it is made: nobody has it, so nobody else could close it."""
 
-    def strike(_: int) -> int:
+    def strike(_: object) -> int:
         raise InterruptedError
 
     monkeypatch.setattr(descriptor, "_out_of_the_way", strike)
-    fd = os.open("/dev/null", os.O_RDONLY)
+    before = descriptors()
     with contextlib.suppress(InterruptedError):
-        descriptor.Descriptor(fd)
-    assert not _is_open(fd)
+        descriptor.Descriptor(OpenFile.open("/dev/null", os.O_RDONLY))
+    assert descriptors() == before
 
 
-def test_a_close_that_was_broken_off_can_be_repeated(monkeypatch: pytest.MonkeyPatch) -> None:
-    def strike(_: object) -> bool:
-        raise InterruptedError
+@pytest.fixture
+def file_path(tmp_path: Path) -> Path:
+    (path := tmp_path / "file").touch()
+    return path
 
-    opened = descriptor.Descriptor(os.open("/dev/null", os.O_RDONLY))
-    number = opened.number("/dev/null")
-    with monkeypatch.context() as patched:
-        patched.setattr(descriptor.Descriptor, "_is_ours", strike)
-        with pytest.raises(InterruptedError):
-            opened.close()
-    opened.close()
-    assert not _is_open(number)
+
+def test_a_descriptor_is_closed_with_its_object(monkeypatch: pytest.MonkeyPatch, file_path: Path) -> None:
+    """Also in garbage; without a word when others closed it; and never one that is another file's now."""
+    unraisable: list[object] = []
+    monkeypatch.setattr("sys.unraisablehook", unraisable.append)
+    for kept in (False, True):
+        file = OpenFile.open(str(file_path), os.O_RDONLY)
+        number = file.number
+        if kept:
+            file.keep()
+        garbage: list[object] = [file]
+        garbage.append(garbage)
+        del file, garbage
+        gc.collect()
+        assert not _is_open(number)
+    file = OpenFile.open(str(file_path), os.O_RDONLY)
+    number = file.number
+    file.keep()
+    os.close(number)
+    del file
+    file = OpenFile.open(str(file_path), os.O_RDONLY)
+    assert file.number == number
+    file.keep()
+    other = os.open("/", os.O_RDONLY)
+    os.dup2(other, number)
+    os.close(other)
+    file.close()
+    del file
+    assert _is_open(number)
+    os.close(number)
+    assert unraisable == []
+
+
+def test_a_number_that_is_used_again_is_not_closed_twice(file_path: Path) -> None:
+    """Not even by who had the same file under it before."""
+    first = OpenFile.open(str(file_path), os.O_RDONLY)
+    first.keep()
+    first.close()
+    second = OpenFile.open(str(file_path), os.O_RDONLY)
+    assert second.number == first.number
+    first.close()
+    del first
+    assert _is_open(second.number)

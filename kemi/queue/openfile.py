@@ -1,0 +1,102 @@
+"""A descriptor that always has an owner, wherever a signal handler raises: an object whose death closes it, in C.
+
+- `os.open` gives a number, and a handler may run before anything has it. So the number is put into a list of the
+  object's by the same call of C that opens the file.
+- Python drops what a handler raises in a `__del__`: a time limit would pass unnoticed. So there is none. A weak
+  reference closes the file, by functions that are all of C: no handler runs in them.
+- A library may have closed all descriptors, and the number be another file's. So it is closed only while it is this
+  file, once that is known: its offset, which nobody uses, is set to a number of its own. (A look by `os.fstat` lets
+  handlers run: it multiplies large numbers.)
+"""
+
+from __future__ import annotations
+
+import itertools
+import os
+import select
+import weakref
+from collections.abc import Iterator
+from functools import partial
+from typing import Any
+
+Identity = tuple[int, int]
+_lseek, _close = os.lseek, os.close  # those of C, also while a debugger or a test has put others in their place
+
+_keys = itertools.count()
+# Here, because the garbage collector calls no weak reference that is garbage itself; and for some time longer than it
+# is needed: Python calls a weak reference without holding on to it.
+_guards: dict[int, Any] = {}
+_over: list[int] = []  # keys of those that are not needed any more
+
+
+def identity(status: os.stat_result) -> Identity:
+    """What no two files have at the same time."""
+    return status.st_dev, status.st_ino
+
+
+class OpenFile:
+    """A descriptor, from the moment in which it is there."""
+
+    __slots__ = ("__weakref__", "_closing", "_key", "_mark", "_numbers")
+
+    def __init__(self) -> None:
+        while _over:
+            _guards.pop(_over.pop(), None)
+        self._numbers: list[int] = []
+        self._mark = -1
+        self._key = next(_keys)
+        self._close_by(map(_close, self._numbers))
+
+    def _close_by(self, closing: Iterator[None]) -> None:
+        # It closes when it is asked for its next element, for the first time only, and gives none.
+        whole: Iterator[None] = filter(None, itertools.chain(closing, map(_over.append, (self._key,))))
+        guard = weakref.ref(self, partial(next, whole))
+        _guards[self._key] = guard
+        self._closing = whole
+
+    @classmethod
+    def open(cls, path: str, flags: int, mode: int = 0o600) -> OpenFile:
+        """Open a file. Raises OSError."""
+        return cls._made(map(os.open, (path,), (flags,), (mode,)))
+
+    @classmethod
+    def _made(cls, numbers: Iterator[int]) -> OpenFile:
+        file = cls()
+        file._numbers.extend(numbers)  # one call of C: there is no descriptor that is not in the list
+        return file
+
+    def copy(self, command: int, least: int) -> OpenFile:
+        """The same file under another number. Raises OSError."""
+        from fcntl import fcntl
+
+        return self._made(map(fcntl, (self.number,), (command,), (least,)))
+
+    @property
+    def number(self) -> int:
+        """The descriptor's number."""
+        return self._numbers[0]
+
+    def keep(self) -> Identity:
+        """Return what file this is, a regular one. From here on the number is closed only while it is that file's."""
+        number = self.number
+        mark = int.from_bytes(os.urandom(5), "little") | 1  # an offset that every file system allows
+        own = identity(os.fstat(number))
+        os.lseek(number, mark, os.SEEK_SET)
+        poller = select.poll()  # says, without an exception, whether the number is anybody's
+        poller.register(number, select.POLLIN)
+        there = itertools.compress((number,), map([(number, select.POLLIN)].__eq__, map(poller.poll, (0,))))
+        same = map(mark.__eq__, map(_lseek, there, (0,), (os.SEEK_CUR,)))
+        self._close_by(map(_close, itertools.compress((number,), same)))
+        self._mark = mark
+        return own
+
+    def is_still(self) -> bool:
+        """Is the number still that of the file which was kept?"""
+        try:
+            return os.lseek(self.number, 0, os.SEEK_CUR) == self._mark
+        except OSError:
+            return False
+
+    def close(self) -> None:
+        """Close it, if nobody else has. Any number of times."""
+        next(self._closing, None)

@@ -1,0 +1,58 @@
+"""No descriptor is lost, and nothing that a handler raises is dropped, wherever handlers raise in attach and close."""
+
+from __future__ import annotations
+
+import gc
+import os
+import random
+import signal
+from typing import TYPE_CHECKING
+
+from kemi.owner import this_process
+from kemi.queue.attached import AttachedQueue
+from kemi.queue.queue import Queue
+from kemi.queue.registry import Registry
+
+if TYPE_CHECKING:
+    import pytest
+
+ROUNDS = 1500
+LONGEST = 1e-3  # seconds until the handler raises: some attach in that time
+
+
+class Boom(Exception):
+    """What the handler raises."""
+
+
+def test_attach_and_close_lose_nothing(instance: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    registry = Registry.create(instance, this_process(), 1 << 30)
+    Queue.create(instance, "q", window=16 << 20, registry=registry)
+    dropped: list[object] = []
+    monkeypatch.setattr("sys.unraisablehook", dropped.append)
+    armed, booms = False, 0
+
+    def strike(*_: object) -> None:
+        nonlocal armed
+        if armed:
+            armed = False
+            raise Boom
+
+    before = signal.signal(signal.SIGALRM, strike)
+    gc.collect()
+    descriptors = len(os.listdir("/proc/self/fd"))
+    try:
+        for _ in range(ROUNDS):
+            try:
+                armed = True
+                signal.setitimer(signal.ITIMER_REAL, random.random() * LONGEST + 1e-6)  # noqa: S311 moments, no secrets
+                AttachedQueue(instance, "q").close()
+            except Boom:
+                booms += 1
+            armed = False
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, before)
+    assert booms > ROUNDS // 100
+    gc.collect()
+    assert len(os.listdir("/proc/self/fd")) == descriptors
+    assert dropped == []
