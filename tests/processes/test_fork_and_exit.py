@@ -14,6 +14,7 @@ import pytest
 from kemi.errors import LockTimeout
 from kemi.queue import layout, trust
 from kemi.queue.mutex import unlock
+from kemi.queue.openfile import OpenFile
 from kemi.queue.ring import ADDED
 from mqueue_kemi import attach
 from tests.asleep import asleep
@@ -115,7 +116,7 @@ def test_a_fork_beside_a_thread_that_attaches(
     parent, inside, enough = os.getpid(), threading.Event(), threading.Event()
     opened = trust.open_file
 
-    def open_slowly(path: str, flags: int) -> int:
+    def open_slowly(path: str, flags: int) -> OpenFile:
         if os.getpid() == parent:
             inside.set()
             enough.wait(60)

@@ -25,6 +25,7 @@ from kemi.errors import InstanceInUse, LockTimeout, MqueueError, QueueClosed, Se
 from kemi.instance import queues
 from kemi.queue import trust
 from kemi.queue.attached import AttachedQueue
+from kemi.queue.openfile import OpenFile
 from kemi.queue.queue import Queue
 from kemi.queue.registry import Registry
 from kemi.queue.segment import SHM_DIR, Segment, path_of, segment_name
@@ -344,10 +345,10 @@ def test_gone_after_its_name_was_seen(race: Race, monkeypatch: pytest.MonkeyPatc
         go()
         return found
 
-    def open_then_gone(path: str, flags: int) -> int:
-        fd = opened(path, flags)
+    def open_then_gone(path: str, flags: int) -> OpenFile:
+        file = opened(path, flags)
         go()
-        return fd
+        return file
 
     monkeypatch.setattr(host, "names", names_then_gone)
     monkeypatch.setattr(trust, "open_file", open_then_gone)
