@@ -7,7 +7,7 @@ import functools
 from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
-from kemi import vanished
+from kemi import dbmode, vanished
 from kemi.crossing import Crossings, Load
 from kemi.errors import CommitUnknown, ConfigError, DatabaseAway, MqueueError, StoreError
 from kemi.instance import Instance, Settled, max_memory_of, queues
@@ -39,6 +39,8 @@ def start(settings: Settings, around: Surroundings) -> Instance:
     Either all are there afterwards or an exception says why not; then memory and tables are as they were.
     """
     settings.check()
+    if settings.ambiguous and not settings.dbmode_compat:
+        around.say(dbmode.notice(settings.ambiguous))
     crosses = any(spec.dbmode for spec in settings.queues.values())
     store = _open_store(settings, around) if crosses else None
     with contextlib.ExitStack() as undo:

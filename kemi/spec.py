@@ -12,6 +12,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import NamedTuple, Union
 
+from kemi import dbmode
 from kemi.errors import ConfigError
 from kemi.names import DEFAULT_INSTANCE
 
@@ -31,7 +32,7 @@ class QueueSpec(NamedTuple):
 
     name: str
     size: int = 0  # items, 0 = limitless
-    dbmode: int = 0  # 0 none, 1 read and write, 2 write, 3 read
+    dbmode: int = 0  # see `kemi.dbmode`
     addmode: int = 0  # 0 append, 1 unique key: the oldest stays, 2 unique key: the newest stays
     maxbytes: int = 0  # bytes, 0 = limitless
     recover: int = 1  # what a server left in memory is taken over: 0 never, 1 after a crash, 2 after every stop
@@ -40,11 +41,11 @@ class QueueSpec(NamedTuple):
 
     def reads_database(self) -> bool:
         """Are rows loaded at the start?"""
-        return self.dbmode in (1, 3)
+        return self.dbmode in (dbmode.BOTH, dbmode.LOAD)
 
     def writes_database(self) -> bool:
         """Are items saved at the stop?"""
-        return self.dbmode in (1, 2)
+        return self.dbmode in (dbmode.BOTH, dbmode.SAVE)
 
 
 @dataclass
@@ -63,6 +64,8 @@ class Settings:
     lock_timeout: float = 1.0  # seconds
     core: int = CORE_KNOWN
     max_memory: int = 0  # bytes, 0 = what `kemi.queue.limits` finds right
+    dbmode_compat: str = ""  # what a bare 2 or 3 means: as documented, "code", or "" for who has not said it
+    ambiguous: dict[str, int] = field(default_factory=dict)  # the dbmode of queues that were defined with such a number
     mqueue_size: int = 0  # for the next mqueue_name
     mqueue_addmode: int = 0
 
@@ -88,6 +91,9 @@ class Settings:
 
     def check(self) -> None:
         """What can only be checked when all is known. Raises ConfigError."""
+        if self.dbmode_compat == dbmode.CODE:
+            for name, number in self.ambiguous.items():
+                self.queues[name] = self.queues[name]._replace(dbmode=dbmode.swapped(number))
         for spec in self.queues.values():
             if spec.dead_letter and spec.dead_letter not in self.queues:
                 raise ConfigError(
@@ -101,6 +107,10 @@ def parse_queue(where: str, text: Value) -> QueueSpec:
 
     Attribute names in any case; blanks, quotes around a value, and a `;` at the end are allowed.
     """
+    return _spec(where, _attributes(where, text))
+
+
+def _attributes(where: str, text: Value) -> dict[str, str]:
     found: dict[str, str] = {}
     if not isinstance(text, str):
         raise ConfigError(f"{where}: must be text like name=myq;size=20")
@@ -116,10 +126,14 @@ def parse_queue(where: str, text: Value) -> QueueSpec:
         found[attribute] = value[1:-1] if len(value) > 1 and value[0] == value[-1] in "\"'" else value
     if not found.get("name"):
         raise ConfigError(f"{where}: no name; write name=...;")
+    return found
+
+
+def _spec(where: str, found: dict[str, str]) -> QueueSpec:
     spec = QueueSpec(
         name=found["name"],
         size=_integer(f"{where}: size", found.get("size", "0"), 0, (1 << 31) - 1),
-        dbmode=_integer(f"{where}: dbmode", found.get("dbmode", "0"), 0, 3),
+        dbmode=_dbmode(f"{where}: dbmode", found.get("dbmode", "0")),
         addmode=_integer(f"{where}: addmode", found.get("addmode", "0"), 0, 2),
         maxbytes=_bytes(f"{where}: maxbytes", found.get("maxbytes", "0")),
         recover=_integer(f"{where}: recover", found.get("recover", "1"), 0, 2),
@@ -128,6 +142,15 @@ def parse_queue(where: str, text: Value) -> QueueSpec:
     )
     _check_dead_letter(where, spec)
     return spec
+
+
+def _dbmode(where: str, text: str) -> int:
+    word = dbmode.WORDS.get(text.lower())
+    if word is not None:
+        return word
+    if re.search(r"[0-9]", text):
+        return _integer(where, text, dbmode.NONE, dbmode.LOAD)
+    raise ConfigError(f"{where}: {_quoted(text)}: write {', '.join(dbmode.WORDS)}, or a number from 0 to 3")
 
 
 def _check_dead_letter(where: str, spec: QueueSpec) -> None:
@@ -174,7 +197,11 @@ def _text(where: str, value: Value) -> str:
 
 
 def _set_queue(settings: Settings, where: str, value: Value) -> None:
-    settings.define(where, parse_queue(where, value))
+    found = _attributes(where, value)
+    spec = _spec(where, found)
+    settings.define(where, spec)
+    if dbmode.is_ambiguous(found.get("dbmode", ""), spec.dbmode):
+        settings.ambiguous[spec.name] = spec.dbmode
 
 
 def _set_queue_name(settings: Settings, where: str, value: Value) -> None:
@@ -254,6 +281,16 @@ def _set_db_inexact(settings: Settings, where: str, value: Value) -> None:
     settings.db_inexact = bool(_integer(where, value, 0, 1))
 
 
+def _set_dbmode_compat(settings: Settings, where: str, value: Value) -> None:
+    text = _text(where, value).strip().lower()
+    if text not in (dbmode.CODE, dbmode.DOCUMENTED):
+        raise ConfigError(
+            f'{where}: write "{dbmode.CODE}" (2 loads, 3 saves, as in the C module\'s code) or "{dbmode.DOCUMENTED}" '
+            "(2 saves, 3 loads, as its documentation in Kamailio 5.6 says; so it is without this parameter)"
+        )
+    settings.dbmode_compat = text
+
+
 def _set_mqueue_size(settings: Settings, where: str, value: Value) -> None:
     settings.mqueue_size = _integer(where, value, 0, (1 << 31) - 1)
 
@@ -280,6 +317,7 @@ _PARAMETERS: dict[str, Callable[[Settings, str, Value], None]] = {
     "db_timeout": _set_db_timeout,
     "db_tls": _set_db_tls,
     "db_url": _set_db_url,
+    "dbmode_compat": _set_dbmode_compat,
     "group": _set_group,
     "instance": _set_instance,
     "lock_timeout": _set_lock_timeout,

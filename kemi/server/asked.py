@@ -24,7 +24,9 @@ from typing import Any
 
 from kemi.server import core
 
-_STACK = 1 << 16  # bytes; a handler of Kamailio's needs a few, the kernel's frame some thousands
+_STACK = (
+    1 << 18
+)  # bytes; the kernel's frame takes some thousands, and a handler of Kamailio's may write a line to the log
 _ENDS = (signal.SIGTERM, signal.SIGINT)
 _NOTE = struct.Struct("<iii4xiI")  # the beginning of siginfo: signal, errno, code, pad, pid, uid
 _FROM_A_CALL = range(-6, 1)  # codes of kill, tgkill and sigqueue: the pid is true then

@@ -64,6 +64,52 @@ def test_a_definition(text: str, spec: QueueSpec) -> None:
     assert setting("mqueue", text).queues == {spec.name: spec}
 
 
+@pytest.mark.parametrize(("word", "number"), [("none", 0), ("both", 1), ("save", 2), ("load", 3), ("Save", 2)])
+@pytest.mark.parametrize("compat", ["", "code", "documentation"])
+def test_words_for_dbmode(word: str, number: int, compat: str) -> None:
+    """They mean the same whatever a bare number means."""
+    settings = setting("mqueue", f"name=q;dbmode={word}")
+    if compat:
+        settings.set("mqueue", "dbmode_compat", compat)
+    settings.check()
+    assert settings.queues["q"].dbmode == number
+    assert settings.ambiguous == {}
+
+
+@pytest.mark.parametrize("compat_first", [False, True])
+@pytest.mark.parametrize(
+    ("compat", "number", "reads", "writes"),
+    [
+        ("", "2", False, True),
+        ("", "3", True, False),
+        ("documentation", "2", False, True),
+        ("Code", "2", True, False),
+        ("code", "3", False, True),
+        ("code", "+3", False, True),
+        ("code", "1", True, True),
+        ("code", "0", False, False),
+    ],
+)
+def test_numbers_for_dbmode(compat: str, number: str, reads: bool, writes: bool, compat_first: bool) -> None:
+    """As the documentation has them, or as the C code does, wherever that is said, and however often it is asked."""
+    settings = Settings()
+    lines = [("mqueue", f"name=q;dbmode={number}")]
+    if compat:
+        lines.insert(0 if compat_first else 1, ("dbmode_compat", compat))
+    for name, value in lines:
+        settings.set("mqueue", name, value)
+    for _ in range(2):
+        settings.check()
+    spec = settings.queues["q"]
+    assert (spec.reads_database(), spec.writes_database()) == (reads, writes)
+
+
+@pytest.mark.parametrize("value", ["", "c", 1, None, "2"])
+def test_a_bad_dbmode_compat(value: Any) -> None:
+    with pytest.raises(ConfigError, match=r'write "code" .* or "documentation"|must be text'):
+        setting("dbmode_compat", value)
+
+
 @pytest.mark.parametrize(
     ("text", "why"),
     [
@@ -87,7 +133,7 @@ def test_a_definition(text: str, spec: QueueSpec) -> None:
         ("name=q;size=-1", "-1 is out of range"),
         ("name=q;size=2147483648", "out of range"),
         ("name=q;dbmode=4", "4 is out of range"),
-        ("name=q;dbmode=yes", '"yes" is no whole number'),
+        ("name=q;dbmode=yes", '"yes": write none, both, save, load, or a number from 0 to 3'),
         ("name=q;addmode=3", "3 is out of range"),
         ("name=q;addmode=-1", "-1 is out of range"),
         ("name=q;maxbytes=lots", "no number of bytes"),
@@ -244,7 +290,7 @@ def test_an_unknown_parameter(name: Any) -> None:
     """It is refused, with a list of those that there are."""
     with pytest.raises(
         ConfigError,
-        match="no such parameter; there are core, db_inexact, db_retry, db_timeout, db_tls, db_url, group, instance",
+        match="there are core, db_inexact, db_retry, db_timeout, db_tls, db_url, dbmode_compat, group",
     ):
         Settings().set("mqueue", name, "x")
 
@@ -259,7 +305,7 @@ NUMBERS = [
     "mqueue_addmode",
     "mqueue_size",
 ]
-NAMES = st.sampled_from([*NUMBERS, "db_tls", "db_url", "group", "instance", "mqueue", "mqueue_name"])
+NAMES = st.sampled_from([*NUMBERS, "db_tls", "db_url", "dbmode_compat", "group", "instance", "mqueue", "mqueue_name"])
 VALUES = st.one_of(st.text(), st.integers(), st.floats(), st.none(), st.booleans())
 
 

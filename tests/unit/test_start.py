@@ -158,11 +158,11 @@ def test_a_start_without_memory(start: Callable[..., None], instance: str) -> No
 
 
 def test_memory_is_shared(start: Callable[..., None], server: Any) -> None:
-    """max_memory bounds all queues together; one line for each add that it refuses."""
+    """max_memory bounds all queues together; one line for each of them that refuses."""
     start("name=a", "name=b", max_memory="2M")
     codes = [mq_add(name, "k", "x" * 100_000) for _ in range(20) for name in "ab"]
     assert 10 < codes.count(1) < 21
-    assert codes.count(-1) == server.err.call_count
+    assert codes.count(-1) > server.err.call_count == 2
     assert sum(queue.stats().memory for queue in queues.values()) <= 2 << 20
 
 
