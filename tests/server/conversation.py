@@ -102,8 +102,15 @@ def script(home: Path) -> str:
     return textwrap.dedent(SCRIPT).format(checkout=str(CHECKOUT), home=str(home))
 
 
-class Middle(Server):
-    """A Kamailio with that script."""
+class Scripted(Server):
+    """A Kamailio with one worker and a whole script, which may lie there already."""
+
+    modules: tuple[str, ...] = MODULES
+    parameters: tuple[str, ...] = ()
+
+    def script(self) -> str:
+        """Return the script."""
+        return script(self.home)
 
     def config(self) -> Path:
         path = self.home / "kamailio.cfg"
@@ -114,12 +121,14 @@ class Middle(Server):
             "disable_tcp=yes",
             "auto_aliases=no",
             f"listen=udp:{sip.HOST}:{self.ports[0]}",
-            *(f'loadmodule "{name}.so"' for name in MODULES),
+            *(f'loadmodule "{name}.so"' for name in self.modules),
+            *(f"modparam({each})" for each in self.parameters),
             f'modparam("app_python3", "load", "{self.home}/script.py")',
             'cfgengine "python"',
         ]
         path.write_text("\n".join(lines) + "\n", "ascii")
-        (self.home / "script.py").write_text(script(self.home), "ascii")
+        if not (self.home / "script.py").exists():
+            (self.home / "script.py").write_text(self.script(), "ascii")
         return path
 
 
@@ -186,7 +195,7 @@ def answer(request: bytes, code: int) -> bytes:
     return ("\r\n".join(lines) + "\r\n\r\n").encode()
 
 
-def really(server: Middle, flow: Flow, mark: str) -> list[list[str]]:
+def really(server: Scripted, flow: Flow, mark: str) -> list[list[str]]:
     """Let one flow happen; return route, expression and outcome of each call, in order."""
     with ExitStack() as stack:
         callee = stack.enter_context(Callee(flow.codes, cancel=flow.cancel))

@@ -13,7 +13,8 @@ import pytest
 from kemi.testing import FakeKSR, Script
 from tests.conftest import HANG
 from tests.server import sip
-from tests.server.harness import CHECKOUT, Server
+from tests.server.conversation import Scripted
+from tests.server.harness import CHECKOUT
 from tests.server.process import wait_until
 from tests.testing.agreement import CASES, ROUTED, Case
 from tests.testing.idioms import IDIOMS
@@ -78,30 +79,13 @@ def mod_init():
 """
 
 
-class Real(Server):
+class Real(Scripted):
     """A Kamailio with that script."""
 
     modules: tuple[str, ...] = MODULES
-    parameters: tuple[str, ...] = ()
 
-    def config(self) -> Path:
-        path = self.home / "kamailio.cfg"
-        lines = [
-            "#!KAMAILIO",
-            "debug=2",
-            "children=1",
-            "disable_tcp=yes",
-            "auto_aliases=no",
-            f"listen=udp:{sip.HOST}:{self.ports[0]}",
-            *(f'loadmodule "{name}.so"' for name in self.modules),
-            *(f"modparam({each})" for each in self.parameters),
-            f'modparam("app_python3", "load", "{self.home}/script.py")',
-            'cfgengine "python"',
-        ]
-        path.write_text("\n".join(lines) + "\n", "ascii")
-        if not (self.home / "script.py").exists():
-            (self.home / "script.py").write_text(script(self.instance, self.home), "ascii")
-        return path
+    def script(self) -> str:
+        return script(self.instance, self.home)
 
     def play(self, mark: str, message: bytes, client: socket.socket) -> tuple[list[str], list[bytes]]:
         """Send a message; return what the script wrote down, and the replies."""

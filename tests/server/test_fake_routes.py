@@ -50,7 +50,7 @@ def by_route(rows: list[list[str]]) -> dict[str, list[tuple[str, str]]]:
 @pytest.mark.parametrize("name", FLOWS)
 def test_each_route_is_the_same(name: str, servers: Servers, tmp_path: Path) -> None:
     mark, flow = f"f{list(FLOWS).index(name)}", FLOWS[name]
-    server = servers.start(conversation.Middle())
+    server = servers.start(conversation.Scripted())
     real = by_route(conversation.really(server, flow, mark))
     fake = by_route(faked(flow, mark, tmp_path))
     assert [(route, len(rows)) for route, rows in fake.items()] == [(route, len(rows)) for route, rows in real.items()]
