@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import stat
 import sys
 import threading
 import time
@@ -21,11 +22,14 @@ _SCHEDULED = "/proc/thread-self/schedstat"  # ns on a processor, ns in the queue
 _ADVICE = "its worker serves no other call meanwhile; put the work into a queue and let another process do it"
 
 # C functions of the standard library that wait for something outside: by module, or by the type that they belong to.
+# What a driver of a database or a client of a service does in C counts as well; a file on a disk does not.
 _WAITING = {
     "time": ("sleep",),
     "_socket": ("getaddrinfo", "gethostbyname", "gethostbyname_ex", "gethostbyaddr", "getnameinfo"),
     "select": ("select",),
-    "posix": ("wait", "waitpid", "wait3", "wait4", "waitid", "system"),
+    "posix": ("wait", "waitpid", "wait3", "wait4", "waitid", "system", "read", "readv"),
+    "_signal": ("pause", "sigtimedwait", "sigwait", "sigwaitinfo"),
+    "fcntl": ("flock", "lockf"),
 }
 _METHODS = {
     "socket": (
@@ -46,6 +50,9 @@ _METHODS = {
     "RLock": ("acquire",),
     "_SSLSocket": ("read", "write", "do_handshake"),
 }
+_READS = ("read", "read1", "readall", "readinto", "readline", "readlines", "peek")  # of a pipe
+_SQLITE = ("execute", "executemany", "executescript", "commit", "fetchone", "fetchmany", "fetchall")
+_OURS = ("wait", "pause")  # of kemi.queue's futex: a call of a queue that waits for an item, or for its lock
 _STANDARD = getattr(sys, "stdlib_module_names", None)  # 3.10
 
 
@@ -58,6 +65,7 @@ def watched(name: str) -> Iterator[None]:
     """Warn if what runs meanwhile waits for more than 50 ms, or starts a thread."""
     with _threads() as started, _waits() as waits:
         yield
+    started += waits.threads
     if started:
         warnings.warn(
             f"{name} has started a thread ({', '.join(started)}): in a server with threads_mode=0 it stands still "
@@ -76,38 +84,77 @@ class _Waits:
     def __init__(self) -> None:
         self.seconds = 0.0
         self.longest = (0.0, "")
+        self.threads: list[str] = []  # that not even the module threading knows
         self._depth = 0
         self._begun: tuple[int, int, int] | None = None
 
     def __call__(self, frame: FrameType, event: str, function: Any) -> None:
-        if event == "c_call" and (self._depth or _may_wait(function)):
-            self._depth += 1
-            if self._depth == 1:
-                self._begun = _times()
-        elif event in ("c_return", "c_exception") and self._depth:
-            self._depth -= 1
-            if not self._depth:
-                self._count(frame, function)
+        if event == "c_call":
+            if self._depth or _may_wait(function):
+                self._enter()
+            elif _starts_thread(frame, function):
+                self.threads.append(_name_of(function))
+        elif event == "call":
+            if _is_ours(frame):
+                self._enter()
+        elif self._depth and (event != "return" or _is_ours(frame)):
+            self._leave(frame, function)
 
-    def _count(self, frame: FrameType, function: Any) -> None:
+    def _enter(self) -> None:
+        self._depth += 1
+        if self._depth == 1:
+            self._begun = _times()
+
+    def _leave(self, frame: FrameType, function: Any) -> None:
+        self._depth -= 1
+        if not self._depth:
+            self._count(frame, "a call of a queue" if _is_ours(frame) else _name_of(function))
+
+    def _count(self, frame: FrameType, name: str) -> None:
         waited = _waited(self._begun)
         self.seconds += waited
         if waited > self.longest[0]:
             caller = _outside(frame)
             place = f"{os.path.basename(caller.f_code.co_filename)}:{caller.f_lineno}"
-            self.longest = (waited, f"{_name_of(function)} ({place})")
+            self.longest = (waited, f"{name} ({place})")
 
 
 def _may_wait(function: Any) -> bool:
     name = getattr(function, "__name__", "")
     module = getattr(function, "__module__", None)
     if module is not None:
-        if name in _WAITING.get(module, ()):
-            return True
-        top = module.partition(".")[0]
-        # What a driver of a database or a client of a service does in C.
-        return _STANDARD is not None and top not in _STANDARD and top not in ("kemi", "KSR", "__main__")
-    return name in _METHODS.get(type(getattr(function, "__self__", None)).__name__, ())
+        return name in _WAITING.get(module, ()) or _is_foreign(module)
+    owner = getattr(function, "__self__", None)
+    kind = type(owner)
+    if kind.__module__ == "_io":
+        return name in _READS and _is_no_file(owner)
+    if kind.__module__ == "sqlite3":
+        return name in _SQLITE
+    return name in _METHODS.get(kind.__name__, ()) or _is_foreign(kind.__module__)
+
+
+def _is_foreign(module: object) -> bool:
+    """Whether it is neither Python's nor ours."""
+    top = str(module).partition(".")[0]
+    return _STANDARD is not None and top not in _STANDARD and top not in ("kemi", "KSR", "__main__")
+
+
+def _is_no_file(stream: Any) -> bool:
+    """Whether it is read from a pipe or a socket."""
+    try:
+        return not stat.S_ISREG(os.fstat(stream.fileno()).st_mode)
+    except (OSError, ValueError):
+        return False
+
+
+def _starts_thread(frame: FrameType, function: Any) -> bool:
+    name = getattr(function, "__name__", "")
+    return name in ("start_new_thread", "start_new") and frame.f_globals.get("__name__") != "threading"
+
+
+def _is_ours(frame: FrameType) -> bool:
+    module = str(frame.f_globals.get("__name__"))
+    return frame.f_code.co_name in _OURS and module.startswith("kemi.queue.") and module.endswith(".futex")
 
 
 def _name_of(function: Any) -> str:
@@ -116,16 +163,16 @@ def _name_of(function: Any) -> str:
 
 
 def _outside(frame: FrameType) -> FrameType:
-    """The nearest caller that is not the standard library's."""
+    """The nearest caller that is not in the standard library or in ours."""
     library = os.path.dirname(os.__file__)
     found: Optional[FrameType] = frame  # noqa: UP045
-    while (
-        found is not None
-        and found.f_code.co_filename.startswith(library)
-        and "-packages" not in found.f_code.co_filename
-    ):
+    while found is not None:
+        path, module = found.f_code.co_filename, str(found.f_globals.get("__name__"))
+        standard = path.startswith(library) and "-packages" not in path
+        if not standard and module.partition(".")[0] not in ("kemi", "mqueue_kemi"):
+            return found
         found = found.f_back
-    return found or frame
+    return frame
 
 
 @contextlib.contextmanager

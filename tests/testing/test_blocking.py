@@ -11,9 +11,10 @@ from kemi.testing import BlockingRoute, run_route
 from kemi.testing.blocking import watched
 
 SCRIPT = """
-import socket, subprocess, sys, threading, time
+import _thread, contextlib, fcntl, os, socket, sqlite3, subprocess, sys, tempfile, threading, time
 from time import sleep
 import KSR
+import mqueue_kemi
 
 class Handler:
     def child_init(self, rank):
@@ -43,6 +44,35 @@ class Handler:
     def runs_a_program(self):
         subprocess.run([sys.executable, "-c", "import time; time.sleep(0.06)"], check=True)
 
+    def reads_a_pipe(self):
+        subprocess.check_output(["sleep", "0.06"])
+
+    def reads_a_descriptor(self):
+        with subprocess.Popen("sleep 0.06; echo", shell=True, stdout=subprocess.PIPE) as process:
+            os.read(process.stdout.fileno(), 1)
+
+    def waits_for_a_queue(self):
+        mqueue_kemi.mq_fetch("q", 0.1)
+
+    def waits_for_a_database(self):
+        with tempfile.TemporaryDirectory() as folder:
+            with contextlib.closing(sqlite3.connect(folder + "/db", isolation_level=None)) as one:
+                one.execute("BEGIN EXCLUSIVE")
+                with contextlib.closing(sqlite3.connect(folder + "/db", timeout=0.1)) as other:
+                    try:
+                        other.execute("SELECT * FROM sqlite_master")
+                    except sqlite3.OperationalError:
+                        pass
+
+    def waits_for_a_file(self):
+        with tempfile.NamedTemporaryFile() as file:
+            with subprocess.Popen(["flock", file.name, "sh", "-c", "echo; sleep 0.1"], stdout=subprocess.PIPE) as other:
+                other.stdout.readline()
+                fcntl.flock(file, fcntl.LOCK_EX)
+
+    def starts_a_bare_thread(self):
+        _thread.start_new_thread(int, ())
+
     def starts_a_thread(self):
         thread = threading.Thread(target=int, name="helper")
         thread.start()
@@ -53,19 +83,31 @@ class Handler:
         while time.thread_time() < end:
             pass
 
+    def reads_a_file(self):
+        for _ in range(200):
+            with open(__import__("kemi").__file__, "rb") as file:
+                file.read()
+
     def sleeps_a_little(self):
         sleep(0.001)
 
 def mod_init():
-    return Handler()
+    mqueue_kemi.modparam("mqueue", "mqueue", "name=q")
+    return mqueue_kemi.mod_init(Handler())
 """
 
 
-@pytest.mark.parametrize("user", ["sleeps", "sleeps_often", "asks_a_socket", "runs_a_program"])
+@pytest.mark.parametrize(
+    "user",
+    [
+        *("sleeps", "sleeps_often", "asks_a_socket", "runs_a_program", "reads_a_pipe", "reads_a_descriptor"),
+        *("waits_for_a_queue", "waits_for_a_database", "waits_for_a_file"),
+    ],
+)
 def test_a_route_that_waits(user: str) -> None:
     with pytest.warns(
         BlockingRoute,
-        match=r"ksr_request_route has waited for \d+\.\d\d s, longest in [\w.]+ \(<script>:\d+\): .* queue",
+        match=r"ksr_request_route has waited for \d+\.\d\d s, longest in [\w. ]+ \(<script>:\d+\): .* queue",
     ):
         run_route(SCRIPT, f"INVITE sip:{user}@example.org")
 
@@ -75,7 +117,12 @@ def test_a_route_that_starts_a_thread() -> None:
         run_route(SCRIPT, "INVITE sip:starts_a_thread@example.org")
 
 
-@pytest.mark.parametrize("user", ["computes", "sleeps_a_little"])
+def test_a_route_that_starts_a_thread_by_itself() -> None:
+    with pytest.warns(BlockingRoute, match=r"has started a thread \(_thread\.start_new_thread\)"):
+        run_route(SCRIPT, "INVITE sip:starts_a_bare_thread@example.org")
+
+
+@pytest.mark.parametrize("user", ["computes", "reads_a_file", "sleeps_a_little"])
 def test_a_route_that_does_not(user: str) -> None:
     """Nor the start of the script, which no call waits for."""
     with warnings.catch_warnings():
