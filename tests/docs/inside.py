@@ -98,8 +98,15 @@ with FakeKSR().installed() as ksr:
 """
 
 
+SKIPPED = "skipped: "  # what a result begins with
+
+
 class Failed(Exception):
     """A block does not do what it should."""
+
+
+class Missing(Exception):
+    """What runs a block is not installed."""
 
 
 class Place:
@@ -298,7 +305,12 @@ def cfg(place: Place, code: str) -> None:
     text = HEAD_OF_CONFIG + code
     if "request_route" not in code and "cfgengine" not in code:
         text += "\nrequest_route {\n    exit;\n}\n"
-    place.must("kamailio", "-c", "-f", str(place.file("page.cfg", text)))
+    try:
+        place.must("kamailio", "-c", "-f", str(place.file("page.cfg", text)))
+    except Failed as error:
+        if "app_python3s" in code and "could not find module <app_python3s" in str(error):
+            raise Missing("this Kamailio has no app_python3s") from None
+        raise
 
 
 def ini(place: Place, code: str) -> None:
@@ -307,7 +319,7 @@ def ini(place: Place, code: str) -> None:
         code += "ExecStart=/usr/bin/env\n" if "[Service]" in code else "[Service]\nExecStart=/usr/bin/env\n"
     code = re.sub(r"^ExecStart=\S+", "ExecStart=/usr/bin/env", code, flags=re.MULTILINE)
     if shutil.which("systemd-analyze") is None:
-        return
+        raise Missing("systemd-analyze is not installed")
     said = place.must("systemd-analyze", "verify", "--man=no", str(place.file("page.service", code)))
     if said:
         raise Failed(said)
@@ -315,9 +327,10 @@ def ini(place: Place, code: str) -> None:
 
 def yaml(place: Place, code: str) -> None:
     """Read by Debian's own YAML, where it is installed."""
-    if not place.run(PYTHON, "-c", "import yaml").returncode:
-        program = "import sys, yaml; assert isinstance(yaml.safe_load(open(sys.argv[1])), dict)"
-        place.must(PYTHON, "-c", program, str(place.file("page.yaml", code)))
+    if place.run(PYTHON, "-c", "import yaml").returncode:
+        raise Missing("python3-yaml is not installed")
+    program = "import sys, yaml; assert isinstance(yaml.safe_load(open(sys.argv[1])), dict)"
+    place.must(PYTHON, "-c", program, str(place.file("page.yaml", code)))
 
 
 KINDS = {"python": python, "sh": sh, "console": console, "cfg": cfg, "ini": ini, "yaml": yaml}
@@ -333,6 +346,8 @@ def main() -> None:
         for block in blocks:
             try:
                 run_block(place, block)
+            except Missing as error:
+                results.append(f"{SKIPPED}{error}")
             except (Failed, subprocess.TimeoutExpired, OSError) as error:
                 results.append(f"{error}\n--- log of the server ---\n{(place.folder / '.log').read_text()[-3000:]}")
             else:

@@ -39,7 +39,6 @@ REASONS = {
     "needs postgresql": "tests/databases has the statements",
     "needs gevent": "it is not among the tests' packages; tests/unit/test_address.py has the refusal",
     "needs a dead server and a database": "tests/cli/test_database.py",
-    "needs app_python3s": "tests/server/test_app_python3s.py, where Kamailio has it",
 }
 BLOCKS = [block for page in MANUAL for block in pages.blocks(page)]
 CODE = [block for block in BLOCKS if block.language not in FIGURES]
@@ -71,6 +70,8 @@ def folders(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
 def test_a_block_does_what_the_page_says(block: Block, folders: dict[str, Path]) -> None:
     results = results_of(block.page, folders[block.page])
     number = [other for other in RUN if other.page == block.page].index(block)
+    if results[number].startswith(inside.SKIPPED):
+        pytest.skip(results[number])
     assert results[number] == "", block.place
 
 
@@ -90,7 +91,7 @@ def test_what_is_not_run_has_a_reason() -> None:
     left_out = [block for block in CODE if block.word == NOT_RUN]
     assert {block.place for block in left_out if block.detail not in REASONS} == set()
     assert {block.detail for block in left_out} == set(REASONS)
-    assert len(left_out) == 19
+    assert len(left_out) == 18
     assert len(RUN) > 70
 
 
