@@ -267,7 +267,8 @@ class Store:
                 return
 
     def _why_inexact(self) -> str:
-        with suppress(StoreError), self._connected(self.ledger.place) as connection:
+        place = self.ledger.place
+        with suppress(StoreError), self._connected(place) as connection, place.faults():
             statements = "; ".join(self.ledger.statements_to_make(connection))
             return (
                 f"{self.ledger.missing}. Without these tables a save or load that is interrupted is judged by the "
@@ -284,7 +285,8 @@ class Store:
         with suppress(trial.Undo), self.transaction([]) as work:
             if self.ledger.missing:
                 raise self.ledger.place.error(
-                    "that table is not there, which says whether a transfer was completed that a kill interrupted",
+                    "that table says whether a transfer was completed that a kill interrupted; it is not there, or not "
+                    "for this user",
                     "was it dropped, or db_url changed? Restore it; or make it anew and what is in memory counts",
                 )
             committed = work.is_noted(token)

@@ -54,9 +54,14 @@ _ADVICE = (
         r"insecure transport|no encryption|ssl off|requires? (a )?secure|ssl connection is required",
         'the server demands TLS: modparam("mqueue", "db_tls", "on"), or "verify"',
     ),
+    (r"certificate (has )?expired|not yet valid", "renew the certificate of the database's server; is the time right?"),
     (
-        r"certificate verify failed|self.signed certificate|root certificate|server certificate|hostname mismatch",
-        "name the file with the certificate of the authority that signed the server's in db_tls, or set it to on",
+        r"(hostname|ip address) mismatch|does not match host name|doesn't match",
+        "write the host in db_url as the certificate has it, or give the server one for that name",
+    ),
+    (
+        r"certificate verify failed|self.signed certificate|root certificate|server certificate",
+        "name the file with the certificate of the authority that signed the server's in db_tls; or has it expired?",
     ),
     (
         r"does not support ssl|ssl is required, but|doesn't support ssl|server does not support",
@@ -67,10 +72,16 @@ _ADVICE = (
         "that server only reads, as a replica does: name the one that writes in db_url",
     ),
     (r"permission denied for sequence (?P<what>\S+)", 'GRANT USAGE ON SEQUENCE {what} TO "{user}"'),
-    (r"(select|insert|delete|update|create|execute) command denied", "GRANT {1} ON the table TO the user of db_url"),
     (
-        r"permission denied for (?P<what>\S+ \S+)",
-        "the user needs SELECT, INSERT, DELETE on the table, and CREATE for a missing one",
+        r"(select|insert|delete|update|create|execute) command denied",
+        "GRANT {1} ON the table TO the user of db_url; a table that is not there it makes with CREATE",
+    ),
+    (r"permission denied for schema (?P<what>\S+)", 'GRANT USAGE, CREATE ON SCHEMA {what} TO "{user}"'),
+    (r"no schema has been selected", 'GRANT USAGE, CREATE ON SCHEMA public TO "{user}", or name a schema in its path'),
+    (r"permission denied for database (?P<what>\S+)", 'GRANT CONNECT ON DATABASE {what} TO "{user}"'),
+    (
+        r"permission denied for (table|relation|view) (?P<what>\S+)",
+        'GRANT SELECT, INSERT, DELETE ON {what} TO "{user}"',
     ),
     (
         r"access denied|authentication failed|no password supplied|no pg_hba.conf entry",

@@ -127,7 +127,7 @@ class Insertion:
         """
         changed = self._run(given)
         limit = len(batch) + 1
-        found = self._statements.rows.rows(self._connection, first=last + 1, last=HIGHEST, limit=limit)
+        found = self._statements.written.rows(self._connection, first=last + 1, last=HIGHEST, limit=limit)
         if len(found) != len(batch):
             raise self._other_rows(len(found), len(batch), changed)
         ids: list[int | None] = [int(row[0]) for row in found]

@@ -78,11 +78,17 @@ class Ledger:
         self._now = sa.text(_NOW[kind])
 
     def statements_to_make(self, connection: Any) -> list[str]:
-        """What an administrator can run where the server's user may not make tables."""
+        """What an administrator can run where the server's user may not make tables, or not use them."""
         import sqlalchemy as sa
 
-        made = (sa.schema.CreateTable(table).compile(dialect=connection.dialect) for table in self._tables())
-        return [" ".join(str(text).split()) for text in made]
+        made = (sa.schema.CreateTable(table, if_not_exists=True) for table in self._tables())
+        statements = [" ".join(str(text.compile(dialect=connection.dialect)).split()) for text in made]
+        user = _user(connection, self.place.url.kind)
+        if user:
+            statements += [f"GRANT SELECT, INSERT, DELETE ON {table.name} TO {user}" for table in self._tables()]
+        if self.place.url.kind == POSTGRES:
+            statements.append(f"GRANT USAGE ON SEQUENCE {ITEMS}_id_seq TO {user}")
+        return statements
 
     def _tables(self) -> tuple[Any, Any]:
         return self._transfers, self.items
@@ -181,6 +187,16 @@ class Ledger:
         if last is not None:
             chosen = chosen & (table.id <= last)
         return int(connection.execute(self.items.delete().where(chosen)).rowcount)
+
+
+def _user(connection: Any, kind: str) -> str:
+    """Who is logged in, as a GRANT has it; "" where there are no rights to give."""
+    if kind == SQLITE:
+        return ""
+    if kind == POSTGRES:
+        return str(connection.exec_driver_sql("SELECT quote_ident(current_user)").scalar())
+    user, _, host = str(connection.exec_driver_sql("SELECT CURRENT_USER()").scalar()).rpartition("@")
+    return "@".join("'" + part.replace("\\", "\\\\").replace("'", "''") + "'" for part in (user, host))
 
 
 def _shown(name: str) -> str:

@@ -37,6 +37,18 @@ class Row(NamedTuple):
     added: float | None = None
 
 
+class Span(NamedTuple):
+    """Some rows that follow one another."""
+
+    first: int
+    last: int
+    rows: int
+
+    def limits(self) -> dict[str, int]:
+        """The parameters of a statement that reads them."""
+        return {"first": self.first, "last": self.last, "limit": self.rows}
+
+
 class Rows:
     """The rows of one table, inside one transaction."""
 
@@ -75,13 +87,13 @@ class Rows:
         """Is there nothing to load? Raises StoreError when there is a row that no load would find."""
         with self._guard():
             self._check_range()
-        return next(self.read(), None) is None and not self._kept_behind(0, 1)
+        return next(self._spans(), None) is None and not self._kept_behind(0, 1)
 
     def read(self) -> Iterator[Row]:
         """Every row in the order of id, a bounded number of bytes at a time."""
-        for page in self._pages():
-            for row in page:
-                yield Row(int(row[0]), *self._item(row))
+        for span in self._spans():
+            for row in self._rows_with_ids(span):
+                yield Row(int(row[0]), *self._items([row[1:]])[0])
 
     def drain(self) -> Iterator[Item]:
         """Take every item out, in order. All are deleted when the last one has been given.
@@ -92,16 +104,18 @@ class Rows:
             self._check_range()
             self._check_ids()
         kept, count = KeptItems(self._kept_behind), 0
-        for page in self._pages():
-            self.first = self.first if count else int(page[0][0])
-            self.last = int(page[-1][0])
-            count += len(page)
-            if kept.stand_before(self.last):
-                for row in page:
+        for span in self._spans():
+            self.first = self.first if count else span.first
+            self.last = span.last
+            count += span.rows
+            if kept.stand_before(self.last) or not self.table.whole:
+                for row in self._rows_with_ids(span):
                     yield from kept.before(int(row[0]))
-                    yield self._item(row)
+                    yield from self._items([row[1:]])
             else:
-                yield from map(self._item, page)
+                with self._guard():
+                    found = self._statements.items.rows(self._connection, **span.limits())
+                yield from self._items(found)
         yield from kept.before(HIGHEST + 1)
         deleted = self.delete(self.first, self.last) if count else 0
         with self._guard():
@@ -117,21 +131,49 @@ class Rows:
             return self._place.error("rows that were deleted are there still", "look for a trigger, a rule or a policy")
         return Contended(f"table {self._place.table}: another process took rows of it meanwhile; start again")
 
-    def _pages(self) -> Iterator[list[Any]]:
+    def _spans(self) -> Iterator[Span]:
+        """The rows in parts."""
         first = LOWEST
-        while True:
+        while first <= HIGHEST:
             with self._guard():
                 self._clock.check()
-                page = self._page(first)
-            if not page:
+                span = self._span(first)
+            if span is None:
                 return
-            yield page
-            first = int(page[-1][0]) + 1
-            if first > HIGHEST:
-                return
+            yield span
+            first = span.last + 1
 
-    def _item(self, row: Any) -> Item:
-        return decode(row[1]), decode(row[2]), row[3] if self.table.has_added else None
+    def _span(self, first: int) -> Span | None:
+        """The next rows from that id on: as many as BATCH_ROWS and BATCH_BYTES allow, one at least."""
+        limit = BATCH_ROWS
+        while True:
+            extent = self._statements.extent.rows(self._connection, first=first, last=HIGHEST, limit=limit)
+            first_id, last_id, size, count = extent[0]
+            if last_id is None:
+                return None
+            if count == 1 or size <= BATCH_BYTES:
+                if not self.table.whole:
+                    self._check_whole(first_id, last_id)
+                return Span(int(first_id), int(last_id), count)
+            limit = max(1, min(count - 1, count * BATCH_BYTES // int(size)))
+
+    def _rows_with_ids(self, span: Span) -> list[Any]:
+        with self._guard():
+            found = list(self._statements.rows.rows(self._connection, **span.limits()))
+            if not self.table.whole:
+                self._check_whole(*(row[0] for row in found))
+        return found
+
+    def _check_whole(self, *ids: Any) -> None:
+        for number in ids:
+            if number != int(number):
+                raise self._place.error(f"id {number} is no whole number", self.table.widen("id"))
+
+    def _items(self, rows: list[Any]) -> list[Item]:
+        """What is behind the ids."""
+        if self.table.has_added:
+            return [(decode(key), decode(value), added) for key, value, added in rows]
+        return [(decode(key), decode(value), None) for key, value in rows]
 
     def delete(self, first: int, last: int) -> int:
         """Delete the rows with these ids and all between; returns how many they were.
@@ -181,27 +223,6 @@ class Rows:
         rows, different = self._run(self._statements.odd_ids).one()
         if rows != different:
             raise self._place.error("two of its rows have the same id", self._cure_of_ids())
-
-    def _page(self, first: int) -> list[Any]:
-        """The next rows from that id on: as many as BATCH_ROWS and BATCH_BYTES allow, one at least."""
-        limit = BATCH_ROWS
-        while True:
-            extent = self._statements.extent.rows(self._connection, first=first, last=HIGHEST, limit=limit)
-            end, size, count = extent[0]
-            if end is None:
-                return []
-            if count == 1 or size <= BATCH_BYTES:
-                break
-            limit = max(1, min(count - 1, count * BATCH_BYTES // int(size)))
-        found = list(self._statements.rows.rows(self._connection, first=first, last=end, limit=count))
-        if not self.table.whole:
-            self._check_whole(found)
-        return found
-
-    def _check_whole(self, found: list[Any]) -> None:
-        for row in found:
-            if row[0] != int(row[0]):
-                raise self._place.error(f"id {row[0]} is no whole number", self.table.widen("id"))
 
     # --- save ---------------------------------------------------------------------------------------------------------
 

@@ -56,8 +56,9 @@ class Statements:
         self.greatest = sa.select(sa.func.max(number))
         # The greatest of the ids of so many rows, and how many they are.
         self.end = sa.select(sa.func.max(ids.c.id), sa.func.count(ids.c.id))  # :first :last :limit
-        # The same, with the bytes and the number of these rows.
-        extent = sa.select(sa.func.max(sizes.c.id), sa.func.sum(sizes.c.size), sa.func.count(sizes.c.id))
+        # The least and the greatest, the bytes, and the number of these rows.
+        ends = sa.func.min(sizes.c.id), sa.func.max(sizes.c.id)
+        extent = sa.select(*ends, sa.func.sum(sizes.c.size), sa.func.count(sizes.c.id))
         self.extent = Prepared(connection, extent)
         # What waits for other writers. sqlite has had its lock since the transaction began; MySQL locks the first row,
         # as it reads it; PostgreSQL would read what was there at the beginning, and locks the table.
@@ -65,7 +66,12 @@ class Statements:
             MYSQL: sa.select(number).where(number >= first).order_by(number).limit(1).with_for_update(),
             POSTGRES: sa.text(f"LOCK TABLE {quoted} IN SHARE MODE".replace(":", "\\:")),
         }.get(kind)  # :first
-        self.rows = Prepared(connection, sa.select(*table.c).where(between).order_by(number).limit(limit))
+        # Each column costs as much as the rest of a row in PyMySQL: none is read that is not used.
+        columns = list(table.c)
+        self.rows, self.items, self.written = (
+            Prepared(connection, sa.select(*chosen).where(between).order_by(number).limit(limit))
+            for chosen in (columns, columns[1:], columns[:3])
+        )  # :first :last :limit
         # A row that no page would have: without an id, or behind all numbers between LOWEST and HIGHEST.
         outside = [number.is_(None), number > HIGHEST, *([] if whole else [number < LOWEST])]
         self.outside = [sa.select(number).where(condition).limit(1) for condition in outside]

@@ -101,6 +101,8 @@ class DatabaseServer:
             entry = pwd.getpwnam(self.unprivileged)
             shutil.chown(self.home, entry.pw_uid, entry.pw_gid)
             self.account = {"user": entry.pw_uid, "group": entry.pw_gid, "extra_groups": []}
+        # Their temporary tables are named by the pid, which may be another one's too, in a container beside this one.
+        self.environment = {**os.environ, "TMPDIR": str(self.home)}
 
     @property
     def url(self) -> str:
@@ -122,7 +124,13 @@ class DatabaseServer:
         """Start it and wait until it answers."""
         with (self.home / "log").open("ab") as log:
             self.process = subprocess.Popen(
-                self.argv(), stdin=subprocess.DEVNULL, stdout=log, stderr=log, cwd=self.home, **self.account
+                self.argv(),
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                cwd=self.home,
+                env=self.environment,
+                **self.account,
             )
         begin = time.monotonic()
         while True:
@@ -181,7 +189,14 @@ class DatabaseServer:
     def call(self, argv: Sequence[str]) -> None:
         """Run a program of the database as its user."""
         done = subprocess.run(
-            argv, capture_output=True, text=True, timeout=120, check=False, cwd=self.home, **self.account
+            argv,
+            capture_output=True,
+            text=True,
+            timeout=120,
+            check=False,
+            cwd=self.home,
+            env=self.environment,
+            **self.account,
         )
         if done.returncode != 0:
             msg = f"{argv[0]}: {done.stdout}{done.stderr}"

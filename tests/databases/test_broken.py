@@ -94,7 +94,7 @@ def test_a_user_without_rights(server: Server, table: str) -> None:
         server.run(f"GRANT SELECT ON {DATABASE}.{table} TO {user}@'%'")
     store = Store.open(server.url.replace(f"{USER}:{PASSWORD}", f"{user}:secret"))
     with (
-        pytest.raises(StoreError, match=r"user needs SELECT, INSERT, DELETE|GRANT INSERT ON"),
+        pytest.raises(StoreError, match=r"GRANT SELECT, INSERT, DELETE ON|GRANT INSERT ON"),
         store.begin(table) as rows,
     ):
         assert list(rows.read()) == []

@@ -1,14 +1,15 @@
 """A save or load that is killed, whoever else writes to the table before the next start: each item once, in order.
 
 A process is killed at steps of the transfer (statements, commits, stores, renames: tests.stress.every_crossing), then
-somebody else inserts rows, deletes rows, or a second server on the same table loads them. Only what that one did is
-missing or besides.
+somebody else inserts or deletes rows, empties, drops or alters the table, or a second server on the same table loads
+them. Only what that one did is missing or besides.
 """
 
 from __future__ import annotations
 
 import contextlib
 import glob
+import itertools
 import os
 import signal
 from typing import TYPE_CHECKING, Any
@@ -26,11 +27,13 @@ from tests.processes.moments import Moments, die
 from tests.stress.every_crossing import watch_again, watch_everything
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
     from tests.databases.conftest import AnyDatabase
 
 FOREIGN = ["foreign 1", "foreign 2"]
+SAME_NAME = "loads as an instance of the same name"
+_numbers = itertools.count()
 
 
 def watch(moments: Moments) -> list[int]:
@@ -54,6 +57,11 @@ def around(commits: list[int], total: int) -> list[int]:
 
 def chosen(moments: list[int], *, every: bool) -> list[int]:
     return sorted({*moments[:-1], *range(1, moments[-1], max(1, moments[-1] // 40))}) if every else moments[:-1]
+
+
+def at_the_end(moments: list[int]) -> list[int]:
+    """Choose those around the commit that counts, and around that of the clearing up behind it."""
+    return moments[-6:-1]
 
 
 class Host:
@@ -111,9 +119,29 @@ class Host:
         found: list[str] = self.children.fork(act).result()
         return found
 
+    @contextlib.contextmanager
+    def on_another_host(self) -> Iterator[None]:
+        """What is started meanwhile finds nothing of this host's memory, and leaves nothing there."""
+        paths = self._files()
+        for path in paths:
+            os.rename(path, _away(path))
+        try:
+            yield
+            assert self._files() == []
+        finally:
+            for path in paths:
+                os.rename(_away(path), path)
+
+    def _files(self) -> list[str]:
+        return sorted(glob.glob(path_of(segment_name(self.instance)) + "*"))
+
     def clean(self) -> None:
-        for path in glob.glob(path_of(segment_name(self.instance)) + "*"):
+        for path in self._files():
             os.unlink(path)
+
+
+def _away(path: str) -> str:
+    return os.path.join(os.path.dirname(path), "away-" + os.path.basename(path))
 
 
 @pytest.fixture
@@ -137,19 +165,32 @@ def put(database: AnyDatabase, table: str, keys: list[str]) -> None:
         into.insert([(key.encode(), b"v") for key in keys])
 
 
-def meddle(how: str, database: AnyDatabase, table: str, other: Host) -> list[str]:
-    """Do what others do between a kill and the next start; return the rows that were taken from the table."""
+CHANGES = {
+    "deletes": {"": ["DELETE FROM {0}"]},
+    "truncates": {
+        "sqlite": ["DELETE FROM {0}", "DELETE FROM sqlite_sequence WHERE name = '{0}'"],
+        "mysql": ["TRUNCATE TABLE {0}"],
+        "postgres": ["TRUNCATE TABLE {0} RESTART IDENTITY"],
+    },
+    "drops": {"": ["DROP TABLE {0}"]},
+    "alters": {"": ["ALTER TABLE {0} ADD more{1} INTEGER"]},
+}
+
+
+def meddle(how: str, database: AnyDatabase, table: str, one: Host, other: Host) -> list[str]:
+    """Do what others do between a kill and the next start of `one`; return the rows that were taken from the table."""
     before = rows(database, table)
-    if how == "inserts":
-        put(database, table, FOREIGN)
-    elif how == "deletes":
-        database.run(f"DELETE FROM {table}")
-    elif how == "inserts and deletes":
-        database.run(f"DELETE FROM {table}")
-        put(database, table, FOREIGN)
-    elif how == "loads":
+    changes = CHANGES.get(how.partition(" ")[0], {})
+    for statement in changes.get(database.kind) or changes.get("", []):
+        database.run(statement.format(table, next(_numbers)))
+    if how == "loads":
         assert other.takes() == before
-    return before if how in ("deletes", "inserts and deletes", "loads") else []
+    elif how == SAME_NAME:
+        with one.on_another_host():
+            assert one.takes() == before
+    if how.endswith("inserts"):
+        put(database, table, FOREIGN)
+    return [] if how in ("inserts", "alters") else before
 
 
 def wait_until_ended(database: Any) -> None:
@@ -164,74 +205,66 @@ def wait_until_ended(database: Any) -> None:
         pass
 
 
+def save(one: Host, _database: AnyDatabase, items: list[str], moment: int) -> Child:
+    return one.save(items, moment)
+
+
+def load(one: Host, database: AnyDatabase, items: list[str], moment: int) -> Child:
+    put(database, one.table, items)
+    return one.load(moment)
+
+
+def exact(
+    hosts: list[Host],
+    database: AnyDatabase,
+    transfer: Callable[[Host, AnyDatabase, list[str], int], Child],
+    how: str,
+    size: int,
+    choose: Callable[[list[int]], list[int]],
+) -> None:
+    """Kill transfers at moments, meddle, and see that the next start has each item once, in order."""
+    one, two = hosts
+    table, items = one.table, [f"item {number}" for number in range(size)]
+    foreign = FOREIGN if how.endswith("inserts") else []
+    assert one.takes() == []
+    found = transfer(one, database, items, 0).result()
+    assert one.takes() == items
+    kills, outcomes = 0, set()
+    for moment in choose(found):
+        child = transfer(one, database, items, moment)
+        kills += child.killed_by() == signal.SIGKILL
+        wait_until_ended(database)
+        there = rows(database, table)
+        assert there in ([], items)
+        taken = meddle(how, database, table, one, two)
+        expected = ([] if taken else items) + foreign if there else foreign + items
+        assert one.takes() == expected, f"{how}, killed at moment {moment} of {found[-1]}, {len(there)} rows were there"
+        assert rows(database, table) == []
+        outcomes.add(bool(there))
+    assert kills > 2
+    assert outcomes == {True, False}
+
+
 _long = pytest.mark.stress
-HOW = [
-    "inserts",
-    "loads",
-    pytest.param("deletes", marks=_long),
-    pytest.param("inserts and deletes", marks=_long),
-]
-SIZES = [2, pytest.param(1, marks=_long), pytest.param(1000, marks=_long)]
+SHORT = ["inserts", "loads"]
+LONG = ["deletes", "deletes and inserts", "truncates and inserts", "drops", "alters", SAME_NAME]
+TRANSFERS = pytest.mark.parametrize("transfer", [save, load])
 
 
 @pytest.mark.timeout(1800)
-@pytest.mark.parametrize("how", HOW)
-@pytest.mark.parametrize("size", SIZES)
-def test_killed_in_a_save(
-    database: AnyDatabase, table: str, hosts: list[Host], how: str, size: int, stress: bool
+@TRANSFERS
+@pytest.mark.parametrize("how", [*SHORT, *(pytest.param(how, marks=_long) for how in LONG)])
+@pytest.mark.parametrize("size", [2, pytest.param(1, marks=_long), pytest.param(1000, marks=_long)])
+def test_killed_anywhere(
+    database: AnyDatabase, hosts: list[Host], transfer: Any, how: str, size: int, stress: bool
 ) -> None:
-    one, two = hosts
-    items = [f"item {number}" for number in range(size)]
-    assert one.takes() == []
-    found = one.save(items, 0).result()
-    assert one.takes() == items
-    kills, outcomes = 0, set()
-    for moment in chosen(found, every=stress):
-        child = one.save(items, moment)
-        kills += child.killed_by() == signal.SIGKILL
-        wait_until_ended(database)
-        saved = rows(database, table)
-        assert saved in ([], items)
-        taken = meddle(how, database, table, two)
-        foreign = FOREIGN if "inserts" in how else []
-        expected = (items if not taken else []) + foreign if saved else foreign + items
-        if saved and foreign and not taken:
-            expected = items + foreign
-        assert one.takes() == expected, f"{how}, killed at moment {moment} of {found[-1]}, {len(saved)} were saved"
-        assert rows(database, table) == []
-        outcomes.add(bool(saved))
-    assert kills > 2
-    assert outcomes == {True, False}
+    exact(hosts, database, transfer, how, size, lambda moments: chosen(moments, every=stress))
 
 
-@pytest.mark.timeout(1800)
-@pytest.mark.parametrize("how", HOW)
-@pytest.mark.parametrize("size", SIZES)
-def test_killed_in_a_load(
-    database: AnyDatabase, table: str, hosts: list[Host], how: str, size: int, stress: bool
-) -> None:
-    one, two = hosts
-    items = [f"row {number}" for number in range(size)]
-    assert one.takes() == []
-    put(database, table, items)
-    found = one.load(0).result()
-    assert one.takes() == items
-    kills, outcomes = 0, set()
-    for moment in chosen(found, every=stress):
-        put(database, table, items)
-        child = one.load(moment)
-        kills += child.killed_by() == signal.SIGKILL
-        wait_until_ended(database)
-        left = rows(database, table)
-        assert left in ([], items)
-        taken = meddle(how, database, table, two)
-        foreign = FOREIGN if "inserts" in how else []
-        expected = (foreign if taken else items + foreign) if left else foreign + items
-        assert one.takes() == expected, f"{how}, killed at moment {moment} of {found[-1]}, {len(left)} were left"
-        assert rows(database, table) == []
-        outcomes.add(bool(left))
-    assert kills > 2
-    assert outcomes == {True, False}
+@TRANSFERS
+@pytest.mark.parametrize("how", ["truncates and inserts", "drops", SAME_NAME])
+def test_killed_around_the_commit(database: AnyDatabase, hosts: list[Host], transfer: Any, how: str) -> None:
+    exact(hosts, database, transfer, how, 2, at_the_end)
 
 
 def without_rights(database: Any, table: str) -> str:

@@ -63,9 +63,11 @@ def refused(url: str, table: str, **wanted: bool) -> str:
 def test_a_table_that_serves(database: AnyDatabase, table: str) -> None:
     """Nothing is left of the trial, and nothing is said."""
     make(database, table, "key VARCHAR(64) NOT NULL, val VARCHAR(4096) NOT NULL")
+    prepared(database.url, Wanted(f"{table}a"))
+    before = database.run("SELECT COUNT(*) FROM mqueue_kemi_items")
     assert prepared(database.url, Wanted(table)) == []
     assert database.run(f"SELECT * FROM {table}") == []
-    assert database.run("SELECT COUNT(*) FROM mqueue_kemi_items") == [(0,)]
+    assert database.run("SELECT COUNT(*) FROM mqueue_kemi_items") == before
     assert prepared(database.url, Wanted(table), Wanted(f"{table}b")) == []
 
 
@@ -151,6 +153,7 @@ def test_sqlite_strict_tables_that_serve(sqlite: SqliteFile, table: str, columns
 RIGHTS = [
     ("SELECT", "INSERT"),
     ("SELECT, INSERT", "DELETE"),
+    ("INSERT, DELETE", "SELECT"),
 ]
 
 
@@ -159,17 +162,76 @@ def test_rights_that_are_missing(database: Any, table: str, rights: str, missing
     if database.kind == "sqlite":
         pytest.skip("there the file has the rights")
     make(database, table, "key TEXT, val TEXT")
-    user = f"u{table}"
-    if database.kind == "mysql":
-        database.run(f"CREATE USER {user}@'%%' IDENTIFIED BY %s", "secret")
-        database.run(f"GRANT {rights} ON {DATABASE}.{table} TO {user}@'%'")
-    else:
-        database.run(f"CREATE USER {user} PASSWORD 'secret'")
-        database.run(f"GRANT {rights} ON {table} TO {user}")
-        database.run(f"GRANT USAGE ON SEQUENCE {table}_id_seq TO {user}")
-    text = refused(f"{database.kind}://{user}:secret@{HOST}:{database.port}/{DATABASE}", table)
+    url = account(
+        database, f"u{table}", f"GRANT {rights} ON {table} TO {{}}", f"GRANT USAGE ON SEQUENCE {table}_id_seq TO {{}}"
+    )
+    text = refused(url, table)
     assert missing in text
     assert "secret" not in text
+
+
+@pytest.mark.parametrize("which", ["mqueue_kemi_transfers", "mqueue_kemi_items"])
+@pytest.mark.parametrize("rights", ["INSERT, DELETE", "SELECT, DELETE", "SELECT, INSERT", ""])
+def test_rights_on_this_module_s_tables(database: Any, table: str, which: str, rights: str) -> None:
+    """It starts, says what is not promised, and what an administrator is to run, which helps."""
+    if database.kind == "sqlite":
+        pytest.skip("there the file has the rights")
+    make(database, table, "key TEXT, val TEXT")
+    prepared(database.url, Wanted(table))  # so they are there
+    url = account(
+        database,
+        f"u{table}",
+        f"GRANT SELECT, INSERT, DELETE ON {table} TO {{}}",
+        *(f"GRANT {granted} ON {which} TO {{}}" for granted in [rights] if granted),
+        f"GRANT USAGE ON SEQUENCE {table}_id_seq TO {{}}",
+    )
+    (note,) = prepared(url, Wanted(table))
+    assert "denied" in note
+    before, _, statements = note.partition("Let an administrator run: ")
+    assert "interrupted is judged by the rows" in before
+    for statement in statements.split("; "):
+        database.run(statement)
+    assert prepared(url, Wanted(table)) == []
+
+
+def account(database: Any, user: str, *grants: str) -> str:
+    """Return the URL of a new user with these rights."""
+    if database.kind == "mysql":
+        database.run(f"CREATE USER {user}@'%%' IDENTIFIED BY %s", "secret")
+        for grant in grants:
+            if "SEQUENCE" not in grant:
+                database.run(grant.format(f"{user}@'%'"))
+    else:
+        database.run(f"CREATE USER {user} PASSWORD 'secret'")
+        for grant in grants:
+            database.run(grant.format(user))
+    return f"{database.kind}://{user}:secret@{HOST}:{database.port}/{DATABASE}"
+
+
+def test_rights_around_a_table(postgres: Postgres, table: str) -> None:
+    """Those on its schema and on the database, each with its cure."""
+    postgres.run(f"CREATE SCHEMA s{table}")
+    make(postgres, f"s{table}.t", "key TEXT, val TEXT")
+    user = f"u{table}"
+    url = account(
+        postgres,
+        user,
+        f"GRANT SELECT, INSERT, DELETE ON s{table}.t TO {{}}",
+        f"GRANT USAGE ON SEQUENCE s{table}.t_id_seq TO {{}}",
+    )
+    for name, cure in [(f"s{table}.t", f"SCHEMA s{table}"), (f"none{table}", "SCHEMA public")]:
+        postgres.run("REVOKE CREATE ON SCHEMA public FROM PUBLIC")
+        text = refused(url, name)
+        assert text.endswith(f'GRANT USAGE, CREATE ON {cure} TO "{user}"'), text
+        postgres.run(text[text.index("GRANT") :])
+        assert len(prepared(url, Wanted(name))) <= 1
+    postgres.run(f"REVOKE CONNECT ON DATABASE {DATABASE} FROM PUBLIC")
+    try:
+        text = refused(url, name)
+        postgres.run(text[text.index("GRANT") :])
+        assert len(prepared(url, Wanted(name))) <= 1
+    finally:
+        postgres.run(f"GRANT CONNECT ON DATABASE {DATABASE} TO PUBLIC")
 
 
 def test_no_usage_on_a_sequence(postgres: Postgres, table: str) -> None:

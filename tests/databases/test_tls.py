@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import shutil
 import subprocess
+import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -19,12 +20,38 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 
-def certificate(folder: Path) -> None:
+def certificate(folder: Path, name: str = f"IP:{HOST}", *, expired: bool = False) -> None:
     """Make a certificate for 127.0.0.1 that is its own authority."""
     argv = ["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2", "-subj", "/CN=mqueue test"]
     argv += ["-keyout", str(folder / "key.pem"), "-out", str(folder / "cert.pem")]
-    argv += ["-addext", f"subjectAltName=IP:{HOST}", "-addext", "basicConstraints=critical,CA:TRUE"]
+    argv += ["-addext", f"subjectAltName={name}", "-addext", "basicConstraints=critical,CA:TRUE"]
     subprocess.run(argv, check=True, capture_output=True, timeout=60)
+    if expired:
+        for file, text in (("database", ""), ("serial", "01"), ("ca.cnf", AUTHORITY.format(folder, name))):
+            (folder / file).write_text(text, "ascii")
+        argv = ["openssl", "ca", "-batch", "-config", str(folder / "ca.cnf"), "-ss_cert", str(folder / "cert.pem")]
+        argv += ["-keyfile", str(folder / "key.pem"), "-out", str(folder / "cert.pem"), "-notext"]
+        argv += ["-startdate", "20200101000000Z", "-enddate", "20200201000000Z"]
+        subprocess.run(argv, check=True, capture_output=True, timeout=60)
+
+
+AUTHORITY = """
+[ca]
+default_ca = own
+[own]
+new_certs_dir = {0}
+certificate = {0}/cert.pem
+database = {0}/database
+serial = {0}/serial
+default_md = sha256
+policy = any
+x509_extensions = same
+[any]
+commonName = supplied
+[same]
+subjectAltName = {1}
+basicConstraints = critical, CA:TRUE
+"""
 
 
 class Secure:
@@ -125,6 +152,45 @@ def test_an_authority_that_is_not_known(secure: SecureServer) -> None:
 def test_another_authority(secure: SecureServer, tmp_path: Path) -> None:
     certificate(tmp_path)
     assert "name the file with the certificate of the authority" in failure(secure.url, f"{tmp_path}/cert.pem")
+
+
+@contextlib.contextmanager
+def another_certificate(secure: SecureServer, **how: Any) -> Iterator[None]:
+    """Have the server use another one for a time."""
+    reload = "FLUSH SSL" if secure.kind == "mysql" else "SELECT pg_reload_conf()"
+    files = [secure.home / name for name in ("cert.pem", "key.pem")]
+    before = [file.read_bytes() for file in files]
+    try:
+        certificate(secure.home, **how)
+        secure.run(reload)
+        yield
+    finally:
+        for file, content in zip(files, before):
+            file.write_bytes(content)
+        secure.run(reload)
+
+
+def refused(secure: SecureServer, says: str) -> None:
+    """Wait until the server uses the certificate that it was told to use."""
+    authority = f"{secure.home}/cert.pem"
+    begin = time.monotonic()
+    while True:
+        with contextlib.suppress(pytest.fail.Exception):
+            if says in failure(secure.url, authority) or time.monotonic() - begin > 30:
+                break
+    assert says in failure(secure.url, authority)
+
+
+def test_a_certificate_that_has_expired(secure: SecureServer) -> None:
+    with another_certificate(secure, expired=True):
+        refused(secure, "expired")
+        with opened(secure.url, "on") as store, store.begin("q") as rows:
+            assert is_encrypted(rows)
+
+
+def test_a_certificate_for_another_host(secure: SecureServer) -> None:
+    with another_certificate(secure, name="DNS:db.example.org"):
+        refused(secure, "write the host in db_url as the certificate has it")
 
 
 @pytest.mark.parametrize("scheme", ["mysql", "postgres"])
