@@ -180,12 +180,14 @@ def _chosen(found: Found, queue: str | None) -> list[str]:
 def _refuse(found: Found, queue: str | None) -> None:
     """Refuse to drop what lives, or may live, or cannot be read."""
     if queue is None:
-        _refuse_living(found.owner(), segment_name(found.name))
+        if found.owner() is None and isinstance(found.view, MqueueError):
+            raise found.view
+        _refuse_living(found.owner(), found.user(), segment_name(found.name))
     for name in _chosen(found, queue):
         view = found.queues[name]
         if isinstance(view, MqueueError):
             raise view
-        _refuse_living(view.owner, segment_name(found.name, name))
+        _refuse_living(view.owner, view.user, segment_name(found.name, name))
 
 
 def let_go(instance: Instance) -> None:
@@ -211,11 +213,14 @@ def _remove(found: Found, queue: str | None, registry: Registry) -> None:
         raise UnknownQueue(no_queue(found.name, queue))
 
 
-def _refuse_living(owner: Owner | None, segment: str) -> None:
+def _refuse_living(owner: Owner | None, user: int | None, segment: str) -> None:
     if owner is None:
-        raise SegmentError(f"{path_of(segment)} does not tell whose it is; if nobody uses it, remove the file")
+        path = path_of(segment)
+        raise SegmentError(
+            f"{path} does not tell whose it is, so it is left as it is; fuser -v {path} shows who uses it"
+        )
     if state_of(owner) != DEAD:
         raise InstanceInUse(
-            f"{path_of(segment)} belongs to pid {owner.pid}, which is not proved dead: stop that server, it takes "
-            "its queues away itself"
+            f"{path_of(segment)} belongs to {trust.who(owner, user)}, which is not proved dead: stop that server, it "
+            "takes its queues away itself"
         )

@@ -13,7 +13,7 @@ import stat
 from collections.abc import Callable, Collection
 from typing import NamedTuple
 
-from kemi.errors import ConfigError, InstanceInUse, NotAllowed, SegmentError, SegmentMissing
+from kemi.errors import ConfigError, InstanceInUse, MqueueError, NotAllowed, SegmentError, SegmentMissing
 from kemi.owner import Owner, this_process
 from kemi.queue import descriptor, keeping, layout, limits, presence, trust
 from kemi.queue.keeping import UNSAVED, Crossing
@@ -31,6 +31,7 @@ from kemi.queue.segment import (
     queue_name,
     segment_name,
 )
+from kemi.queue.view import look_at_instance
 from kemi.spec import QueueSpec, Settings
 
 # Name → queue of the instance that this process serves. One object for the life of the process.
@@ -106,6 +107,10 @@ class Instance:
                 registry = Registry.attach(settings.instance, settings.lock_timeout, users, advice)
             except SegmentMissing:
                 continue  # its server has ended meanwhile
+            except NotAllowed:
+                if told := _told_if_it_lives(settings.instance, access):
+                    raise InstanceInUse(told) from None
+                raise
             _check_giving(registry.segment, access)
             registry.claim(owner, limit)
             if registry.segment.is_current():
@@ -285,7 +290,8 @@ class Instance:
         present = queue.owner()
         if present != self.owner and not present.is_dead():
             raise InstanceInUse(
-                f"queue {spec.name!r} in use by pid {present.pid} ({path_of(segment_name(self.name, spec.name))}): "
+                f"queue {spec.name!r} in use by {trust.who(present, queue.segment.user())} "
+                f"({path_of(segment_name(self.name, spec.name))}): "
                 'stop that server, or take another modparam("mqueue", "instance", "...")'
             )
         return queue
@@ -349,6 +355,25 @@ def _check_giving(segment: Segment, access: Access) -> None:
             f"{path_of(segment.name)} belongs to {trust.shown(present)}, and only root can give it to "
             f"{trust.shown(wanted)}; start once as root (with -u), or go on as the user it belongs to"
         )
+
+
+def _told_if_it_lives(instance: str, access: Access) -> str:
+    """A sentence about an instance of a user who is not trusted here; nothing when its server is dead."""
+    path = path_of(segment_name(instance))
+    by, users = "", presence.trusted_servers(access.uid)
+    with contextlib.suppress(MqueueError, OSError):
+        user = os.lstat(path).st_uid
+        if presence.is_present(users | {user}, instance):
+            by = f"a server of {trust.shown(user)}"
+        owner = look_at_instance(instance).owner  # not everybody may look
+        if not owner.is_dead():
+            by = trust.who(owner, user)
+    if not by:
+        return ""
+    return (
+        f"instance {instance!r} in use by {by} ({path}): stop that server, or give this one another name with "
+        'modparam("mqueue", "instance", "...")'
+    )
 
 
 def _refuse_beside(registry: Registry, instance: str, access: Access) -> None:

@@ -61,8 +61,7 @@ def start(settings: Settings, around: Surroundings) -> Instance:
         around.say(f"{path} was left by a server that died and is not defined any more; it is left as it is")
     for path in instance.strange_drafts():
         around.warn(
-            f"{path} is no file of this server's user, so it is not used; if it is not from a server of another user, "
-            "remove it"
+            f"{path} is no file of this server's user, so it is not used, and left as it is; find out who put it there"
         )
     return instance
 

@@ -14,10 +14,11 @@ from kemi.errors import NotAllowed, UnknownQueue
 from kemi.queue import trust
 
 
-def owner_of(instance: str, named: str | None) -> None:
+def owner_of(instance: str, named: str | None, *, anybody: bool = False) -> None:
     """Become the instance's user, for good. Nothing happens for who is not root, and where that user is not trusted.
 
-    named: one more trusted user. Raises ConfigError when there is none of that name, NotAllowed.
+    named: one more trusted user. anybody: root clears up after whoever it was.
+    Raises ConfigError when there is no user of that name, NotAllowed.
     """
     others = {trust.named_owner(named), trust.server_user()} - {None}
     if os.geteuid():
@@ -26,7 +27,7 @@ def owner_of(instance: str, named: str | None) -> None:
         user = host.find(instance).user()
     except UnknownQueue:
         return
-    if user in others and user:
+    if user and (anybody or user in others):
         _become(user)
 
 

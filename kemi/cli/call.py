@@ -45,11 +45,11 @@ class Call:
 
         self.output.line(json.dumps(found))
 
-    def become_owner(self) -> None:
+    def become_owner(self, *, anybody: bool = False) -> None:
         """Go on as the user whom the instance belongs to, before anything of it is mapped (see `become`)."""
         from kemi.cli import become
 
-        become.owner_of(self.instance, self.arguments.owner)
+        become.owner_of(self.instance, self.arguments.owner, anybody=anybody)
 
     def queue(self) -> Queue:
         """The queue asked for, attached."""

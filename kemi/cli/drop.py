@@ -25,7 +25,7 @@ def drop(call: Call) -> int:
     what = f"queue {name!r} of instance {call.instance!r}" if name is not None else f"instance {call.instance!r}"
     if not call.arguments.yes:
         _ask(f"take away {what}, {items} items")
-    call.become_owner()
+    call.become_owner(anybody=True)
     host.drop(call.instance, name)
     call.tell(f"took away {what}, {items} items", items=items)
     return DONE

@@ -22,7 +22,7 @@ from kemi.queue.segment import (
     queue_name,
     segment_name,
 )
-from kemi.queue.trust import INSTANCE_ADVICE, SERVER_ADVICE, Users
+from kemi.queue.trust import INSTANCE_ADVICE, SERVER_ADVICE, Users, who
 from kemi.queue.waiting import Waiting
 
 _Life = TypeVar("_Life", bound="Life")
@@ -145,7 +145,7 @@ class Life(Waiting):
         present = self.owner()
         if present != heir and not present.is_dead():
             raise InstanceInUse(
-                f"queue {self.name!r} in use by pid {present.pid} ({path_of(self.segment.name)}): "
+                f"queue {self.name!r} in use by {who(present, self.segment.user())} ({path_of(self.segment.name)}): "
                 'stop that server, or take another modparam("mqueue", "instance", "...")'
             )
 

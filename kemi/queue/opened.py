@@ -159,7 +159,7 @@ class Opened:
     def _damaged(self, error: BaseException) -> SegmentError:
         return SegmentError(
             f"{path_of(self.segment.name)} is damaged: {error}; "
-            "it is left as it is, save it for inspection or remove it"
+            "it is left as it is; copy it for inspection, and remove it only when its server has been stopped"
         )
 
     def close(self) -> None:

@@ -12,7 +12,7 @@ from kemi.queue import header, layout
 from kemi.queue.mutex import Mutex
 from kemi.queue.section import hold
 from kemi.queue.segment import PRIVATE, Access, Segment, path_of, segment_name
-from kemi.queue.trust import CLIENT_ADVICE, Users
+from kemi.queue.trust import CLIENT_ADVICE, Users, who
 
 _check = header.checker(layout.INSTANCE_MAGIC, "instance")
 
@@ -65,8 +65,8 @@ class Registry:
             present = self.owner()
             if not present.is_dead():
                 raise InstanceInUse(
-                    f"instance in use by pid {present.pid} ({path_of(self.segment.name)}): stop that server, or give "
-                    'this one another name with modparam("mqueue", "instance", "...")'
+                    f"instance in use by {who(present, self.segment.user())} ({path_of(self.segment.name)}): stop that "
+                    'server, or give this one another name with modparam("mqueue", "instance", "...")'
                 )
             header.set_owner(self.segment, owner)
             self._words[layout.W_MAX_MEMORY] = max_memory

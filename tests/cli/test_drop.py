@@ -59,7 +59,7 @@ def test_what_lives_is_left(serve: Serve, command: Command, arguments: list[str]
     queue = serve("name=q")
     queue.add("k", "v")
     text = command("drop", *arguments, "--yes").failed(6)
-    assert f"belongs to pid {os.getpid()}, which is not proved dead" in text
+    assert f"belongs to pid {os.getpid()}, user 0 (root), which is not proved dead" in text
     assert items(queue) == [("k", "v")]
     assert files(serve) == ["", ".q"]
 

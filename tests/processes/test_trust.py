@@ -414,11 +414,11 @@ def test_roots_command_runs_commands_as_the_owner(instance: str, users: Users) -
     assert (code, out.split(), err) == (0, [str(K), str(K), str(K)], "")
 
 
-@pytest.mark.parametrize("what", ["drop", "save", "load"])
-def test_roots_command_that_takes_over(instance: str, users: Users, tmp_path: Path, what: str) -> None:
-    """As the owner too: what is left then belongs to him."""
+@pytest.mark.parametrize(("what", "owner"), [("drop", K), ("save", K), ("load", K), ("drop", V), ("save", V)])
+def test_roots_command_that_takes_over(instance: str, users: Users, tmp_path: Path, what: str, owner: int) -> None:
+    """As the owner too: what is left then belongs to him. Root clears up after whoever it was."""
     pytest.importorskip("sqlalchemy")
-    serve_as(instance, K)
+    serve_as(instance, owner)
     tmp_path.chmod(0o777)
     for folder in tmp_path.parents:
         if folder.stat().st_uid == os.getuid() and not folder.stat().st_mode & 0o001:
@@ -426,14 +426,23 @@ def test_roots_command_that_takes_over(instance: str, users: Users, tmp_path: Pa
     url = ["--db-url", f"sqlite:///{tmp_path}/m.db"]
     arguments = ["drop", "--yes"] if what == "drop" else [what, "q", *url]
     code, *found, _, err = users.run(by_command(instance, *arguments), 0)
-    assert (code, found) == (0, [K, K, K]), err
+    assert (code, found) == (0, [owner] * 3), err
     left = {(path.name, path.stat().st_uid) for path in Path(SHM_DIR).glob(f"mqk.{instance}*")}
     assert left == ({(f"mqk.{instance}", K), (f"mqk.{instance}.q", K)} if what == "load" else set())
     if what == "save":
-        assert (tmp_path / "m.db").stat().st_uid == K
+        assert (tmp_path / "m.db").stat().st_uid == owner
 
 
-@pytest.mark.parametrize("arguments", [*MAPPING, ["drop", "--yes"]], ids=lambda arguments: arguments[0])
+def test_root_clears_up_after_a_stranger(instance: str, users: Users) -> None:
+    """As that user, and mapping nothing that everybody could have written to."""
+    plant(instance)
+    _damage_the_lock(instance)
+    code, *found, out, err = users.run(by_command(instance, "drop", "--yes"), 0)
+    assert (code, found, out) == (4, [M, M, M], "")
+    assert "may be written by everybody" in err
+
+
+@pytest.mark.parametrize("arguments", MAPPING, ids=lambda arguments: arguments[0])
 def test_roots_command_and_a_stranger(instance: str, users: Users, arguments: list[str]) -> None:
     """It does not become him, maps nothing, and says who he is and how he could be allowed."""
     plant(instance)

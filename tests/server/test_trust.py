@@ -89,6 +89,41 @@ def test_roots_commands(server: Kamailio) -> None:
         command.end()
 
 
+@pytest.mark.parametrize(("first", "second"), [("kamailio", ""), ("", "kamailio"), ("", ""), ("kamailio", "kamailio")])
+def test_a_start_beside_a_living_server(servers: Servers, first: str, second: str) -> None:
+    """Whoever they run as, it says that the instance is in use, by which process of whom, and nothing of removing."""
+    server = servers.start(Kamailio(user=first, daemon=True))
+    log = servers.add(Kamailio(user=second, daemon=True, instance=server.instance)).refused()
+    uid = pwd.getpwnam(first or "root").pw_uid
+    (line,) = [line for line in log.splitlines() if line.startswith("kemi.errors.")]
+    assert f"in use by pid {server.main_pid}, user {uid} ({first or 'root'})" in line
+    assert '"instance"' in line
+    assert "remove" not in line
+    assert server.call("mq_add", "q", "k", "v") == 1
+
+
+def test_a_start_by_a_user_who_may_not_look(servers: Servers, readable: Path) -> None:
+    """It says that the instance is in use, and by whose server."""
+    server = servers.start(Kamailio())
+    start = "from kemi.instance import Instance; from kemi.spec import Settings; import sys\ntry: "
+    start += "Instance.open(Settings(instance=sys.argv[1]))\nexcept Exception as error: print(error)"
+    out = run(readable, start, "kamailio", server.instance)
+    assert f"instance '{server.instance}' in use by a server of user 0 (root)" in out
+
+
+@pytest.mark.parametrize("user", [0, "kamailio", STRANGER])
+def test_drop_of_a_living_server(server: Kamailio, readable: Path, user: int | str) -> None:
+    """It is refused, says whose it is, and advises nobody to remove anything."""
+    code = "import sys; from kemi.cli.main import main; sys.stderr = sys.stdout; print(main(sys.argv[1:]))"
+    out = run(readable, code, user, "--instance", server.instance, "drop", "--yes")
+    if user == STRANGER:
+        assert f"user {pwd.getpwnam('kamailio').pw_uid} (kamailio)" in out
+    else:
+        assert f"pid {server.main_pid}, user {pwd.getpwnam('kamailio').pw_uid} (kamailio), which is not proved" in out
+    assert "remove" not in out
+    assert server.call("mq_add", "q", "k", "v") == 1
+
+
 def test_a_stranger_takes_the_servers_name(servers: Servers, server: Kamailio, readable: Path) -> None:
     """After the server's end: nobody uses what he put there, the next start is refused and says who he is."""
     server.stop()
@@ -98,7 +133,7 @@ def test_a_stranger_takes_the_servers_name(servers: Servers, server: Kamailio, r
             kind, text = use(readable, server.instance, user, owner, groups)
             assert (kind, f"belongs to user {STRANGER}" in text) == ("NotAllowed", True)
         command = Commands(server.instance)
-        for arguments in (("peek", "q"), ("drain", "q"), ("drop", "--yes"), ("fetch", "q")):
+        for arguments in (("peek", "q"), ("drain", "q"), ("fetch", "q")):
             code, out = command(*arguments)
             assert (code, f"--owner {STRANGER}" in out) == (4, True), out
         command.end()

@@ -49,7 +49,7 @@ def test_a_living_owner_keeps_it(instance: str) -> None:
     """The error names its pid, the file, and the parameter that helps; nothing is changed."""
     with child(lambda: Registry.create(instance, this_process(), LIMIT)) as pid:
         registry = Registry.attach(instance)
-        with pytest.raises(InstanceInUse, match=rf"in use by pid {pid} \(/dev/shm/mqk.{instance}\).*\"instance\""):
+        with pytest.raises(InstanceInUse, match=rf"in use by pid {pid}, .*\(/dev/shm/mqk.{instance}\).*\"instance\""):
             registry.claim(this_process(), 5)
         assert (registry.owner().pid, registry.max_memory) == (pid, LIMIT)
     registry.claim(this_process(), 5)

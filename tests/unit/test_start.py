@@ -205,7 +205,7 @@ def test_a_second_server(start: Callable[..., None], instance: str, name: str) -
 
     with child(serve) as pid:
         os.kill(pid, signal.SIGSTOP)
-        with pytest.raises(InstanceInUse, match=rf"in use by pid {pid} .*\"instance\""):
+        with pytest.raises(InstanceInUse, match=rf"in use by pid {pid}, .*\"instance\""):
             start(f"name={name}")
         assert files(instance) == ["", ".a"]
         with attach("a", instance) as queue:
