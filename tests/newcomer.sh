@@ -56,9 +56,16 @@ root=$cache/$release.clean
 new=$root.new
 mkdir -p "$cache"
 work=$(mktemp -d "$cache/newcomer.XXXXXX")
-trap 'rm -rf --one-file-system "$work"' EXIT
-trap 'exit 130' INT
-trap 'exit 143' HUP TERM
+# What runs in the Debian ends before its files go.
+end() {
+    trap - EXIT HUP INT TERM
+    [ -z "${child-}" ] || kill -KILL "$child" 2>/dev/null || :
+    rm -rf --one-file-system "$work"
+    exit "$1"
+}
+trap 'end $?' EXIT
+trap 'end 130' INT
+trap 'end 143' HUP TERM
 
 # shellcheck source=conf/debian_root.sh
 . conf/debian_root.sh
