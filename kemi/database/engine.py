@@ -8,14 +8,16 @@ from __future__ import annotations
 
 import importlib
 import os
-import ssl
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from kemi import interpreter
 from kemi.database import drivers
 from kemi.database.clock import Clock
 from kemi.database.url import MYSQL, POSTGRES, SQLITE, DbUrl
 from kemi.errors import ConfigError
+
+if TYPE_CHECKING:
+    import ssl
 
 OFF, ON, VERIFY = "off", "on", "verify"  # what db_tls may be, besides the path of a file
 _AUTHORITIES = "/etc/ssl/certs/ca-certificates.crt"
@@ -142,6 +144,8 @@ def _mysql(url: DbUrl, tls: str) -> tuple[str, dict[str, Any]]:
 
 def _tls_context(url: DbUrl, tls: str) -> ssl.SSLContext:
     """Make the context for PyMySQL."""
+    import ssl  # with a Python that is not the server's own first on PATH, it cannot be imported
+
     try:
         context = ssl.create_default_context(cafile=None if tls in (ON, VERIFY) else tls)
     except OSError as error:  # ssl.SSLError is one
@@ -180,6 +184,8 @@ def _postgres(url: DbUrl, tls: str) -> tuple[str, dict[str, Any]]:
 def _postgres_tls(tls: str) -> dict[str, str]:
     if tls in ("", OFF, ON):
         return {"sslmode": {OFF: "disable", ON: "require"}[tls]} if tls else {}
+    import ssl
+
     authorities = ssl.get_default_verify_paths().cafile or _AUTHORITIES if tls == VERIFY else tls
     if not os.path.isfile(authorities):
         raise ConfigError(f"db_tls: there is no file {authorities} with certificates of authorities")
