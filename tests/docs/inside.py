@@ -195,6 +195,9 @@ def run_block(place: Place, block: dict[str, str]) -> None:
     if block["word"] == "background":
         place.begin(code, block["detail"])
         return
+    if block["word"] == "wrong":
+        place.file(block["detail"], code)
+        return
     if block["word"] == "given":
         code = block["detail"].replace("; ", "\n") + "\n" + code
     elif block["word"] == "file":
@@ -229,6 +232,8 @@ def python(place: Place, code: str) -> None:
         path = place.file("kamailio.py", code)
         place.must("mqueue-kemi", "check", str(path))
         place.must(PYTHON, "-c", OF_A_SCRIPT, str(path))
+    elif "kemi.testing" in code:
+        place.must(sys.executable, "-W", "error", str(place.file("program.py", code)))
     elif "attach(" in code or "subprocess" in code:
         worker(place, code)
     elif "KSR." in code or re.search(r"^mq_", code, re.MULTILINE):

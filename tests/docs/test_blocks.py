@@ -5,8 +5,9 @@ A block has its language. Above one that cannot be run here stands a comment tha
     <!-- not run: REASON -->
 
 and they are counted. Other comments say `given: a = 1; b = 2`, which the page takes for granted; `file: NAME`, under
-which the reader saves it for the blocks below; `background: COMMAND`, what goes on meanwhile, begun when COMMAND
-succeeds. How each language is run is in `inside`; a block without a language is a figure.
+which the reader saves it for the blocks below; `wrong: NAME`, the same for a file with mistakes; `background: COMMAND`,
+what goes on meanwhile, begun when COMMAND succeeds. How each language is run is in `inside`; a block without a language
+is a figure.
 """
 
 from __future__ import annotations
@@ -27,7 +28,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 NOT_RUN = "not run"
-WORDS = ("", NOT_RUN, "given", "file", "background")
+WORDS = ("", NOT_RUN, "given", "file", "wrong", "background")
 FIGURES = ("", "text")
 # Why a block is not run here, and what runs it instead, or nothing can.
 REASONS = {
@@ -91,7 +92,7 @@ def test_what_is_not_run_has_a_reason() -> None:
     left_out = [block for block in CODE if block.word == NOT_RUN]
     assert {block.place for block in left_out if block.detail not in REASONS} == set()
     assert {block.detail for block in left_out} == set(REASONS)
-    assert len(left_out) == 18
+    assert len(left_out) == 16
     assert len(RUN) > 70
 
 
