@@ -27,7 +27,6 @@ from kemi.database.clock import Clock
 from kemi.database.engine import Options
 from kemi.database.faults import Place
 from kemi.database.ledger import TRANSFERS, Ledger
-from kemi.database.names import fold
 from kemi.database.rows import Row, Rows
 from kemi.database.table import QueueTable, open_table
 from kemi.database.transaction import Commit, Transaction
@@ -212,7 +211,7 @@ class Store:
         place = self._place(wanted[0].table)
         with self._connected(place) as connection:
             found = {want.table: self._look(connection, want.table) for want in wanted}
-            self._refuse_shared(connection, found)
+            self._refuse_shared(found)
             self._make_ledger(connection)
         if self.ledger.missing:
             notes.append(self._why_inexact())
@@ -229,18 +228,15 @@ class Store:
         with user:
             return trial.write(lambda: self.begin(want.table), keyed=keyed, inexact=inexact)
 
-    def _refuse_shared(self, connection: Any, found: dict[str, QueueTable]) -> None:
+    def _refuse_shared(self, found: dict[str, QueueTable]) -> None:
         """Two queues in one table would mix their items."""
-        seen: dict[Any, str] = {}
+        seen: dict[str, str] = {}
         for queue, table in found.items():
-            with self._place(queue).faults(), connection.begin() as looking:
-                name = fold(connection, self.url.kind, table.name)
-                looking.rollback()
-            if name in seen:
+            other = seen.setdefault(table.known_as, queue)
+            if other != queue:
                 raise self._place(queue).error(
-                    f"queue {seen[name]!r} has the same table there", "give one of them another name, or no dbmode"
+                    f"queue {other!r} has the same table there", "give one of them another name, or no dbmode"
                 )
-            seen[name] = queue
 
     def make_ledger(self) -> None:
         """Make the ledger's tables; `Ledger.missing` says why when they cannot be made. Raises DatabaseAway."""

@@ -43,6 +43,8 @@ class Insertion:
         self._before = self._last = last
         self._packet = engines.longest_statement(connection, self._place.url.kind)
         self.most_bytes = self._packet // 4  # of a batch
+        if ledger is not None:
+            ledger.bring_back(connection, table.known_as, last)
 
     def add(self, batch: list[Item]) -> None:
         """Write one batch."""
@@ -53,7 +55,7 @@ class Insertion:
             else:
                 self._last = number
         if aside and self._ledger is not None:
-            self._ledger.keep(self._connection, self._place.table, aside)
+            self._ledger.keep(self._connection, self._table.known_as, aside)
             self.unfit += len(aside)
         self.count += len(batch)
 

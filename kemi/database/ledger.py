@@ -180,6 +180,21 @@ class Ledger:
             Kept(int(row[0]), int(row[1]), bytes(row[2]), bytes(row[3]), row[4]) for row in connection.execute(chosen)
         ]
 
+    def bring_back(self, connection: Any, queue: str, last: int) -> None:
+        """Let no item stand behind a row that is gone: the next rows may get its number, when they come after it."""
+        import sqlalchemy as sa
+
+        table = self.items.c
+        chosen = (table.queue == queue.encode()) & (table.after_id > last)
+        greatest = connection.execute(sa.select(sa.func.max(table.id)).where(chosen)).scalar()
+        if greatest is None:
+            return
+        chosen &= table.id <= greatest
+        kept = [table.queue, sa.literal(last, sa.BigInteger), table.item_key, table.item_value, table.added]
+        names = ["queue", "after_id", "item_key", "item_value", "added"]
+        connection.execute(self.items.insert().from_select(names, sa.select(*kept).where(chosen).order_by(table.id)))
+        connection.execute(self.items.delete().where(chosen))
+
     def drop(self, connection: Any, queue: str, last: int | None = None) -> int:
         """Delete the items of a queue up to that id; returns how many there were."""
         table = self.items.c

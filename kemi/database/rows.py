@@ -120,7 +120,7 @@ class Rows:
         deleted = self.delete(self.first, self.last) if count else 0
         with self._guard():
             if kept.count and self._ledger is not None:
-                deleted += self._ledger.drop(self._connection, self._place.table, kept.last)
+                deleted += self._ledger.drop(self._connection, self.table.known_as, kept.last)
         if deleted != count + kept.count:
             raise self._not_deleted()
 
@@ -203,7 +203,7 @@ class Rows:
         if self._ledger is None:
             return []
         with self._guard():
-            return self._ledger.kept(self._connection, self._place.table, most, behind)
+            return self._ledger.kept(self._connection, self.table.known_as, most, behind)
 
     def _check_range(self) -> None:
         for statement in self._statements.outside:

@@ -60,6 +60,7 @@ class QueueTable(NamedTuple):
     transactional: bool | None  # does a rollback take rows back? None: only a trial can tell
     made: bool = False  # just now
     notes: tuple[str, ...] = ()  # what an operator should know
+    known_as: str = ""  # the same for two queues if and only if they have the same table
 
     def widen(self, column: str, *, any_bytes: bool = False) -> str:
         """How to make a column that holds an item. any_bytes: one that is no text."""
@@ -133,6 +134,7 @@ def open_table(connection: Any, place: Place, *, inexact: bool = False) -> Queue
         transactional,
         not found.exists,
         (found.note,) if found.note else (),
+        ".".join(part for part in reversed(names.fold(connection, place.url.kind, name)) if part),
     )
 
 

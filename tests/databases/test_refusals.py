@@ -12,6 +12,7 @@ import pytest
 
 from kemi.errors import StoreError
 from kemi.store import Store, Wanted
+from tests.databases.test_proof import CHANGES
 from tests.databases.test_start import SERIAL
 
 if TYPE_CHECKING:
@@ -210,3 +211,36 @@ def test_a_trigger_that_undoes_everything(sqlite: SqliteFile, table: str) -> Non
             rows.insert([(b"1", b"v"), (b"2", b"x")])
     assert "no: have it refuse the row only: ABORT in place of ROLLBACK" in str(caught.value)
     assert sqlite.run(f"SELECT * FROM {table}") == []
+
+
+def test_numbers_that_begin_anew(database: AnyDatabase, table: str) -> None:
+    """What was kept behind rows that somebody has deleted stands before what is saved later."""
+    key, kind = database.quote("key"), KEY[database.kind]
+    database.run(f"CREATE TABLE {table} (id {SERIAL[database.kind]}, {key} {kind}, val {kind})")
+    old = [(b"1", b"v"), (b"2", b"\0\xff" * 40), (b"3", b"v"), (b"4", b"\xff\0" * 40)]
+    new = [(b"5", b"v"), (b"6", b"\0\xff" * 40), (b"7", b"v")]
+    if database.kind == "sqlite":
+        database.run(
+            f"CREATE TRIGGER {table}t BEFORE INSERT ON {table} WHEN length(NEW.val) > 9 BEGIN SELECT RAISE(IGNORE); END"
+        )
+    with contextlib.closing(Store.open(database.url)) as store:
+        store.make_ledger()
+        for items in (old, new):
+            with store.begin(table, keeps_unfit=True) as rows:
+                rows.insert(items)
+            if items is old:
+                for statement in CHANGES["truncates"][database.kind][:1]:
+                    database.run(statement.format(table))
+        with store.begin(table, keeps_unfit=True) as rows:
+            assert [item[:2] for item in rows.drain()] == [old[1], old[3], *new]
+
+
+def test_a_queue_whose_name_got_other_capital_letters(database: AnyDatabase, table: str) -> None:
+    """Where it is the same table, its kept items are the same, too."""
+    with contextlib.closing(Store.open(database.url)) as store:
+        store.make_ledger()
+        with store.begin(f"Q{table}", keeps_unfit=True) as rows:
+            rows.insert([(b"1", b"v"), (b"2", b"\0\xff")])
+        with store.begin(f"q{table}", keeps_unfit=True) as rows:
+            found = list(rows.drain())
+    assert len(found) == (0 if database.kind == "mysql" else 2)
