@@ -71,6 +71,13 @@ def test_a_broken_link_is_found(link: str, what: str) -> None:
     assert problem(README, link) == what
 
 
+@pytest.mark.parametrize("page", ALL)
+def test_every_file_that_is_named_is_there(page: str) -> None:
+    """In text, where it is no link: `conf/demo.sh`."""
+    named = re.findall(r"`((?:conf|debian|docs|kemi|ops|tests)/[\w./@-]+)`", pages.text_of(page))
+    assert [path for path in named if not (CHECKOUT / path).exists()] == []
+
+
 def test_every_page_is_found_from_the_first_one() -> None:
     found, ahead = set(), [README]
     while ahead:
