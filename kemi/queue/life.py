@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import weakref
 from collections.abc import Iterator
 from typing import TypeVar
 
@@ -235,8 +236,12 @@ class Life(Waiting):
         mutex.refuse_twice()
         token = Token(mutex.free)
         try:
-            mutex.take()
-            token.arm(mutex.free)
+            try:
+                mutex.take()
+            except BaseException:
+                token.guard = weakref.ref(token, mutex.free_after())
+                raise
+            token.guard = weakref.ref(token, mutex.free)
             was_open = not self.is_closed()
             words[W_MOVING] = 1
             words[W_WATCH] |= WATCH_CLOSED

@@ -23,17 +23,17 @@ _Result = TypeVar("_Result")
 
 
 class Token:
-    """Unlocks what it was armed for when it dies; if that is not held by this thread, nothing happens."""
+    """Unlocks when it dies what its `guard` is for; if that is not held by this thread, nothing happens.
+
+    While the lock is held it is in no function's hands but that which holds it: the traceback of an exception keeps
+    the arguments of every function that the exception went through, so a method of it would keep the lock, too.
+    """
 
     __slots__ = ("__weakref__", "guard")
 
     def __init__(self, free: Callable[[Any], object]) -> None:
         """Free: what unlocks, with one argument that means nothing; all of it in C."""
         self.guard: Any = weakref.ref(self, free)
-
-    def arm(self, free: Callable[[Any], object]) -> None:
-        """Unlock that instead."""
-        self.guard = weakref.ref(self, free)
 
 
 def hold(
@@ -52,7 +52,7 @@ def hold(
             if code == ENOTRECOVERABLE:
                 token.guard = None  # no call, so nothing comes before this: a lost mutex must not be unlocked
             mutex.take_slowly(code)
-            token.arm(mutex.free)  # another mutex may be in use now
+            token.guard = weakref.ref(token, mutex.free)  # another mutex may be in use now
         mutex.stuck_at = None
         mutex.held_by[0] = token.guard
         inside = True
@@ -67,7 +67,7 @@ def hold(
                     after(mutex, error)
                 raise
         elif not inside:
-            token.arm(mutex.free_after())
+            token.guard = weakref.ref(token, mutex.free_after())
         raise
     finally:
         del token

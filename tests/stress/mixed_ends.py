@@ -70,6 +70,12 @@ class Worker:
                 call()
             except Boom:
                 self.note("x")
+            except SystemError as error:
+                # Two signals in one call of Python's own that looks for signals more than once (os.stat multiplies
+                # large numbers): its fault, and what it makes of the handler's exception.
+                if not isinstance(error.__cause__, Boom):
+                    raise
+                self.note("x")
             except ClientClosed:  # broken off when it was closed, and before it was attached again
                 self.armed = False
                 self.note("closed")
@@ -81,6 +87,13 @@ class Worker:
                 self.armed = False
                 self.note("error", type(error).__name__, error)
             self.armed = False
+            self.look_at_the_lock()
+
+    def look_at_the_lock(self) -> None:
+        """A call that ended has not got it any more, however it ended: nobody needs a next call to free it."""
+        queue = self.queue._inner
+        if isinstance(queue, Queue) and not queue.closed and queue._mutex.is_mine():
+            self.note("LOCK", "left", "by", "a", "call")
 
     def value(self) -> str:
         return "v" * self.random.choice([10, 100, 100, 3000, 70_000])

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import errno
+import inspect
 import os
 import random
 import signal
 import sys
 import threading
 import time
+import weakref
 from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING
 
@@ -15,7 +18,7 @@ import pytest
 
 from kemi.errors import LockTimeout, Reentered
 from kemi.owner import this_process
-from kemi.queue import layout, lockwait
+from kemi.queue import layout, lockwait, section
 from kemi.queue.attached import AttachedQueue
 from kemi.queue.mutex import Mutex, trylock
 from kemi.queue.queue import Queue
@@ -28,6 +31,7 @@ from tests.unit.children import child, fork
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
+    from types import FrameType
 
     from pytest_mock import MockerFixture
 
@@ -94,7 +98,7 @@ def test_a_token_without_the_lock_does_nothing(queue: Queue) -> None:
 def test_a_token_is_for_what_it_was_armed_for_last(instance: str, queue: Queue) -> None:
     other = Queue.create(instance, "other", window=WINDOW)
     token = Token(queue._mutex.free)
-    token.arm(other._mutex.free)
+    token.guard = weakref.ref(token, other._mutex.free)
     queue._mutex.take()
     other._mutex.take()
     del token
@@ -117,6 +121,44 @@ def test_it_is_free_while_the_exception_is_alive(queue: Queue) -> None:
         hold(queue._mutex, _boom)
     assert is_free(queue)
     assert caught.tb is not None
+
+
+@pytest.mark.parametrize("call", ["peek", "fetch_many", "add_many"])
+def test_it_is_free_while_an_exception_is_alive_that_came_with_the_lock(
+    queue: Queue, monkeypatch: pytest.MonkeyPatch, call: str
+) -> None:
+    """The handler runs at the beginning of any function on the long way to the lock: a traceback has the arguments."""
+    calls: dict[str, Callable[[], object]] = {
+        "peek": queue.peek,
+        "fetch_many": lambda: queue.fetch_many(2),
+        "add_many": lambda: queue.add_many([("k", "v")]),
+    }
+    monkeypatch.setattr(section, "trylock", lambda _: errno.EBUSY)
+    left, booms = 0, 0
+
+    def trace(frame: FrameType, _event: str, _argument: object) -> None:
+        nonlocal left
+        if frame.f_globals["__name__"].startswith("kemi.") and not frame.f_code.co_flags & inspect.CO_GENERATOR:
+            left -= 1
+            if left == 0:
+                sys.settrace(None)
+                raise Boom
+
+    before = sys.gettrace()
+    while booms == left:
+        queue.add("k", "v")
+        booms, left = booms + 1, booms + 1
+        try:
+            sys.settrace(trace)
+            calls[call]()
+        except Boom:
+            sys.settrace(before)
+            assert is_free(queue), booms
+            left = booms
+        finally:
+            sys.settrace(before)
+        queue.clear()
+    assert booms > 10
 
 
 def test_a_second_hold_leaves_the_first_alone(queue: Queue) -> None:
