@@ -25,9 +25,10 @@ IDLE_TIMEOUT = 300
 _READ, _WRITE = 1, 2  # psycopg's words for what a wait is for, and for what came
 # Strict: what a column cannot hold is an error, not a shorter item. And MariaDB from 11.6.2 on refuses by default what
 # touches a row that others have changed since the transaction began; a load beside a writer would fail with error 1020.
+# A server whose completion_type is RELEASE ends the connection behind each COMMIT.
 _MYSQL_SESSION = (
     "SET SESSION sql_mode = CONCAT(@@sql_mode, ',STRICT_ALL_TABLES'),"
-    " innodb_lock_wait_timeout = {lock}, lock_wait_timeout = {lock}, wait_timeout = {idle}"
+    " innodb_lock_wait_timeout = {lock}, lock_wait_timeout = {lock}, wait_timeout = {idle}, completion_type = 0"
     " /*M!110602 , innodb_snapshot_isolation = OFF */"
 )
 

@@ -106,11 +106,15 @@ _ADVICE = (
         r"duplicate entry|duplicate key value|unique constraint",
         "drop the unique index: items may be equal to others",
     ),
+    (
+        r"generated column|insertable-into|join view|because it is a view|cannot (insert into|change) .*view",
+        "take a plain table with plain columns, or a view that can be written to",
+    ),
     (r"foreign key", "drop the foreign key: items have any key and value"),
     (r"no partition", "have a partition for every item"),
     (r"check constraint|constraint .* failed for", "drop the CHECK that refuses items"),
     (
-        r"too long|incorrect string value|no equivalent in encoding|invalid byte sequence",
+        r"too long|data truncated|incorrect string value|no equivalent in encoding|invalid byte sequence",
         "change the column so that it takes the item",
     ),
     (

@@ -14,6 +14,7 @@ other types are those through which both read and write the same bytes:
 
 from __future__ import annotations
 
+import decimal
 import warnings
 from collections.abc import Callable
 from contextlib import suppress
@@ -111,6 +112,7 @@ def open_table(connection: Any, place: Place, *, inexact: bool = False) -> Queue
             f"ALTER TABLE {_quoting(connection)(name.table)} ENGINE=InnoDB"
             '; or accept that with modparam("mqueue", "db_inexact", 1)',
         )
+    _check_id(place, types["id"])
     kinds = [_column(place, column, types[column]) for column in COLUMNS[1:]]
     has_added = isinstance(types.get(ADDED), sa.Float)
     rows = sa.table(
@@ -199,22 +201,34 @@ def _transactional(connection: Any, table: str) -> bool | None:
     return str(row[1]).upper() == "YES"
 
 
+def _python_type(kind: Any) -> type | None:
+    """What SQLAlchemy makes of a type; None where it does not know it."""
+    try:
+        found: type = getattr(kind, "data_type", kind).python_type  # of PostgreSQL's domain
+    except NotImplementedError:
+        return None
+    return found
+
+
+def _check_id(place: Place, kind: Any) -> None:
+    """In sqlite any column takes anything, and the trial tells; others compare numbers with numbers only."""
+    if place.url.kind != SQLITE and _python_type(kind) not in (int, float, decimal.Decimal):
+        raise place.error(f"its column id is of the type {kind}, not a number", "make it BIGINT with automatic numbers")
+
+
 def _column(place: Place, name: str, kind: Any) -> tuple[Any, Encode]:
     """The type with which a column is read and written, and its codec."""
     import sqlalchemy as sa
 
     if place.url.kind == SQLITE:  # any column takes anything; but not a STRICT one
         return sa.Text, bytes if "BLOB" in str(kind).upper() else _text_or_bytes
-    kind = getattr(kind, "data_type", kind)  # of PostgreSQL's domain
-    try:
-        python = kind.python_type
-    except NotImplementedError:
-        python = None
+    python = _python_type(kind)
+    kind = getattr(kind, "data_type", kind)
     if python is bytes:
         return sa.LargeBinary, bytes
-    if python is not str:
+    if python is not str or (place.url.kind == POSTGRES and isinstance(kind, sa.Enum)):
         raise place.error(
-            f"its column {name} is of the type {kind}, not text or binary",
+            f"its column {name} is of the type {'ENUM' if isinstance(kind, sa.Enum) else kind}, not text or binary",
             "make it varchar" if place.url.kind == POSTGRES else "make it binary",
         )
     longest = getattr(kind, "length", None)

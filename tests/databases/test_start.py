@@ -337,6 +337,47 @@ def test_ids_of_other_types(database: Any, table: str, kind: str) -> None:
             assert len(database.run(f"SELECT * FROM {table}")) == 1
 
 
+TYPES = {
+    "id of letters": (
+        "mysql",
+        "UUID PRIMARY KEY DEFAULT UUID()",
+        "key TEXT, val TEXT",
+        "id is of the type UUID, not a",
+    ),
+    "set": ("mysql", "", "key SET('a', 'b'), val TEXT", "change the column so that it takes the item"),
+    "generated": ("mysql", "", "key TEXT AS (val) STORED, val TEXT", "take a plain table with plain columns"),
+    "id of text": ("postgres", "TEXT PRIMARY KEY", "key TEXT, val TEXT", "id is of the type TEXT, not a number"),
+    "uuid": (
+        "postgres",
+        "UUID DEFAULT gen_random_uuid()",
+        "key TEXT, val TEXT",
+        "id is of the type UUID, not a number",
+    ),
+    "json": ("postgres", "", "key TEXT, val JSONB", "val is of the type JSONB, not text or binary"),
+    "enum": ("postgres", "", "key {0}e, val TEXT", "key is of the type ENUM, not text or binary"),
+}
+
+
+@pytest.mark.parametrize("which", TYPES)
+def test_types_that_cannot_serve(mariadb: MariaDb, postgres: Postgres, table: str, which: str) -> None:
+    kind, number, columns, says = TYPES[which]
+    database = mariadb if kind == "mysql" else postgres
+    if which == "enum":
+        postgres.run(f"CREATE TYPE {table}e AS ENUM ('007', '008')")
+    make(database, table, columns.format(table), number)
+    assert says in refused(database.url, table)
+
+
+@pytest.mark.parametrize("completion", [1, 2])
+def test_mysql_that_ends_each_transaction_in_another_way(mariadb: MariaDb, table: str, completion: int) -> None:
+    """By a new one, or by an end of the connection."""
+    mariadb.run(f"SET GLOBAL completion_type = {completion}")
+    try:
+        moved(mariadb.url, table)
+    finally:
+        mariadb.run("SET GLOBAL completion_type = 0")
+
+
 HIDDEN = {
     "sqlite": [("INT UNIQUE", "NULL"), ("INT", "'x'"), ("REAL", "1e300")],
     "mysql": [("BIGINT UNIQUE", "NULL"), ("BIGINT UNSIGNED PRIMARY KEY", "9223372036854775808"), ("DOUBLE", "-1e300")],
