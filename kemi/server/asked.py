@@ -7,19 +7,21 @@ So the kernel takes a note: SIGTERM and SIGINT are delivered on a stack of their
 each who sent it (siginfo). The handlers stay Kamailio's, and no code of ours runs in one. Where in that stack the note
 lies is measured at the start, with a harmless signal; where that fails, `sig_flag` alone counts.
 
-The main process of a daemon also gets the SIGTERM that it sends to its whole group. That one does not count, and lies
-over what came before it; so the note is read first, in the callback with which the core begins its stop.
+The main process of a daemon sends SIGTERM to its whole group, itself included. That would lie over the note of a
+request that came before. So where it is still open who wants the end, the other processes of the group get it one by
+one, in the callback with which the core begins its stop, and the core is told that it has no group of its own.
 """
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import mmap
 import os
 import signal
 import struct
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 from kemi.server import core
@@ -131,11 +133,12 @@ def note_from_now_on() -> None:
     if _recorders or ctypes.c_int.in_dll(library, "dont_fork").value:
         return  # without workers nobody can come first; and the whole end would run in the signal's handler
     recorder = Recorder()
-    _read_at_shutdown(library, recorder)
+    _spare_at_shutdown(library, recorder)
     _recorders.append(recorder)
 
 
-def _read_at_shutdown(library: Any, recorder: Recorder) -> None:
+def _spare_at_shutdown(library: Any, recorder: Recorder) -> None:
+    own_group = ctypes.c_int.in_dll(library, "own_pgid")
     address = core.function(library, "sr_corecb_get", ctypes.c_void_p)()
     if not address:
         raise core.Unavailable("the server has no callback for the beginning of its stop")
@@ -143,13 +146,34 @@ def _read_at_shutdown(library: Any, recorder: Recorder) -> None:
     before = _Callback(callbacks.shutdown) if callbacks.shutdown else None
 
     def shutdown() -> None:
-        recorder.look()
+        if own_group.value and core.last_signal() == signal.SIGCHLD and not recorder.look():
+            own_group.value = 0
+            _end_group()
         if before is not None:
             before()
 
     callback = _Callback(shutdown)
     _kept.extend((callback, before))
     callbacks.shutdown = ctypes.cast(callback, ctypes.c_void_p).value
+
+
+def _end_group() -> None:
+    """What the core does by kill(0, SIGTERM), but for this process."""
+    group, told = os.getpgrp(), {os.getpid()}
+    while new := set(_members(group)) - told:
+        for pid in new:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGTERM)
+        told |= new
+
+
+def _members(group: int) -> Iterator[int]:
+    """The processes of a group that still run."""
+    for name in filter(str.isdigit, os.listdir("/proc")):
+        with contextlib.suppress(OSError), open(f"/proc/{name}/stat", "rb") as file:
+            state, _, its_group = file.read().rpartition(b")")[2].split()[:3]
+            if int(its_group) == group and state not in (b"Z", b"X"):
+                yield int(name)
 
 
 def ended_by_itself(patience: float = _GRACE, sleep: Callable[[float], None] = time.sleep) -> bool:
