@@ -57,6 +57,7 @@ from kemi.errors import (
 from kemi.instance import queues as _queues
 from kemi.names import DEFAULT_INSTANCE as _DEFAULT_INSTANCE
 from kemi.names import VERSION as _VERSION
+from kemi.queue.address import instance_of as _instance_of
 from kemi.queue.attached import AttachedQueue
 from kemi.queue.item import Item
 from kemi.queue.item import key_of as _key_of
@@ -93,6 +94,7 @@ __all__ = [
     "SegmentMissing",
     "Stats",
     "UnknownQueue",
+    "aattach",
     "attach",
     "mod_init",
     "modparam",
@@ -280,14 +282,17 @@ _FUNCTIONS = _Functions(mq_add, mq_fetch, mq_pv_free, mq_size, mqk_get, mqk_gete
 
 def attach(
     queue: str,
-    instance: str = _DEFAULT_INSTANCE,
-    lock_timeout: float = 1.0,
+    where: str = _DEFAULT_INSTANCE,
     *,
-    reattach: bool = True,
     wait: float | None = 0.0,
     owner: str | int | None = None,
+    lock_timeout: float = 1.0,
+    reattach: bool = True,
+    instance: str | None = None,
 ) -> AttachedQueue:
     """A queue of a running Kamailio, for any process on its host that may read and write its segment.
+
+    where: the server's instance; `instance` is this argument's old name.
 
     When the server is stopped and started again, waiting calls go on with its new queue; with reattach=False they raise
     QueueClosed. wait: seconds for the server and its queue to appear, None for ever. lock_timeout: finite seconds.
@@ -300,4 +305,21 @@ def attach(
     Raises UnknownQueue when the instance has no such queue, NotAllowed when its user is not trusted or does not allow
     this process's, SegmentError when it cannot be used, ConfigError.
     """
-    return AttachedQueue(instance, queue, lock_timeout, reattach=reattach, wait=wait, owner=owner)
+    name = _instance_of(where, instance)
+    return AttachedQueue(name, queue, lock_timeout, reattach=reattach, wait=wait, owner=owner)
+
+
+async def aattach(
+    queue: str,
+    where: str = _DEFAULT_INSTANCE,
+    *,
+    wait: float | None = 0.0,
+    owner: str | int | None = None,
+    lock_timeout: float = 1.0,
+    reattach: bool = True,
+) -> AttachedQueue:
+    """`attach` for asyncio: the event loop goes on while it waits for the server."""
+    from kemi.queue.aattach import attached
+
+    name = _instance_of(where)
+    return await attached(name, queue, lock_timeout, reattach=reattach, wait=wait, owner=owner)

@@ -56,6 +56,7 @@ SURFACE = (
     "reserve",
     "stats",
     "undone",
+    "where",
 )
 
 
@@ -78,6 +79,18 @@ def checked(address: Address) -> Address:
     return address._replace(lock_timeout=_lock_seconds(address.lock_timeout), owner=named_owner(address.owner))
 
 
+def instance_of(where: Any, instance: Any = None) -> Any:
+    """The instance that `where` names, or its old name `instance`. Raises ConfigError where that is an engine."""
+    named = where if instance is None else instance
+    if isinstance(named, str) and "://" in named:
+        engine = named.partition("://")[0]
+        raise ConfigError(
+            f"where={engine}://...: this version attaches to instances on this host, not to a {engine} server; write "
+            'the name of an instance, like "kamailio"'
+        )
+    return named
+
+
 def _lock_seconds(value: Any) -> float:
     """A lock_timeout: finite seconds, more than 0."""
     if isinstance(value, (int, float)) and not isinstance(value, bool) and 0 < value < math.inf:
@@ -95,6 +108,11 @@ def wait_seconds(value: Any) -> float:
     if isinstance(value, (int, float)) and not isinstance(value, bool) and not math.isnan(value):
         return float(value) if value < _LONGEST else math.inf
     raise ConfigError(f"wait={value!r}: write seconds, 0 for not at all, or None for ever")
+
+
+def waited(seconds: float) -> str:
+    """The end of an error after a wait."""
+    return f" (waited {seconds:g} s)" if seconds > 0 else ""
 
 
 def refuse_to_block() -> None:

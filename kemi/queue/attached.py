@@ -31,6 +31,7 @@ from kemi.queue.address import (
     refuse_to_block,
     refused_name,
     wait_seconds,
+    waited,
 )
 from kemi.queue.aside import Slot
 from kemi.queue.item import Item
@@ -120,8 +121,7 @@ class AttachedQueue(Queue):
                     return queue
             except UnknownQueue as error:
                 if left <= 0:
-                    waited = f" (waited {seconds:g} s)" if seconds > 0 else ""
-                    raise UnknownQueue(f"{error}{waited}") from None
+                    raise UnknownQueue(f"{error}{waited(seconds)}") from None
             futex.pause(min(left, RETRY))
 
     def _open(self) -> Queue:
@@ -393,6 +393,11 @@ class AttachedQueue(Queue):
                 self._inner.close()
             if self._doorbell is not None:
                 self._doorbell.close()
+
+    @property
+    def where(self) -> str:
+        """The instance."""
+        return self.instance
 
     def __dir__(self) -> list[str]:
         return sorted({*SURFACE, *(name for name in super().__dir__() if name.startswith("__"))})

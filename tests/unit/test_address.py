@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import copy
 import math
 import pickle
@@ -20,7 +21,7 @@ from kemi.queue.address import OF_THE_SERVER, SURFACE
 from kemi.queue.item import Item
 from kemi.queue.queue import Queue
 from kemi.queue.registry import Registry
-from mqueue_kemi import attach
+from mqueue_kemi import aattach, attach
 from tests.conftest import HANG
 
 if TYPE_CHECKING:
@@ -330,3 +331,76 @@ def test_a_wait_in_the_thread_of_gevents_loop_is_refused(server: Server, mocker:
         for other in (mocker.MagicMock(main_hub=False), None):
             local.get_hub_if_exists.return_value = other
             assert client.fetch(0.01) is None
+
+
+# --- where, and asyncio -----------------------------------------------------------------------------------------------
+
+
+def test_where_and_its_old_name(server: Server) -> None:
+    server.start()
+    for client in (attach("q", where=server.instance), attach("q", instance=server.instance)):
+        with client:
+            assert client.add("k", "v")
+            assert client.where == client.instance == server.instance
+
+
+@pytest.mark.parametrize(("where", "words"), [("redis://host/1", "not to a redis server"), (5, "must be text")])
+def test_a_wrong_where(where: Any, words: str) -> None:
+    with pytest.raises(ConfigError, match=words):
+        attach("q", where)
+    with pytest.raises(ConfigError, match=words):
+        asyncio.run(aattach("q", where))
+
+
+def test_the_lock_timeout_is_given_by_name(server: Server) -> None:
+    """The third argument without a name could be anything."""
+    server.start()
+    with pytest.raises(TypeError):
+        attach("q", server.instance, 0.5)  # type: ignore[misc]
+
+
+def test_attach_in_asyncio(server: Server) -> None:
+    """The event loop goes on while the server is waited for."""
+
+    async def wait() -> bytes:
+        waiting = asyncio.ensure_future(aattach("q", server.instance, wait=HANG))
+        for _ in range(3):
+            await asyncio.sleep(0)
+        assert not waiting.done()
+        server.start().add("k", "v")
+        with await waiting as client:
+            item = await client.afetch(HANG)
+            assert item is not None
+            return item.key_bytes
+
+    assert asyncio.run(wait()) == b"k"
+
+
+@pytest.mark.parametrize("wait", [0, 0.25])
+def test_attach_in_asyncio_to_what_is_not_there(instance: str, wait: float) -> None:
+    end = r"\(waited 0.25 s\)$" if wait else r"is its server running\?$"
+    with pytest.raises(UnknownQueue, match=end):
+        asyncio.run(aattach("q", instance, wait=wait))
+
+
+@pytest.mark.parametrize("reattach", [False, True])
+def test_attach_in_asyncio_to_a_closed_queue(server: Server, reattach: bool) -> None:
+    """Who would not outlive it waits for one that is open."""
+    queue = server.start(closed=True)
+
+    async def wait() -> bool:
+        waiting = asyncio.ensure_future(aattach("q", server.instance, wait=HANG, reattach=reattach))
+        await asyncio.sleep(0.05)
+        early = waiting.done()
+        queue.open()
+        (await waiting).close()
+        return early
+
+    assert asyncio.run(wait()) is reattach
+
+
+def test_attach_in_asyncio_checks_its_times(server: Server) -> None:
+    server.start()
+    for options in ({"wait": math.nan}, {"lock_timeout": 0}):
+        with pytest.raises(ConfigError):
+            asyncio.run(aattach("q", server.instance, **options))

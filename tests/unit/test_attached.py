@@ -61,7 +61,7 @@ def server(instance: str) -> Iterator[Server]:
 @pytest.fixture
 def queue(server: Server) -> Iterator[AttachedQueue]:
     """Give its queue, attached."""
-    with attach("q", server.instance, 0.5) as attached_queue:
+    with attach("q", server.instance, lock_timeout=0.5) as attached_queue:
         yield attached_queue
 
 
@@ -554,7 +554,7 @@ def test_a_second_coroutine_takes_what_a_cancelled_one_did_not(queue: AttachedQu
 
 def test_a_lock_that_is_held_does_not_stop_the_loop(server: Server) -> None:
     """It waits in a thread, and gives up after lock_timeout."""
-    queue = attach("q", server.instance, 5.0)
+    queue = attach("q", server.instance, lock_timeout=5.0)
     queue.add("k", "")
 
     async def work() -> None:

@@ -32,7 +32,7 @@ def route() -> None:
     mqueue_kemi.mq_fetch()  # E: which queue
     mqueue_kemi.mq_ad("calls", "key", "value")  # E: no such function; mypy: attr-defined
     mqueue_kemi.attach("calls", reattach="yes")  # E: True or False
-    mqueue_kemi.attach("calls", "kamailio", 1.0, True)  # E: by its name
+    mqueue_kemi.attach("calls", "kamailio", 1.0)  # E: by its name
     KSR.tm.t_relai()  # E: no such function
     KSR.sl.sl_send_reply("200", "OK")  # E: a number
     text: str = KSR.pv.get("$fU")  # E: a number, or null

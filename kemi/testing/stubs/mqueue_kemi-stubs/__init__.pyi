@@ -55,6 +55,7 @@ __all__ = [
     "SegmentMissing",
     "Stats",
     "UnknownQueue",
+    "aattach",
     "attach",
     "mod_init",
     "modparam",
@@ -120,8 +121,10 @@ def mqv_gete(queue: str) -> str:
 def mqv_getw(queue: str) -> str:
     """As `mqv_get`, with "<null>" for none."""
 
-def attach(queue: str, instance: str=_DEFAULT_INSTANCE, lock_timeout: float=1.0, *, reattach: bool=True, wait: float | None=0.0, owner: str | int | None=None) -> AttachedQueue:
+def attach(queue: str, where: str=_DEFAULT_INSTANCE, *, wait: float | None=0.0, owner: str | int | None=None, lock_timeout: float=1.0, reattach: bool=True, instance: str | None=None) -> AttachedQueue:
     """A queue of a running Kamailio, for any process on its host that may read and write its segment.
+
+    where: the server's instance; `instance` is this argument's old name.
 
     When the server is stopped and started again, waiting calls go on with its new queue; with reattach=False they raise
     QueueClosed. wait: seconds for the server and its queue to appear, None for ever. lock_timeout: finite seconds.
@@ -134,3 +137,6 @@ def attach(queue: str, instance: str=_DEFAULT_INSTANCE, lock_timeout: float=1.0,
     Raises UnknownQueue when the instance has no such queue, NotAllowed when its user is not trusted or does not allow
     this process's, SegmentError when it cannot be used, ConfigError.
     """
+
+async def aattach(queue: str, where: str=_DEFAULT_INSTANCE, *, wait: float | None=0.0, owner: str | int | None=None, lock_timeout: float=1.0, reattach: bool=True) -> AttachedQueue:
+    """`attach` for asyncio: the event loop goes on while it waits for the server."""
