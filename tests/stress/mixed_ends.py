@@ -92,7 +92,7 @@ class Worker:
     def look_at_the_lock(self) -> None:
         """A call that ended has not got it any more, however it ended: nobody needs a next call to free it."""
         queue = self.queue._inner
-        if isinstance(queue, Queue) and not queue.closed and queue._mutex.is_mine():
+        if not queue.closed and queue._mutex.is_mine():
             self.note("LOCK", "left", "by", "a", "call")
 
     def value(self) -> str:
