@@ -13,8 +13,9 @@ from collections.abc import Callable
 from typing import Any
 
 from kemi.instance import queues
-from kemi.server import core, left, log, stop
+from kemi.server import core, log, stop
 from kemi.server.embedder import Embedder
+from kemi.server.left import clear
 from kemi.server.structs import BindMq, Int, KsrCommand, MqAdd, MqApi, Pointer, StrAt
 
 _NAME = b"bind_mq"
@@ -90,7 +91,7 @@ def _binder(function: int) -> Callable[[int | None], int]:
 
 def _adder(add: Add, meet_new: Callable[[], None]) -> Callable[[int | None, int | None, int | None], int]:
     def add_item(queue: int | None, key: int | None, value: int | None) -> int:
-        left.clear()
+        clear()
         try:
             name = _bytes(queue).decode("utf-8", "surrogateescape")
             if name not in queues:

@@ -9,8 +9,9 @@ from __future__ import annotations
 from typing import Any
 
 from kemi.queue.item import Item
-from kemi.server import left, log
+from kemi.server import log
 from kemi.server.ksr import Functions
+from kemi.server.left import clear
 from kemi.slots import fetched
 
 # A transformation of Kamailio has a buffer of 64 KiB for its result.
@@ -30,7 +31,7 @@ class Handler:
 
     def mq_add(self, _message: object, queue: str) -> int:
         """Documentation 4.1, mq_add(queue, key, value), with $vn(mqk_QUEUE) and $vn(mqv_QUEUE). 1, or -1."""
-        left.clear()
+        clear()
         try:
             key, value = _get(f"mqk_{queue}"), _get(f"mqv_{queue}")
         except ValueError as error:
@@ -40,7 +41,7 @@ class Handler:
 
     def mq_fetch(self, _message: object, queue: str) -> int:
         """Documentation 4.2, mq_fetch(queue): fills $vn(mqk_QUEUE) and $vn(mqv_QUEUE). 1, -2 nothing, -1 unknown."""
-        left.clear()
+        clear()
         code = int(self._functions.mq_fetch(queue))
         record = fetched.get(queue)
         if record is None:
@@ -53,14 +54,14 @@ class Handler:
 
     def mq_pv_free(self, _message: object, queue: str) -> int:
         """Documentation 4.3, mq_pv_free(queue): the variables are null then. 1."""
-        left.clear()
+        clear()
         code = int(self._functions.mq_pv_free(queue))
         _unset(queue)
         return code
 
     def mq_size(self, _message: object, queue: str) -> int:
         """Documentation 4.4, mq_size(queue): n, -1 empty, -2 unknown; $vn(mq_size_QUEUE) gets n, 0, or null."""
-        left.clear()
+        clear()
         code = int(self._functions.mq_size(queue))
         if code < -1:
             _pv().unset(f"$vn(mq_size_{queue})")

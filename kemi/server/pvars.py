@@ -14,6 +14,7 @@ from typing import Any, Callable
 from kemi.instance import queues
 from kemi.queue.item import key_bytes_of, value_bytes_of
 from kemi.server import core, left, log
+from kemi.server.left import clear
 from kemi.server.structs import (
     NAME_IN_PARAM,
     NAME_IN_SPEC,
@@ -107,7 +108,7 @@ def _entry(kind: str, give: _Give, api: _Api) -> PvExport:
 
 def _parser(kind: str) -> Callable[[int, Any], int]:
     def parse(spec: int, name: Any) -> int:
-        left.clear()
+        clear()
         try:
             return _parse(kind, spec, name[0])
         except BaseException as error:  # noqa: BLE001 - nothing may be raised into C

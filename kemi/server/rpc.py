@@ -13,8 +13,9 @@ from kemi.errors import MqueueError
 from kemi.instance import queues
 from kemi.queue.item import Item
 from kemi.queue.queue import Queue
-from kemi.server import core, left, log
+from kemi.server import core, log
 from kemi.server.call import Call, Fault, RpcApi, Value
+from kemi.server.left import clear
 from kemi.server.structs import RET_ARRAY, Int, Pointer, RpcExport, RpcFunction, Text
 
 _MOST_PEEKED = 100
@@ -189,7 +190,7 @@ def _address(export: RpcExport) -> int | None:
 
 def _export(command: _Command, api: RpcApi) -> RpcExport:
     def answer(rpc: int, context: int) -> None:
-        left.clear()
+        clear()
         try:
             _answer(command, Call(api, rpc, context))
         except BaseException as error:  # noqa: BLE001 - nothing may be raised into C

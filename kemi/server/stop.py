@@ -10,8 +10,9 @@ import ctypes
 from collections.abc import Callable
 from typing import Any
 
-from kemi.server import left, log
+from kemi.server import log
 from kemi.server.embedder import Embedder
+from kemi.server.left import clear
 
 _Destroy = ctypes.CFUNCTYPE(None)
 
@@ -32,7 +33,7 @@ def at_destroy(action: Callable[[], None]) -> None:
     before = _Destroy(pointer.value) if pointer.value else None
 
     def destroy() -> None:
-        left.clear()
+        clear()
         try:
             action()
         except BaseException as error:  # noqa: BLE001 - nothing may be raised into C

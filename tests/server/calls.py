@@ -10,7 +10,7 @@ from subprocess import DEVNULL
 from typing import TYPE_CHECKING, Any
 
 from tests.server import sip
-from tests.server.harness import Kamailio, program
+from tests.server.harness import Kamailio, Server, program
 from tests.server.process import wait_until
 from tests.support.ports import free_port
 
@@ -50,7 +50,54 @@ def parameters(module: str, **values: object) -> list[str]:
     ]
 
 
-class Accounting(Kamailio):
+class Calls(Server):
+    """A proxy that calls go through."""
+
+    called_port: int
+
+    @contextlib.contextmanager
+    def called(self) -> Iterator[None]:
+        """Have somebody who answers."""
+        argv = [*SIPP, "-sn", "uas", "-p", str(self.called_port)]
+        process = subprocess.Popen(argv, cwd=self.home, stdout=DEVNULL, stderr=DEVNULL, stdin=DEVNULL)
+        try:
+            yield
+        finally:
+            process.kill()
+            process.wait()
+
+    def caller(self, count: int = 1, worker: int = 0, pause: int = 0) -> subprocess.Popen[str]:
+        """Make so many calls; each ends `pause` milliseconds after it was answered."""
+        argv = [
+            *SIPP,
+            "-sn",
+            "uac",
+            "-m",
+            str(count),
+            "-r",
+            "50",
+            "-l",
+            "4",
+            "-d",
+            str(pause),
+            "-timeout",
+            f"{CALL_WITHIN}s",
+        ]
+        argv += [f"{sip.HOST}:{self.ports[worker]}", "-p", str(free_port())]
+        output = subprocess.PIPE
+        return subprocess.Popen(argv, cwd=self.home, stdout=output, stderr=output, stdin=DEVNULL, text=True)
+
+    def calls(self, count: int = 1) -> None:
+        """Make so many calls by each worker at once, and wait until all are over."""
+        with self.called():
+            callers = [self.caller(count, worker) for worker in range(len(self.ports))]
+            for caller in callers:
+                out, err = caller.communicate(timeout=CALL_WITHIN + 30)
+                if caller.returncode != 0:
+                    self.process.fail(f"sipp: {caller.returncode}: {out[-2000:]}{err[-2000:]}")
+
+
+class Accounting(Calls, Kamailio):
     """A proxy whose calls acc_json accounts to queues; `outputs` are its parameters that name them."""
 
     def __init__(  # noqa: PLR0913 keywords, each with a default
@@ -101,47 +148,6 @@ class Accounting(Kamailio):
         text = super()._config_text(timers, modules, "")
         head, engine, _ = text.partition('cfgengine "python"')
         return f"{head}{cfg}\n{engine}\n"
-
-    @contextlib.contextmanager
-    def called(self) -> Iterator[None]:
-        """Have somebody who answers."""
-        argv = [*SIPP, "-sn", "uas", "-p", str(self.called_port)]
-        process = subprocess.Popen(argv, cwd=self.home, stdout=DEVNULL, stderr=DEVNULL, stdin=DEVNULL)
-        try:
-            yield
-        finally:
-            process.kill()
-            process.wait()
-
-    def caller(self, count: int = 1, worker: int = 0, pause: int = 0) -> subprocess.Popen[str]:
-        """Make so many calls; each ends `pause` milliseconds after it was answered."""
-        argv = [
-            *SIPP,
-            "-sn",
-            "uac",
-            "-m",
-            str(count),
-            "-r",
-            "50",
-            "-l",
-            "4",
-            "-d",
-            str(pause),
-            "-timeout",
-            f"{CALL_WITHIN}s",
-        ]
-        argv += [f"{sip.HOST}:{self.ports[worker]}", "-p", str(free_port())]
-        output = subprocess.PIPE
-        return subprocess.Popen(argv, cwd=self.home, stdout=output, stderr=output, stdin=DEVNULL, text=True)
-
-    def calls(self, count: int = 1) -> None:
-        """Make so many calls by each worker at once, and wait until all are over."""
-        with self.called():
-            callers = [self.caller(count, worker) for worker in range(len(self.ports))]
-            for caller in callers:
-                out, err = caller.communicate(timeout=CALL_WITHIN + 30)
-                if caller.returncode != 0:
-                    self.process.fail(f"sipp: {caller.returncode}: {out[-2000:]}{err[-2000:]}")
 
     def records(self, queue: str, count: int) -> list[dict[str, Any]]:
         """Take that many records from a queue, and no more are there."""

@@ -10,9 +10,13 @@ from typing import TYPE_CHECKING
 import pytest
 
 from mqueue_kemi import attach
+from tests.conftest import HANG
 from tests.server import harness
-from tests.server.calls import OUTPUTS, Accounting
+from tests.server.calls import OUTPUTS, Accounting, Calls, parameters
 from tests.server.process import wait_until
+from tests.server.sip import HOST
+from tests.server.test_native import Native
+from tests.support.ports import free_port
 
 if TYPE_CHECKING:
     from tests.server.harness import Servers
@@ -169,6 +173,50 @@ def test_beside_the_c_module(servers: Servers) -> None:
     assert server.run("return KSR.mqueue.mq_size('acc'), mq.mq_size('acc'), mq.mq_size('cdr')") == (2, -1, -1)
     (line,) = server.told()
     assert "the C module mqueue is loaded" in line
+
+
+class NativeAccounting(Calls, Native):
+    """A proxy with a native kamailio.cfg, whose queues are in a definitions file."""
+
+    modules = ("tm", "rr", "dialog", "acc")
+    after = (
+        'loadmodule "acc_json.so"',
+        *parameters("dialog", dlg_match_mode=2),
+        *parameters("acc", cdr_enable=1, cdr_log_enable=0),
+        *parameters("acc_json", acc_flag=1, cdr_enable=1, **OUTPUTS),
+    )
+
+    def route(self) -> str:
+        self.called_port = free_port()
+        return f"""
+            request_route {{
+                if ($rm == "OPTIONS") {{
+                    sl_send_reply("200", "Alive");
+                    exit;
+                }}
+                if ($rm == "INVITE") {{
+                    setflag(1);
+                    record_route();
+                }}
+                dlg_manage();
+                $du = "sip:{HOST}:{self.called_port}";
+                t_relay();
+            }}
+        """
+
+
+def test_a_native_configuration(servers: Servers) -> None:
+    """The same with routes in Kamailio's own language."""
+    queues = "".join(f'modparam("mqueue", "mqueue", "name={name}")\n' for name in ("acc", "cdr"))
+    server = servers.start(NativeAccounting(f'modparam("mqueue", "instance", "INSTANCE")\n{queues}'))
+    server.calls(2)
+    for name in ("acc", "cdr"):
+        with attach(name, server.instance) as queue:
+            items = [queue.fetch(HANG) for _ in range(2)]
+        assert [json.loads(item.value) is not None and item.key for item in items if item] == [name] * 2
+    assert not server.told()
+    server.stop()
+    assert server.segments() == []
 
 
 def test_loaded_too_early(servers: Servers) -> None:

@@ -9,6 +9,7 @@ import pytest
 from kemi.testing import release
 from tests.server import sip
 from tests.server.harness import Kamailio
+from tests.server.process import wait_until
 
 if TYPE_CHECKING:
     from tests.server.harness import Servers
@@ -30,7 +31,7 @@ def test_a_route_that_returns_none(servers: Servers) -> None:
         return
     with pytest.raises(sip.NoReplyError):
         sip.send(server.ports[0], "INVITE").result(1)
-    assert "ERROR: app_python3" in server.process.log()
+    wait_until(lambda: server.process.log_lines("ERROR: app_python3"), "the worker has come to it")
 
 
 def test_what_is_set_but_cannot_be(servers: Servers) -> None:

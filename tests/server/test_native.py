@@ -61,11 +61,14 @@ request_route {
 class Native(Server):
     """A server whose routing is in Kamailio's own language; app_python3 loads the module itself."""
 
+    modules: tuple[str, ...] = ()  # that are loaded as well, before app_python3
+    after: tuple[str, ...] = ()  # lines after all modules
+
     def __init__(self, definitions: str, *, beside: bool = False) -> None:
         self._beside = beside
         super().__init__()
         self.definitions.write_text(definitions.replace("INSTANCE", self.instance), "utf-8")
-        names = ("ctl", "kex", "pv", "xlog", "sl", "app_python3")
+        names = ("ctl", "kex", "pv", "xlog", "sl", *self.modules, "app_python3")
         lines = [
             "#!KAMAILIO",
             "debug=2",
@@ -78,9 +81,14 @@ class Native(Server):
             f"listen=udp:{HOST}:{self.ports[0]}",
             *(f'loadmodule "{name}.so"' for name in names),
             f'modparam("app_python3", "load", "{CHECKOUT}/mqueue_kemi.py")',
-            ROUTE,
+            *self.after,
+            self.route(),
         ]
         self.config().write_text("\n".join(lines), "utf-8")
+
+    def route(self) -> str:
+        """Return the routes."""
+        return ROUTE
 
     def config(self) -> Path:
         return self.home / "kamailio.cfg"
