@@ -124,6 +124,7 @@ EVERY_COMMAND: dict[str, list[str]] = {
     "load": ["a", "--db-url", "sqlite:////nonexistent/x.db"],
     "serve-metrics": ["--listen", "127.0.0.1:0"],
     "check": ["README.md"],
+    "doctor": [],
 }
 
 

@@ -96,7 +96,7 @@ def test_of_serve_metrics(command: Command) -> None:
 
 # --- columns ----------------------------------------------------------------------------------------------------------
 
-ROWS: list[list[object]] = [[*HEADINGS], ["long_name_of_a_queue", 5, 12, "-", 0, 0, "3.5s", 123456789, "1.2M"]]
+ROWS: list[list[object]] = [[*HEADINGS], ["long_name_of_a_queue", 5, 12, "-", 1, 0, 0, "3.5s", 123456789, "1.2M"]]
 
 
 def ends(line: str) -> list[int]:

@@ -118,7 +118,10 @@ def test_queues_that_are_full(servers: Servers) -> None:
     """The oldest record goes where `size` says so; one that does not fit is refused with a line, and calls go on."""
     server = servers.start(Accounting(["name=acc;size=2", "name=cdr;maxbytes=60"]))
     server.calls(5)
-    wait_until(lambda: len(server.process.log_lines("mq_add('cdr')")) >= 4, "the refusals are told")
+    refused = "from kemi.instance import queues; return queues['cdr'].stats().refused"
+    wait_until(lambda: server.run(refused) >= 4, "the others are refused")
+    (line,) = server.process.log_lines("mq_add('cdr'): not added: ")  # once a minute
+    assert "maxbytes=60" in line
     assert len(server.records("acc", 2)) == 2
     assert server.run("return mq.mq_size('cdr')") in (-1, 1)
 
