@@ -246,7 +246,8 @@ def test_add(servers: Servers) -> None:
     assert left(server) == [(text, text) for text in texts] * 3
     with Binrpc(server.control) as ctl:
         ctl.send("mqueue.add", "q", b"\xff\0", b"\0")
-        assert ctl.ask("mqueue.add", "small", "k", "v" * 60).message == "Not added: maxbytes of the queue is reached (maxbytes=64)"
+        refused = ctl.ask("mqueue.add", "small", "k", "v" * 60).message
+        assert refused == "Not added: maxbytes of the queue is reached (maxbytes=64)"
         assert ctl.ask("mqueue.add", "q", "k", 7).message.startswith(
             "No key or value, or it is no text (kamcmd: s:123)"
         )
