@@ -213,6 +213,8 @@ def test_every_field_of_a_header(
         ["get_size", "q"],
         ["top", "-n", "1"],
         ["peek", "q"],
+        ["check", "--live"],
+        ["doctor"],
     ):
         run(instance, *arguments)
         shown = capfd.readouterr()
@@ -297,6 +299,8 @@ def test_names_of_files(instance: str, capfd: pytest.CaptureFixture[str]) -> Non
             ["sizes"],
             ["stats"],
             ["top", "-n", "1", "--all"],
+            ["check", "--live"],
+            ["doctor"],
             ["peek", "--", name],
             ["peek", "x"],
         ):
