@@ -11,13 +11,14 @@ from __future__ import annotations
 import contextlib
 import sys
 import time
+from _thread import start_new_thread
 from collections.abc import Callable, Iterable, Iterator
 from errno import ENOTRECOVERABLE
 from functools import wraps
 from itertools import islice
 from typing import Any, overload
 
-from kemi.errors import LockTimeout, MqueueError, SegmentMissing
+from kemi.errors import LockTimeout, MqueueError, Reentered, SegmentMissing
 from kemi.queue import header, layout, onlymain
 from kemi.queue.aside import Slot
 from kemi.queue.holding import DeadLetter
@@ -356,8 +357,8 @@ class Queue(Life):
         """A reserved item is done. False if it is not this process's any more: its queue was made anew."""
         try:
             return self._work(lambda: self._holding.finish(slot))
-        except LockTimeout:
-            self._holding.later(slot, done=True)
+        except LockTimeout as error:
+            self._end_later(slot, error, done=True)
             raise
 
     def give_back(self, slot: Slot) -> bool:
@@ -369,14 +370,29 @@ class Queue(Life):
 
         try:
             back, due, call = self._work(put_back)
-        except LockTimeout:
-            self._holding.later(slot, done=False)
+        except LockTimeout as error:
+            self._end_later(slot, error, done=False)
             raise
         if call:
             self._bell.wake_one()
         for letter in due:
             self._move_dead_letter(letter)
         return back
+
+    def _end_later(self, slot: Slot, error: LockTimeout, *, done: bool) -> None:
+        """End a reservation with the next item that is taken; if this thread has the lock, as soon as it is free.
+
+        A handler ends one in the middle of a call, or the garbage collector finds one there.
+        """
+        self._holding.later(slot, done=done)
+        if isinstance(error, Reentered):
+            with contextlib.suppress(RuntimeError):  # no thread to be had, as at the interpreter's end
+                start_new_thread(self._end_late, ())
+
+    def _end_late(self) -> None:
+        with contextlib.suppress(MqueueError):
+            self._take_or_count_in(lambda: None, None, goes_to_sleep=False)
+            self.pass_on()
 
     def claim(self, slot: Slot, by: object) -> None:
         """Enter who stands for a reserved item in this process (locked)."""

@@ -3,18 +3,22 @@
 from __future__ import annotations
 
 import gc
+import os
 import random
 import signal
 import sys
+import time
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from kemi.errors import LockTimeout, Reentered
-from kemi.queue import claims
+from kemi.queue import claims, layout
 from kemi.queue.aside import Aside
 from kemi.queue.queue import Queue
 from kemi.queue.section import hold
+from tests.asleep import asleep
 from tests.conftest import HANG
 from tests.unit.children import child, fork
 
@@ -316,3 +320,44 @@ def _record(key: str) -> bytes:
     from kemi.queue import queue as queues
 
     return queues._record(key, "v")
+
+
+@pytest.mark.parametrize("how", ["collected", "done", "given back"])
+def test_what_ends_in_the_middle_of_a_call_ends_with_it(queue: Queue, how: str) -> None:
+    """Nobody has to take an item for it: the garbage collector, or a handler, comes while this thread has the lock."""
+    reservation = queue.reserve()
+    assert reservation.__enter__()
+    garbage: list[Any] = [reservation]
+    garbage.append(garbage)
+    del reservation
+
+    def end() -> None:
+        if how == "collected":
+            garbage.clear()
+            gc.collect()
+        else:
+            with suppress(Reentered):
+                kind = None if how == "done" else Boom
+                garbage[0].__exit__(kind)
+        assert queue.segment.words[layout.W_ASIDE] == 1
+
+    hold(queue._mutex, end)
+    until = time.monotonic() + HANG
+    while queue.stats().reserved:
+        assert time.monotonic() < until
+        time.sleep(0.001)
+    assert keys(queue) == ([] if how == "done" else ["k"])
+
+
+@pytest.mark.usefixtures("only_called")
+def test_who_sleeps_hears_of_it(queue: Queue) -> None:
+    """Of what came back when this thread's own call had ended."""
+    held = [queue.reserve()]
+    assert held[0].__enter__()
+    pid = fork(lambda: queue.fetch(HANG) or os._exit(3))
+    until = time.monotonic() + HANG
+    while not asleep(pid):
+        assert time.monotonic() < until
+        time.sleep(0.001)
+    hold(queue._mutex, held.clear)
+    assert os.waitpid(pid, 0)[1] == 0
