@@ -307,6 +307,16 @@ def test_no_room(name: str, mocker: MockerFixture, code: int) -> None:
     create(name)
 
 
+def test_a_window_over_a_private_mapping(name: str, mocker: MockerFixture) -> None:
+    """Where a mmap object is not as expected: the same bytes, in another way."""
+    mocker.patch.object(mapping, "_fields_of", return_value=None)
+    one, other = create(name), attach(name)
+    one.words[1] = 5
+    other.bytes[0:4] = b"here"
+    assert (other.words[1], one.bytes[0:4]) == (5, b"here")
+    assert len(one.bytes) == one.window
+
+
 def test_no_address_space(name: str, mocker: MockerFixture) -> None:
     """Where a window cannot be mapped, the error says which parameter to lower, and nothing is left."""
     mocker.patch.object(mapping, "_map", side_effect=OSError(errno.ENOMEM, os.strerror(errno.ENOMEM)))
