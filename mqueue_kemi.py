@@ -59,13 +59,13 @@ from kemi.names import DEFAULT_INSTANCE as _DEFAULT_INSTANCE
 from kemi.names import VERSION as _VERSION
 from kemi.queue.address import instance_of as _instance_of
 from kemi.queue.attached import AttachedQueue
-from kemi.queue.item import Item
-from kemi.queue.item import key_of as _key_of
-from kemi.queue.item import value_of as _value_of
-from kemi.queue.outcome import AddResult, Refused, Stats
+from kemi.queue.format.item import Item
+from kemi.queue.format.item import key_of as _key_of
+from kemi.queue.format.item import value_of as _value_of
+from kemi.queue.format.outcome import AddResult, Refused, Stats
+from kemi.queue.log.core import ADDED as _ADDED
 from kemi.queue.queue import Queue
 from kemi.queue.reservation import Reservation, ReservedItem
-from kemi.queue.ring import ADDED as _ADDED
 from kemi.server import left as _left
 from kemi.server import log as _log
 from kemi.server import refused as _refused

@@ -23,7 +23,7 @@ from kemi.database.trial import Undo
 from kemi.errors import CommitUnknown, Contended
 from kemi.instance import Instance, Settled
 from kemi.queue import keeping
-from kemi.queue.item import parts_of, record_of
+from kemi.queue.format.item import parts_of, record_of
 from kemi.queue.keeping import LOADED, SAVING, UNSAVED, Crossing
 from kemi.queue.queue import Queue
 from kemi.replacing import Replacement, Replacing

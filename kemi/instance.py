@@ -15,7 +15,8 @@ from typing import NamedTuple
 
 from kemi.errors import ConfigError, InstanceInUse, MqueueError, NotAllowed, SegmentError, SegmentMissing
 from kemi.owner import Owner, this_process
-from kemi.queue import descriptor, keeping, layout, limits, presence, trust
+from kemi.queue import descriptor, keeping, limits, presence, trust
+from kemi.queue.format import layout
 from kemi.queue.keeping import UNSAVED, Crossing
 from kemi.queue.presence import Presence
 from kemi.queue.queue import Queue
@@ -218,7 +219,7 @@ class Instance:
         return Queue.create(
             self.name,
             spec.name,
-            window=max(layout.CHUNK, min(window, _LINK_REACH // 2) if spec.addmode else window),
+            window=max(1 << layout.CHUNK_BITS, min(window, _LINK_REACH // 2) if spec.addmode else window),
             addmode=spec.addmode,
             size_limit=spec.size,
             byte_limit=spec.maxbytes,

@@ -20,7 +20,7 @@ from kemi.cli.call import Call
 from kemi.cli.codes import DONE
 from kemi.errors import MqueueError
 from kemi.names import DB_URL_VARIABLE, INSTANCE_VARIABLE, OWNER_VARIABLE, VERSION
-from kemi.queue import layout
+from kemi.queue.format import layout
 from kemi.queue.segment import PREFIX, SHM_DIR, path_of, segment_name
 from kemi.queue.view import InstanceView, QueueView, look_at_lock
 from kemi.text import printable

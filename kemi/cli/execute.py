@@ -10,7 +10,7 @@ import os
 import subprocess
 
 from kemi.cli.lines import json_line
-from kemi.queue.item import Item
+from kemi.queue.format.item import Item
 
 
 class CommandFailed(Exception):

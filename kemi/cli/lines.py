@@ -12,7 +12,7 @@ import binascii
 import json
 from base64 import b64decode, b64encode
 
-from kemi.queue.item import Item
+from kemi.queue.format.item import Item
 from kemi.text import printable
 
 _FORMS = ("", "_base64", "_surrogatepass")

@@ -18,7 +18,7 @@ from kemi.cli.call import Failure
 from kemi.cli.codes import UNUSABLE
 from kemi.errors import UnknownQueue
 from kemi.names import VERSION
-from kemi.queue import layout
+from kemi.queue.format import layout
 from kemi.queue.view import InstanceView, QueueView
 
 PREFIX = "mqueue_kemi_"

@@ -14,7 +14,7 @@ from kemi.cli.lines import json_line, text_line
 from kemi.cli.output import Output, say
 from kemi.cli.progress import Advance, progress
 from kemi.cli.taking import Taking, put_back, taking, waiting
-from kemi.queue.item import Item
+from kemi.queue.format.item import Item
 from kemi.queue.queue import Queue
 
 _BATCH = 256  # items that drain takes at a time

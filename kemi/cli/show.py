@@ -11,7 +11,7 @@ from kemi.cli.codes import DONE, NOTHING, USAGE
 from kemi.cli.output import bytes_text, duration_text, say
 from kemi.errors import MqueueError, SegmentMissing
 from kemi.queue import trust
-from kemi.queue.outcome import Stats
+from kemi.queue.format.outcome import Stats
 from kemi.queue.view import InstanceView, QueueView
 from kemi.text import printable
 

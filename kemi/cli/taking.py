@@ -15,7 +15,7 @@ from kemi.cli import signals
 from kemi.cli.lines import json_line
 from kemi.cli.output import say
 from kemi.errors import MqueueError
-from kemi.queue.item import Item
+from kemi.queue.format.item import Item
 from kemi.queue.queue import Queue
 
 _SLICE = 1.0  # seconds

@@ -33,10 +33,10 @@ from kemi.queue.address import (
     wait_seconds,
     waited,
 )
-from kemi.queue.aside import Slot
-from kemi.queue.item import Item
+from kemi.queue.format.item import Item
+from kemi.queue.format.outcome import CLOSED, AddResult, Stats, rest_after
+from kemi.queue.log.core import Delivery
 from kemi.queue.opened import PARTS
-from kemi.queue.outcome import CLOSED, AddResult, Stats, rest_after
 from kemi.queue.presence import why_missing
 from kemi.queue.queue import Queue
 from kemi.queue.registry import Registry
@@ -291,7 +291,7 @@ class AttachedQueue(Queue):
             return []
         return self._wait_for(lambda queue, left: queue.fetch_many(count, left) or None, timeout) or []
 
-    def reserve_wait(self, timeout: float | None, keep: Callable[[Slot, Source], None]) -> bytes | None:
+    def reserve_wait(self, timeout: float | None, keep: Callable[[Delivery, Source], None]) -> bytes | None:
         """As `Queue.reserve_wait`."""
         return self._wait_for(lambda queue, left: queue.reserve_wait(left, keep), timeout)
 

@@ -12,17 +12,17 @@ import weakref
 from functools import partial
 from typing import Any
 
-from kemi.queue.aside import Slot
+from kemi.queue.log.core import Delivery
 
 # By process and queue (its time of creation): a forked process holds nothing.
-_claims: dict[tuple[int, int], dict[Slot, Any]] = {}
+_claims: dict[tuple[int, int], dict[Delivery, Any]] = {}
 
 
-def of(created: int) -> dict[Slot, Any]:
+def of(created: int) -> dict[Delivery, Any]:
     """The claims of this process to items of one queue."""
     return _claims.setdefault((os.getpid(), created), {})
 
 
-def reference(created: int, slot: Slot, by: object) -> Any:
+def reference(created: int, slot: Delivery, by: object) -> Any:
     """A claim of an object, which ends with it."""
     return weakref.ref(by, partial(of(created).pop, slot))

@@ -1,8 +1,8 @@
 """Reserved items of one queue: who holds them, what is given back, and what was delivered too often.
 
-Nobody waits for a holder's death: whoever takes an item while any are reserved looks for holders that are gone, and
-gives their items back first; a sleeper looks at least once in `bell.RECHECK`. A dead process stays dead, so looking
-needs no lock; only giving back does.
+Nobody waits for a holder's death: whoever takes an item while any are in flight looks for holders that are gone, and
+gives their items back first; a sleeper looks at least once in `eventcount.RECHECK`. A dead process stays dead, so
+looking needs no lock; only giving back does.
 
 In this process each item that it holds is claimed by an object (see `claims`). What is claimed by none was forgotten
 when a signal handler raised, and is given back, too.
@@ -12,18 +12,30 @@ from __future__ import annotations
 
 import os
 import time
-from typing import Any, Callable
+from typing import Callable, final
 
 from kemi.owner import Owner, this_process
-from kemi.queue import claims, layout
-from kemi.queue.aside import Holder, Slot
-from kemi.queue.layout import W_ASIDE, W_HEAD, W_MOVING, W_RETURNED, W_TAIL
-from kemi.queue.ring import Ring
+from kemi.queue import claims
+from kemi.queue.format.layout import (
+    DEAD_LETTER_AT,
+    W_CREATED,
+    W_DEAD_LETTERS,
+    W_EXHAUSTED,
+    W_IN_FLIGHT,
+    W_MAX_DELIVERIES,
+    W_RETURNED,
+    W_UNMOVED,
+)
+from kemi.queue.log.contents import Log
+from kemi.queue.log.core import Delivery
+from kemi.queue.store.inflight import Entry, Holder
 
+MAX_NACKS = 24  # items given back with one lock: some 100 µs
 _LOOK = 0.2  # seconds between looks for zombies and pids that are used again; who is gone is seen at once
-_RETRY = 1.0  # seconds until a queue for dead letters that failed is tried again
+_RETRY = 1_000_000_000  # ns until a queue for dead letters that failed is tried again
 
 _me: Holder | None = None
+_now = time.monotonic_ns
 
 
 def this_holder() -> Holder:
@@ -32,178 +44,173 @@ def this_holder() -> Holder:
     me = _me
     if me is None or me.pid != os.getpid():
         owner = this_process()
-        _me = me = Holder(owner.pid, owner.start, owner.namespace & 0xFFFFFFFF)
+        _me = me = Holder(0, owner.pid, owner.start, owner.namespace & 0xFFFFFFFF)
     return me
 
 
 class DeadLetter:
     """An item on its way to the queue for dead letters, claimed meanwhile."""
 
-    __slots__ = ("__weakref__", "record", "slot")
+    __slots__ = ("__weakref__", "held", "record")
 
-    def __init__(self, slot: Slot, record: bytes) -> None:
-        self.slot = slot
+    def __init__(self, held: Delivery, record: bytes) -> None:
+        self.held = held
         self.record = record
 
 
 class _Late:
     """An item whose end could not be told to the queue, claimed meanwhile."""
 
-    __slots__ = ("__weakref__", "done", "slot")
+    __slots__ = ("__weakref__", "done", "held")
 
-    def __init__(self, slot: Slot, *, done: bool) -> None:
-        self.slot = slot
+    def __init__(self, held: Delivery, *, done: bool) -> None:
+        self.held = held
         self.done = done
 
 
+@final
 class Holding:
     """What is reserved in one queue. What is marked "locked" is called with the queue's lock held."""
 
-    def __init__(self, ring: Ring, words: Any) -> None:
-        self._ring = ring
-        self._words = words
+    def __init__(self, log: Log) -> None:
+        self._log = log
+        self._in_flight = log.core.in_flight
+        self._u64 = log.core.mapping.u64
         self._looked = 0.0
-        self._letters_after = 0.0
         self._late: list[tuple[int, _Late]] = []
-        self._created: int = words[layout.W_CREATED]
+        self._created: int = self._u64[W_CREATED]
 
-    def claim(self, slot: Slot, by: object) -> None:
+    def claim(self, held: Delivery, by: object) -> None:
         """Enter who has a reserved item in his hands (locked)."""
-        claims.of(self._created)[slot] = claims.reference(self._created, slot, by)
+        claims.of(self._created)[held] = claims.reference(self._created, held, by)
 
     def give_back_claimed(self, by: Callable[[object], bool]) -> None:
         """Give back what objects have in their hands of which `by` is true (locked)."""
-        for slot, claim in list(claims.of(self._created).items()):
+        for held, claim in list(claims.of(self._created).items()):
             if by(claim()):
-                self.put_back(slot)
+                self.put_back(held)
 
-    def dead(self) -> set[Holder]:
+    # --- stale holders ----------------------------------------------------------------------------------------------
+
+    def stale(self) -> set[Holder]:
         """Holders that are gone; without the lock. This process is one of them when it has forgotten an item."""
-        if self._words[W_ASIDE] == self._words[W_RETURNED]:
+        if self._u64[W_IN_FLIGHT] == self._u64[W_RETURNED]:
             return set()
         me = this_holder()
         now = time.monotonic()
         closely = now - self._looked >= _LOOK
         if closely:
             self._looked = now
-        holders = self._ring.aside.holders()
-        gone = {holder for holder in {*holders} - {me} if _is_gone(holder, closely=closely)}
-        return gone | {me} if holders.count(me) > len(claims.of(self._created)) else gone
+        holders = self._in_flight.holders()
+        gone = {holder for holder in holders if holder != me and _is_gone(holder, closely=closely)}
+        return gone | {me} if holders[me] > len(claims.of(self._created)) else gone
 
-    def tend(self, dead: set[Holder]) -> int:
-        """Give back what dead processes hold, and what this one could not (locked). Returns how many items come back.
-
-        Every call that takes items comes here first, while anything is set aside.
-        """
+    def release_late(self) -> int:
+        """Tell the queue what could not be told it (locked). Returns how many items come back."""
         back = 0
         while self._late:
             pid, late = self._late[-1]
             # Who was forked meanwhile leaves it to the parent.
             if pid == os.getpid():
                 if late.done:
-                    self.finish(late.slot)
+                    self.finish(late.held)
                 else:
-                    back += self.put_back(late.slot)
+                    back += self.put_back(late.held)
             del self._late[-1]
-        return back + self.give_back_of(dead)
+        return back
 
-    def give_back_of(self, holders: set[Holder]) -> int:
-        """Give back what these hold; of what this process holds, only what it has forgotten (locked)."""
-        me = this_holder()
-        claimed = claims.of(self._created)
-        slots = self._ring.aside.held_by(holders - {me}) if holders - {me} else []
+    def release_stale(self, holders: set[Holder], count: int = MAX_NACKS) -> tuple[int, bool]:
+        """Give back what these hold; of what this process holds, only what it has forgotten (locked).
+
+        Returns how many items came back, and whether there may be more.
+        """
+        me, claimed = this_holder(), claims.of(self._created)
+        entries = self._in_flight.held_by(holders)
+        deliveries = [Delivery(entry.number, entry.seq, entry.deliveries) for entry in entries if entry.holder != me]
         if me in holders:
-            slots += [slot for slot in self._ring.aside.held_by({me}) if slot not in claimed]
-        return sum(map(self.put_back, slots))
+            mine = (Delivery(entry.number, entry.seq, entry.deliveries) for entry in entries if entry.holder == me)
+            deliveries += [held for held in mine if held not in claimed]
+        return sum(map(self.put_back, deliveries[:count])), len(deliveries) > count
 
     def give_back_forgotten(self) -> int:
         """Give back what this process holds and has forgotten (locked)."""
-        return self.give_back_of({this_holder()}) if self._words[W_ASIDE] != self._words[W_RETURNED] else 0
+        if self._u64[W_IN_FLIGHT] == self._u64[W_RETURNED]:
+            return 0
+        return self.release_stale({this_holder()})[0]
+
+    # --- one item ---------------------------------------------------------------------------------------------------
+
+    def next(self) -> int:
+        """Offset of the record of the oldest item; 0 if there is none to be taken (locked)."""
+        return self._log.next(_now())
 
     def take(self) -> bytes | None:
         """The oldest item, of which nothing is left here (locked)."""
-        for slot in self._ring.returned():
-            if not self._is_due(slot):
-                return self._ring.discard(slot)
-        return self._ring.take()
+        return self._log.fetch(_now())
 
-    def reserve(self) -> tuple[Slot, bytes] | None:
+    def reserve(self) -> tuple[Delivery, bytes] | None:
         """The oldest item, which this process holds from now on (locked)."""
-        me = this_holder()
-        slot: Slot | None = None
-        for returned in self._ring.returned():
-            if not self._is_due(returned):
-                slot = self._ring.hold(returned, me)
-                break
-        else:
-            slot = self._ring.set_aside(me)
-        return None if slot is None else (slot, self._ring.record_at(slot.at))
+        return self._log.reserve(this_holder(), _now())
 
-    def is_something_there(self) -> bool:
-        """Is there an item to be taken (locked)?"""
-        words = self._words
-        if words[W_HEAD] != words[W_TAIL]:
-            return True
-        return bool(words[W_RETURNED]) and not all(map(self._is_due, self._ring.returned()))
+    def seconds_to_due(self, most: float) -> float:
+        """Seconds until the next item that was given back may be taken, `most` at most (locked)."""
+        entry = self._in_flight.first()
+        return min(most, max(0.0, (entry.due - _now()) / 1e9)) if entry else most
 
     def is_full(self) -> bool:
-        """Is there no slot for one reservation more (locked)?"""
-        return self._ring.aside.free() < 0
+        """Is there no entry for one reservation more (locked)?"""
+        return not self._in_flight.has_room()
 
-    def finish(self, slot: Slot) -> bool:
+    def finish(self, held: Delivery) -> bool:
         """An item is done (locked). False if it is not this delivery any more."""
-        claims.of(self._created).pop(slot, None)
-        if not self._ring.aside.same(slot):
-            return False
-        self._ring.finish(slot)
-        return True
+        claims.of(self._created).pop(held, None)
+        return self._log.ack(held)
 
-    def put_back(self, slot: Slot) -> bool:
+    def put_back(self, held: Delivery, due: int = 0) -> bool:
         """An item is not done (locked). False if it is not this delivery any more, or not needed any more."""
-        claims.of(self._created).pop(slot, None)
-        if not self._ring.aside.same(slot) or not self._ring.put_back(slot):
+        claims.of(self._created).pop(held, None)
+        if not self._log.nack(held, due):
             return False
-        if self._is_over(slot) and not self._words[layout.DEAD_LETTER_AT >> 3]:
-            self._words[layout.W_EXHAUSTED] += 1
+        if self._is_over(held) and not self._has_dead_letters():
+            self._u64[W_EXHAUSTED] += 1
         return True
 
-    def later(self, slot: Slot, *, done: bool) -> None:
+    def later(self, held: Delivery, *, done: bool) -> None:
         """The lock was not to be had: `finish` or `put_back` with the next item that is taken."""
-        late = _Late(slot, done=done)
-        self.claim(slot, late)
+        late = _Late(held, done=done)
+        self.claim(held, late)
         self._late.append((os.getpid(), late))
 
     # --- what was delivered too often -------------------------------------------------------------------------------
 
-    def _is_over(self, slot: Slot) -> bool:
-        most: int = self._words[layout.W_MAX_DELIVERIES]
-        return bool(most and slot.deliveries >= most)
+    def _is_over(self, item: Entry | Delivery) -> bool:
+        most: int = self._u64[W_MAX_DELIVERIES]
+        return bool(most and item.deliveries >= most)
 
-    def _is_due(self, slot: Slot) -> bool:
-        return self._is_over(slot) and bool(self._words[layout.DEAD_LETTER_AT >> 3])
+    def _has_dead_letters(self) -> bool:
+        return bool(self._u64[DEAD_LETTER_AT >> 3])
 
-    def due(self) -> list[DeadLetter]:
-        """What goes to the queue for dead letters, held by this process meanwhile (locked)."""
-        words = self._words
-        if not words[W_RETURNED] or words[W_MOVING] or time.monotonic() < self._letters_after:
-            return []
-        me = this_holder()
-        slots = [slot for slot in self._ring.returned() if self._is_due(slot)]
-        held = [self._ring.hold(slot, me, delivered=False) for slot in slots]
-        letters = [DeadLetter(slot, self._ring.record_at(slot.at)) for slot in held]
-        for letter in letters:
-            self.claim(letter.slot, letter)
+    def dead_letters(self, count: int = MAX_NACKS) -> list[DeadLetter]:
+        """What goes to the queue for dead letters next, held by this process meanwhile (locked)."""
+        letters: list[DeadLetter] = []
+        if not self._has_dead_letters():
+            return letters
+        me, now = this_holder(), _now()
+        while len(letters) < count and (entry := self._in_flight.first_due(now)) and self._is_over(entry):
+            letter = DeadLetter(*self._log.hold(entry, me, counted=False))
+            self.claim(letter.held, letter)
+            letters.append(letter)
         return letters
 
-    def settle_due(self, slot: Slot, *, moved: bool) -> None:
+    def settle_letter(self, held: Delivery, *, moved: bool) -> None:
         """A dead letter is in its queue, or could not be put there (locked)."""
         if moved:
-            if self.finish(slot):
-                self._words[layout.W_DEAD_LETTERS] += 1
+            claims.of(self._created).pop(held, None)
+            self._log.ack(held, W_DEAD_LETTERS)
             return
-        self._letters_after = time.monotonic() + _RETRY
-        self.put_back(slot)
-        self._words[layout.W_EXHAUSTED] += 1
+        self.put_back(held, _now() + _RETRY)
+        self._u64[W_EXHAUSTED] += 1
+        self._u64[W_UNMOVED] += 1
 
 
 def _is_gone(holder: Holder, *, closely: bool) -> bool:
@@ -213,4 +220,4 @@ def _is_gone(holder: Holder, *, closely: bool) -> bool:
         return True
     except (OSError, OverflowError):
         pass  # there is one, of another user
-    return bool(closely and holder.start and Owner(*holder).is_dead())
+    return bool(closely and holder.start and Owner(holder.pid, holder.start, holder.namespace).is_dead())

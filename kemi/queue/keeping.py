@@ -4,7 +4,7 @@ So the process that ends the server knows it of queues, too, that another proces
 next server knows what the last one was about to do.
 
 Items cross between a queue and its table in one transaction of the database. While that is under way they may be in
-both places. `W_CROSSING` says so:
+both places. `W_TRANSFER_STATE` says so:
 
     NONE      nothing is under way
     SAVING    these items are in the table if the transaction was committed
@@ -22,7 +22,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
-from kemi.queue.layout import W_CROSSING, W_DBMODE, W_FIRST_ROW, W_LAST_ROW, W_RECOVER
+from kemi.queue.format.layout import W_DBMODE, W_FIRST_ROW, W_LAST_ROW, W_RECOVER, W_TRANSFER_STATE
 
 NONE, SAVING, UNSAVED, LOADED = range(4)
 BY_TOKEN = 8  # added to a kind
@@ -68,7 +68,7 @@ def set_policy(words: Any, dbmode: int, recover: int) -> None:
 
 def crossing(words: Any) -> Crossing:
     """What is under way, from a header."""
-    kind, first, last = words[W_CROSSING], words[W_FIRST_ROW], words[W_LAST_ROW]
+    kind, first, last = words[W_TRANSFER_STATE], words[W_FIRST_ROW], words[W_LAST_ROW]
     if kind & BY_TOKEN:
         return Crossing(kind & ~BY_TOKEN, token=first << 64 | last)
     return Crossing(kind, _signed(first), _signed(last))
@@ -81,13 +81,13 @@ def is_under_way(words: Any) -> bool:
 
 def set_crossing(words: Any, new: Crossing) -> None:
     """Store it; the kind last, which makes the others count."""
-    words[W_CROSSING] = NONE
+    words[W_TRANSFER_STATE] = NONE
     if new.token:
         words[W_FIRST_ROW], words[W_LAST_ROW] = new.token >> 64, new.token & _WORD
-        words[W_CROSSING] = new.kind | BY_TOKEN
+        words[W_TRANSFER_STATE] = new.kind | BY_TOKEN
     else:
         words[W_FIRST_ROW], words[W_LAST_ROW] = new.first & _WORD, new.last & _WORD
-        words[W_CROSSING] = new.kind
+        words[W_TRANSFER_STATE] = new.kind
 
 
 def settle(words: Any) -> None:

@@ -9,10 +9,12 @@ from typing import TypeVar
 
 from kemi.errors import CommitUnknown, InstanceInUse, NoMemory, SegmentError
 from kemi.owner import Owner, this_process
-from kemi.queue import header, keeping, layout
-from kemi.queue.layout import W_HEAD, W_MOVING, W_TAIL, W_WATCH, WATCH_CLOSED, WATCH_LIMITS
+from kemi.queue import header, keeping
+from kemi.queue.format import layout
+from kemi.queue.format.layout import ADD_CLOSED, ADD_LIMITED, FETCH_MOVED, PENDING, W_FLAGS
+from kemi.queue.log import contents
 from kemi.queue.registry import Registry
-from kemi.queue.section import Token, hold
+from kemi.queue.section import Token
 from kemi.queue.segment import (
     PRIVATE,
     SHM_DIR,
@@ -24,6 +26,7 @@ from kemi.queue.segment import (
     segment_name,
 )
 from kemi.queue.trust import INSTANCE_ADVICE, SERVER_ADVICE, Users, who
+from kemi.queue.undisturbed import undisturbed
 from kemi.queue.waiting import Waiting
 
 _Life = TypeVar("_Life", bound="Life")
@@ -52,32 +55,31 @@ class Life(Waiting):
     ) -> _Life:
         """Make a queue. Raises FileExistsError when its segment exists, NoMemory when there is no room.
 
-        window: bytes that it may grow to. size_limit, byte_limit: see `set_limits`. draft: to be filled before it
+        window: bytes that its chunks may take. size_limit, byte_limit: see `set_limits`. draft: to be filled before it
         gets its name with `publish`. closed: nothing may be added before `open`.
         """
-        keyed = addmode != 0
-        window = layout.data_offset(window, keyed) + -(-window // layout.CHUNK) * layout.CHUNK
-        fixed = layout.fixed_bytes(window, keyed)
+        place = layout.geometry(window, keyed=addmode != 0)
+        fixed = layout.fixed_bytes(place)
         full_name = segment_name(instance, name)
         if draft:
             full_name = draft_name(full_name) + "~new"
 
         def fill(segment: Segment) -> None:
-            header.write_queue(segment, owner or this_process(), addmode)
+            header.write_queue(segment, owner or this_process(), addmode, place)
             queue = cls(name, segment, registry, lock_timeout)
             queue._memory.open(fixed)
             undo.callback(queue._memory.account, 0)
-            if not queue._ring.format():
+            if not queue._log.format():
                 raise NoMemory(
-                    f"{path_of(full_name)}: no memory for the first {layout.CHUNK} bytes of the queue: make room in "
-                    f'{SHM_DIR}, or raise modparam("mqueue", "max_memory", ...)'
+                    f"{path_of(full_name)}: no memory for the first {1 << place.chunk_bits} bytes of the queue: make "
+                    f'room in {SHM_DIR}, or raise modparam("mqueue", "max_memory", ...)'
                 )
             queue._store_limits(size_limit, byte_limit)
             if closed:
-                segment.words[W_WATCH] |= WATCH_CLOSED
+                segment.words[W_FLAGS] |= ADD_CLOSED
 
         with contextlib.ExitStack() as undo:
-            segment = Segment.create(full_name, fixed, window, fill, access)
+            segment = Segment.create(full_name, fixed, place.map_size, fill, access)
             undo.pop_all()
         return cls(name, segment, registry, lock_timeout)
 
@@ -120,18 +122,19 @@ class Life(Waiting):
         keep_closed: when it is closed, it is so until `open`. saved: its items are in its table, and go.
         Raises InstanceInUse when another process that lives was faster.
         """
-        words = self._words
+        u64 = self._u64
 
         def adopt() -> None:
             self._refuse_living(owner)
-            self._memory.open(self.segment.size())
-            words[W_WATCH] &= WATCH_LIMITS | (WATCH_CLOSED if keep_closed else 0)
-            self._repair(thorough=True)
+            self._memory.open(self._held_bytes())
+            self._recover()
+            if findings := self._verify():
+                raise self._corrupted("; ".join(findings[:3]))
             if saved:
-                self._throw_away()
+                contents.clear(self._log)
             # In this order: whoever dies now leaves a queue that is not used, or one about which nothing is open.
-            keeping.settle(words)
-            words[W_MOVING] = 0
+            keeping.settle(u64)
+            u64[W_FLAGS] &= ~FETCH_MOVED if keep_closed else ~(FETCH_MOVED | ADD_CLOSED)
             header.set_owner(self.segment, owner)
 
         self._settles = True
@@ -139,7 +142,7 @@ class Life(Waiting):
             self._work(adopt)
         finally:
             self._settles = False
-        return len(self._ring)
+        return self._log.core.size()
 
     def _refuse_living(self, heir: Owner) -> None:
         """Two may find the owner dead; only the first of them gets the queue."""
@@ -154,9 +157,9 @@ class Life(Waiting):
         """From here on items may be added."""
 
         def open_() -> None:
-            self._words[W_WATCH] &= ~WATCH_CLOSED
+            self._u64[W_FLAGS] &= ~ADD_CLOSED
 
-        hold(self._mutex, open_)
+        self._work(open_)
 
     def publish(self, instance: str) -> None:
         """Give a draft its name, in place of the queue that has it."""
@@ -170,11 +173,11 @@ class Life(Waiting):
 
     def is_closed(self) -> bool:
         """Did its server end it, or die while the items were on their way to another place?"""
-        return bool(self._words[W_WATCH] & WATCH_CLOSED or self._words[W_MOVING])
+        return bool(self._u64[W_FLAGS] & (ADD_CLOSED | FETCH_MOVED))
 
     def is_moving(self) -> bool:
         """Are its items on their way to another place, or was it not found out yet whether they got there?"""
-        return bool(self._words[W_MOVING])
+        return bool(self._u64[W_FLAGS] & FETCH_MOVED)
 
     def owner(self) -> Owner:
         """The process that made the queue, or took it over from a dead one."""
@@ -186,27 +189,27 @@ class Life(Waiting):
         size_limit: items, the oldest goes when it is exceeded. byte_limit: bytes of records, an add beyond it is
         refused.
         """
-        hold(self._mutex, lambda: self._store_limits(size_limit, byte_limit))
+        self._work(lambda: self._store_limits(size_limit, byte_limit))
 
     def _store_limits(self, size_limit: int, byte_limit: int) -> None:
-        words = self._words
-        words[layout.W_SIZE_LIMIT] = size_limit
-        words[layout.W_BYTE_LIMIT] = byte_limit
-        words[W_WATCH] = words[W_WATCH] & ~WATCH_LIMITS | (WATCH_LIMITS if size_limit or byte_limit else 0)
+        u64 = self._u64
+        u64[layout.W_SIZE_LIMIT] = size_limit
+        u64[layout.W_BYTE_LIMIT] = byte_limit
+        u64[W_FLAGS] = u64[W_FLAGS] & ~ADD_LIMITED | (ADD_LIMITED if size_limit or byte_limit else 0)
 
     def set_deliveries(self, most: int, dead_letter: str = "") -> None:
         """Change how often a reserved item is delivered at most (0: any number), and to which queue it goes then.
 
         Without such a queue it is delivered again all the same, and counted.
         """
-        if len(dead_letter.encode("utf-8", "surrogatepass")) > layout.DEAD_LETTER_MOST:
-            raise ValueError(f"dead_letter: a name has {layout.DEAD_LETTER_MOST} bytes at most")
+        if len(dead_letter.encode("utf-8", "surrogatepass")) > layout.DEAD_LETTER_MAX:
+            raise ValueError(f"dead_letter: a name has {layout.DEAD_LETTER_MAX} bytes at most")
 
         def store() -> None:
-            self._words[layout.W_MAX_DELIVERIES] = most
+            self._u64[layout.W_MAX_DELIVERIES] = most
             header.set_dead_letter(self.segment, dead_letter)
 
-        hold(self._mutex, store)
+        self._work(store)
 
     def remove(self) -> None:
         """End the queue for all processes: refuse adds, wake who waits, take its name and its line away."""
@@ -215,8 +218,8 @@ class Life(Waiting):
         token = None if mutex.is_mine() else Token(mutex.free)
         try:
             mutex.try_for_end()  # the name goes in any case, and nothing is repaired that ends
-            self._words[W_WATCH] |= WATCH_CLOSED
-            self._bell.call_all()
+            self._u64[W_FLAGS] |= ADD_CLOSED
+            self._events.notify_all()
         finally:
             del token
             self.segment.unlink()
@@ -230,9 +233,9 @@ class Life(Waiting):
 
         Afterwards this queue is empty and closed; after an exception it is as before. When this process is killed, or
         CommitUnknown is raised, its items may be in both places, so nobody uses it before `adopt`: see `_repair` and
-        `_take_or_count_in`.
+        `_take_or_prepare`.
         """
-        words, mutex = self._words, self._mutex
+        u64, mutex = self._u64, self._mutex
         mutex.refuse_twice()
         token = Token(mutex.free)
         try:
@@ -242,37 +245,37 @@ class Life(Waiting):
                 token.guard = weakref.ref(token, mutex.free_after())
                 raise
             token.guard = weakref.ref(token, mutex.free)
+            if u64[W_FLAGS] & PENDING:
+                self._repair()
             was_open = not self.is_closed()
-            words[W_MOVING] = 1
-            words[W_WATCH] |= WATCH_CLOSED
+            u64[W_FLAGS] |= FETCH_MOVED | ADD_CLOSED
             try:
-                yield map(self._ring.record_at, self._ring.undone())
+                yield map(self._log.core.records.read, contents.undone(self._log))
             except CommitUnknown:
-                self._ring.aside.bar_short_way()
-                self._bell.call_all()
+                self._events.notify_all()
                 raise
             except BaseException:
-                if was_open:
-                    words[W_WATCH] &= ~WATCH_CLOSED
-                words[W_MOVING] = 0
+                u64[W_FLAGS] &= ~(FETCH_MOVED | ADD_CLOSED) if was_open else ~FETCH_MOVED
                 raise
-            self._empty()
-            words[W_MOVING] = 0
+            contents.clear(self._log)
+            u64[W_FLAGS] &= ~FETCH_MOVED
         except BaseException as error:
-            self._explain(error)
+            if not self.closed and mutex.is_mine():
+                self._after_move(error)
             raise
         finally:
             del token
 
+    def _after_move(self, error: BaseException) -> None:
+        """Leave nothing half done (locked). Raises SegmentError if the segment is corrupted."""
+
+        def put_right() -> None:
+            if self._u64[W_FLAGS] & PENDING:
+                self._recover()
+            self._judge(error)
+
+        undisturbed(put_right)
+
     def clear(self) -> None:
         """Take all items away, the reserved ones too; they do not count as fetched."""
-        self._work(self._throw_away)
-
-    def _throw_away(self) -> None:
-        self._words[layout.W_DROPPED] += sum(1 for _ in self._ring.undone())
-        self._empty()
-
-    def _empty(self) -> None:
-        self._words[W_HEAD] = self._words[W_TAIL]
-        self._ring.aside.clear(self._ring.aside.slots())
-        self._ring.recover()
+        self._work(lambda: contents.clear(self._log))

@@ -1,17 +1,22 @@
-"""Memory for a queue's chunks: the segment, behind the limit of the instance."""
+"""Memory for a queue's chunks: the segment, behind the quota of the instance."""
 
 from __future__ import annotations
 
 import contextlib
+from typing import final
 
 from kemi.errors import NoMemory, SegmentError
-from kemi.queue.layout import W_CREATED, W_SLOT
+from kemi.queue.format.layout import W_CREATED, W_QUOTA_ENTRY
 from kemi.queue.registry import Registry
 from kemi.queue.segment import Segment
 
 
+@final
 class InstanceMemory:
-    """Implements `chunks.Memory`. `registry` None: no limit but what the system has."""
+    """Implements `store.chunks.Memory`. `registry` None: no limit but what the system has.
+
+    What is counted in the quota may be wrong after a kill; `account` makes it right when the queue is recovered.
+    """
 
     def __init__(self, segment: Segment, registry: Registry | None) -> None:
         self._segment = segment
@@ -19,15 +24,15 @@ class InstanceMemory:
         self.refused = ""  # why `reserve` was refused last, in this process
 
     def open(self, length: int) -> None:
-        """Open a line for a queue that holds `length` bytes: a new one, or one that is taken over."""
+        """Open an entry for a queue that holds `length` bytes: a new one, or one that is taken over."""
         if self._registry:
             words = self._segment.words
-            words[W_SLOT] = self._registry.open_line(length, words[W_CREATED])
+            words[W_QUOTA_ENTRY] = self._registry.open_line(length, words[W_CREATED])
 
     def _account(self) -> tuple[Registry, int] | None:
         """Where this queue's memory is counted; None where it is not, or not any more."""
         words = self._segment.words
-        line: int = words[W_SLOT]
+        line: int = words[W_QUOTA_ENTRY]
         if self._registry and self._registry.holder(line) == words[W_CREATED]:
             return self._registry, line
         return None
@@ -51,18 +56,13 @@ class InstanceMemory:
         return True
 
     def release(self, offset: int, length: int) -> None:
-        """Give memory back to the system."""
-        self._segment.release(offset, length)
+        """Give memory back to the system, where that can be done; nobody uses it any more in any case."""
+        with contextlib.suppress(OSError, SegmentError):
+            self._segment.release(offset, length)
         if account := self._account():
             account[0].shrink(account[1], length)
 
-    def truncate(self, length: int) -> None:
-        """Make the file shorter, if it is longer."""
-        with contextlib.suppress(SegmentError):  # without its descriptor: it stays as long as it is
-            if self._segment.size() > length:
-                self._segment.truncate(length)
-
     def account(self, length: int) -> None:
-        """After a repair: the queue holds `length` bytes. 0 closes its line."""
+        """The queue holds `length` bytes; 0 closes its entry."""
         if account := self._account():
             account[0].set_line(account[1], length)

@@ -31,7 +31,8 @@ from types import CodeType, FrameType
 from typing import Any, NoReturn, TypeVar
 
 from kemi.errors import LockTimeout, Reentered, SegmentError
-from kemi.queue import futex, layout, onlymain, pthread, trust
+from kemi.queue import futex, onlymain, pthread, trust
+from kemi.queue.format import layout
 from kemi.queue.lockwait import lock_until
 from kemi.queue.openfile import OpenFile
 from kemi.queue.segment import Segment, path_of

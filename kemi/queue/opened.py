@@ -1,29 +1,35 @@
-"""A queue's segment as this process has it open: its ring, its lock, and what becomes of what went wrong under it.
+"""A queue's segment as this process has it open: its log, its lock, and what becomes of what went wrong under it.
 
-Lock contract: what changes something is called by `_work`, what only looks by `_look`. What an exception leaves half
-done under the lock (a signal handler may raise anywhere) is put right as it is after a kill.
+Lock contract: whatever is called with the lock goes through `_work`, which recovers first if an operation was broken
+off. What an exception leaves half done under the lock (a signal handler may raise anywhere) is recovered before the
+lock is given back, as after a kill. Whether the segment is corrupted, `verify` says, never the exception.
 """
 
 from __future__ import annotations
 
+import contextlib
 import struct
 from typing import Any, Callable, TypeVar
 
-from kemi.errors import ClientClosed, DamagedRing, MqueueError, QueueClosed, SegmentError
-from kemi.queue import layout
-from kemi.queue.bell import Bell
+from kemi.errors import ClientClosed, CorruptedError, MqueueError, QueueClosed, SegmentError
+from kemi.queue import futex
+from kemi.queue.format import keyhash, layout
+from kemi.queue.format.layout import FETCH_MOVED, PENDING, W_ADDED, W_EVENT, W_FLAGS, W_POPPED, Mapping
 from kemi.queue.holding import Holding
-from kemi.queue.keyed import KeyedRing
+from kemi.queue.log.contents import Log
+from kemi.queue.log.keyed import KeyedLog
+from kemi.queue.log.plain import PlainLog
+from kemi.queue.log.verify import verify
 from kemi.queue.memory import InstanceMemory
 from kemi.queue.mutex import DOUBTED, Mutex
 from kemi.queue.registry import Registry
-from kemi.queue.ring import Ring
 from kemi.queue.section import hold
 from kemi.queue.segment import Segment, path_of
+from kemi.queue.sync.eventcount import EventCount
 from kemi.queue.undisturbed import undisturbed
 
-# What comes of bytes that are no ring, wherever it is noticed first.
-_DAMAGE = (DamagedRing, IndexError, ValueError, struct.error)
+# What bytes that are no log may raise. After one of these `verify` looks at them.
+_SUSPECT = (CorruptedError, IndexError, ValueError, OverflowError, struct.error)
 
 _Self = TypeVar("_Self", bound="Opened")
 _Result = TypeVar("_Result")
@@ -33,89 +39,121 @@ PARTS = (
     "addmode",
     "segment",
     "_append",
-    "_bell",
     "_bytes",
     "_dead_letters",
-    "_far",
-    "_halves",
+    "_events",
+    "_head_end",
+    "_head_low",
+    "_high",
     "_holding",
-    "_inside",
+    "_keyed",
+    "_log",
     "_memory",
     "_mutex",
     "_pop",
     "_registry",
-    "_ring",
     "_settles",
-    "_words",
+    "_tail_end",
+    "_tail_low",
+    "_u32",
+    "_u64",
     "sibling",
 )
+
+
+class _Futex:
+    """Implements `eventcount.Futex`."""
+
+    def __init__(self, segment: Segment) -> None:
+        self._word = segment.reference(W_EVENT * 8, 4)
+
+    def wait(self, expected: int, seconds: float) -> bool:
+        return futex.wait(self._word, expected, seconds)
+
+    def wake(self, count: int) -> None:
+        futex.wake(self._word, count)
 
 
 class Opened:
     """The parts of a queue, and how they are used together."""
 
     def __init__(self, name: str, segment: Segment, registry: Registry | None, lock_timeout: float = 1.0) -> None:
+        """Raises SegmentError for a segment whose parts do not fit together."""
         self.name = name
         self.segment = segment
         self.closed = False  # in this process
-        words = self._words = segment.words
-        self.addmode: int = words[layout.W_ADDMODE]
-        kind = KeyedRing if self.addmode else Ring
+        self._u64 = segment.words
+        self.addmode: int = self._u64[layout.W_ADDMODE]
+        self._keyed = self.addmode != 0
         self._memory = InstanceMemory(segment, registry)
-        self._ring: Ring = kind(segment.bytes, words, segment.halves, self._memory)
-        # What `add` and `pop` have at hand.
+        try:
+            self._log: Log = self._make_log()
+        except CorruptedError as error:
+            raise self._corrupted(error) from None
+        # What `add` and `pop` have at hand: see `Queue`.
         self._bytes = segment.bytes
-        self._halves = segment.halves
-        self._append = self._ring.append
-        self._pop = self._ring.pop
-        self._inside = self._ring.inside
-        self._far = self._ring.far
-        self._holding = Holding(self._ring, words)
-        self._bell = Bell(segment)
+        self._u32 = segment.halves
+        self._append = self._log.append
+        self._pop = self._log.pop
+        self._tail_low = self._tail_end = self._head_low = self._head_end = self._high = 0
+        self._holding = Holding(self._log)
+        self._events = EventCount(self._log.core.mapping, _Futex(segment))
         self._registry = registry
         self._dead_letters: Any = None  # a queue, once it was needed
         # Another queue of the instance, in a process that has all of them at hand.
         self.sibling: Callable[[str], Any] = _no_sibling
-        self._settles = False  # may this process use what was moving when its owner died?
+        self._settles = False  # may this process use what was on its way elsewhere when its owner died?
         self._mutex = Mutex(segment, lock_timeout, self._repair, self._progress)
+
+    def _make_log(self) -> Log:
+        mapping = Mapping(self.segment.bytes, self.segment.words, self.segment.halves)
+        if self._keyed:
+            return KeyedLog(mapping, self._memory, self._key_hash())
+        return PlainLog(mapping, self._memory)
+
+    def _key_hash(self) -> keyhash.KeyHash:
+        return keyhash.function_of(self._u64[layout.W_HASH])
+
+    def _held_bytes(self) -> int:
+        """Bytes of memory that the segment holds."""
+        chunks = self._log.core.chunks
+        return layout.fixed_bytes_of(self._u64) + chunks.reserved()
 
     # --- the lock ---------------------------------------------------------------------------------------------------
 
     def _work(self, work: Callable[[], _Result]) -> _Result:
-        """Call what changes something, and is not as hot as `add` and `pop`, with the lock held."""
-        return hold(self._mutex, work, self._put_right)
+        """Call what is not as hot as `add` and `pop` with the lock held."""
 
-    def _look(self, look: Callable[[], _Result]) -> _Result:
-        """Call what only looks, with the lock held."""
-        try:
-            return hold(self._mutex, look)
-        except _DAMAGE as error:
-            self._explain(error)
-            raise
+        def recovered() -> _Result:
+            if self._u64[W_FLAGS] & PENDING:
+                self._repair()
+            return work()
+
+        return hold(self._mutex, recovered, self._put_right)
 
     # --- when something went wrong ----------------------------------------------------------------------------------
 
-    def _repair(self, *, thorough: bool = False) -> None:
-        """Called with the lock held, when its last holder died with it, or left it by an exception.
-
-        thorough: read every record, however long others have to wait.
-        """
-        if self._words[layout.W_MOVING] and not self._settles:
+    def _repair(self) -> None:
+        """Called with the lock held, when its last holder died with it, or left it by an exception."""
+        if self._u64[W_FLAGS] & FETCH_MOVED and not self._settles:
             raise QueueClosed(
                 f"queue {self.name!r}: its items were on their way to another place when that was broken off; "
                 "the next server finds out where they are"
             )
+        self._recover()
+
+    def _recover(self) -> None:
         try:
-            if thorough:
-                self._ring.recover()
-            else:
-                self._ring.recover_quickly()
-        except _DAMAGE as error:
-            raise self._damaged(error) from None
-        self._bell.call_all()  # the dead one may have died before it woke somebody
+            self._log.recover()
+        except CorruptedError as error:
+            raise self._corrupted(error) from None
+        except _SUSPECT as error:
+            raise self._corrupted(error) from error
+        self._memory.account(self._held_bytes())
+        self._events.notify_all()  # the dead one may have died before it woke somebody
 
     def _progress(self) -> int:
-        return int(self._words[layout.W_ADDED] + self._words[layout.W_REMOVED])
+        return int(self._u64[W_ADDED] + self._u64[W_POPPED])
 
     def _clean_up(self, mutex: Mutex, error: BaseException, *, inside: bool) -> Any:
         """After an exception in `add` or `pop`: leave nothing half done. Returns what to unlock.
@@ -137,28 +175,39 @@ class Opened:
         if self.closed or not mutex.is_mine():  # a process forked in a signal handler has not the lock
             mutex.trust()
             return
-        is_damage = _comes_from_memory(error)
 
         def repair() -> None:
             try:
-                self._repair(thorough=is_damage)
-                if self._holding.give_back_forgotten():
-                    self._bell.call_all()
+                self._repair()
+                self._judge(error)
+                self._give_back_forgotten()
             finally:
                 mutex.trust()
 
         undisturbed(repair)
-        if is_damage:
-            raise self._damaged(error)
 
-    def _explain(self, error: BaseException) -> None:
-        """Raise SegmentError if this comes from bytes that are no ring."""
-        if _comes_from_memory(error):
-            raise self._damaged(error) from None
+    def _give_back_forgotten(self) -> None:
+        try:
+            if self._holding.give_back_forgotten():
+                self._events.notify_all()
+        except _SUSPECT as error:
+            self._recover()
+            raise self._corrupted(error) from None
 
-    def _damaged(self, error: BaseException) -> SegmentError:
+    def _judge(self, error: BaseException) -> None:
+        """Raise SegmentError if this may have come from the segment, and it is corrupted."""
+        if isinstance(error, CorruptedError):
+            raise self._corrupted(error) from None
+        if isinstance(error, _SUSPECT) and not isinstance(error, MqueueError) and (findings := self._verify()):
+            raise self._corrupted("; ".join(findings[:3])) from error
+
+    def _verify(self) -> list[str]:
+        """What is wrong with the segment (locked, and nothing pending)."""
+        return verify(self._log.core.mapping, self._key_hash() if self._keyed else None)
+
+    def _corrupted(self, why: object) -> SegmentError:
         return SegmentError(
-            f"{path_of(self.segment.name)} is damaged: {error}; "
+            f"{path_of(self.segment.name)} is corrupted: {why}; "
             "it is left as it is; copy it for inspection, and remove it only when its server has been stopped"
         )
 
@@ -166,21 +215,28 @@ class Opened:
         """Let go of the queue in this process; a later call on it raises. The queue itself stays."""
         if self.closed:
             return
-        hold(self._mutex, self._let_go)
+        hold(self._mutex, self._let_go, self._put_right)
         if self._dead_letters is not None:
             self._dead_letters.close()
 
     def _let_go(self) -> None:
         if self.closed:
             return
-        self._holding.give_back_claimed(lambda by: getattr(by, "holder", None) is self)
-        ring = self._ring
+        with contextlib.suppress(SegmentError):  # what cannot be given back now is so when this process ends
+            self._give_back_claimed()
         closed: Any = _Closed(self.name)
         # No call in between: a signal handler that raises finds it open, or closed.
-        self._mutex = self._ring = self._words = self._append = self._pop = self._holding = closed
+        self._mutex = self._log = self._u64 = self._append = self._pop = self._holding = self._events = closed
         self.closed = True
-        ring.close()
         self.segment.close()
+
+    def _give_back_claimed(self) -> None:
+        try:
+            if self._u64[W_FLAGS] & PENDING:
+                self._repair()
+            self._holding.give_back_claimed(lambda by: getattr(by, "holder", None) is self)
+        except _SUSPECT:
+            self._recover()
 
     def __enter__(self: _Self) -> _Self:  # noqa: PYI019 - typing.Self is newer than Python 3.9
         return self
@@ -191,17 +247,6 @@ class Opened:
 
 def _no_sibling(_name: str) -> None:
     return None
-
-
-def _comes_from_memory(error: BaseException) -> bool:
-    """Was this raised by what lies in the segment, and not by a signal handler of the application?"""
-    trace = error.__traceback__
-    while trace and trace.tb_next:
-        trace = trace.tb_next
-    if isinstance(error, UnicodeError):
-        return False  # nothing is decoded under the lock: Kamailio left it behind (see kemi.server.left)
-    inside = bool(trace and trace.tb_frame.f_globals["__name__"].startswith("kemi."))
-    return inside and isinstance(error, _DAMAGE) and not isinstance(error, MqueueError)
 
 
 class _Closed:

@@ -7,7 +7,8 @@ import os
 from functools import partial
 from typing import Any, Callable
 
-from kemi.queue import layout
+from kemi.queue.format import layout
+from kemi.queue.format.abi import abi
 from kemi.queue.segment import Segment
 
 _PROCESS_SHARED = 1
@@ -36,7 +37,7 @@ free.argtypes = [ctypes.c_void_p, _Ignored]  # type: ignore[list-item]
 NOWHERE = ctypes.byref(ctypes.create_string_buffer(b"\xff" * layout.MUTEX_STRIDE, layout.MUTEX_STRIDE))
 free_nothing = partial(free, NOWHERE)
 # The kernel's part of a robust mutex is a word with its holder's thread id; where it lies is up to the C library.
-GLIBC = b"glibc" in layout.abi()
+GLIBC = b"glibc" in abi()
 HOLDER_AT = 0 if GLIBC else 4
 # What kind of mutex it is, which never changes: after four numbers in glibc, first in others.
 _KIND = slice(16, 20) if GLIBC else slice(0, 4)

@@ -1,7 +1,7 @@
 """One queue as its users have it: add, take, reserve, look.
 
 Lock contract: `add` and `pop` spell out what `section.hold` does, because another call costs a tenth of their time, and
-what `Ring.append` and `Ring.pop` do with a record that lies within a chunk, which saves another tenth.
+what `PlainLog.append` and `PlainLog.pop` do with a record that lies within a chunk, which saves another tenth.
 Encode before the lock, log and wake after it. What an exception leaves half done under the lock (a signal
 handler may raise anywhere) is put right by the same `recover` that follows a kill.
 """
@@ -19,41 +19,46 @@ from itertools import islice
 from typing import Any, overload
 
 from kemi.errors import LockTimeout, MqueueError, Reentered, SegmentMissing
-from kemi.queue import header, layout, onlymain
-from kemi.queue.aside import Slot
-from kemi.queue.holding import DeadLetter
-from kemi.queue.item import Item, encode
-from kemi.queue.layout import (
+from kemi.queue import header, onlymain
+from kemi.queue.format import layout
+from kemi.queue.format.item import Item, encode
+from kemi.queue.format.layout import (
+    ADD_CLOSED,
+    ADD_LIMITED,
+    FETCH_FLAGS,
     MAX_STEP,
+    PENDING,
     RECORD,
     RECORD_HEAD,
     W_ADDED,
-    W_ASIDE,
-    W_GATE,
+    W_BURIED,
+    W_FLAGS,
     W_HEAD,
+    W_HEAD_ODD,
+    W_HIGH_WATER,
+    W_IN_FLIGHT,
+    W_POPPED,
     W_REFUSED,
-    W_REMOVED,
     W_RETURNED,
     W_TAIL,
-    W_WATCH,
-    WATCH_CLOSED,
-    WATCH_LIMITS,
+    W_TAIL_ODD,
 )
+from kemi.queue.format.outcome import CLOSED, AddResult, Stats, rest_after
+from kemi.queue.holding import DeadLetter
 from kemi.queue.life import Life
+from kemi.queue.log import contents
+from kemi.queue.log.core import ADDED, KEPT, TOO_LARGE, Delivery
+from kemi.queue.log.plain import PlainLog
 from kemi.queue.mutex import DOUBTED, sections, trylock, unlock
-from kemi.queue.outcome import CLOSED, AddResult, Stats, rest_after
 from kemi.queue.pthread import NOWHERE
 from kemi.queue.reservation import Reservation, ReservedItem, Source
-from kemi.queue.ring import ADDED, KEPT, TOO_LARGE
-from kemi.queue.section import hold
 from kemi.queue.segment import sibling_name
+from kemi.queue.statistics import stats_of
 from kemi.queue.stop import STOP_LOOK, Stop, stopper
 
 # One lock for so much of a batch at most: some 0.5 ms.
 BATCH = 256  # items
 BATCH_BYTES = 1 << 20
-
-_DROPS = 64  # items thrown away by one add at most, when the size limit was lowered
 
 _PADDING = [bytes(length) for length in range(8)]
 _pack = RECORD.pack
@@ -65,7 +70,7 @@ class Queue(Life):
 
     # --- the work ---------------------------------------------------------------------------------------------------
 
-    def add(self, key: str | bytes, value: str | bytes) -> AddResult:  # noqa: C901, PLR0915 - a call costs a twentieth
+    def add(self, key: str | bytes, value: str | bytes) -> AddResult:  # noqa: C901, PLR0912, PLR0915 - a call costs much
         """Append an item. What comes back is true when it is in the queue, and says why otherwise.
 
         Raises ItemError for other types, LockTimeout, SegmentError.
@@ -83,65 +88,66 @@ class Queue(Life):
         if step > MAX_STEP:
             return self._refuse(TOO_LARGE)
         record = _pack(step, key_length, value_length | flags, 0, _now()) + k + v
+        called = 0
         mutex = self._mutex
         ref = mutex.ref
-        words = None
+        u64 = None
         try:
             if code := trylock(ref):
                 if code == ENOTRECOVERABLE:
                     ref = NOWHERE  # a lost mutex must not be unlocked
                 ref = mutex.take_slowly(code)
-            words = self._words
-            tail = words[W_TAIL]
-            end = tail + step
-            watch = words[W_WATCH]
-            if not watch and end <= tail | self._inside:
-                self._bytes[tail : tail + size] = record
-                words[W_TAIL] = end  # commit
-                words[W_ADDED] += 1
-                return ADDED
-            outcome, call = self._add_watched(record, step) if watch else (self._append(record, step), False)
+            u64 = self._u64
+            if u64[W_FLAGS]:
+                outcome, called = self._add_slowly(record, step)
+            elif self._keyed:
+                outcome = self._append(record, step)
+            else:
+                added = u64[W_ADDED]
+                odd = added & 1
+                tail = u64[W_TAIL + odd]
+                end = tail + step
+                if self._tail_low <= tail and end < self._tail_end:
+                    self._bytes[tail : tail + size] = record
+                    u64[W_TAIL_ODD - odd] = end
+                    u64[W_ADDED] = added + 1  # commit
+                    return ADDED
+                outcome = self._append(record, step)
+                self._tail_low, self._tail_end = self._log.tail_low, self._log.tail_end
             if outcome is not ADDED and outcome is not KEPT:
-                words[W_REFUSED] += 1
+                u64[W_REFUSED] += 1
         except BaseException as error:
-            if words is not None:
+            if u64 is not None:
                 mutex.doubt.value = DOUBTED  # no call, so nothing comes before this
             try:
-                ref = self._clean_up(mutex, error, inside=words is not None)
+                ref = self._clean_up(mutex, error, inside=u64 is not None)
             except BaseException:  # another signal has come
-                ref = self._clean_up_again(mutex, error, inside=words is not None)
+                ref = self._clean_up_again(mutex, error, inside=u64 is not None)
                 raise
             raise
         finally:
             unlock(ref)
-        if call:
-            self._bell.wake_one()
+        if called:
+            self._events.wake(called)
         return outcome
 
     def _refuse(self, outcome: AddResult) -> AddResult:
         def count() -> None:
-            self._words[W_REFUSED] += 1
+            self._u64[W_REFUSED] += 1
 
-        hold(self._mutex, count)
+        self._work(count)
         return outcome
 
-    def _add_watched(self, record: bytes, step: int) -> tuple[AddResult, bool]:
-        """Append where there are limits to keep, or somebody to wake. Returns the outcome, and whether to wake one."""
-        words = self._words
-        if words[W_WATCH] & WATCH_CLOSED:
-            return CLOSED, False
-        byte_limit = words[layout.W_BYTE_LIMIT]
-        ring = self._ring
-        outcome = ring.append_within(record, step, byte_limit) if byte_limit else ring.append(record, step)
-        if outcome is not ADDED:
-            return outcome, False
-        limit = words[layout.W_SIZE_LIMIT]
-        if limit:
-            excess = min(len(ring) - limit, _DROPS)
-            for _ in range(excess):
-                ring.drop()
-                words[layout.W_DROPPED] += 1
-        return outcome, self._bell.call_one()
+    def _add_slowly(self, record: bytes, step: int) -> tuple[AddResult, int]:
+        """Append where FLAGS says that there is more to do (locked). Returns the outcome, and how many to wake."""
+        u64 = self._u64
+        if u64[W_FLAGS] & PENDING:
+            self._repair()
+        flags = u64[W_FLAGS]
+        if flags & ADD_CLOSED:
+            return CLOSED, 0
+        outcome = self._log.append_with(record, step) if flags & ADD_LIMITED else self._append(record, step)
+        return outcome, self._events.notify() if outcome is ADDED else 0
 
     def add_many(self, pairs: Iterable[tuple[str | bytes, str | bytes]]) -> list[AddResult]:
         """Append items; what became of each, as `add` returns it, in order. One lock for BATCH of them.
@@ -170,91 +176,94 @@ class Queue(Life):
         """Append records, and what became of each to `outcomes`, also of those before an error."""
 
         def add() -> int:
-            done = calls = 0
+            done = called = 0
             while done < len(records):
-                run, called = self._add_run(records, done)
+                run, more = self._add_run(records, done)
                 outcomes.extend(run)
                 done += len(run)
-                calls += called
-            return calls
+                called += more
+            return called
 
-        calls = self._work(add)
-        for _ in range(calls):
-            self._bell.wake_one()
+        if called := self._work(add):
+            self._events.wake(called)
 
     def _add_run(self, records: list[bytes], first: int) -> tuple[list[AddResult], int]:
         """Append some of the records from `first` on (locked). Returns what became of them, and how many to wake."""
-        words = self._words
-        added = 0 if words[W_WATCH] & (WATCH_LIMITS | WATCH_CLOSED) else self._ring.append_run(records, first)
+        u64 = self._u64
+        added = 0 if self._keyed or u64[W_FLAGS] & (ADD_LIMITED | ADD_CLOSED) else self._append_run(records, first)
         if added:
-            called = 0
-            while called < added and self._bell.call_one():
-                called += 1
-            return [ADDED] * added, called
+            return [ADDED] * added, self._events.notify(added)
         record = records[first]
         step = len(record) + 7 & -8
-        outcome, call = (TOO_LARGE, False) if step > MAX_STEP else self._add_watched(record, step)
-        words[W_REFUSED] += outcome > KEPT
-        return [outcome], int(call)
+        outcome, called = (TOO_LARGE, 0) if step > MAX_STEP else self._add_slowly(record, step)
+        u64[W_REFUSED] += outcome > KEPT
+        return [outcome], called
 
-    def pop(self) -> bytes | None:
+    def _append_run(self, records: list[bytes], first: int) -> int:
+        log = self._log
+        return log.append_run(records, first) if isinstance(log, PlainLog) else 0
+
+    def pop(self) -> bytes | None:  # noqa: C901 - as `add`
         """Take the oldest item as its record (see `Item`); None if there is none."""
-        seen = self._words
-        # Without the lock: HEAD is read before TAIL, which only moves away from it, so equal means empty at the first
-        # look. What was committed by a process killed since is not overlooked: the cursors are the commit.
-        if seen[W_HEAD] == seen[W_TAIL] and not seen[W_ASIDE]:
+        u64: Any = self._u64
+        # Without the lock. What left is read before what was added, so equal means empty at the first look. What was
+        # committed by a process killed since is not overlooked: these counters are the commit.
+        removed = u64[W_POPPED] + u64[W_BURIED] if self._keyed else u64[W_POPPED]
+        if u64[W_ADDED] == removed and u64[W_FLAGS] < FETCH_FLAGS:
             return None
         mutex = self._mutex
         ref = mutex.ref
-        words = None
+        u64 = None
         try:
             if code := trylock(ref):
                 if code == ENOTRECOVERABLE:
                     ref = NOWHERE  # a lost mutex must not be unlocked
                 ref = mutex.take_slowly(code)
-            words = self._words
-            head = words[W_HEAD]
-            tail = words[W_TAIL]
-            end = head + self._halves[head >> 2]
-            removed = words[W_REMOVED]
-            if (
-                head != tail
-                and head + RECORD_HEAD <= end <= head | self._inside
-                and words[W_ADDED] - removed <= words[W_GATE]
-                and (end != tail or end <= self._far)
-            ):
-                record: bytes | None = self._bytes[head:end]
-                words[W_HEAD] = end  # commit
-                words[W_REMOVED] = removed + 1
+            u64 = self._u64
+            if u64[W_FLAGS] < FETCH_FLAGS:
+                if self._keyed:
+                    return self._pop()
+                popped = u64[W_POPPED]
+                odd = popped & 1
+                head = u64[W_HEAD + odd]
+                if self._head_low <= head < self._head_end and 0 < u64[W_ADDED] - popped <= self._high:
+                    end = head + self._u32[head >> 2]
+                    if head + RECORD_HEAD <= end < self._head_end:
+                        record: bytes | None = self._bytes[head:end]
+                        u64[W_HEAD_ODD - odd] = end
+                        u64[W_POPPED] = popped + 1  # commit
+                        return record
+                record = self._pop()
+                self._head_low, self._head_end = self._log.head_low, self._log.head_end
+                self._high = u64[W_HIGH_WATER]
                 return record
-            record = self._pop()
         except BaseException as error:
-            if words is not None:
+            if u64 is not None:
                 mutex.doubt.value = DOUBTED  # no call, so nothing comes before this
             try:
-                ref = self._clean_up(mutex, error, inside=words is not None)
+                ref = self._clean_up(mutex, error, inside=u64 is not None)
             except BaseException:  # another signal has come
-                ref = self._clean_up_again(mutex, error, inside=words is not None)
+                ref = self._clean_up_again(mutex, error, inside=u64 is not None)
                 raise
             raise
         finally:
             unlock(ref)
-        return record or self._look_aside(record)
+        return self._pop_slowly()
 
-    def _look_aside(self, record: bytes | None) -> bytes | None:
-        """Go on after the ring's pop gave None, or LOOK_ASIDE."""
-        return None if record is None else self._take_or_count_in(self._take, None, goes_to_sleep=False)[0]
+    def _pop_slowly(self) -> bytes | None:
+        """`pop` where FLAGS says that there is more to do."""
+        return self._take_or_prepare(self._take, None, woken=False, sleeps=False)[0]
 
     def pop_if(self, accept: Callable[[bytes], bool]) -> bytes | None:
         """`pop`, if `accept` wants the oldest item, which stays otherwise. It is called under the lock: be short."""
 
         def take() -> bytes | None:
-            oldest = next(iter(self._ring.waiting()), None)
-            if oldest is None or not accept(self._ring.record_at(oldest)):
+            oldest = self._holding.next()
+            if not oldest or not accept(self._log.core.records.read(oldest)):
                 return None
             return self._take()
 
-        return self._take_or_count_in(take, None, goes_to_sleep=False)[0]
+        return self._take_or_prepare(take, None, woken=False, sleeps=False)[0]
 
     def pop_wait(self, timeout: float | None) -> bytes | None:
         """`pop` that sleeps until there is an item, at most `timeout` seconds (None: for ever)."""
@@ -297,7 +306,7 @@ class Queue(Life):
         before = len(records)
         size = 0
         while (left := min(count, BATCH) + before - len(records)) > 0 and size < BATCH_BYTES:
-            run = self._ring.pop_run(left)
+            run = self._log.pop_run(left) if isinstance(self._log, PlainLog) else []
             if not run:
                 record = self._take()
                 if record is None:
@@ -333,7 +342,7 @@ class Queue(Life):
         """
         return Reservation(self, timeout)
 
-    def reserve_wait(self, timeout: float | None, keep: Callable[[Slot, Source], None]) -> bytes | None:
+    def reserve_wait(self, timeout: float | None, keep: Callable[[Delivery, Source], None]) -> bytes | None:
         """Reserve the oldest item: its record.
 
         `keep` gets what `done` and `give_back` want, and the queue whose they are, with the lock held.
@@ -342,73 +351,75 @@ class Queue(Life):
         def take() -> bytes | None:
             found = self._holding.reserve()
             if found is None:
-                if self._bell.is_something_there() and self._holding.is_full():
-                    raise MqueueError(f"queue {self.name!r}: {layout.SLOTS} items are reserved or were given back")
+                if self._holding.is_full() and self._holding.next():
+                    raise MqueueError(f"queue {self.name!r}: {layout.CAPACITY} items are reserved or were given back")
                 return None
             keep(found[0], self)
             return found[1]
 
-        words = self._words
-        if words[W_HEAD] == words[W_TAIL] and not words[W_ASIDE] and timeout is not None and timeout <= 0:
+        u64 = self._u64
+        removed = u64[W_POPPED] + u64[W_BURIED]
+        nothing = u64[W_ADDED] == removed and u64[W_FLAGS] < FETCH_FLAGS
+        if nothing and timeout is not None and timeout <= 0:
             return None
         return self._wait(take, timeout)
 
-    def done(self, slot: Slot) -> bool:
+    def done(self, held: Delivery) -> bool:
         """A reserved item is done. False if it is not this process's any more: its queue was made anew."""
         try:
-            return self._work(lambda: self._holding.finish(slot))
+            return self._work(lambda: self._holding.finish(held))
         except LockTimeout as error:
-            self._end_later(slot, error, done=True)
+            self._end_later(held, error, done=True)
             raise
 
-    def give_back(self, slot: Slot) -> bool:
+    def give_back(self, held: Delivery) -> bool:
         """A reserved item is not done: let another process take it, before all others."""
 
-        def put_back() -> tuple[bool, list[DeadLetter], bool]:
-            back = self._holding.put_back(slot)
-            return back, self._holding.due(), back and self._bell.call_one()
+        def put_back() -> tuple[bool, list[DeadLetter], int]:
+            back = self._holding.put_back(held)
+            return back, self._holding.dead_letters(), self._events.notify() if back else 0
 
         try:
-            back, due, call = self._work(put_back)
+            back, letters, called = self._work(put_back)
         except LockTimeout as error:
-            self._end_later(slot, error, done=False)
+            self._end_later(held, error, done=False)
             raise
-        if call:
-            self._bell.wake_one()
-        for letter in due:
+        if called:
+            self._events.wake(called)
+        for letter in letters:
             self._move_dead_letter(letter)
         return back
 
-    def _end_later(self, slot: Slot, error: LockTimeout, *, done: bool) -> None:
+    def _end_later(self, held: Delivery, error: LockTimeout, *, done: bool) -> None:
         """End a reservation with the next item that is taken; if this thread has the lock, as soon as it is free.
 
         A handler ends one in the middle of a call, or the garbage collector finds one there.
         """
-        self._holding.later(slot, done=done)
+        self._holding.later(held, done=done)
         if isinstance(error, Reentered):
             with contextlib.suppress(RuntimeError):  # no thread to be had, as at the interpreter's end
                 start_new_thread(self._end_late, ())
 
     def _end_late(self) -> None:
         with contextlib.suppress(MqueueError):
-            self._take_or_count_in(lambda: None, None, goes_to_sleep=False)
+            self._take_or_prepare(lambda: None, None, woken=False, sleeps=False)
             self.pass_on()
 
-    def claim(self, slot: Slot, by: object) -> None:
+    def claim(self, held: Delivery, by: object) -> None:
         """Enter who stands for a reserved item in this process (locked)."""
-        self._holding.claim(slot, by)
+        self._holding.claim(held, by)
 
     def _move_dead_letter(self, letter: DeadLetter) -> None:
         """Put what was delivered too often into its queue. A kill in between leaves it in both: at least once."""
-        slot, record = letter.slot, letter.record
+        held, record = letter.held, letter.record
         moved = False
         # No error here: the caller may have an item in his hands.
         with contextlib.suppress(MqueueError, OSError, ValueError):
             moved = bool(self._dead_letter_queue().add_record(record))
         try:
-            self._work(lambda: self._holding.settle_due(slot, moved=moved))
+            self._work(lambda: self._holding.settle_letter(held, moved=moved))
         except MqueueError:
-            self._holding.later(slot, done=moved)
+            self._holding.later(held, done=moved)
 
     def _dead_letter_queue(self) -> Queue:
         name = header.dead_letter_of(self.segment)
@@ -431,12 +442,13 @@ class Queue(Life):
 
     def wait_ready(self, seconds: float) -> bool:
         """Sleep until there is something to take, which stays. True: it is for the caller to take, or to `pass_on`."""
-        return bool(self._wait(lambda: self._holding.is_something_there() or None, seconds))
+        there = self._wait(lambda: self._holding.next() or None, seconds)
+        return bool(there)
 
     def pass_on(self) -> None:
         """Wake somebody else for what is there."""
-        if self._work(lambda: self._holding.is_something_there() and self._bell.call_one()):
-            self._bell.wake_one()
+        if called := self._work(self._notify_if_there):
+            self._events.wake(called)
 
     def is_locked(self) -> bool:
         """Does somebody hold the lock, or did he die with it?"""
@@ -450,78 +462,49 @@ class Queue(Life):
 
     def peek(self, count: int = 1) -> list[Item]:
         """The oldest `count` items, which stay."""
-        return self._look(lambda: self._items(islice(self._ring.waiting(), max(0, count))))
+        return self._work(lambda: self._items(islice(contents.waiting(self._log), max(0, count))))
 
     def undone(self) -> list[Item]:
         """All items that would be there if every process that holds one were killed now, the oldest first."""
-        return self._look(lambda: self._items(self._ring.undone()))
+        return self._work(lambda: self._items(contents.undone(self._log)))
 
     def _items(self, places: Iterable[int]) -> list[Item]:
-        return [Item(self._ring.record_at(at)) for at in places]
+        return [Item(self._log.core.records.read(at)) for at in places]
 
     def reason(self, outcome: AddResult) -> str:
         """Why this process's last add had that outcome: a sentence that says which limit was met."""
         if outcome is AddResult.NO_MEMORY and self._memory.refused:
             return f"no memory: {self._memory.refused}"
         if outcome is AddResult.FULL:
-            return f"{outcome.reason} (maxbytes={self._words[layout.W_BYTE_LIMIT]})"
+            return f"{outcome.reason} (maxbytes={self._u64[layout.W_BYTE_LIMIT]})"
         return outcome.reason
 
     def __len__(self) -> int:
         """Items that can be taken; reserved ones do not count."""
-        words = self._words
-        removed = words[W_REMOVED]  # first, as in the ring's own
-        size: int = words[W_ADDED] - removed
-        if not size and words[W_HEAD] != words[W_TAIL]:
-            # Who added was killed before it counted. Taking the lock repairs that.
-            size = hold(self._mutex, self._ring.__len__)
-        return size if 0 <= size <= sys.maxsize else len(self._ring)
+        return self._log.core.size()
 
     def held(self) -> int:
         """Items in the queue, with those that are reserved."""
-        words = self._words
-        return len(self) + max(0, int(words[W_ASIDE] - words[W_RETURNED]))
+        u64 = self._u64
+        return len(self) + max(0, int(u64[W_IN_FLIGHT] - u64[W_RETURNED]))
 
     def __bool__(self) -> bool:
         return True  # an empty queue is still a queue
 
     def stats(self) -> Stats:
         """Counters and contents at one moment."""
-        return self._look(self._stats)
 
-    def _stats(self) -> Stats:
-        words = self._words
-        size = len(self._ring)
-        oldest = next((Item(self._ring.record_at(at)).added for at in self._ring.waiting()), None)
-        reserved = words[W_ASIDE] - words[W_RETURNED]
-        dead_lettered = words[layout.W_DEAD_LETTERS]
-        added, removed = words[layout.W_ADDED], words[layout.W_REMOVED]
-        dropped, replaced = words[layout.W_DROPPED], words[layout.W_REPLACED]
-        return Stats(
-            size=size,
-            bytes=self._ring.used_bytes() + self._ring.aside_bytes(),
-            memory=self._ring.chunks.reserved(),
-            added=added,
-            fetched=removed - dropped - replaced - reserved - dead_lettered,
-            dropped=dropped,
-            replaced=replaced,
-            refused=words[W_REFUSED],
-            recovered=words[layout.W_RECOVERED],
-            high_water=max(words[layout.W_HIGH], size),
-            size_limit=words[layout.W_SIZE_LIMIT],
-            byte_limit=words[layout.W_BYTE_LIMIT],
-            addmode=self.addmode,
-            reserved=reserved,
-            dead_lettered=dead_lettered,
-            exhausted=words[layout.W_EXHAUSTED],
-            max_deliveries=words[layout.W_MAX_DELIVERIES],
-            oldest=oldest,
-        )
+        def look() -> Stats:
+            at = next(contents.waiting(self._log), None)
+            oldest = None if at is None else Item(self._log.core.records.read(at)).added
+            return stats_of(self._u64, self._held_bytes(), oldest)
+
+        return self._work(look)
 
     def __repr__(self) -> str:
         if self.closed:
             return f"<Queue {self.name!r} closed>"
-        return f"<Queue {self.name!r} size={len(self._ring)} addmode={self.addmode} pid={self.owner().pid}>"
+        return f"<Queue {self.name!r} size={len(self)} addmode={self.addmode} pid={self.owner().pid}>"
 
 
 sections.update((Queue.add.__code__, Queue.pop.__code__))
@@ -534,10 +517,9 @@ def _add_by_hold(queue: Queue, key: str | bytes, value: str | bytes) -> AddResul
 
 
 def _pop_by_hold(queue: Queue) -> bytes | None:
-    words = queue._words  # noqa: SLF001
-    if words[W_HEAD] == words[W_TAIL] and not words[W_ASIDE]:
+    if not len(queue) and not queue._u64[W_FLAGS] >= FETCH_FLAGS:  # noqa: SLF001
         return None
-    return queue._take_or_count_in(queue._take, None, goes_to_sleep=False)[0]  # noqa: SLF001
+    return queue._pop_slowly()  # noqa: SLF001
 
 
 if sys.version_info < (3, 10):  # where a `finally` can be skipped: slower, and safe

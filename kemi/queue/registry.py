@@ -8,7 +8,8 @@ from __future__ import annotations
 
 from kemi.errors import ConfigError, InstanceInUse
 from kemi.owner import Owner
-from kemi.queue import header, layout
+from kemi.queue import header
+from kemi.queue.format import layout
 from kemi.queue.mutex import Mutex
 from kemi.queue.section import hold
 from kemi.queue.segment import PRIVATE, Access, Segment, path_of, segment_name
@@ -23,10 +24,9 @@ class Registry:
     def __init__(self, segment: Segment, lock_timeout: float) -> None:
         self.segment = segment
         self._words = segment.words
-        table = layout.TABLE_AT // 8
-        self._table = segment.words[table : table + layout.TABLE_ENTRIES]
-        holders = layout.HOLDERS_AT // 8
-        self._holders = segment.words[holders : holders + layout.TABLE_ENTRIES]
+        quota, ids = layout.QUOTA_AT // 8, layout.QUOTA_IDS_AT // 8
+        self._table = segment.words[quota : quota + layout.QUOTA_ENTRIES]
+        self._holders = segment.words[ids : ids + layout.QUOTA_ENTRIES]
         # Nothing to repair: each store is complete in itself.
         self.lock = Mutex(segment, lock_timeout, lambda: None, lambda: 0)
 
@@ -71,7 +71,7 @@ class Registry:
             header.set_owner(self.segment, owner)
             self._words[layout.W_MAX_MEMORY] = max_memory
             # Each queue that is taken over opens a line anew; what is not taken over does not count.
-            for line in range(layout.TABLE_ENTRIES):
+            for line in range(layout.QUOTA_ENTRIES):
                 self._table[line] = self._holders[line] = 0
 
         hold(self.lock, claim)
@@ -103,7 +103,7 @@ class Registry:
         line = hold(self.lock, open_line)
         if line is not None:
             return line
-        raise ConfigError(f"an instance can have {layout.TABLE_ENTRIES} queues at most")
+        raise ConfigError(f"an instance can have {layout.QUOTA_ENTRIES} queues at most")
 
     def holder(self, line: int) -> int:
         """Which queue the line is for. A queue that was closed may still be drained, when another has its line."""

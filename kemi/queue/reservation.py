@@ -11,23 +11,23 @@ import os
 from typing import Any, Callable, Generic, Protocol, TypeVar
 
 from kemi.errors import LockTimeout, MqueueError
-from kemi.queue.aside import Slot
-from kemi.queue.item import Item
+from kemi.queue.format.item import Item
+from kemi.queue.log.core import Delivery
 
 
 class Source(Protocol):
     """What it wants of a queue."""
 
-    def reserve_wait(self, timeout: float | None, keep: Callable[[Slot, Source], None]) -> bytes | None:
+    def reserve_wait(self, timeout: float | None, keep: Callable[[Delivery, Source], None]) -> bytes | None:
         """Reserve the oldest item: its record. `keep` gets its slot, and whom to tell the end, with the lock held."""
 
-    def claim(self, slot: Slot, by: object) -> None:
+    def claim(self, slot: Delivery, by: object) -> None:
         """Enter who stands for the item, with the lock held."""
 
-    def done(self, slot: Slot) -> bool:
+    def done(self, slot: Delivery) -> bool:
         """The item is done."""
 
-    def give_back(self, slot: Slot) -> bool:
+    def give_back(self, slot: Delivery) -> bool:
         """The item is not done."""
 
 
@@ -53,7 +53,7 @@ class Reservation(Generic[Got_co]):
     The item is done, or given back, at the latest when this object dies, wherever a signal handler raises.
     """
 
-    _slot: Slot | None = None
+    _slot: Delivery | None = None
 
     def __init__(self, queue: Source, timeout: float | None) -> None:
         self._queue = queue
@@ -89,7 +89,7 @@ class Reservation(Generic[Got_co]):
     def _deliveries(self) -> int:
         return 0 if self._slot is None else self._slot.deliveries
 
-    def _keep(self, slot: Slot, holder: Source) -> None:
+    def _keep(self, slot: Delivery, holder: Source) -> None:
         """Called with the lock held."""
         holder.claim(slot, self)
         self._holder = holder

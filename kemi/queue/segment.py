@@ -240,10 +240,6 @@ class Segment:
         with contextlib.suppress(OSError, ValueError):
             self.bytes.madvise(mmap.MADV_REMOVE, offset, length)
 
-    def truncate(self, length: int) -> None:
-        """Make the file shorter; nothing behind `length` may be in use."""
-        os.ftruncate(self.fd, length)
-
     def reference(self, offset: int, length: int) -> Any:
         """A C object on these bytes, for a call that wants their address. The mapping lives as long as it does."""
         return (ctypes.c_char * length).from_buffer(self.bytes, offset)

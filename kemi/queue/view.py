@@ -18,17 +18,18 @@ from typing import NamedTuple
 
 from kemi.errors import MqueueError, SegmentError
 from kemi.owner import Owner
-from kemi.queue import header, layout, trust
-from kemi.queue.aside import Slot
-from kemi.queue.layout import CHUNK_HEAD, CHUNK_MASK, CHUNK_ROOM, DEAD, RECORD, STEP_MASK
-from kemi.queue.outcome import Stats
+from kemi.queue import header, trust
+from kemi.queue.format import layout
+from kemi.queue.format.layout import CHUNK_HEAD, RECORD, STEP_MASK, TOMBSTONE
+from kemi.queue.format.outcome import Stats
 from kemi.queue.segment import path_of, segment_name
+from kemi.queue.statistics import stats_of
 
 _LOOKS = 3
 _FARTHEST = 1 << 46  # offset that a segment can have
-_DEAD_RECORDS = 1000  # that are passed on the way to the oldest item that is alive
+_TOMBSTONES = 1000  # that are passed on the way to the oldest item
 
-_MOVES = (layout.W_HEAD, layout.W_TURN, layout.W_ASIDE, layout.W_RETURNED)  # what changes when an item is taken
+_MOVES = (layout.W_POPPED, layout.W_IN_FLIGHT, layout.W_RETURNED)  # what changes when an item is taken
 
 _check_queue = header.checker(layout.MAGIC, "queue")
 _check_instance = header.checker(layout.INSTANCE_MAGIC, "instance")
@@ -59,10 +60,8 @@ def look_at_queue(instance: str, queue: str) -> QueueView:
         _check_queue(fd, name)
         words = _words(fd)
         oldest = None
-        aside: list[Slot] = []
         for _ in range(_LOOKS):
-            aside = _aside(fd, words)
-            oldest = _oldest(fd, words, aside)
+            oldest = _oldest(fd, words)
             # As long as nobody took it, it was the oldest while it was read.
             now = _words(fd)
             undisturbed = [now[word] for word in _MOVES] == [words[word] for word in _MOVES]
@@ -70,7 +69,7 @@ def look_at_queue(instance: str, queue: str) -> QueueView:
             if undisturbed:
                 break
         status = os.fstat(fd)
-        stats = _stats(words, status.st_blocks * 512, oldest, _aside_bytes(fd, aside))
+        stats = stats_of(words, status.st_blocks * 512, oldest)
     return QueueView(_owner(words), words[layout.W_CREATED], stats, status.st_uid)
 
 
@@ -80,7 +79,7 @@ def look_at_instance(instance: str) -> InstanceView:
     with _opened(name) as fd:
         _check_instance(fd, name)
         words = _words(fd)
-        table = _numbers(fd, layout.TABLE_ENTRIES, layout.TABLE_AT)
+        table = _numbers(fd, layout.QUOTA_ENTRIES, layout.QUOTA_AT)
         return InstanceView(_owner(words), words[layout.W_MAX_MEMORY], sum(table), os.fstat(fd).st_uid)
 
 
@@ -111,7 +110,7 @@ def _opened(name: str) -> Iterator[int]:
 
 
 def _words(fd: int) -> memoryview:
-    return _numbers(fd, layout.HEADER_WORDS, 0)
+    return _numbers(fd, layout.PAGE // 8, 0)
 
 
 def _numbers(fd: int, count: int, at: int) -> memoryview:
@@ -128,93 +127,46 @@ def _read(fd: int, count: int, at: int) -> bytes:
 
 
 def _owner(words: memoryview) -> Owner:
-    return Owner(*words[layout.W_OWNER : layout.W_OWNER + 3])
+    return Owner(*words[layout.W_OWNER_PID : layout.W_OWNER_PID + 3])
 
 
-def _aside(fd: int, words: memoryview) -> list[Slot]:
-    """What is reserved or was given back, in order."""
-    if not words[layout.W_ASIDE]:
-        return []
-    columns = _numbers(fd, 2 * layout.SLOTS, words[layout.W_ASIDE_AT])
-    pairs = zip(columns[: layout.SLOTS], columns[layout.SLOTS :])
-    slots = [Slot(number, state, turn) for number, (state, turn) in enumerate(pairs) if state]
-    # HEAD has not gone past it yet: it is still in the ring.
-    return sorted((slot for slot in slots if slot.at != words[layout.W_HEAD]), key=lambda slot: slot.turn)
-
-
-def _aside_bytes(fd: int, aside: list[Slot]) -> int:
-    steps = (int.from_bytes(_read(fd, 4, slot.at), sys.byteorder) for slot in aside)
-    return sum(step & STEP_MASK for step in steps)
-
-
-def _oldest(fd: int, words: memoryview, aside: list[Slot]) -> float | None:
-    """When the oldest item that can be taken was added; None if there is none, or it cannot be told."""
-    for slot in aside:
-        head = _read(fd, RECORD.size, slot.at)
-        if slot.returned and len(head) == RECORD.size:
-            return _time(RECORD.unpack(head)[4])
-    at, tail = words[layout.W_HEAD], words[layout.W_TAIL]
-    for _ in range(_DEAD_RECORDS):
+def _oldest(fd: int, words: memoryview) -> float | None:
+    """When the item was added that will be taken next; None if there is none, or it cannot be told."""
+    at = _returned(fd, words)
+    if at:
+        head = _read(fd, RECORD.size, at)
+        return _time(RECORD.unpack(head)[4]) if len(head) == RECORD.size else None
+    at = words[layout.W_HEAD + (words[layout.W_POPPED] & 1)]
+    tail = words[layout.W_TAIL + (words[layout.W_ADDED] & 1)]
+    bits = words[layout.W_CHUNK_BITS]
+    for _ in range(_TOMBSTONES):
         if at == tail or at >= _FARTHEST:
             return None
         head = _read(fd, RECORD.size, at)
         if len(head) < RECORD.size:
-            return None
+            head = head.ljust(RECORD.size, b"\0")  # a tombstone may be shorter
         step, _, _, _, added = RECORD.unpack(head)
-        if not step & DEAD:
+        if not step & TOMBSTONE:
             return _time(added)
-        at = _after(fd, at, step & STEP_MASK)
-        if not at:
+        length = step & STEP_MASK
+        end = (at >> bits) + 1 << bits
+        if not 0 < length <= end - at:
             return None
+        at += length
+        if at == end:
+            at = int.from_bytes(_read(fd, 8, end - (1 << bits)), sys.byteorder) + CHUNK_HEAD
     return None
+
+
+def _returned(fd: int, words: memoryview) -> int:
+    """Offset of the record that was given back and comes first; 0 if there is none."""
+    if not words[layout.W_RETURNED]:
+        return 0
+    number = int.from_bytes(_read(fd, 4, words[layout.W_HEAP_AT]), sys.byteorder)
+    if number >= words[layout.W_CAPACITY]:
+        return 0
+    return int.from_bytes(_read(fd, 8, words[layout.W_ENTRIES_AT] + number * layout.ENTRY_BYTES), sys.byteorder)
 
 
 def _time(added: float) -> float | None:
     return added if math.isfinite(added) else None
-
-
-def _after(fd: int, at: int, length: int) -> int:
-    """Where `length` bytes of the stream after `at` end; 0 if that cannot be told."""
-    if not 0 < length <= layout.MAX_STEP:
-        return 0
-    room = (at | CHUNK_MASK) + 1 - at
-    while length >= room:
-        at = int.from_bytes(_read(fd, 8, at & ~CHUNK_MASK), sys.byteorder) + CHUNK_HEAD
-        if at & CHUNK_MASK != CHUNK_HEAD or at >= _FARTHEST:
-            return 0
-        length -= room
-        room = CHUNK_ROOM
-    return int(at + length)
-
-
-def _stats(words: memoryview, memory: int, oldest: float | None, aside_bytes: int) -> Stats:
-    added, removed = words[layout.W_ADDED], words[layout.W_REMOVED]
-    dropped, replaced = words[layout.W_DROPPED], words[layout.W_REPLACED]
-    reserved = max(0, words[layout.W_ASIDE] - words[layout.W_RETURNED])
-    dead_lettered = words[layout.W_DEAD_LETTERS]
-    size = min(max(0, added - removed), sys.maxsize)
-    return Stats(
-        size=size,
-        bytes=_used_bytes(words) + aside_bytes,
-        memory=memory,
-        added=added,
-        fetched=max(0, removed - dropped - replaced - reserved - dead_lettered),
-        dropped=dropped,
-        replaced=replaced,
-        refused=words[layout.W_REFUSED],
-        recovered=words[layout.W_RECOVERED],
-        high_water=max(words[layout.W_HIGH], size),
-        size_limit=words[layout.W_SIZE_LIMIT],
-        byte_limit=words[layout.W_BYTE_LIMIT],
-        addmode=words[layout.W_ADDMODE],
-        reserved=reserved,
-        dead_lettered=dead_lettered,
-        exhausted=words[layout.W_EXHAUSTED],
-        max_deliveries=words[layout.W_MAX_DELIVERIES],
-        oldest=oldest if size else None,
-    )
-
-
-def _used_bytes(words: memoryview) -> int:
-    head, tail = words[layout.W_HEAD] & CHUNK_MASK, words[layout.W_TAIL] & CHUNK_MASK
-    return max(0, int((words[layout.W_CHUNKS] - 1) * CHUNK_ROOM + tail - head - words[layout.W_DEAD]))

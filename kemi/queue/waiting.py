@@ -1,8 +1,8 @@
 """Taking what is there, or sleeping until something is.
 
-Whatever takes items and is not the hot `pop` goes through `_take_or_count_in`: it looks after what is reserved, and is
-counted as a sleeper in the same moment in which it finds nothing. The hot `pop` comes here, too, when items may be in
-two places (W_MOVING), and is refused.
+Whatever takes items and is not the hot `pop` goes through `_take_or_prepare`: it looks after what is in flight, and is
+counted as a waiter in the same moment in which it finds nothing. The hot `pop` comes here, too, when items may be in
+two places (FETCH_MOVED), and is refused.
 """
 
 from __future__ import annotations
@@ -13,14 +13,23 @@ import time
 from typing import Callable, TypeVar
 
 from kemi.errors import MqueueError, QueueClosed
-from kemi.queue.aside import Holder
+from kemi.queue.format.layout import (
+    ADD_CLOSED,
+    FETCH_FLAGS,
+    FETCH_IN_FLIGHT,
+    FETCH_MOVED,
+    W_ADDED,
+    W_BURIED,
+    W_FLAGS,
+    W_POPPED,
+)
 from kemi.queue.holding import DeadLetter
-from kemi.queue.layout import W_ASIDE, W_HEAD, W_MOVING, W_TAIL, W_WATCH, WATCH_CLOSED
 from kemi.queue.opened import Opened
-from kemi.queue.section import hold
+from kemi.queue.store.inflight import Holder
+from kemi.queue.sync.eventcount import RECHECK
 
 # Looks before a sleep, some 0.1 µs each: as many as an item costs that comes to a sleeper.
-LEAST_LOOKS, MOST_LOOKS = 8, 400
+MIN_LOOKS, MAX_LOOKS = 8, 400
 
 _Found = TypeVar("_Found")
 
@@ -28,87 +37,117 @@ _Found = TypeVar("_Found")
 class Waiting(Opened):
     """A queue that can be waited for."""
 
-    _looks = MOST_LOOKS
+    _looks = MAX_LOOKS
 
     def _take(self) -> bytes | None:
         """The oldest item (locked)."""
-        return self._pop() or (self._holding.take() if self._words[W_ASIDE] else None)
+        return self._holding.take()
 
     def _wait(self, take: Callable[[], _Found | None], timeout: float | None) -> _Found | None:
         """Call `take` with the lock held until it finds something, asleep while there is nothing."""
         if timeout is not None and math.isnan(timeout):
             raise ValueError("timeout must be a number of seconds, or None")
         deadline = math.inf if timeout is None else time.monotonic() + timeout
-        remembered: int | None = None  # while this process is counted as a sleeper
+        key: int | None = None  # while this process is counted as a waiter
+        woken = False
         try:
             while True:
                 left = deadline - time.monotonic()
                 if left > 0:
                     self._look_a_moment()
-                found, remembered = self._take_or_count_in(take, remembered, goes_to_sleep=left > 0)
-                if remembered is None:
+                found, key, seconds = self._take_or_prepare(take, key, woken=woken, sleeps=left > 0)
+                if key is None:
                     return found
-                self._bell.sleep(remembered, left)
+                woken = False
+                woken = self._events.wait(key, min(left, seconds))
         finally:
-            if remembered is not None:  # an exception ends the sleep, and counts more than any of ours
+            if key is not None:  # an exception ends the sleep, and counts more than any of ours
                 with contextlib.suppress(MqueueError):
-                    self._count_out(remembered)
+                    self._cancel_wait(key, woken=woken)
 
     def _look_a_moment(self) -> None:
         """Look for an item without the lock: while items come fast, a sleep would cost more than it saves.
 
         Twice as long after it was worth it, half as long after it was not.
         """
-        words = self._words
+        u64 = self._u64
         for _ in range(self._looks):
-            if words[W_HEAD] != words[W_TAIL] or words[W_ASIDE]:
-                self._looks = min(self._looks * 2, MOST_LOOKS)
+            removed = u64[W_POPPED] + u64[W_BURIED]
+            if u64[W_ADDED] != removed or u64[W_FLAGS] >= FETCH_FLAGS:
+                self._looks = min(self._looks * 2, MAX_LOOKS)
                 return
-        self._looks = max(self._looks // 2, LEAST_LOOKS)
+        self._looks = max(self._looks // 2, MIN_LOOKS)
 
-    def _take_or_count_in(
-        self, take: Callable[[], _Found | None], remembered: int | None, *, goes_to_sleep: bool
-    ) -> tuple[_Found | None, int | None]:
-        """Take what `take` finds, or in the same moment be counted as a sleeper.
+    def _take_or_prepare(
+        self, take: Callable[[], _Found | None], key: int | None, *, woken: bool, sleeps: bool
+    ) -> tuple[_Found | None, int | None, float]:
+        """Take what `take` finds, or in the same moment be counted as a waiter.
 
-        Returns what it found, and the signal to sleep on; None for the signal when this process is counted no more.
+        Returns what it found, the key to wait with, and for how many seconds at most; None for the key when this
+        process is counted no more.
         """
-        words = self._words
-        dead = self._holding.dead() if words[W_ASIDE] else set()
-        due: list[DeadLetter] = []
+        stale = self._holding.stale() if self._u64[W_FLAGS] & FETCH_IN_FLIGHT else set()
+        self._release_stale(stale)
+        letters: list[DeadLetter] = []
 
-        def work() -> tuple[_Found | None, int | None, bool]:
-            if words[W_ASIDE]:
-                due.extend(self._tend(dead))
+        def work() -> tuple[_Found | None, int | None, float, int]:
+            if self._u64[W_FLAGS] >= FETCH_FLAGS:
+                letters.extend(self._tend())
             found = take()
-            if found is None and goes_to_sleep:
-                if words[W_WATCH] & WATCH_CLOSED:
+            if found is None and sleeps:
+                if self._u64[W_FLAGS] & ADD_CLOSED:
                     raise QueueClosed(f"queue {self.name!r} was closed by its server")
-                signal = self._bell.signal()
-                if signal != remembered:
-                    self._bell.count_in()
-                return None, signal, False
-            took_item = found is not None
-            return found, None, remembered is not None and self._bell.count_out(remembered, took_item=took_item)
+                return None, self._events.prepare_wait(key, woken=woken), self._holding.seconds_to_due(RECHECK), 0
+            return found, None, 0.0, self._leave(key, woken=woken, took=found is not None)
 
-        found, signal, call = self._work(work)
-        if call:
-            self._bell.wake_one()
-        for letter in due:
-            self._move_dead_letter(letter)
-        return found, signal
+        try:
+            found, new_key, seconds, called = self._work(work)
+        finally:
+            for letter in letters:
+                self._move_dead_letter(letter)
+        if called:
+            self._events.wake(called)
+        return found, new_key, seconds
 
-    def _tend(self, dead: set[Holder]) -> list[DeadLetter]:
-        """Look after what is set aside (locked). Returns what is to go to the queue for dead letters."""
-        if self._words[W_MOVING]:
+    def _leave(self, key: int | None, *, woken: bool, took: bool = False) -> int:
+        """Be counted no more as a waiter (locked). Returns how many others are to be woken for what this one left."""
+        if key is None or not self._events.cancel_wait(key, woken=woken) or took:
+            return 0
+        return self._notify_if_there()
+
+    def _notify_if_there(self) -> int:
+        """Prepare to wake another one for what is there (locked)."""
+        return self._events.notify() if self._holding.next() else 0
+
+    def _release_stale(self, stale: set[Holder]) -> None:
+        """Give back what dead processes hold, some of it with each lock."""
+
+        def release() -> bool:
+            self._refuse_moved()
+            back, more = self._holding.release_stale(stale)
+            if back > 1:
+                self._events.notify_all()  # more than this process can take
+            return more
+
+        more = bool(stale)
+        while more:
+            more = self._work(release)
+
+    def _refuse_moved(self) -> None:
+        if self._u64[W_FLAGS] & FETCH_MOVED:
             raise QueueClosed(f"queue {self.name!r}: the next server finds out where its items are")
-        if self._holding.tend(dead) > 1:
-            self._bell.call_all()  # more than this process can take
-        return self._holding.due()
 
-    def _count_out(self, remembered: int) -> None:
-        if hold(self._mutex, lambda: self._bell.count_out(remembered, took_item=False)):
-            self._bell.wake_one()
+    def _tend(self) -> list[DeadLetter]:
+        """Look after what is in flight (locked). Returns what is to go to the queue for dead letters."""
+        self._refuse_moved()
+        if self._holding.release_late() > 1:
+            self._events.notify_all()
+        return self._holding.dead_letters()
+
+    def _cancel_wait(self, key: int, *, woken: bool) -> None:
+        called = self._work(lambda: self._leave(key, woken=woken))
+        if called:
+            self._events.wake(called)
 
     def _move_dead_letter(self, letter: DeadLetter) -> None:
         raise NotImplementedError

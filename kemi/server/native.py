@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from kemi.queue.item import Item
+from kemi.queue.format.item import Item
 from kemi.server import log
 from kemi.server.ksr import Functions
 from kemi.server.left import clear

@@ -12,7 +12,7 @@ import ctypes
 from typing import Any, Callable
 
 from kemi.instance import queues
-from kemi.queue.item import key_bytes_of, value_bytes_of
+from kemi.queue.format.item import key_bytes_of, value_bytes_of
 from kemi.server import core, left, log
 from kemi.server.left import clear
 from kemi.server.structs import (

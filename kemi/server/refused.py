@@ -9,7 +9,7 @@ import mmap
 import time
 from collections.abc import Callable, Iterable
 
-from kemi.queue.outcome import AddResult
+from kemi.queue.format.outcome import AddResult
 from kemi.server import log
 
 SECONDS = 60

@@ -11,7 +11,7 @@ from typing import Any, Callable, NamedTuple
 
 from kemi.errors import MqueueError
 from kemi.instance import queues
-from kemi.queue.item import Item
+from kemi.queue.format.item import Item
 from kemi.queue.queue import Queue
 from kemi.server import core, log
 from kemi.server.call import Call, Fault, RpcApi, Value

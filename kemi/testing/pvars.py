@@ -9,7 +9,7 @@ import os
 from collections.abc import Callable
 
 from kemi.instance import queues
-from kemi.queue.item import key_of, value_of
+from kemi.queue.format.item import key_of, value_of
 from kemi.slots import fetched
 from kemi.testing import extended, transformations, uri, xavps
 from kemi.testing.errors import NotCovered

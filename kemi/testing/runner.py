@@ -11,7 +11,7 @@ from collections.abc import Callable
 from typing import Any, NamedTuple
 
 from kemi.instance import queues
-from kemi.queue.item import Item
+from kemi.queue.format.item import Item
 from kemi.testing import conversation, embedder, release
 from kemi.testing.blocking import watched
 from kemi.testing.calls import system_error

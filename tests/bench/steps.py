@@ -12,7 +12,8 @@ import time
 import timeit
 from typing import TYPE_CHECKING, Any, Callable
 
-from kemi.queue import item, layout, mutex
+from kemi.queue import mutex
+from kemi.queue.format import item, layout
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -35,25 +36,37 @@ ADD: Steps = [
     ("the time of day", "added = now()"),
     ("the record's bytes", "record = pack(step, key_length, value_length | flags, 0, added) + k + v"),
     (LOCK, "mutex = self._mutex; ref = mutex.ref"),
-    ("where it goes", "words = self._words; tail = words[W_TAIL]; end = tail + step"),
-    ("a limit, a sleeper, the chunk's end?", "plain = not words[W_WATCH] and end <= tail | self._inside"),
+    (
+        "where it goes",
+        "u64 = self._u64; added_ = u64[W_ADDED]; odd = added_ & 1; tail = u64[W_TAIL + odd]; end = tail + step",
+    ),
+    (
+        "a limit, a sleeper, the chunk's end?",
+        "flags = u64[W_FLAGS]; plain = self._tail_low <= tail and end < self._tail_end and not flags",
+    ),
     ("the bytes to shared memory", "self._bytes[tail : tail + size] = record"),
-    ("commit", "words[FREE] = end"),
-    ("count", "words[FREE] += 1"),
+    ("cursor", "u64[FREE - odd] = end"),
+    ("count, which commits", "u64[FREE] = added_ + 1"),
 ]
 FETCH: Steps = [
     ("two calls: mq_fetch, Queue.pop; the slot", "slots['q'] = key"),
-    ("empty? (without the lock)", "words = self._words; empty = words[W_HEAD] == words[W_TAIL] and not words[W_ASIDE]"),
+    (
+        "empty? (without the lock)",
+        "u64 = self._u64; removed = u64[W_POPPED]; empty = u64[W_ADDED] == removed and u64[W_FLAGS] < FETCH_FLAGS",
+    ),
     (LOCK, "mutex = self._mutex; ref = mutex.ref"),
     (
         "where it lies",
-        "words = self._words; head = words[W_HEAD]; tail = words[W_TAIL]; end = head + self._halves[head >> 2]",
+        "u64 = self._u64; popped = u64[W_POPPED]; odd = popped & 1; head = u64[W_HEAD + odd]",
     ),
-    ("within a chunk, not the last?", "plain = head != tail and head + RECORD_HEAD <= end <= head | self._inside"),
-    ("more than ever, or reserved?", "removed = words[W_REMOVED]; usual = words[W_ADDED] - removed <= words[W_GATE]"),
+    (
+        "in the chunk that is known, no more than ever?",
+        "plain = u64[W_FLAGS] < 8 and self._head_low <= head < self._head_end and u64[W_ADDED] - popped <= self._high",
+    ),
+    ("a whole record?", "end = head + self._u32[head >> 2]; plain = head + RECORD_HEAD <= end < self._head_end"),
     ("the bytes out of shared memory", "record = self._bytes[head:end]"),
-    ("commit", "words[FREE] = end"),
-    ("count", "words[FREE] = removed + 1"),
+    ("cursor", "u64[FREE - odd] = end"),
+    ("count, which commits", "u64[FREE] = popped + 1"),
 ]
 READ: Steps = [
     ("two calls twice: mqk_get, key_of; mqv_get, value_of", "record = slots['record']; record = slots['record']"),
@@ -74,13 +87,15 @@ class _Parts:
         self._mutex = lock
         self._bytes = mmap.mmap(-1, 2 * layout.CHUNK)
         view = memoryview(self._bytes)
-        self._words = view.cast("Q")
-        self._halves = view.cast("I")
-        self._inside = layout.CHUNK_MASK
-        self._words[layout.W_HEAD] = layout.CHUNK + _AT
-        self._words[layout.W_TAIL] = layout.CHUNK + _AT + 2 * _STEP
-        self._words[layout.W_ADDED] = self._words[layout.W_GATE] = 2
-        self._halves[layout.CHUNK + _AT >> 2] = _STEP
+        self._u64 = view.cast("Q")
+        self._u32 = view.cast("I")
+        self._tail_low = self._head_low = layout.CHUNK + _AT
+        self._tail_end = self._head_end = 2 * layout.CHUNK
+        self._high = 2
+        self._u64[layout.W_HEAD] = layout.CHUNK + _AT
+        self._u64[layout.W_TAIL] = layout.CHUNK + _AT + 2 * _STEP
+        self._u64[layout.W_ADDED] = 2
+        self._u32[layout.CHUNK + _AT >> 2] = _STEP
 
 
 def _built(steps: Steps, own: _Parts, calls: int) -> Callable[[int], float]:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from kemi.names import VERSION
-from kemi.queue import layout
+from kemi.queue.format import layout
 from tests.cli.command import NOBODY
 from tests.conftest import SHM
 from tests.locked import locked

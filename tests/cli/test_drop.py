@@ -13,8 +13,8 @@ from kemi import host
 from kemi.errors import InstanceInUse
 from kemi.owner import Owner, this_process
 from kemi.queue import header
+from kemi.queue.log.core import ADDED
 from kemi.queue.queue import Queue
-from kemi.queue.ring import ADDED
 from tests.asleep import asleep
 from tests.cli.command import wait_for
 from tests.conftest import SHM

@@ -17,8 +17,8 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from kemi.cli import metrics
 from kemi.names import VERSION
-from kemi.queue import layout
-from kemi.queue.outcome import Stats
+from kemi.queue.format import layout
+from kemi.queue.format.outcome import Stats
 from tests.cli.command import wait_for
 from tests.conftest import SHM
 from tests.locked import locked

@@ -15,8 +15,8 @@ import pytest
 
 from kemi.database import clock, drivers
 from kemi.errors import MqueueError, StoreError
+from kemi.queue.log.core import ADDED
 from kemi.queue.queue import Queue
-from kemi.queue.ring import ADDED
 from kemi.store import Store
 from tests.databases.proxy import DONE, GIVEN_UP, LATE, UNDONE, Proxy
 from tests.databases.test_servers import Life, count

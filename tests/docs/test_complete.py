@@ -13,7 +13,7 @@ from kemi import spec
 from kemi.cli import metrics
 from kemi.cli.parser import parser
 from kemi.queue.attached import AttachedQueue
-from kemi.queue.outcome import AddResult, Stats
+from kemi.queue.format.outcome import AddResult, Stats
 from tests.docs import pages
 from tests.docs.pages import CHECKOUT
 

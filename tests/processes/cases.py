@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Callable, NamedTuple
 
-from kemi.queue import layout
-from kemi.queue.layout import CHUNK, CHUNK_MASK, CHUNK_ROOM, RECORD_HEAD
+from kemi.queue.format import layout
+from kemi.queue.format.layout import CHUNK, CHUNK_ROOM, RECORD_HEAD
+from kemi.queue.log.core import Delivery
 from tests.locked import reserve_for_good
 
 if TYPE_CHECKING:
-    from kemi.queue.aside import Slot
     from mqueue_kemi import Queue
 
 Step = Callable[["Queue"], object]
@@ -48,8 +48,8 @@ def room_left(room: int) -> Step:
 
     def prepare(queue: Queue) -> None:
         some(queue)
-        tail = queue.segment.words[layout.W_TAIL]
-        queue.add("fill", "f" * ((tail | CHUNK_MASK) + 1 - tail - room - RECORD_HEAD - len("fill")))
+        tail = queue._log.core.tail()
+        queue.add("fill", "f" * ((tail & -CHUNK) + CHUNK - tail - room - RECORD_HEAD - len("fill")))
 
     return prepare
 
@@ -86,7 +86,9 @@ def then(*steps: Step) -> Step:
 
 def sleeper(queue: Queue) -> None:
     """Make believe that another process waits."""
-    queue.segment.words[layout.W_WATCH] += layout.WATCH_SLEEPER
+    words = queue.segment.words
+    words[layout.W_FLAGS] |= layout.ADD_WAITING
+    words[layout.W_WAITERS] = words[layout.W_PRESENT] = 1
 
 
 def add(key: str, length: int = 10) -> Step:
@@ -97,6 +99,11 @@ def add(key: str, length: int = 10) -> Step:
 def pop(queue: Queue) -> None:
     """Take one item."""
     queue.pop()
+
+
+def reserve(queue: Queue) -> None:
+    """Reserve one item, for good."""
+    reserve_for_good(queue)
 
 
 def many(count: int) -> Step:
@@ -111,6 +118,8 @@ PLAIN = {
     "small item, empty queue": Case(nothing, add("new")),
     "small item": Case(some, add("new")),
     "item that crosses": Case(room_left(200), add("new", 1000)),
+    "item that begins the only chunk anew": Case(then(room_left(200), pops(4)), add("new", 1000)),
+    "item that goes behind what is reserved": Case(then(room_left(200), reserve, pops(3)), add("new", 1000)),
     "item that ends at the end": Case(room_left(200), add("new", 200 - RECORD_HEAD - 3)),
     "item whose head has no room": Case(room_left(16), add("new")),
     "item that begins a chunk": Case(then(room_left(200), adds(("e", 200 - RECORD_HEAD - 1))), add("new")),
@@ -121,7 +130,7 @@ PLAIN = {
     "giant item without memory for it": Case(
         some,
         lambda queue: queue.add("giant", GIANT),
-        max_memory=str(layout.fixed_bytes(CHUNK, keyed=False) + 3 * CHUNK - 1),
+        max_memory=str(layout.fixed_bytes(layout.geometry(4 << 30, keyed=False)) + 3 * CHUNK - 1),
     ),
     "item for one that sleeps": Case(then(some, sleeper), add("new")),
     "size exceeded": Case(some, add("new"), size=3),
@@ -149,6 +158,20 @@ PLAIN = {
     ),
 }
 
+
+def giant_next(queue: Queue) -> None:
+    """Have a giant item be the next one to be taken."""
+    queue.add("x", "")
+    queue.add("giant", GIANT)
+    queue.pop()
+    queue.pop_if(lambda _: False)
+
+
+def churn(count: int) -> Step:
+    """Leave so many chunks with one small item and much that was replaced."""
+    return adds(*(pair for number in range(count) for pair in ((f"live{number}", 20), ("b", _FULL - 100))))
+
+
 _NEIGHBOURS = adds(*((f"{letter}{number}", _THIRD - 100) for letter in "abcd" for number in range(3)))
 
 KEYED = {
@@ -156,6 +179,10 @@ KEYED = {
     "new key, the oldest stays": Case(some, add("new"), addmode=1),
     "new key": Case(some, add("new"), addmode=2),
     "replaced": Case(some, add("k1"), addmode=2),
+    "new key that begins the only chunk anew": Case(then(room_left(200), pops(4)), add("new", 1000), addmode=2),
+    "new key that begins it anew, behind dead ones": Case(
+        then(room_left(200), adds(("k1", 9)), pops(4)), add("new", 1000), addmode=2
+    ),
     "the oldest replaced": Case(some, add("k0"), addmode=2),
     "the only one replaced": Case(add("k0"), add("k0", 20), addmode=2),
     "the newest replaced": Case(some, add("k2"), addmode=2),
@@ -190,6 +217,10 @@ KEYED = {
         add("g"),
         addmode=2,
     ),
+    "the oldest, a giant, replaced": Case(then(giant_next, some), add("giant"), addmode=2),
+    "compaction begins": Case(then(churn(5), adds(("live5", 20))), adds(("b", _FULL - 100)), addmode=2),
+    "compaction moves and ends": Case(churn(9), adds(("b", 9)), addmode=2),
+    "compaction looks further": Case(then(churn(6), many(60), churn(5)), adds(("b", 9)), addmode=2),
     "buckets divide": Case(many(8), add("new"), addmode=2),
     "buckets divide, the oldest stays": Case(many(11), add("new"), addmode=1),
     "buckets get a chunk": Case(many(16), add("new"), addmode=2),
@@ -208,34 +239,30 @@ KEYED = {
         some,
         lambda q: q.add("giant", GIANT),
         addmode=2,
-        max_memory=str(layout.fixed_bytes(CHUNK, keyed=True) + 4 * CHUNK - 1),
+        max_memory=str(layout.fixed_bytes(layout.geometry(4 << 30, keyed=True)) + 4 * CHUNK - 1),
     ),
 }
 
 
-def reserve(queue: Queue) -> None:
-    """Reserve one item, for good."""
-    reserve_for_good(queue)
-
-
-def _slot(queue: Queue) -> Slot:
+def _held(queue: Queue) -> Delivery:
     """The first one that is reserved."""
-    return next(slot for slot in queue._ring.aside.slots() if not slot.returned)
+    entry = next(entry for entry in queue._log.core.in_flight.entries() if not entry.position)
+    return Delivery(entry.number, entry.seq, entry.deliveries)
 
 
 def done(queue: Queue) -> None:
     """Be done with it."""
-    queue.done(_slot(queue))
+    queue.done(_held(queue))
 
 
 def give_back(queue: Queue) -> None:
     """Give it back."""
-    queue.give_back(_slot(queue))
+    queue.give_back(_held(queue))
 
 
-def pop_aside(queue: Queue) -> None:
-    """Take one item, as `pop` goes on where something is set aside."""
-    queue._look_aside(b"")
+def pop_slowly(queue: Queue) -> None:
+    """Take one item, as `pop` goes on where something is in flight."""
+    queue._pop_slowly()
 
 
 def giant_first(queue: Queue) -> None:
@@ -246,6 +273,9 @@ def giant_first(queue: Queue) -> None:
 
 RESERVED = {
     "reserve": Case(some, reserve),
+    "reserve with an entry that was used": Case(then(some, reserve, done), reserve),
+    "reserve with an entry that was used, more than ever": Case(then(some, reserve, done, many(6)), reserve),
+    "reserve a key with an entry that was used": Case(then(some, reserve, done), reserve, addmode=2),
     "reserve the only one": Case(add("only"), reserve),
     "reserve what crosses": Case(then(room_left(200), adds(("c", 1000)), pops(4), some), reserve),
     "reserve a giant": Case(giant_first, reserve),
@@ -258,8 +288,8 @@ RESERVED = {
     "given back for one that sleeps": Case(then(some, reserve, sleeper), give_back),
     "given back beside an older one": Case(then(some, reserve, add("k0")), give_back, addmode=1),
     "given back beside a newer one": Case(then(some, reserve, add("k0")), give_back, addmode=2),
-    "fetch of what came back": Case(then(some, reserve, give_back), pop_aside),
-    "fetch of a giant that came back": Case(then(giant_first, reserve, give_back), pop_aside),
+    "fetch of what came back": Case(then(some, reserve, give_back), pop_slowly),
+    "fetch of a giant that came back": Case(then(giant_first, reserve, give_back), pop_slowly),
     "replaced what came back": Case(then(some, reserve, give_back), add("k0"), addmode=2),
     "size exceeded by what came back": Case(then(some, reserve, add("n"), give_back), add("new"), size=3),
 }

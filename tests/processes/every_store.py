@@ -15,8 +15,10 @@ from contextlib import ExitStack, contextmanager
 from itertools import count
 from typing import TYPE_CHECKING, Any, Callable
 
-from kemi.queue import index, layout, mutex
-from kemi.queue.ring import ADDED, Ring
+from kemi.queue import header, mutex
+from kemi.queue.format.layout import CHUNK, W_ADDED, W_HEAD_ODD, W_POPPED, W_RECOVERED, W_TAIL_ODD
+from kemi.queue.log.core import ADDED
+from kemi.queue.log.plain import PlainLog
 from tests.processes.cases import CASES, Case
 from tests.processes.children import Child, ChildError, Children
 from tests.processes.moments import Moments, die, watch
@@ -45,11 +47,10 @@ class Stage:
         self.recovered = self.queue.stats().recovered
         case.operate(self.queue)
         after = undone(self.queue)
-        # Between the two stores of a full queue, the new item is there and the oldest still is, too.
         self.contents = [before, after]
-        if case.size and after:
-            between = [before + after[-1:], (before + after[-1:])[1:]]
-            self.contents[1:1] = [content for content in between if content not in (before, after)]
+        # Of several that go, because the limit was lowered, the first goes with the commit of the new one.
+        if case.size and after and (between := (before + after[-1:])[1:]) not in (before, after):
+            self.contents.insert(1, between)
         self.snapshot.restore()
 
     def struck(self, moment: int) -> Child:
@@ -106,7 +107,7 @@ class Stage:
 
 def undone(queue: Queue) -> list[tuple[str, str]]:
     """Return what is there or reserved. What the dead held is there again, as for the next one who takes an item."""
-    queue._take_or_count_in(lambda: None, None, goes_to_sleep=False)
+    queue._take_or_prepare(lambda: None, None, woken=False, sleeps=False)
     return [(item.key, item.value) for item in queue.undone()]
 
 
@@ -206,36 +207,34 @@ WALKS: dict[str, Callable[[Stage], list[str]]] = {
 # --- faults, planted to show that they are found ----------------------------------------------------------------------
 
 
-def _commit_first(ring: Any, record: bytes, step: int) -> int:
-    """Append in the wrong order: the cursor moves before the record is there."""
-    words = ring._words
-    tail = words[layout.W_TAIL]
-    words[layout.W_TAIL] = tail + step
-    ring._bytes[tail : tail + len(record)] = record
-    words[layout.W_ADDED] += 1
+def _commit_first(log: Any, record: bytes, step: int) -> int:
+    """Append in the wrong order: it counts before the record is there."""
+    u64, at, added = log._u64, log.core.tail(), log._u64[W_ADDED]
+    u64[W_TAIL_ODD - (added & 1)] = at + step
+    u64[W_ADDED] = added + 1
+    log._bytes[at : at + len(record)] = record
     return ADDED
 
 
-def _pop_slowly(ring: Any) -> bytes | None:
+def _wipe_first(log: Any) -> bytes | None:
     """Pop in the wrong order: the bytes are wiped before the cursor moves."""
-    head = ring._words[layout.W_HEAD]
-    step = ring._halves[head >> 2]
-    record = bytes(ring._bytes[head : head + step])
-    ring._bytes[head : head + step] = bytes(step)
-    ring._words[layout.W_HEAD] = head + step
-    ring._words[layout.W_REMOVED] += 1
+    u64, head, popped = log._u64, log.core.head(), log._u64[W_POPPED]
+    record: bytes = log.core.records.read(head)
+    log._bytes[head : head + len(record)] = bytes(len(record))
+    u64[W_HEAD_ODD - (popped & 1)] = head + len(record)
+    u64[W_POPPED] = popped + 1
     return record
 
 
-def _repair_nothing(ring: Any) -> None:
+def _repair_nothing(log: Any) -> None:
     """Recover without looking."""
-    ring._words[layout.W_RECOVERED] += 1
+    log._u64[W_RECOVERED] += 1
 
 
 FAULTS: dict[str, tuple[str, Callable[..., object]]] = {
     "append commits first": ("append", _commit_first),
-    "pop wipes first": ("pop", _pop_slowly),
-    "nothing is repaired": ("recover_quickly", _repair_nothing),
+    "pop wipes first": ("pop", _wipe_first),
+    "nothing is repaired": ("recover", _repair_nothing),
 }
 
 
@@ -255,9 +254,9 @@ def run(what: str, name: str) -> list[str]:
     with ExitStack() as stack:
         if what in FAULTS:
             method, function = FAULTS[what]
-            stack.enter_context(replaced(Ring, method, function))
+            stack.enter_context(replaced(PlainLog, method, function))
         case = CASES[name]
-        stack.enter_context(replaced(index, "BUCKETS_PER_CHUNK", case.buckets))
+        stack.enter_context(replaced(header, "_BUCKET_BYTES", CHUNK // case.buckets))
         serve, children = Serve(), Children()
         stack.callback(serve.stop)
         stack.callback(children.end)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING
 
-from kemi.queue.ring import ADDED
+from kemi.queue.log.core import ADDED
 from tests.processes.ledger import number_of, value_of
 
 if TYPE_CHECKING:

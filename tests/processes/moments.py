@@ -1,7 +1,7 @@
 """Every store of a queue as a moment at which something may strike: a kill, a stop, an exception.
 
 In the process that calls `watch`, everything through which a queue writes is wrapped: the bytes, words and half words
-of its ring, chunks, index and header, its line in the instance's table, and what it asks of the system. Bytes longer
+of its segment, its entry in the instance's quota, and what it asks of the system. Bytes longer
 than one word are one moment more: one half of them may be there and the other not. The end of the lock is a moment too,
 so that also what comes after the last store is struck.
 """
@@ -14,6 +14,7 @@ import sys
 from typing import TYPE_CHECKING, Any, Callable
 
 from tests.processes.serve import registry_of
+from tests.support.rewire import rewire
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -53,6 +54,9 @@ class Watched:
         self._inner = inner
         self._moments = moments
 
+    def __len__(self) -> int:
+        return len(self._inner)
+
     def __getitem__(self, where: Any) -> Any:
         return self._inner[where]
 
@@ -73,15 +77,11 @@ class Watched:
 
 def watch(queue: Queue, moments: Moments) -> None:
     """Let everything that this queue writes in this process pass `moments`. For the rest of the process's life."""
-    ring: Any = queue._ring
-    for part in (ring, ring.chunks, ring.aside, getattr(ring, "_index", None), queue, queue._holding):
-        for name in ("_bytes", "_words", "_halves"):
-            if hasattr(part, name):
-                setattr(part, name, Watched(getattr(part, name), moments))
+    rewire(queue, lambda view: Watched(view, moments))
     registry = registry_of(queue)
     registry._table = Watched(registry._table, moments)
     segment: Any = queue.segment
-    for name in ("reserve", "release", "truncate"):
+    for name in ("reserve", "release"):
         setattr(segment, name, moments.around(getattr(segment, name)))
     module: Any = sys.modules["kemi.queue.queue"]
     module.unlock = moments.around(module.unlock)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import mqueue_kemi
 from kemi import app
 from kemi.instance import queues
-from kemi.queue.layout import W_WATCH, WATCH_SLEEPER
+from kemi.queue.format.layout import W_WAITERS
 
 if TYPE_CHECKING:
     from mqueue_kemi import Queue
@@ -48,12 +48,12 @@ def items(queue: Queue) -> list[tuple[str, str]]:
 
 def sleepers(queue: Queue) -> int:
     """Return how many processes the queue believes to wait."""
-    return int(queue.segment.words[W_WATCH]) // WATCH_SLEEPER
+    return int(queue.segment.words[W_WAITERS])
 
 
 def registry_of(queue: Queue) -> Any:
     """Return the instance's table of memory, as this queue uses it."""
-    memory: Any = queue._ring.chunks._memory
+    memory: Any = queue._memory
     return memory._registry
 
 

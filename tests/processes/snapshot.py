@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from typing import TYPE_CHECKING
 
-from kemi.queue.layout import CHUNK, W_SLOT, W_WINDOW, fixed_bytes
+from kemi.queue.format.layout import ABSENT, CHUNK, W_QUOTA_ENTRY, fixed_bytes_of
 from tests.processes.serve import registry_of
 
 if TYPE_CHECKING:
@@ -13,17 +13,17 @@ if TYPE_CHECKING:
 
 
 class Snapshot:
-    """What a queue's segment holds at this moment, nobody working on it, and its line in the instance's table."""
+    """What a queue's segment holds at this moment, nobody working on it, and its entry in the instance's quota."""
 
     def __init__(self, queue: Queue) -> None:
         self._fd = queue.segment.fd
         self._data = os.pread(self._fd, os.fstat(self._fd).st_size, 0)
         self._table = registry_of(queue)._table
-        self._line = queue.segment.words[W_SLOT]
+        self._line = queue.segment.words[W_QUOTA_ENTRY]
         self._held = self._table[self._line]
-        chunks = queue._ring.chunks
-        reserved = [number for number in range(chunks.count) if queue.segment.bytes[chunks._map + number]]
-        first = fixed_bytes(queue.segment.words[W_WINDOW], queue.addmode != 0)
+        chunks = queue._log.core.chunks
+        reserved = [number for number, state in enumerate(chunks.states()) if state != ABSENT]
+        first = fixed_bytes_of(queue.segment.words)
         self._parts = [(0, first), *((chunks.offset(number), CHUNK) for number in reserved)]
 
     def restore(self) -> None:

@@ -2,20 +2,9 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from kemi.queue.layout import (
-    BUCKETS_PER_CHUNK,
-    CHUNK_FREE,
-    CHUNK_USED,
-    W_ASIDE,
-    W_BUCKETS_AT,
-    W_CHUNKS,
-    W_GATE,
-    W_HIGH,
-    W_SPARE,
-)
-from kemi.queue.ring import ADDED, KEPT
+from kemi.queue.log.core import ADDED, KEPT
 from tests.processes.serve import file_sizes, items, registry_of
 
 if TYPE_CHECKING:
@@ -51,45 +40,21 @@ class Model:
 
 def faults(queue: Queue) -> list[str]:
     """Say which of a queue's books do not agree with one another."""
-    ring: Any = queue._ring
-    words = queue.segment.words
     stats = queue.stats()
     content = items(queue)
-    walk = ring._walk()
-    states = [queue.segment.bytes[ring.chunks._map + number] for number in range(ring.chunks.count)]
-    indexed = -(-ring._index.count() // buckets_per_chunk()) if words[W_BUCKETS_AT] else 0
-    length, memory = file_sizes(queue)
-    last = max(number for number, state in enumerate(states) if state)
+    memory = file_sizes(queue)[1]
     books: dict[str, tuple[object, object]] = {
+        "what verify finds": (queue._work(queue._verify), []),
         "size and items": (stats.size, len(content)),
         "added - removed and items": (
             stats.added - stats.fetched - stats.dropped - stats.replaced - stats.reserved,
             len(content),
         ),
-        # What a pop compares with: the mark, or 0 while anything is set aside.
-        "high water": (words[W_GATE], 0 if words[W_ASIDE] else words[W_HIGH]),
         "counters below zero": (min(stats[:-1]) < 0, False),
-        "chunks": (words[W_CHUNKS], len(walk.chunks)),
-        "chunk map, used": (states.count(CHUNK_USED), len({*walk.chunks, *ring._kept()}) + indexed),
-        "chunk map, free": (states.count(CHUNK_FREE), words[W_SPARE]),
         "memory of the file": (memory, stats.memory),
-        "length of the file": (length, ring.chunks.offset(last + 1)),
-        "line of the instance": (registry_of(queue).memory(), memory),
+        "entry in the instance's quota": (registry_of(queue).memory(), memory),
     }
-    if queue.addmode:
-        records = list(ring.scan())
-        index = ring._index
-        found = [index.find(ring._key_at(at)) for at in records]
-        books["live bytes"] = (stats.bytes - ring.aside_bytes(), sum(ring._halves[at >> 2] for at in records))
-        books["key index"] = (found, records)
     return [f"{name}: {pair}" for name, pair in books.items() if pair[0] != pair[1]]
-
-
-def buckets_per_chunk() -> int:
-    """Return what the index uses, which a test may have made smaller."""
-    from kemi.queue import index
-
-    return getattr(index, "BUCKETS_PER_CHUNK", BUCKETS_PER_CHUNK)
 
 
 def exercise(queue: Queue, size: int) -> list[str]:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Callable
 
 import pytest
 
-from kemi.queue.ring import ADDED
+from kemi.queue.log.core import ADDED
 from kemi.queue.segment import SHM_DIR
 from mqueue_kemi import SegmentError, attach
 from tests.processes.moments import die
@@ -127,7 +127,7 @@ def test_a_member_repairs(serve: Serve, children: Children, as_user: Callable[..
         die()
 
     def fail_to_repair() -> str:
-        queue._ring.recover = lambda: 1 / 0  # type: ignore[assignment]
+        queue._log.recover = lambda: 1 / 0  # type: ignore[assignment]
         try:
             queue.stats()
         except ZeroDivisionError as error:

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Callable
 
 import pytest
 
-from kemi.queue.layout import W_HEAD
-from kemi.queue.ring import ADDED
+from kemi.queue.format.layout import W_COMMIT
+from kemi.queue.log.core import ADDED
 from mqueue_kemi import SegmentError
 from tests.processes.moments import die
 from tests.processes.serve import items
@@ -83,27 +83,23 @@ def test_a_damaged_queue_is_an_error_and_never_a_crash(
     queue: Queue, children: Children, action: Callable[[Queue], object]
 ) -> None:
     """Whoever comes, and however often, gets an error that says what is wrong, also after a failed repair."""
-    at = queue.segment.words[W_HEAD] >> 2
-    good = queue.segment.halves[at]
-    queue.segment.halves[at] = 8
+    queue.segment.words[W_COMMIT] = 49  # more than fit
     kill_a_holder(queue, children)
     try:
         for _ in range(3):
             for text in children.fork(lambda: refused(queue, action)).result():
-                assert "is damaged: " in text
+                assert "is corrupted: " in text
     finally:
-        queue.segment.halves[at] = good
+        queue.segment.words[W_COMMIT] = 0
 
 
 def test_when_the_repair_succeeds_everybody_goes_on(queue: Queue, children: Children) -> None:
     """One process could not repair, the next one can: those that come later, new or old, just work."""
     late = [Late(queue, children, lambda queue: queue.add("late", "")) for _ in range(3)]
-    at = queue.segment.words[W_HEAD] >> 2
-    good = queue.segment.halves[at]
-    queue.segment.halves[at] = 8
+    queue.segment.words[W_COMMIT] = 49  # more than fit
     kill_a_holder(queue, children)
     children.fork(lambda: refused(queue, lambda queue: queue.add("k", "v"), 1)).result()
-    queue.segment.halves[at] = good
+    queue.segment.words[W_COMMIT] = 0
     assert [start() for start in late] == [ADDED] * 3
     assert children.fork(lambda: queue.add("new", "")).result() == ADDED
     assert queue.add("own", "") == ADDED
@@ -112,15 +108,13 @@ def test_when_the_repair_succeeds_everybody_goes_on(queue: Queue, children: Chil
 
 def test_more_failed_repairs_than_locks(queue: Queue, children: Children) -> None:
     """A repair may fail any number of times: only one that succeeds takes a lock of the header into use."""
-    at = queue.segment.words[W_HEAD] >> 2
-    good = queue.segment.halves[at]
-    queue.segment.halves[at] = 8
+    queue.segment.words[W_COMMIT] = 49  # more than fit
     kill_a_holder(queue, children)
     try:
         for _ in range(40):
             children.fork(lambda: refused(queue, lambda queue: queue.add("k", "v"), 1)).result()
     finally:
-        queue.segment.halves[at] = good
+        queue.segment.words[W_COMMIT] = 0
     assert children.fork(lambda: queue.add("new", "")).result() == ADDED
     assert queue.add("own", "") == ADDED
 

@@ -15,7 +15,7 @@ from kemi import app, host
 from kemi.errors import ConfigError, MqueueError, SegmentError
 from kemi.instance import queues
 from kemi.queue import descriptor
-from kemi.queue.ring import ADDED
+from kemi.queue.log.core import ADDED
 from kemi.queue.segment import SHM_DIR, path_of, segment_name
 from mqueue_kemi import attach
 from tests.processes import own_shm

@@ -40,8 +40,8 @@ ALL_OR_CHOSEN = [pytest.param(case, marks=() if case in CHOSEN else pytest.mark.
 FAULTS = [
     ("append commits first", "small item"),
     ("pop wipes first", "fetch"),
-    ("nothing is repaired", "small item"),
-    ("nothing is repaired", "fetch"),
+    ("nothing is repaired", "size exceeded"),
+    ("nothing is repaired", "reserve"),
     ("nothing is repaired", "item that crosses"),
     ("nothing is repaired", "fetch that gives chunks back"),
 ]

@@ -12,10 +12,11 @@ from typing import TYPE_CHECKING, Any, Callable
 import pytest
 
 from kemi.errors import LockTimeout
-from kemi.queue import layout, trust
+from kemi.queue import trust
+from kemi.queue.format import layout
+from kemi.queue.log.core import ADDED
 from kemi.queue.mutex import unlock
 from kemi.queue.openfile import OpenFile
-from kemi.queue.ring import ADDED
 from mqueue_kemi import attach
 from tests.asleep import asleep
 from tests.conftest import HANG
@@ -77,7 +78,7 @@ def until_it_waits(child: Child) -> None:
 def items_without_lock(queue: Queue) -> int:
     """Return how many items were committed."""
     words = queue.segment.words
-    return int(words[layout.W_ADDED] - words[layout.W_REMOVED])
+    return int(words[layout.W_ADDED] - words[layout.W_POPPED])
 
 
 def test_a_fork_beside_a_thread_that_holds_the_lock(held: tuple[Queue, Holder], children: Children) -> None:

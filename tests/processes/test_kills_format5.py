@@ -17,8 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from kemi.queue import keyhash
-from kemi.queue.format import layout
+from kemi.queue.format import keyhash, layout
 from kemi.queue.format.layout import FETCH_FLAGS, PENDING, RECORD, RECORD_HEAD, W_FLAGS, Mapping
 from kemi.queue.log.keyed import KeyedLog
 from kemi.queue.log.keyed_head import KEEP_NEWEST, KEEP_OLDEST

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, Callable
 
 import pytest
 
-from kemi.queue.ring import ADDED
+from kemi.queue.log.core import ADDED
 from tests.processes.ledger import check
 from tests.processes.load import END, consume, produce
 from tests.processes.serve import items

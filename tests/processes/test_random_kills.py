@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from kemi.queue.ring import ADDED
+from kemi.queue.log.core import ADDED
 from tests.processes.ledger import check, number_of, value_of
 from tests.processes.load import length_of
 from tests.processes.sound import faults

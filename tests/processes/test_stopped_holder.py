@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Callable
 import pytest
 
 import mqueue_kemi
-from kemi.queue.ring import ADDED
+from kemi.queue.log.core import ADDED
 from tests.processes.logged import Logged
 from tests.processes.moments import Moments, stop, watch
 from tests.processes.serve import items

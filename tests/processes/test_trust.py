@@ -22,10 +22,11 @@ from kemi.errors import ConfigError, MqueueError, NotAllowed, QueueClosed
 from kemi.instance import Instance, queues
 from kemi.names import OWNER_VARIABLE
 from kemi.owner import this_process
-from kemi.queue import layout, trust
+from kemi.queue import trust
+from kemi.queue.format import layout
+from kemi.queue.log.core import ADDED
 from kemi.queue.queue import Queue
 from kemi.queue.registry import Registry
-from kemi.queue.ring import ADDED
 from kemi.queue.segment import SHM_DIR, Access, path_of, segment_name
 from kemi.server import core
 from kemi.spec import QueueSpec, Settings
@@ -498,11 +499,10 @@ def _huge_window(path: str) -> None:
     made = Queue.create("", "", window=layout.CHUNK)
     data = bytearray(Path(path_of(made.segment.name)).read_bytes())
     made.remove()
-    window = (1 << 46) - layout.CHUNK
+    place = layout.geometry((1 << 46) - (1 << 30), keyed=False)
     words = memoryview(data).cast("Q")
-    words[layout.W_WINDOW] = window
-    words[layout.W_DATA] = words[layout.W_HEAD] = words[layout.W_TAIL] = layout.data_offset(window, False)
-    words[layout.W_ASIDE_AT] = layout.aside_offset(window, False)
+    layout.write_geometry(words, place)
+    words[layout.W_HEAD] = words[layout.W_TAIL] = place.data
     with open(path, "wb") as file:
         file.write(data[: layout.PAGE])
         file.truncate(1 << 46)

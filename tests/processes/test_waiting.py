@@ -13,10 +13,10 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from kemi.errors import LockTimeout
-from kemi.queue import bell, futex, opened
+from kemi.queue import futex, opened
 from kemi.queue import queue as queue_module
-from kemi.queue import waiting as waiting_module
-from kemi.queue.ring import ADDED
+from kemi.queue.log.core import ADDED
+from kemi.queue.sync import eventcount
 from tests.asleep import asleep
 from tests.conftest import HANG
 from tests.processes.moments import die
@@ -110,14 +110,14 @@ def test_killed_when_just_woken(
     slow = 0
 
     def die_awake() -> None:
-        bell_of_queue: Any = queue._bell
-        sleep = bell_of_queue.sleep
+        kernel: Any = queue._events._futex
+        sleep = kernel.wait
 
         def sleep_and_die(*arguments: Any) -> None:
             sleep(*arguments)
             die()
 
-        bell_of_queue.sleep = sleep_and_die
+        kernel.wait = sleep_and_die
         queue.fetch(20.0)
 
     for _ in range(20 if stress else 3):
@@ -152,7 +152,7 @@ def test_the_count_of_sleepers_heals(serve: Serve, children: Children) -> None:
 
 def test_the_count_of_sleepers_stays_small(serve: Serve, children: Children, monkeypatch: pytest.MonkeyPatch) -> None:
     """However long some wait while one item after the other comes, their count cannot run away."""
-    monkeypatch.setattr(bell, "RECHECK", 0.02)
+    monkeypatch.setattr(eventcount, "RECHECK", 0.02)
     queue = serve("name=q")
     waiters = 4
 
@@ -172,7 +172,7 @@ def test_the_count_of_sleepers_stays_small(serve: Serve, children: Children, mon
     for _ in consumers:
         queue.add("end", "")
     assert sum(child.result() for child in consumers) == 40
-    assert most <= bell.MOST
+    assert most <= waiters
 
 
 def test_a_timeout_leaves_no_sleeper(serve: Serve, children: Children) -> None:
@@ -271,7 +271,7 @@ def test_an_item_taken_is_not_lost_to_a_lock_not_had(
     adder = children.fork(add_later)
     thief = Thief(queue, children, turn)
     with monkeypatch.context() as stolen:
-        for module, name in ((queue_module, "unlock"), (opened, "hold"), (waiting_module, "hold")):
+        for module, name in ((queue_module, "unlock"), (opened, "hold")):
             stolen.setattr(module, name, partial(thief.after, getattr(module, name)))
         keys = keys_fetched(queue, 0.6)
     thief.let_go()

@@ -89,7 +89,7 @@ def test_a_fetch_that_waits_is_woken_by_an_add(servers: Servers) -> None:
     """mq_fetch with a timeout in one worker returns as soon as another worker adds, not at its next look."""
     server = servers.start(Kamailio(workers=2))
     waiting = server.submit(
-        f"import time; from kemi.queue import bell; bell.RECHECK = {10 * HANG}; "
+        f"import time; from kemi.queue.sync import eventcount; eventcount.RECHECK = {10 * HANG}; "
         f"return mq.mq_fetch('q', {HANG}), mq.mqv_get('q'), time.monotonic()",
         worker=0,
     )

@@ -30,7 +30,7 @@ print(json.dumps(outcome))
 FORGE = """
 import os, sys
 from kemi.owner import this_process
-from kemi.queue import layout
+from kemi.queue.format import layout
 from kemi.queue.queue import Queue
 from kemi.queue.registry import Registry
 from kemi.queue.segment import Access

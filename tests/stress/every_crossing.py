@@ -28,13 +28,14 @@ from kemi import app
 from kemi.errors import MqueueError
 from kemi.instance import queues
 from kemi.queue import keeping
+from kemi.queue.log.core import ADDED
 from kemi.queue.queue import Queue
-from kemi.queue.ring import ADDED
 from kemi.queue.segment import Segment, path_of, segment_name
 from tests.processes.children import Child, ChildError, Children
 from tests.processes.moments import Moments, Watched, die
 from tests.processes.serve import items as items_of
 from tests.processes.sound import faults
+from tests.support.rewire import rewire
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -111,10 +112,7 @@ def watch_everything(moments: Moments) -> None:
         segment.words, segment.halves = Watched(segment.words, moments), Watched(segment.halves, moments)
 
     def queue_made(queue: Any) -> None:
-        part: Any
-        for part in (queue._ring, queue._ring.chunks, getattr(queue._ring, "_index", None)):
-            if hasattr(part, "_bytes"):
-                part._bytes = Watched(part._bytes, moments)
+        rewire(queue, lambda view: view if isinstance(view, Watched) else Watched(view, moments))
 
     _behind(Segment, "__init__", segment_made)
     _behind(Queue, "__init__", queue_made)
@@ -265,10 +263,7 @@ def watch_again(queue: Any, moments: Moments) -> None:
     """Watch a queue that was made before."""
     segment = queue.segment
     segment.words, segment.halves = Watched(segment.words, moments), Watched(segment.halves, moments)
-    for part in (queue._ring, queue._ring.chunks, getattr(queue._ring, "_index", None), queue):
-        for name in ("_bytes", "_words", "_halves"):
-            if hasattr(part, name):
-                setattr(part, name, Watched(getattr(part, name), moments))
+    rewire(queue, lambda view: view if isinstance(view, Watched) else Watched(view, moments))
 
 
 def chosen(count: int, most: int) -> Iterable[int]:

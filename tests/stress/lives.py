@@ -11,7 +11,7 @@ import sqlite3
 from typing import TYPE_CHECKING
 
 from kemi.errors import LockTimeout, MqueueError
-from kemi.queue.layout import W_RECOVERED
+from kemi.queue.format.layout import W_RECOVERED
 from mqueue_kemi import attach
 from tests.processes import own_shm
 from tests.server.harness import Kamailio, new_instance

@@ -22,9 +22,9 @@ from typing import Any
 from kemi.errors import ClientClosed, LockTimeout, MqueueError
 from kemi.owner import this_process
 from kemi.queue.attached import AttachedQueue
+from kemi.queue.log.core import ADDED
 from kemi.queue.queue import Queue
 from kemi.queue.registry import Registry
-from kemi.queue.ring import ADDED
 from tests.stress.mixed_books import Balance, balance
 
 WINDOW = 256 << 20

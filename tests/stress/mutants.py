@@ -21,11 +21,12 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from kemi.errors import MqueueError
 from kemi.owner import this_process
-from kemi.queue import header, index, layout, view
-from kemi.queue.layout import CHUNK, CHUNK_ROOM, DEAD, PAGE, RECORD, RECORD_HEAD
+from kemi.queue import header, view
+from kemi.queue.format import layout
+from kemi.queue.format.layout import CHUNK, CHUNK_HEAD, CHUNK_ROOM, PAGE, RECORD, RECORD_HEAD, TOMBSTONE
+from kemi.queue.log.core import ADDED
 from kemi.queue.queue import Queue
 from kemi.queue.registry import Registry
-from kemi.queue.ring import ADDED
 from kemi.queue.segment import path_of, segment_name
 from kemi.queue.view import look_at_instance, look_at_queue
 
@@ -95,6 +96,11 @@ def build(instance: str, name: str, addmode: int) -> Template:
     queue.add("middle", "\0" * (CHUNK_ROOM - 5000))
     for number, length in ((10, 3000), (11, 0), (12, 20)):
         queue.add(f"key{number}", "\0" * length)
+    held = [queue.reserve() for _ in range(2)]
+    for block in held:
+        block.__enter__()
+    for block in held:
+        block.__exit__(MqueueError)  # given back
     with open(path_of(queue.segment.name), "rb") as file:
         data = file.read()
     places = places_of(queue, data)
@@ -110,7 +116,7 @@ def build_instance(instance: str) -> Template:
         data = file.read()
     registry.segment.unlink()
     words = tuple((at, _U64) for at in [*range(0, 64 * 8, 8), *range(PAGE, PAGE + 64, 8)])
-    holders = tuple((layout.HOLDERS_AT + at, _U64) for at in range(0, 64, 8))
+    holders = tuple((layout.QUOTA_IDS_AT + at, _U64) for at in range(0, 64, 8))
     return Template("", 0, len(data), parts_of(data), {"header": words, "table": holders, "lock": lock_places()})
 
 
@@ -134,19 +140,25 @@ def lock_places() -> tuple[Span, ...]:
 
 def places_of(queue: Queue, data: bytes) -> dict[str, tuple[Span, ...]]:
     """Return the numbers of each region: offset and size."""
-    words, ring = queue.segment.words, queue._ring
+    words, log = queue.segment.words, queue._log
     base = words[layout.W_DATA]
     chunks = range(base, len(data), CHUNK)
     places: dict[str, tuple[Span, ...]] = {
-        "header": tuple((at, _U64) for at in range(0, 64 * 8, _U64)),
-        "cursors": ((layout.W_HEAD * 8, _U64), (layout.W_TAIL * 8, _U64), (layout.W_CHUNKS * 8, _U64)),
+        "header": tuple((at, _U64) for at in range(0, layout.W_COMMIT * 8, _U64)),
+        "journal": ((layout.W_FLAGS * 8, _U64), *((layout.W_COMMIT * 8 + at, _U64) for at in (0, 64, 72, 80, 88))),
+        "entries": tuple((words[layout.W_ENTRIES_AT] + at, _U64) for at in range(0, 128, 8)),
+        "heap": tuple((words[layout.W_HEAP_AT] + at, _U32) for at in range(0, 8, 4)),
+        "cursors": tuple(
+            (word * 8, _U64)
+            for word in (layout.W_HEAD, layout.W_HEAD_ODD, layout.W_TAIL, layout.W_TAIL_ODD, layout.W_CHUNKS)
+        ),
         "lock": lock_places(),
         "map": tuple((PAGE + number, 1) for number in range(WINDOW // CHUNK)),
-        "chunks": tuple((at + word * 8, _U64) for at in chunks for word in range(4)),
-        "records": tuple((at + half * _U32, _U32) for at in ring.scan() for half in range(6)),
+        "chunks": tuple((at + word * 8, _U64) for at in chunks for word in range(CHUNK_HEAD // 8)),
+        "records": tuple((at + half * _U32, _U32) for at in log.scan() for half in range(6)),
     }
     if queue.addmode:
-        directory = words[layout.W_BUCKETS_AT]
+        directory = words[layout.W_DIRECTORY_AT]
         buckets = words[directory >> 3]
         used = [at for at in range(buckets, buckets + CHUNK, _U32) if queue.segment.halves[at >> 2]]
         places["directory"] = tuple((at, _U64) for at in range(directory, directory + 32, 8))
@@ -157,7 +169,7 @@ def places_of(queue: Queue, data: bytes) -> dict[str, tuple[Span, ...]]:
 # --- mutants ----------------------------------------------------------------------------------------------------------
 
 _POWERS = tuple(1 << power for power in range(64))
-_NEAR = (-CHUNK, -PAGE, -8, -4, -1, 1, 4, 8, 16, 24, 32, PAGE, CHUNK, CHUNK_ROOM, DEAD, 1 << 30, 1 << 35)
+_NEAR = (-CHUNK, -PAGE, -8, -4, -1, 1, 4, 8, 16, 24, 32, PAGE, CHUNK, CHUNK_ROOM, TOMBSTONE, 1 << 30, 1 << 35)
 
 
 def led_astray(template: Template, old: int, chance: random.Random) -> int:
@@ -173,7 +185,8 @@ def led_astray(template: Template, old: int, chance: random.Random) -> int:
         places = template.places[chance.choice(tuple(template.places))]
         return template.original(chance.choice(places))
     if kind == 4:
-        return chance.choice((0, CHUNK, CHUNK + 32, 2 * CHUNK + 32, 3 * CHUNK, (1 << 64) - 1, (1 << 64) - CHUNK))
+        starts = (CHUNK + CHUNK_HEAD, 2 * CHUNK + CHUNK_HEAD)
+        return chance.choice((0, CHUNK, *starts, 3 * CHUNK, (1 << 64) - 1, (1 << 64) - CHUNK))
     return chance.getrandbits(chance.choice((3, 8, 19, 20, 21, 32, 64)))
 
 
@@ -192,14 +205,14 @@ def forged_record(template: Template, chance: random.Random) -> list[tuple[int, 
     at = chance.choice(template.places["records"])[0] & ~7
     length = chance.choice((CHUNK_ROOM, 2 * CHUNK, 1 << 22, 1 << 26, (1 << 30) - 8, 1 << 30, (1 << 31) - 8)) & ~7
     key = chance.choice((0, 4, length - RECORD_HEAD))
-    dead = chance.choice((0, 0, DEAD))
+    dead = chance.choice((0, 0, TOMBSTONE))
     record = RECORD.pack(length | dead, key % (1 << 32), (length - RECORD_HEAD - key) % (1 << 30), 0, 0.0)
     stores = [(at, record)]
     chunk = at & ~(CHUNK - 1)
     stores.append((chunk, chance.choice((chunk, chunk + CHUNK, 2 * CHUNK)).to_bytes(8, sys.byteorder)))
     if chance.random() < 0.5:
         larger = chance.choice((WINDOW, 64 * CHUNK, 1 << 30)).to_bytes(8, sys.byteorder)
-        stores.append((layout.W_WINDOW * 8, larger))
+        stores.append((layout.W_MAP_SIZE * 8, larger))
     return stores
 
 
@@ -233,6 +246,8 @@ def mutate(template: Template, chance: random.Random) -> Mutant:
 def consistent(queue: Queue) -> str:
     """Say what is wrong with a queue that was recovered; an error of the package may come instead."""
     queue.set_limits(0, 0)
+    if any(entry.due for entry in queue._log.core.in_flight.entries()):
+        return ""  # what is to come later does not come now
     there = [(item.key_bytes, item.value_bytes) for item in queue.peek(MANY)]
     if len(queue) != len(there):
         return f"its size is {len(queue)}, and it has {len(there)} items"
@@ -275,7 +290,7 @@ class Fuzz:
         self._instance = instance
         self._seed = seed
         # So that a few keys make a directory with something in it.
-        vars(index).update(BUCKETS_PER_CHUNK=8, _MAX_BUCKETS=8 * layout.DIRECTORY_ENTRIES)
+        header._BUCKET_BYTES = CHUNK // 8
         header._LOOKS = view._LOOKS = 1  # nobody else changes what is looked at
         for path in glob.glob(path_of(segment_name(instance)) + "*"):
             os.unlink(path)  # of a process that crashed

@@ -10,7 +10,7 @@ import time
 from typing import TYPE_CHECKING
 
 from kemi.errors import MqueueError, UnknownQueue
-from kemi.queue.ring import ADDED
+from kemi.queue.log.core import ADDED
 from mqueue_kemi import attach
 from tests.stress.books import DEEP, Consumer, Producer
 

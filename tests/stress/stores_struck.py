@@ -9,8 +9,9 @@ import sys
 from functools import partial
 from typing import TYPE_CHECKING
 
-from kemi.queue import index
-from kemi.queue.layout import W_ADDED
+from kemi.queue import header
+from kemi.queue.format.layout import CHUNK
+from kemi.queue.log.keyed import KeyedLog
 from tests.processes import moments as moments_module
 from tests.processes.cases import CASES
 from tests.processes.children import Children
@@ -43,9 +44,14 @@ def _operate(queue: Queue, case: Case) -> list[tuple[str, str]]:
     with replaced(moments_module, "Watched", Noting):
         watch(queue, Moments())
     case.operate(queue)
-    queue._ring.recover()
-    queue._ring._words[W_ADDED] -= 1  # as if the last add had not been counted
-    queue._ring.recover()
+    log = queue._log
+    if isinstance(log, KeyedLog) and log.head.oldest():  # as if a pop had been broken off
+        lead, link = log.index.way_to(log.core.head())
+        log.core.mapping.u32[lead] = link
+        log.recover()
+    queue._log.core.begin()
+    queue._log.core.chunks.alloc()
+    queue._log.recover()
     return sorted(_seen)
 
 
@@ -54,7 +60,7 @@ def main() -> None:
     serve, children = Serve(), Children()
     try:
         for case in CASES.values():
-            with replaced(index, "BUCKETS_PER_CHUNK", case.buckets):
+            with replaced(header, "_BUCKET_BYTES", CHUNK // case.buckets):
                 queue = serve(case.definition, max_memory=case.max_memory)
                 case.prepare(queue)
                 for store in children.fork(partial(_operate, queue, case)).result():

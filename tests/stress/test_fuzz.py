@@ -169,7 +169,7 @@ def check_alive(server: Server, pids: list[int], where: str) -> None:
         with attach(name, server.instance) as queue:
             stats = queue.stats()
             # That line is the sum of all queues.
-            wrong = [text for text in faults(queue) if not text.startswith("line of the instance")]
+            wrong = [text for text in faults(queue) if not text.startswith("entry in the instance's quota")]
             assert wrong == [], f"{where}: {stats}"
     assert server.process.log_lines("Traceback") == [], server.process.log()[-3000:]
 

@@ -19,11 +19,12 @@ from kemi import app
 from kemi.errors import ConfigError, InstanceInUse, MqueueError, SegmentError, UnknownQueue
 from kemi.instance import queues
 from kemi.owner import this_process
-from kemi.queue import keeping, layout
+from kemi.queue import keeping
+from kemi.queue.format import layout
 from kemi.queue.keeping import LOADED, Crossing
+from kemi.queue.log.core import ADDED
 from kemi.queue.queue import Queue
 from kemi.queue.registry import Registry
-from kemi.queue.ring import ADDED
 from kemi.queue.segment import SHM_DIR, path_of, segment_name
 from mqueue_kemi import attach
 from tests.processes.children import CHECKOUT

@@ -15,8 +15,9 @@ from contextlib import suppress
 from pathlib import Path
 
 from kemi.errors import MqueueError, NoMemory
-from kemi.queue import layout
-from kemi.queue.layout import CHUNK, CHUNK_ROOM, DEAD, PAGE
+from kemi.queue.format import layout
+from kemi.queue.format.layout import CHUNK, CHUNK_HEAD, CHUNK_MAP_AT, CHUNK_ROOM, PAGE, TOMBSTONE
+from kemi.queue.log.core import Delivery
 from kemi.queue.queue import Queue
 from kemi.queue.segment import path_of, segment_name
 from tests.locked import reserve_for_good
@@ -36,23 +37,20 @@ class Damage:
 
     def places(self, where: str) -> list[int]:
         """Return the offsets of the numbers in one region that are worth a damage, 4 or 8 bytes each."""
-        data, heads = self.words[layout.W_DATA], range(CHUNK, len(self.original), CHUNK)
+        heads = range(CHUNK, len(self.original), CHUNK)
+        entries, heap, directory = self.words[layout.W_ENTRIES_AT], self.words[layout.W_HEAP_AT], self.words[16]
         return {
-            "header": [*range(0, 64 * 8, 8)],
-            "aside": [
-                *range(layout.W_GATE * 8, layout.W_TURN * 8 + 8, 8),
-                *(
-                    self.words[layout.W_ASIDE_AT] + column * layout.SLOTS * 8 + slot * 8
-                    for column in range(4)
-                    for slot in range(5)
-                ),
+            "header": [*range(0, layout.W_COMMIT * 8, 8)],
+            "journal": [layout.W_FLAGS * 8, *[layout.W_COMMIT * 8] * 4, *range(layout.JOURNAL_AT, 1216 + 64, 8)],
+            "in flight": [
+                *range(layout.W_IN_FLIGHT * 8, layout.W_HELD_BYTES * 8 + 8, 8),
+                *range(entries, entries + 5 * layout.ENTRY_BYTES, 8),
+                *range(heap, heap + 16, 8),
             ],
-            "cursors": [layout.W_HEAD * 8, layout.W_TAIL * 8],
+            "cursors": [at * 8 for at in (layout.W_HEAD, layout.W_HEAD_ODD, layout.W_TAIL, layout.W_TAIL_ODD)],
             "lock": [*range(layout.MUTEX_AT, layout.MUTEX_AT + 40, 4)],
-            "map": [*range(PAGE, PAGE + 8), *range(PAGE + layout.map_bytes(data), data if self.keyed else PAGE, 8)][
-                :24
-            ],
-            "chunks": [at + word * 8 for at in heads for word in range(4)],
+            "map": [*range(CHUNK_MAP_AT, PAGE + 8), *range(directory, directory + 128 if self.keyed else 0, 8)],
+            "chunks": [at + word * 8 for at in heads for word in range(CHUNK_HEAD // 8)],
             "records": [at + word * 4 for at in self.records for word in range(4)],
         }[where]
 
@@ -60,7 +58,7 @@ class Damage:
         """Return numbers that lead astray."""
         powers = [1 << power for power in range(64)]
         near = [old + change for change in (-CHUNK, -8, -1, 1, 4, 8, 16, CHUNK, CHUNK_ROOM)]
-        return [0, *powers, *(power - 1 for power in powers), *near, old | DEAD, old ^ DEAD, CHUNK, 2 * CHUNK + 32]
+        return [0, *powers, *(power - 1 for power in powers), *near, old | TOMBSTONE, old ^ TOMBSTONE, CHUNK, 2 * CHUNK]
 
     def make(self, where: str, chance: random.Random) -> tuple[str, bytes]:
         """Return a damaged copy, and what was done to it."""
@@ -129,8 +127,8 @@ def original(instance: str, addmode: int) -> bytes:
         queue.pop()
     for _ in range(3):
         reserve_for_good(queue)
-    for slot in queue._ring.slots()[::2]:
-        queue.give_back(slot)
+    for entry in queue._log.core.in_flight.entries()[::2]:
+        queue.give_back(Delivery(entry.number, entry.seq, entry.deliveries))
     data = Path(path_of(queue.segment.name)).read_bytes()
     queue.segment.unlink()
     return data

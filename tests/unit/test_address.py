@@ -18,7 +18,7 @@ from kemi.errors import ConfigError, MqueueError, QueueClosed, UnknownQueue
 from kemi.owner import this_process
 from kemi.queue import attached
 from kemi.queue.address import OF_THE_SERVER, SURFACE
-from kemi.queue.item import Item
+from kemi.queue.format.item import Item
 from kemi.queue.queue import Queue
 from kemi.queue.registry import Registry
 from mqueue_kemi import aattach, attach

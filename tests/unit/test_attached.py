@@ -16,12 +16,13 @@ import pytest
 from kemi.errors import ClientClosed, LockTimeout, QueueClosed, UnknownQueue
 from kemi.owner import this_process
 from kemi.queue import aio, attached
-from kemi.queue.layout import W_REFUSED, W_WATCH, WATCH_SLEEPER
+from kemi.queue.format.layout import W_REFUSED, W_WAITERS
+from kemi.queue.format.outcome import CLOSED, AddResult
+from kemi.queue.log.core import ADDED
 from kemi.queue.opened import PARTS
-from kemi.queue.outcome import CLOSED, AddResult
 from kemi.queue.queue import Queue
 from kemi.queue.registry import Registry
-from kemi.queue.ring import ADDED
+from kemi.queue.sync.eventcount import EventCount
 from mqueue_kemi import attach
 from tests.conftest import HANG
 from tests.unit.children import child, fork, killed_after
@@ -248,7 +249,7 @@ def test_what_a_handler_raises_that_closes_the_queue(queue: AttachedQueue, mocke
         "reserve": lambda: queue.reserve(None).__enter__(),
         "consume": lambda: next(iter(queue.consume())),
     }
-    mocker.patch.object(queue._bell, "sleep", handler)
+    mocker.patch.object(EventCount, "wait", handler)
     with pytest.raises(SystemExit):
         calls[call]()
     assert queue.closed
@@ -490,9 +491,9 @@ def fetch_soon(queue: AttachedQueue) -> int:
         item = queue.fetch(20)
         os._exit(0 if item is not None and time.monotonic() - begin < 0.7 else 9)
 
-    before = queue.segment.words[W_WATCH]
+    before = queue.segment.words[W_WAITERS]
     pid = fork(wait)
-    while queue.segment.words[W_WATCH] < before + WATCH_SLEEPER:
+    while queue.segment.words[W_WAITERS] < before + 1:
         time.sleep(0.001)
     return pid
 

@@ -21,8 +21,8 @@ from kemi.errors import CommitUnknown
 from kemi.instance import queues
 from kemi.queue import keeping
 from kemi.queue.attached import AttachedQueue
+from kemi.queue.format.outcome import CLOSED
 from kemi.queue.keeping import SAVING
-from kemi.queue.outcome import CLOSED
 from kemi.queue.queue import Queue
 from mqueue_kemi import QueueClosed, mod_init, modparam, mq_add
 from tests.conftest import SHM

@@ -7,8 +7,7 @@ import random
 import pytest
 
 from kemi.errors import CorruptedError
-from kemi.queue import keyhash
-from kemi.queue.format import layout
+from kemi.queue.format import keyhash, layout
 from kemi.queue.log import compaction
 from kemi.queue.log.core import ADDED
 from kemi.queue.log.keyed import KeyedLog

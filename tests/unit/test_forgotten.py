@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from kemi.errors import LockTimeout, Reentered
-from kemi.queue import claims, layout
-from kemi.queue.aside import Aside
+from kemi.queue import claims
+from kemi.queue.format.layout import W_IN_FLIGHT
 from kemi.queue.queue import Queue
 from kemi.queue.section import hold
 from tests.asleep import asleep
@@ -240,39 +240,7 @@ def test_signals_at_any_moment(instance: str, stress: bool, monkeypatch: pytest.
     assert seen
 
 
-# --- the rules of the slots -------------------------------------------------------------------------------------------
-
-
-def test_the_holder_is_written_before_the_state_that_counts(queue: Queue) -> None:
-    """Whoever is killed between the two must not leave an item that seems to be held by nobody, or by somebody else."""
-    order: list[str] = []
-    aside: Any = queue._ring.aside
-
-    class Watched:
-        def __init__(self, words: Any) -> None:
-            self.words = words
-
-        def __getitem__(self, where: Any) -> Any:
-            return self.words[where]
-
-        def __setitem__(self, where: int, value: int) -> None:
-            for name in ("_states", "_holders", "_starts"):
-                first = getattr(aside, name)
-                if first <= where < first + 1024:
-                    order.append(name)
-            self.words[where] = value
-
-    aside._words = Watched(aside._words)
-    block = queue.reserve()
-    assert block.__enter__() is not None
-    assert order.index("_holders") < order.index("_states")
-    assert order.index("_starts") < order.index("_states")
-    block.__exit__(ValueError)
-    order.clear()
-    with queue.reserve():
-        assert order.index("_holders") < order.index("_states")
-        assert order.index("_starts") < order.index("_states")
-    assert isinstance(aside, Aside)
+# --- counting and waking ----------------------------------------------------------------------------------------------
 
 
 def test_the_high_water_mark_of_a_reserve(instance: str) -> None:
@@ -301,8 +269,8 @@ def test_a_repair_wakes_all_who_sleep(instance: str) -> None:
 
         def add_and_die() -> None:
             queue._mutex.take()
-            queue._ring.append(_record("a"), 32)
-            queue._ring.append(_record("b"), 32)
+            queue._log.append(_record("a"), 32)
+            queue._log.append(_record("b"), 32)
 
         killed_after(add_and_die)
         queue.settle()
@@ -339,7 +307,7 @@ def test_what_ends_in_the_middle_of_a_call_ends_with_it(queue: Queue, how: str) 
             with suppress(Reentered):
                 kind = None if how == "done" else Boom
                 garbage[0].__exit__(kind)
-        assert queue.segment.words[layout.W_ASIDE] == 1
+        assert queue.segment.words[W_IN_FLIGHT] == 1
 
     hold(queue._mutex, end)
     until = time.monotonic() + HANG

@@ -5,16 +5,23 @@ from __future__ import annotations
 import struct
 import sys
 from hashlib import sha256
+from typing import TYPE_CHECKING
 
 import pytest
 
-from kemi.queue import keyhash
-from kemi.queue.format import layout
+from kemi.owner import Owner
+from kemi.queue.format import keyhash, layout
+from kemi.queue.format.abi import abi
 from kemi.queue.log.core import ADDED, Position
 from kemi.queue.log.keyed import KeyedLog
 from kemi.queue.log.plain import PlainLog
+from kemi.queue.registry import Registry
 from kemi.queue.store.inflight import Holder
+from tests.conftest import SHM
 from tests.support.crash_points import Segment
+
+if TYPE_CHECKING:
+    from pytest_mock import MockerFixture
 
 pytestmark = pytest.mark.skipif(sys.byteorder != "little", reason="the bytes below are little-endian")
 
@@ -153,7 +160,9 @@ def test_the_version_belongs_to_the_bytes() -> None:
 
 def test_the_list_of_the_journal_follows_the_commit_word() -> None:
     """The commit word has a line of its own, and nothing overlaps."""
-    assert layout.W_COMMIT * 8 == layout.MUTEX_AT + 2 * layout.LINE
+    assert layout.JOURNAL_AT + 16 * layout.MAX_PAIRS <= layout.DEAD_LETTER_AT
+    assert layout.POSITIONS_AT + 8 * layout.POSITIONS * layout.POSITION_WORDS <= layout.MUTEX_AT
+    assert layout.MUTEX_AT + layout.MUTEX_COUNT * layout.MUTEX_STRIDE <= layout.PAGE
     assert layout.JOURNAL_AT == layout.W_COMMIT * 8 + layout.LINE
     assert LIST.stop <= layout.DEAD_LETTER_AT
     assert layout.DEAD_LETTER_AT + 8 + layout.DEAD_LETTER_MAX < layout.POSITIONS_AT
@@ -191,3 +200,28 @@ def test_an_item_costs_little(payload: int) -> None:
 def test_a_capacity_that_cannot_be_is_refused(capacity: int) -> None:
     with pytest.raises(ValueError, match=f"capacity={capacity}: in-flight entries must be 1 to 4096"):
         layout.geometry(1 << 20, keyed=False, capacity=capacity)
+
+
+# An instance's own segment: 4096 bytes of the first queue given back, 81920 of the second one.
+INSTANCE = placed(
+    4096 + 2 * 4096 * 8,
+    {
+        0: b"mqkemi-i" + struct.pack("<II", 5, 0) + abi().ljust(32, b"\0") + words(1700000000000000000),
+        56: words(4096 + 2 * 4096 * 8),
+        192: words(4711, 123456, 4026531836),  # the owner
+        160: words(1 << 30),  # max_memory
+        4096: words(0, 81920),
+        4096 + 4096 * 8: words(5, 6),  # when the queues were made
+    },
+)
+
+
+def test_an_instances_own_segment(instance: str, mocker: MockerFixture) -> None:
+    mocker.patch("time.time_ns", return_value=1700000000000000000)
+    registry = Registry.create(instance, Owner(4711, 123456, 4026531836), 1 << 30)
+    registry.open_line(4096, 5)
+    registry.open_line(81920, 6)
+    registry.set_line(0, 0)
+    data = bytearray((SHM / f"mqk.{instance}").read_bytes())
+    data[layout.MUTEX_AT : layout.PAGE] = bytes(layout.PAGE - layout.MUTEX_AT)
+    assert bytes(data) == INSTANCE

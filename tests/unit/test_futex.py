@@ -1,4 +1,4 @@
-"""Sleeping until a word changes, and the bell of a queue."""
+"""Sleeping until a word changes."""
 
 from __future__ import annotations
 
@@ -6,7 +6,6 @@ import ctypes
 import mmap
 import os
 import signal
-import struct
 import threading
 import time
 from contextlib import contextmanager
@@ -16,13 +15,11 @@ import pytest
 
 from kemi.owner import this_process
 from kemi.queue import attached, futex
-from kemi.queue import bell as bells
 from kemi.queue.attached import AttachedQueue
-from kemi.queue.bell import Bell
-from kemi.queue.layout import W_HEAD, W_SIGNAL, W_TAIL, W_WATCH, WATCH_CLOSED, WATCH_LIMITS, WATCH_SLEEPER
+from kemi.queue.format.layout import W_FLAGS, W_PRESENT, W_WAITERS
 from kemi.queue.queue import Queue
 from kemi.queue.registry import Registry
-from kemi.queue.segment import Segment
+from kemi.queue.sync import eventcount
 from tests.asleep import asleep
 from tests.conftest import HANG
 from tests.unit.children import fork, kill
@@ -137,11 +134,12 @@ SLEEPS: dict[str, Callable[[Queue], object]] = {
 @pytest.mark.parametrize("name", SLEEPS)
 def test_a_signal_that_does_not_end_the_sleep(instance: str, name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """Its handler runs all the same: nobody sleeps for long without a look for signals."""
-    monkeypatch.setattr(bells, "RECHECK", 10 * HANG)
+    monkeypatch.setattr(eventcount, "RECHECK", 10 * HANG)
     queue = Queue.create(instance, "q", window=1 << 20)
     with signal_elsewhere(), pytest.raises(Interrupted):
         SLEEPS[name](queue)
-    assert queue.segment.words[W_WATCH] == 0, "it is still counted as a sleeper"
+    words = queue.segment.words
+    assert (words[W_FLAGS], words[W_WAITERS], words[W_PRESENT]) == (0, 0, 0), "it is still counted as a waiter"
 
 
 def test_a_signal_while_a_queue_has_no_server(instance: str, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -171,76 +169,3 @@ def test_a_signal_while_a_queue_has_no_server(instance: str, monkeypatch: pytest
         thread.join()
         signal.signal(signal.SIGUSR1, before)
         signal.pthread_sigmask(signal.SIG_UNBLOCK, [signal.SIGUSR1])
-
-
-# --- the bell ---------------------------------------------------------------------------------------------------------
-
-
-@pytest.fixture
-def segment(instance: str) -> Segment:
-    """Return a page of shared memory."""
-    return Segment.create(f"mqk.{instance}", 4096, 4096, lambda _: None)
-
-
-@pytest.fixture
-def bell(segment: Segment) -> Bell:
-    """Return a bell that nobody waits for."""
-    return Bell(segment)
-
-
-def test_a_bell_without_sleepers(segment: Segment, bell: Bell) -> None:
-    """An add has nothing to do, whatever else is watched."""
-    segment.words[W_WATCH] = WATCH_LIMITS | WATCH_CLOSED
-    assert not bell.call_one()
-    assert (segment.words[W_WATCH], segment.words[W_SIGNAL]) == (WATCH_LIMITS | WATCH_CLOSED, 0)
-
-
-def test_each_call_is_for_one_sleeper(segment: Segment, bell: Bell) -> None:
-    """It counts one down and changes the signal; the other bits stay."""
-    segment.words[W_WATCH] = WATCH_LIMITS
-    bell.count_in()
-    bell.count_in()
-    assert segment.words[W_WATCH] == WATCH_LIMITS + 2 * WATCH_SLEEPER
-    assert [bell.call_one(), bell.call_one(), bell.call_one()] == [True, True, False]
-    assert (segment.words[W_WATCH], bell.signal()) == (WATCH_LIMITS, 2)
-
-
-def test_the_signal_goes_round(segment: Segment, bell: Bell) -> None:
-    """It is a word of 32 bits, as the system call wants it."""
-    segment.words[W_SIGNAL] = 0xFFFFFFFF
-    bell.call_all()
-    assert bell.signal() == 0
-
-
-def test_a_sleeper_without_a_signal_counts_itself_out(segment: Segment, bell: Bell) -> None:
-    """Once, and never below nothing."""
-    bell.count_in()
-    for _ in range(2):
-        assert not bell.count_out(bell.signal(), took_item=False)
-        assert segment.words[W_WATCH] == 0
-
-
-@pytest.mark.parametrize(("took_item", "items", "passed_on"), [(True, 1, False), (False, 0, False), (False, 1, True)])
-def test_a_signal_that_is_not_needed_is_passed_on(
-    segment: Segment, bell: Bell, took_item: bool, items: int, passed_on: bool
-) -> None:
-    """Who was called and takes nothing, while there is something, calls another sleeper."""
-    remembered = bell.signal()
-    bell.count_in()
-    bell.count_in()
-    bell.call_one()
-    segment.words[W_HEAD], segment.words[W_TAIL] = 0, 32 * items
-    assert bell.count_out(remembered, took_item=took_item) is passed_on
-    assert segment.words[W_WATCH] == (0 if passed_on else WATCH_SLEEPER)
-
-
-def test_a_sleep_ends_by_itself(bell: Bell, mocker: MockerFixture) -> None:
-    """Who should have been woken by a process that was killed looks again soon."""
-    mocker.patch.object(bells, "RECHECK", 0.05)
-    assert elapsed(lambda: bell.sleep(bell.signal(), HANG)) < HANG / 2
-
-
-def test_the_word_is_the_low_half(segment: Segment, bell: Bell) -> None:
-    """What a sleeper waits on is the half of the word that changes."""
-    segment.words[W_SIGNAL] = 1
-    assert bytes(bell._word) == struct.pack("=I", 1)

@@ -11,8 +11,10 @@ import pytest
 
 from kemi.errors import SegmentError
 from kemi.owner import this_process
-from kemi.queue import header, layout
-from kemi.queue.layout import CHUNK
+from kemi.queue import header
+from kemi.queue.format import layout
+from kemi.queue.format.abi import abi
+from kemi.queue.format.layout import CHUNK
 from kemi.queue.queue import Queue
 from kemi.queue.registry import Registry
 from tests.conftest import SHM
@@ -44,28 +46,38 @@ def number(value: int) -> bytes:
 COMMON = [
     (0, b"\x7fELF\0\0\0\0", "it begins with b'\\x7fELF"),
     (0, bytes(8), "made by another program?"),
-    (8, struct.pack("=I", 3), "it has format 3, this is format 4"),
+    (8, struct.pack("=I", 4), "it has format 4, this is format 5: an older mqueue_kemi than this one"),
+    (8, struct.pack("=I", 4), "start it once more with that one, and save the items with its `mqueue-kemi drain`"),
+    (8, struct.pack("=I", 6), "it has format 6, this is format 5: a newer mqueue_kemi than this one"),
     (8, struct.pack("=I", 0), "it has format 0"),
+    (8, struct.pack("=I", (1 << 32) - 1), "it has format 4294967295, this is format 5"),
     (16, b"sparc-32b-glibc".ljust(32, b"\0"), "it was made on sparc-32b-glibc, this is"),
     (16, b"\xff" * 32, "it was made on"),
     (layout.W_MUTEX * 8, number(16), "it uses lock 16 of 16"),
     (layout.W_MUTEX * 8, number(1 << 63), "it uses lock"),
 ]
 QUEUE = [
-    (layout.W_WINDOW * 8, number(0), "its window 0"),
-    (layout.W_WINDOW * 8, number(CHUNK + 1), "its window"),
-    (layout.W_WINDOW * 8, number(1 << 46), "its window"),
-    (layout.W_WINDOW * 8, number(1 << 63), "its window"),
-    (layout.W_DATA * 8, number(0), "its chunks begin at 0, not at 262144"),
-    (layout.W_BUCKETS_AT * 8, number(8192), "its chunks begin at"),
-    (layout.W_ADDMODE * 8, number(3), "its addmode is 3"),
-    (layout.W_ADDMODE * 8, number(1), "its chunks begin at"),
+    (layout.W_MAP_SIZE * 8, number(0), "it has 0 bytes, and its chunks begin at 262144"),
+    (layout.W_MAP_SIZE * 8, number(CHUNK + 1), "its parts lie at"),
+    (layout.W_MAP_SIZE * 8, number(1 << 47), "it has 140737488355328 bytes"),
+    (layout.W_MAP_SIZE * 8, number(1 << 63), "bytes, and its chunks begin at"),
+    (layout.W_DATA * 8, number(0), "its parts lie at"),
+    (layout.W_CHUNK_BITS * 8, number(19), "its chunks have 1 << 19 bytes"),
+    (layout.W_CHUNK_BITS * 8, number(1 << 40), "its chunks have 1 <<"),
+    (layout.W_CAPACITY * 8, number(0), "it has 0 in-flight entries"),
+    (layout.W_CAPACITY * 8, number(5000), "it has 5000 in-flight entries"),
+    (layout.W_ENTRIES_AT * 8, number(0), "its parts lie at"),
+    (layout.W_HEAP_AT * 8, number(8192), "its parts lie at"),
+    (layout.W_DIRECTORY_AT * 8, number(8192), "its parts lie at"),
+    (layout.W_ADDMODE * 8, number(3), "and addmode 3"),
+    (layout.W_ADDMODE * 8, number(1), "its parts lie at"),
     (layout.W_HEAD * 8, number(0), "its head is at 0"),
     (layout.W_HEAD * 8, number(1 << 40), "its head is at"),
+    (layout.W_POPPED * 8, number(1), "its head is at 0"),
     (layout.W_TAIL * 8, number(4096), "its tail is at 4096"),
     (layout.W_TAIL * 8, number((1 << 64) - 8), "its tail is at"),
-    (layout.W_ASIDE_AT * 8, number(0), "what is set aside is looked for at 0"),
-    (layout.W_SLOT * 8, number(4096), "it has line 4096 of 4096"),
+    (layout.W_ADDED * 8, number(1), "its tail is at 0"),
+    (layout.W_QUOTA_ENTRY * 8, number(4096), "it has entry 4096 of 4096"),
 ]
 
 
@@ -112,7 +124,7 @@ def test_a_queue_without_a_chunk_in_the_middle_of_its_stream(instance: str) -> N
     queue.pop()
     queue.add("d", "x" * (CHUNK - 4096))
     size = queue.segment.size()
-    assert max(queue.segment.words[word] for word in (layout.W_HEAD, layout.W_TAIL)) < size - CHUNK
+    assert max(queue._log.core.head(), queue._log.core.tail()) < size - CHUNK
     os.truncate(SHM / f"mqk.{instance}.q", size - CHUNK)
     assert "truncated" in refused(SHM / f"mqk.{instance}.q", instance, "q")
 
@@ -130,8 +142,8 @@ def test_a_queue_that_moves_on_while_it_is_looked_at(instance: str, mocker: Mock
         data = read(fd, length, at)
         if not at and left:
             left -= 1
-            (head,) = struct.unpack_from("=Q", data, layout.W_HEAD * 8)
-            while queue._ring.chunks.holds(head & ~layout.CHUNK_MASK):
+            chunk = queue._log.core.head() & -CHUNK
+            while queue._log.core.chunks.is_used(chunk):
                 assert queue.add("k", large) == 1
                 assert queue.pop()
         return data
@@ -144,7 +156,7 @@ def test_a_queue_that_moves_on_while_it_is_looked_at(instance: str, mocker: Mock
 def test_a_damaged_queue_in_use(instance: str, mocker: MockerFixture) -> None:
     """It changes at every look, and is refused all the same."""
     queue = Queue.create(instance, "q", window=1 << 20)
-    queue.segment.words[layout.W_SLOT] = layout.TABLE_ENTRIES
+    queue.segment.words[layout.W_QUOTA_ENTRY] = layout.QUOTA_ENTRIES
     read = os.pread
 
     def read_and_add(fd: int, length: int, at: int) -> bytes:
@@ -153,7 +165,7 @@ def test_a_damaged_queue_in_use(instance: str, mocker: MockerFixture) -> None:
 
     mocker.patch.object(header, "_PATIENCE", 0.05)
     mocker.patch("os.pread", read_and_add)
-    with pytest.raises(SegmentError, match="it has line 4096 of 4096"):
+    with pytest.raises(SegmentError, match="it has entry 4096 of 4096"):
         Queue.attach(instance, "q")
     assert len(queue) > 3
 
@@ -188,18 +200,18 @@ def test_a_queue_is_no_instance(instance: str) -> None:
 
 def test_the_abi_says_what_must_agree() -> None:
     """Architecture, word size, byte order and C library, in 32 bytes at most."""
-    assert re.fullmatch(rb"[\w.]+-(32|64)[lb]-\w+", layout.abi())
-    assert len(layout.abi()) <= 32
+    assert re.fullmatch(rb"[\w.]+-(32|64)[lb]-\w+", abi())
+    assert len(abi()) <= 32
 
 
 def test_an_unknown_c_library() -> None:
     """Where the C library does not say what it is, it is called libc."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(os, "confstr", lambda _: None)
-        assert layout.abi().endswith(b"-libc")
+        assert abi().endswith(b"-libc")
 
         def unknown(_: str) -> str:
             raise ValueError
 
         patch.setattr(os, "confstr", unknown)
-        assert layout.abi().endswith(b"-libc")
+        assert abi().endswith(b"-libc")

@@ -9,8 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from kemi.errors import ItemError
-from kemi.queue.item import Item, encode, key_of, value_of
-from kemi.queue.layout import RECORD
+from kemi.queue.format.item import Item, encode, key_of, value_of
+from kemi.queue.format.layout import RECORD
 
 # Every code point, surrogates too; and texts of those that are hard.
 ANY = st.text(st.characters(codec=None))

@@ -6,8 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from kemi.queue import keyhash
-from kemi.queue.format import layout
+from kemi.queue.format import keyhash, layout
 from kemi.queue.log import compaction
 from kemi.queue.log.core import ADDED, KEPT, NO_MEMORY, Delivery, Position
 from kemi.queue.log.keyed import KeyedLog

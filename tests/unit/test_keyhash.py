@@ -10,8 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from kemi.errors import SegmentError
-from kemi.queue import keyhash, layout
-from kemi.queue.layout import SIPHASH_1_3, SIPHASH_2_4
+from kemi.queue.format import keyhash, layout
+from kemi.queue.format.layout import SIPHASH_1_3, SIPHASH_2_4
 from kemi.queue.queue import Queue
 
 if TYPE_CHECKING:

@@ -8,8 +8,7 @@ import random
 import pytest
 
 from kemi.errors import CorruptedError
-from kemi.queue import keyhash
-from kemi.queue.format import layout
+from kemi.queue.format import keyhash, layout
 from kemi.queue.format.layout import R_LINK
 from kemi.queue.log.core import ADDED, KEPT
 from kemi.queue.log.keyed import KeyedLog

@@ -10,8 +10,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from kemi.queue import keyhash
-from kemi.queue.format import layout
+from kemi.queue.format import keyhash, layout
 from kemi.queue.log.core import ADDED, KEPT, Delivery
 from kemi.queue.log.keyed import KeyedLog
 from kemi.queue.log.keyed_head import KEEP_NEWEST, KEEP_OLDEST

@@ -11,7 +11,7 @@ import pytest
 
 import mqueue_kemi
 from kemi.instance import queues
-from kemi.queue.item import Item
+from kemi.queue.format.item import Item
 from kemi.server import log
 from mqueue_kemi import (
     UnknownQueue,
@@ -214,7 +214,8 @@ def test_an_item_of_another_type(started: Any, wrong: Any) -> None:
 def test_an_item_that_is_too_long(started: Any, mocker: MockerFixture, name: str) -> None:
     """It is -1, with one line."""
     mocker.patch("kemi.queue.queue.MAX_STEP", 300_000)
-    mocker.patch("kemi.queue.ring.MAX_STEP", 300_000)
+    mocker.patch("kemi.queue.log.plain.MAX_STEP", 300_000)
+    mocker.patch("kemi.queue.log.keyed.MAX_STEP", 300_000)
     assert mq_add(name, "k", "x" * 300_000) == -1
     one_line(started, f"mq_add({name!r}): not added: the item is too large")
 

@@ -12,7 +12,7 @@ from tests.unit.children import CHECKOUT
 
 COUNT, STRESS_COUNT = 200, 5_000
 SECONDS = 30  # that a process may need without a sign of life
-REGIONS = ["header", "aside", "cursors", "lock", "map", "chunks", "records", "length"]
+REGIONS = ["header", "journal", "in flight", "cursors", "lock", "map", "chunks", "records", "length"]
 
 
 def failures(instance: str, where: str, addmode: int, count: int) -> list[str]:

@@ -16,19 +16,32 @@ import pytest
 
 from kemi.errors import ItemError, LockTimeout, NoMemory, QueueClosed, SegmentError, SegmentMissing
 from kemi.owner import Owner, this_process
-from kemi.queue import keeping, layout, ring
+from kemi.queue import keeping
 from kemi.queue import queue as queues
 from kemi.queue.attached import AttachedQueue
-from kemi.queue.item import record_of
+from kemi.queue.format import layout
+from kemi.queue.format.item import record_of
+from kemi.queue.format.layout import (
+    ADD_CLOSED,
+    ADD_LIMITED,
+    ADD_WAITING,
+    CHUNK,
+    W_COMMIT,
+    W_FLAGS,
+    W_PRESENT,
+    W_WAITERS,
+)
+from kemi.queue.format.outcome import CLOSED, Stats
 from kemi.queue.keeping import SAVING, UNSAVED, Crossing
-from kemi.queue.layout import CHUNK, W_HEAD, W_WATCH
-from kemi.queue.outcome import CLOSED, Stats
+from kemi.queue.log import keyed, plain
+from kemi.queue.log.core import ADDED, FULL, KEPT, NO_MEMORY, TOO_LARGE
 from kemi.queue.queue import Queue
 from kemi.queue.registry import Registry
-from kemi.queue.ring import ADDED, FULL, KEPT, NO_MEMORY, TOO_LARGE
+from kemi.queue.sync.eventcount import EventCount
 from mqueue_kemi import attach
 from tests.asleep import asleep
 from tests.conftest import HANG, SHM
+from tests.support.rewire import rewire
 from tests.unit.children import child, fork, in_child, killed_after
 
 if TYPE_CHECKING:
@@ -71,9 +84,13 @@ def sound(queue: Queue) -> None:
     stats, items = queue.stats(), queue.peek(10_000)
     assert len(queue) == stats.size == len(items) == stats.added - stats.fetched - stats.dropped - stats.replaced
     assert stats.memory == SHM.joinpath(queue.segment.name).stat().st_blocks * 512
-    walk = queue._ring._walk()
-    assert walk.items == len(items)
-    assert queue.segment.words[layout.W_CHUNKS] == len(walk.chunks)
+    assert queue._work(queue._verify) == []
+
+
+def is_waited_for(queue: Queue) -> bool:
+    """Return True if somebody is counted as waiting."""
+    words = queue.segment.words
+    return bool(words[W_FLAGS] & ADD_WAITING or words[W_WAITERS] or words[W_PRESENT])
 
 
 # --- adding and taking ------------------------------------------------------------------------------------------------
@@ -137,7 +154,8 @@ def test_an_item_that_is_too_large(make: Callable[..., Queue], mocker: MockerFix
     queue = make(addmode=addmode, window=4 * CHUNK)
     assert queue.add("k", "x" * 6 * CHUNK) == TOO_LARGE
     mocker.patch.object(queues, "MAX_STEP", 300_000)
-    mocker.patch.object(ring, "MAX_STEP", 300_000)
+    mocker.patch.object(plain, "MAX_STEP", 300_000)
+    mocker.patch.object(keyed, "MAX_STEP", 300_000)
     assert queue.add("k", "x" * 300_000) == TOO_LARGE
     assert queue.stats().refused == 2
     sound(queue)
@@ -336,7 +354,7 @@ def test_what_it_looks_like(make: Callable[..., Queue]) -> None:
 def test_no_wait(make: Callable[..., Queue], mocker: MockerFixture) -> None:
     """Without a timeout an empty queue is an answer, at once."""
     queue = make()
-    sleep = mocker.patch.object(queue._bell, "sleep")
+    sleep = mocker.patch.object(EventCount, "wait")
     assert [queue.fetch(), queue.fetch(0), queue.fetch(-1), queue.pop()] == [None] * 4
     sleep.assert_not_called()
 
@@ -348,7 +366,7 @@ def test_a_wait_in_vain(make: Callable[..., Queue]) -> None:
     assert queue.fetch(0.3) is None
     assert 0.3 <= time.monotonic() - start < HANG / 2
     assert time.process_time() - used < 0.15
-    assert queue.segment.words[W_WATCH] == 0
+    assert not is_waited_for(queue)
 
 
 @ADDMODES
@@ -363,13 +381,13 @@ def test_an_add_wakes_who_waits(make: Callable[..., Queue], instance: str, addmo
         assert item.key == "k"
 
     pid = fork(wait)
-    while not (queue.segment.words[W_WATCH] and asleep(pid)):
+    while not (is_waited_for(queue) and asleep(pid)):
         time.sleep(0.001)
     start = time.monotonic()
     queue.add("k", "v")
     assert os.waitpid(pid, 0)[1] == 0
     assert time.monotonic() - start < HANG / 2
-    assert queue.segment.words[W_WATCH] == 0
+    assert not is_waited_for(queue)
 
 
 def test_consume(make: Callable[..., Queue]) -> None:
@@ -401,7 +419,7 @@ def test_a_queue_that_ends_while_somebody_waits(make: Callable[..., Queue], inst
 
     thread = threading.Thread(target=wait)
     thread.start()
-    while not queue.segment.words[W_WATCH]:
+    while not is_waited_for(queue):
         time.sleep(0.001)
     queue.remove()
     thread.join(HANG)
@@ -439,7 +457,7 @@ def test_a_signal_while_it_waits(make: Callable[..., Queue], handler: Any) -> No
             assert time.monotonic() - start >= 0.2
     finally:
         signal.signal(signal.SIGALRM, before)
-    assert queue.segment.words[W_WATCH] == 0
+    assert not is_waited_for(queue)
     assert not queue._mutex.is_mine()
 
 
@@ -472,7 +490,8 @@ def test_a_holder_that_was_killed(make: Callable[..., Queue], addmode: int) -> N
 
     def half_an_add() -> None:
         queue._mutex.take()
-        queue.segment.words[layout.W_ADDED] += 5
+        queue._log.core.begin()
+        queue._log.core.chunks.alloc()
 
     killed_after(half_an_add)
     queue.add("b", "")
@@ -481,35 +500,39 @@ def test_a_holder_that_was_killed(make: Callable[..., Queue], addmode: int) -> N
     sound(queue)
 
 
-def test_what_was_committed_by_a_killed_process_is_seen(make: Callable[..., Queue]) -> None:
-    """An item whose adding was not yet counted is counted by who asks for the size."""
-    queue = make()
-
-    def all_but_the_count() -> None:
-        queue._mutex.take()
-        queue._append(layout.RECORD.pack(32, 1, 0, 0, 0.0) + b"k", 32)
-        queue.segment.words[layout.W_ADDED] -= 1
-
-    killed_after(all_but_the_count)
-    assert len(queue) == 1
-    assert queue.fetch()
-
-
 @ADDMODES
 @in_child
-def test_a_ring_that_cannot_be_repaired(make: Callable[..., Queue], addmode: int) -> None:
+def test_a_queue_that_cannot_be_repaired(make: Callable[..., Queue], addmode: int) -> None:
     """Every call is a clear error, again and again, and the bytes stay; when they are mended, it works."""
     queue = make(addmode=addmode)
     queue.add("a", "")
-    at = queue.segment.words[W_HEAD] >> 2
-    before = queue.segment.halves[at]
     killed_after(queue._mutex.take)
-    queue.segment.halves[at] = 8
+    queue.segment.words[W_COMMIT] = 49
     held = queue.segment.bytes[CHUNK : 2 * CHUNK]
     for _ in range(2):
         calls: list[Callable[[], object]] = [lambda: queue.add("b", ""), queue.pop, queue.peek, queue.stats]
         for call in calls:
-            with pytest.raises(SegmentError, match=f"/dev/shm/{queue.segment.name} is damaged: the record at"):
+            with pytest.raises(SegmentError, match=f"{queue.segment.name} is corrupted: the journal claims 49"):
+                call()
+    assert queue.segment.bytes[CHUNK : 2 * CHUNK] == held
+    queue.segment.words[W_COMMIT] = 0
+    assert queue.add("b", "") == ADDED
+    assert contents(queue) == [("a", ""), ("b", "")]
+    sound(queue)
+
+
+@ADDMODES
+def test_a_record_that_is_none(make: Callable[..., Queue], addmode: int) -> None:
+    """Who would take it gets a clear error, each time, and the bytes stay; when they are mended, it works."""
+    queue = make(addmode=addmode)
+    queue.add("a", "")
+    at = queue._log.core.head() >> 2
+    before = queue.segment.halves[at]
+    queue.segment.halves[at] = 8
+    held = queue.segment.bytes[CHUNK : 2 * CHUNK]
+    for _ in range(2):
+        for call in (queue.pop, queue.peek, queue.stats, queue.reserve().__enter__, lambda: queue.adopt(queue.owner())):
+            with pytest.raises(SegmentError, match=f"/dev/shm/{queue.segment.name} is corrupted: .*the record at"):
                 call()
     assert queue.segment.bytes[CHUNK : 2 * CHUNK] == held
     queue.segment.halves[at] = before
@@ -520,21 +543,16 @@ def test_a_ring_that_cannot_be_repaired(make: Callable[..., Queue], addmode: int
 
 @ADDMODES
 @in_child
-def test_a_repair_without_memory(make: Callable[..., Queue], mocker: MockerFixture, addmode: int) -> None:
-    """If there is no memory for it, calls fail until there is some, and then all items are there."""
+def test_a_repair_needs_no_memory(make: Callable[..., Queue], mocker: MockerFixture, addmode: int) -> None:
+    """Where there is none, all items are there after it all the same."""
     queue = make(addmode=addmode)
     for number in range(10):
         queue.add(str(number), HUNDRED_K)
+    mocker.patch("os.posix_fallocate", side_effect=OSError(errno.ENOSPC, "No space left on device"))
     killed_after(queue._mutex.take)
-    patched = mocker.patch("os.posix_fallocate", side_effect=OSError(errno.ENOSPC, "No space left on device"))
-    for _ in range(3):
-        try:
-            queue.add("x", "")
-        except NoMemory:
-            assert addmode
-    mocker.stop(patched)
     assert queue.add("last", "") == ADDED
     assert [key for key, _ in contents(queue)][:10] == [str(number) for number in range(10)]
+    assert queue.stats().recovered == 1
     sound(queue)
 
 
@@ -546,39 +564,27 @@ def result_or_damage(call: Callable[[], Any], queue: Queue) -> Any:
     try:
         return call()
     except SegmentError as error:
-        if f"{SHM}/{queue.segment.name} is damaged" not in str(error):
+        if f"{SHM}/{queue.segment.name} is corrupted" not in str(error):
             raise
         return DAMAGED
 
 
-@pytest.mark.parametrize("word", [layout.W_ADDED, layout.W_REMOVED])
+@ADDMODES
+@pytest.mark.parametrize("word", [layout.W_ADDED, layout.W_POPPED, layout.W_BURIED, layout.W_RETURNED])
 @pytest.mark.parametrize("value", [0, 1 << 63, (1 << 64) - 1])
-def test_damaged_counters(make: Callable[..., Queue], word: int, value: int) -> None:
-    """Counters that cannot be right are a size that can, or a clear error; a repair counts anew, and loses no item."""
-    queue = make()
+def test_damaged_counters(make: Callable[..., Queue], word: int, value: int, addmode: int) -> None:
+    """Counters that cannot be right are a size that can, or a clear error; who takes the queue over hears of them."""
+    queue = make(addmode=addmode)
     queue.add("a", "")
     words = queue.segment.words
+    # The counter of what was added is the commit: with its old value the last add was not made.
+    can_be = words[word] == value or (word, value, addmode) == (layout.W_ADDED, 0, 0)
     words[word] = value
     assert 0 <= len(queue) <= sys.maxsize
-    assert 0 <= queue.stats().size <= sys.maxsize
     assert repr(queue).startswith("<Queue 'q' size=")
-    wanted = ["a"]
-    if (outcome := result_or_damage(lambda: queue.add("b", ""), queue)) is not DAMAGED:
-        assert outcome == ADDED
-        wanted.append("b")
-    item = result_or_damage(queue.fetch, queue)
-    if item is not DAMAGED:
-        assert item.key == wanted.pop(0)
-    if (word, value) == (layout.W_REMOVED, (1 << 64) - 1):  # no room to count the items that are there
-        assert result_or_damage(lambda: queue.adopt(this_process()), queue) is DAMAGED
-        return
-    queue.adopt(this_process())
-    # What raised may have been done before: its cursor had moved.
-    left = [key for key, _ in contents(queue)]
-    assert left in (wanted, [*wanted, "b"], wanted[1:])
-    assert (len(queue), queue.stats().size) == (len(left), len(left))
-    assert [item.key for item in iter(queue.fetch, None)] == left
-    assert (len(queue), words[layout.W_ADDED] - words[layout.W_REMOVED]) == (0, 0)
+    assert (result_or_damage(lambda: queue.adopt(this_process()), queue) is not DAMAGED) == can_be
+    for call in (queue.stats, lambda: queue.add("b", ""), queue.fetch, queue.peek, queue.undone, lambda: len(queue)):
+        result_or_damage(call, queue)
 
 
 # --- exceptions in the middle -----------------------------------------------------------------------------------------
@@ -594,6 +600,9 @@ class Interrupting:
     def __getattr__(self, name: str) -> Any:
         return getattr(self._view, name)
 
+    def __len__(self) -> int:
+        return len(self._view)
+
     def __getitem__(self, where: Any) -> Any:
         return self._view[where]
 
@@ -607,11 +616,7 @@ class Interrupting:
 def interruptible(queue: Queue) -> list[int]:
     """Let a queue's ring raise at a store whose number can be set in the list that is returned."""
     last = [0]
-    for one in (queue._ring, queue._ring.chunks, getattr(queue._ring, "_index", queue._ring)):
-        for name in ("_bytes", "_words", "_halves"):
-            view = getattr(one, name, None)
-            if view is not None and not isinstance(view, Interrupting):
-                setattr(one, name, Interrupting(view, last))
+    rewire(queue, lambda view: Interrupting(view, last))
     return last
 
 
@@ -646,6 +651,7 @@ def test_an_exception_between_any_two_stores(
         except KeyboardInterrupt:
             last[0] = 0
         else:
+            last[0] = 0
             queue.remove()
             return
         assert not queue._mutex.is_mine()
@@ -709,13 +715,14 @@ def test_adopt(make: Callable[..., Queue], instance: str, addmode: int) -> None:
     queue = make(addmode=addmode, size_limit=9, owner=Owner(1 << 23, 5, this_process().namespace))
     for number in range(3):
         queue.add(str(number), HUNDRED_K)
-    queue.segment.words[W_WATCH] += 5 * layout.WATCH_SLEEPER | layout.WATCH_CLOSED
+    queue.segment.words[W_FLAGS] |= ADD_WAITING | ADD_CLOSED
+    queue.segment.words[W_WAITERS] = queue.segment.words[W_PRESENT] = 5
     registry = Registry.create(instance, this_process(), 1 << 30)
     other = Queue.attach(instance, "q", registry)
     assert other.owner().is_dead()
     assert other.adopt(this_process()) == 3
     assert other.owner() == this_process()
-    assert other.segment.words[W_WATCH] == layout.WATCH_LIMITS
+    assert (other.segment.words[W_FLAGS], other.segment.words[W_WAITERS]) == (ADD_LIMITED, 0)
     assert registry.memory() == other.stats().memory
     assert other.stats().recovered == 1
     sound(other)
@@ -723,7 +730,7 @@ def test_adopt(make: Callable[..., Queue], instance: str, addmode: int) -> None:
 
 def records(queue: Queue) -> list[bytes]:
     """Return the records of all items."""
-    return [queue._ring.record_at(at) for at in queue._ring.scan()]
+    return [queue._log.core.records.read(at) for at in queue._log.scan()]
 
 
 def test_records_move_to_another_queue(make: Callable[..., Queue], instance: str) -> None:

@@ -17,11 +17,11 @@ from hypothesis.stateful import (
 )
 
 from kemi.owner import this_process
-from kemi.queue.item import encode
-from kemi.queue.layout import CHUNK_ROOM
+from kemi.queue.format.item import encode
+from kemi.queue.format.layout import CHUNK_ROOM
+from kemi.queue.log.core import ADDED, FULL, KEPT, NO_MEMORY
 from kemi.queue.queue import Queue
 from kemi.queue.registry import Registry
-from kemi.queue.ring import ADDED, FULL, KEPT, NO_MEMORY
 from tests.locked import locked
 from tests.unit.children import killed_after
 
@@ -113,7 +113,7 @@ class Model(RuleBasedStateMachine):
     def recover(self) -> None:
         """Repair what is sound."""
         with locked(self.queue._mutex):
-            self.queue._ring.recover()
+            self.queue._recover()
 
     @precondition(lambda self: self.items)
     @rule()

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from kemi.queue.outcome import AddResult
+from kemi.queue.format.outcome import AddResult
 from kemi.server import refused
 from tests.unit.children import child
 

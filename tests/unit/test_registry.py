@@ -6,11 +6,11 @@ import pytest
 
 from kemi.errors import ConfigError, InstanceInUse, SegmentMissing
 from kemi.owner import Owner, this_process
-from kemi.queue import layout
-from kemi.queue.layout import CHUNK
+from kemi.queue.format import layout
+from kemi.queue.format.layout import CHUNK
+from kemi.queue.log.core import ADDED, NO_MEMORY
 from kemi.queue.queue import Queue
 from kemi.queue.registry import Registry
-from kemi.queue.ring import ADDED, NO_MEMORY
 from tests.unit.children import child
 
 LIMIT = 1 << 30
@@ -77,7 +77,7 @@ def test_lines(registry: Registry) -> None:
 
 def test_too_many_queues(registry: Registry) -> None:
     """There is a last line, and what comes then is an error that says how many are possible."""
-    for number in range(layout.TABLE_ENTRIES):
+    for number in range(layout.QUOTA_ENTRIES):
         registry._table[number] = 1
     with pytest.raises(ConfigError, match="4096 queues at most"):
         registry.open_line(1)
@@ -148,7 +148,7 @@ def test_recovery_after_a_burst(instance: str, registry: Registry) -> None:
     """A recovery gives no memory back that had been given back before: counts never go below nothing."""
     queue = queue_of(instance, registry)
     burst(queue, left=2)
-    queue._ring.recover()
+    queue._recover()
     assert len(queue) == 2
     assert registry.memory() == queue.stats().memory
 
@@ -190,5 +190,5 @@ def test_a_queue_that_cannot_be_made(instance: str, registry: Registry) -> None:
 
 def test_an_owner_is_three_numbers(registry: Registry) -> None:
     """What is stored is what was given."""
-    registry.segment.words[layout.W_OWNER + 1] = (1 << 64) - 1
+    registry.segment.words[layout.W_OWNER_START] = (1 << 64) - 1
     assert registry.owner() == Owner(this_process().pid, (1 << 64) - 1, this_process().namespace)

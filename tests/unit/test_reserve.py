@@ -14,13 +14,15 @@ import pytest
 
 from kemi.errors import ClientClosed, ItemError, LockTimeout, MqueueError, QueueClosed, SegmentError
 from kemi.owner import this_process
-from kemi.queue import holding, layout, opened
+from kemi.queue import holding, opened
 from kemi.queue import queue as queues
-from kemi.queue.layout import CHUNK
-from kemi.queue.outcome import CLOSED, NOT_TRIED
+from kemi.queue.format import layout
+from kemi.queue.format.layout import CHUNK
+from kemi.queue.format.outcome import CLOSED, NOT_TRIED
+from kemi.queue.log.core import ADDED, FULL, KEPT, TOO_LARGE
+from kemi.queue.log.plain import PlainLog
 from kemi.queue.queue import Queue
 from kemi.queue.registry import Registry
-from kemi.queue.ring import ADDED, FULL, KEPT, TOO_LARGE
 from tests.conftest import HANG
 from tests.locked import reserve_for_good
 from tests.unit.children import child, fork, killed_after
@@ -136,7 +138,7 @@ def test_the_order_is_that_of_adding(make: Callable[..., Queue]) -> None:
     assert [item.key for item in queue.fetch_many(9)] == ["0", "1", "2", "3", "4"]
 
 
-def test_the_order_where_slots_are_used_again(make: Callable[..., Queue]) -> None:
+def test_the_order_where_entries_are_used_again(make: Callable[..., Queue]) -> None:
     """An item that was reserved later may have the lower slot."""
     queue = make(count=4)
     blocks = [queue.reserve() for _ in range(3)]
@@ -206,7 +208,7 @@ def test_what_a_killed_process_held_comes_first(make: Callable[..., Queue], addm
 def until_one_sleeps(queue: Queue) -> None:
     """Return when somebody is counted as a sleeper: from then on an item that comes calls him."""
     deadline = time.monotonic() + HANG
-    while queue.segment.words[layout.W_WATCH] < layout.WATCH_SLEEPER:
+    while not queue.segment.words[layout.W_WAITERS]:
         assert time.monotonic() < deadline
         time.sleep(0.001)
 
@@ -312,11 +314,11 @@ def test_many_threads(make: Callable[..., Queue]) -> None:
     assert sorted(done, key=int) == [str(number) for number in range(400)]
 
 
-def test_more_than_there_are_slots(make: Callable[..., Queue]) -> None:
+def test_more_than_there_are_entries(make: Callable[..., Queue]) -> None:
     """One reservation too many is refused, and nothing is lost."""
     queue = make()
-    queue.add_many((str(number), "") for number in range(layout.SLOTS + 1))
-    blocks = [queue.reserve() for _ in range(layout.SLOTS)]
+    queue.add_many((str(number), "") for number in range(layout.CAPACITY + 1))
+    blocks = [queue.reserve() for _ in range(layout.CAPACITY)]
     for block in blocks:
         assert block.__enter__() is not None
     with pytest.raises(MqueueError, match="1024 items are reserved"), queue.reserve():
@@ -324,8 +326,8 @@ def test_more_than_there_are_slots(make: Callable[..., Queue]) -> None:
     assert len(queue) == 1
     for block in blocks:
         block.__exit__(BrokenError)
-    assert len(queue) == layout.SLOTS + 1
-    assert [item.key for item in queue.fetch_many(2000)] == [str(number) for number in range(layout.SLOTS + 1)]
+    assert len(queue) == layout.CAPACITY + 1
+    assert [item.key for item in queue.fetch_many(2000)] == [str(number) for number in range(layout.CAPACITY + 1)]
 
 
 def test_memory_is_kept_for_what_is_reserved_only(make: Callable[..., Queue]) -> None:
@@ -409,7 +411,7 @@ def test_a_dead_letter_that_cannot_be_settled_costs_no_item(make: Callable[..., 
     queue, dead = make(count=2), make("dead")
     queue.set_deliveries(1, "dead")
     reserved_by_the_dead(queue, 1)
-    settle = mocker.patch.object(queue._holding, "settle_due", side_effect=LockTimeout("busy"))
+    settle = mocker.patch.object(queue._holding, "settle_letter", side_effect=LockTimeout("busy"))
     item = queue.fetch()
     assert item is not None
     assert (item.key, keys(dead), queue.stats().reserved) == ("1", ["0"], 1)
@@ -480,8 +482,8 @@ def test_a_queue_for_dead_letters_that_is_missing_or_full(make: Callable[..., Qu
     assert item is not None
     assert (item.key, keys(queue)) == ("1", ["0"])
     dead = make("dead", byte_limit=8)
-    mocker.patch.object(holding, "_RETRY", 0.0)
-    queue._holding._letters_after = 0.0
+    mocker.patch.object(holding, "_now", return_value=time.monotonic_ns() + 2 * holding._RETRY)
+    mocker.patch.object(holding, "_RETRY", 0)
     assert queue.fetch() is None
     assert (queue.stats().exhausted, keys(queue)) == (2, ["0"])
     dead.set_limits(0, 0)
@@ -540,9 +542,11 @@ def test_batches_of_any_size(make: Callable[..., Queue], addmode: int, limits: t
 def test_a_batch_wakes_as_many_as_it_is_for(make: Callable[..., Queue]) -> None:
     """Two items wake two of three sleepers."""
     queue = make()
-    queue.segment.words[layout.W_WATCH] += 3 * layout.WATCH_SLEEPER
+    words = queue.segment.words
+    words[layout.W_FLAGS] |= layout.ADD_WAITING
+    words[layout.W_WAITERS] = words[layout.W_PRESENT] = 3
     assert queue.add_many([("a", ""), ("b", "")]) == [ADDED, ADDED]
-    assert queue.segment.words[layout.W_WATCH] == layout.WATCH_SLEEPER
+    assert words[layout.W_WAITERS] == 1
 
 
 def test_a_batch_says_what_became_of_each(make: Callable[..., Queue], mocker: MockerFixture) -> None:
@@ -618,9 +622,10 @@ def test_a_batch_that_meets_an_error_in_the_middle(make: Callable[..., Queue], m
     """Also within one section of the lock: what was taken before it is returned, what was added is told."""
     queue = make()
     queue.add_many([(str(number), "v" * 3000) for number in range(40)])
-    run = queue._ring.pop_run
+    assert isinstance(queue._log, PlainLog)
+    run = queue._log.pop_run
     results = iter([run(10), SegmentError("damaged")])
-    mocker.patch.object(queue._ring, "pop_run", side_effect=lambda _: raise_or_return(next(results)))
+    mocker.patch.object(queue._log, "pop_run", side_effect=lambda _: raise_or_return(next(results)))
     found = queue.fetch_many(30)
     mocker.stopall()
     assert [item.key for item in found] == [str(number) for number in range(len(found))]
@@ -679,7 +684,7 @@ def test_a_batch_wakes_as_many_as_there_are_items(make: Callable[..., Queue]) ->
     queue = make()
     begin = time.monotonic()
     pids = [fork(lambda: os._exit(0 if queue.fetch(3.0) else 9)) for _ in range(3)]
-    while queue.segment.words[layout.W_WATCH] < 3 * layout.WATCH_SLEEPER:
+    while queue.segment.words[layout.W_WAITERS] < 3:
         time.sleep(0.001)
     queue.add_many([("a", ""), ("b", "")])
     codes = [os.waitstatus_to_exitcode(os.wait()[1]) for _ in pids]

@@ -18,11 +18,11 @@ from hypothesis.stateful import (
 )
 
 from kemi.owner import this_process
-from kemi.queue.layout import CHUNK_ROOM, W_SLOT
+from kemi.queue.format.layout import CHUNK_ROOM, W_QUOTA_ENTRY
+from kemi.queue.log.core import ADDED, KEPT
 from kemi.queue.queue import Queue
 from kemi.queue.registry import Registry
 from kemi.queue.reservation import Reservation, ReservedItem
-from kemi.queue.ring import ADDED, KEPT
 from tests.locked import reserve_for_good
 from tests.unit.children import killed_after
 
@@ -166,7 +166,7 @@ class Model(RuleBasedStateMachine):
     @rule()
     def adopt(self) -> None:
         """Let a server take the queue over."""
-        self.registry.set_line(self.queue.segment.words[W_SLOT], 0)  # as the new owner of the instance does
+        self.registry.set_line(self.queue.segment.words[W_QUOTA_ENTRY], 0)  # as the new owner of the instance does
         self.queue.adopt(this_process())
 
     @rule(number=st.integers(0, 5))

@@ -18,8 +18,9 @@ import pytest
 
 from kemi.errors import LockTimeout, Reentered
 from kemi.owner import this_process
-from kemi.queue import layout, lockwait, section
+from kemi.queue import lockwait, section
 from kemi.queue.attached import AttachedQueue
+from kemi.queue.format import layout
 from kemi.queue.mutex import Mutex, trylock
 from kemi.queue.queue import Queue
 from kemi.queue.registry import Registry
@@ -179,7 +180,7 @@ def test_what_a_handler_lets_out_is_no_reason_to_keep_the_lock(queue: Queue, moc
         return append(record, step)
 
     mocker.patch.object(queue, "_append", interrupted)
-    mocker.patch.object(queue, "_inside", 0)
+    mocker.patch.object(queue, "_tail_end", 0)
     with pytest.raises(Reentered):
         queue.add("k", "v")
     assert is_free(queue)
@@ -207,13 +208,13 @@ def test_a_nested_call_that_another_signal_breaks_off_leaves_the_lock_to_the_out
 
 def test_what_is_half_done_is_put_right_before_the_lock_is_free(queue: Queue, mocker: MockerFixture) -> None:
     seen: list[bool] = []
-    repair = queue._ring.recover_quickly
+    repair = queue._log.recover
 
     def look_and_repair() -> None:
         seen.append(is_free(queue))
         repair()
 
-    mocker.patch.object(queue._ring, "recover_quickly", look_and_repair)
+    mocker.patch.object(queue._log, "recover", look_and_repair)
     with pytest.raises(Boom):
         queue._work(_boom)
     assert seen == [False]

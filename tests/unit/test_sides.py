@@ -15,7 +15,8 @@ import pytest
 from kemi.crossing import Crossings
 from kemi.errors import StoreError
 from kemi.instance import Instance, queues
-from kemi.queue import keeping, layout
+from kemi.queue import keeping
+from kemi.queue.format import layout
 from kemi.queue.keeping import LOADED, SAVING, Crossing
 from kemi.queue.queue import Queue
 from kemi.queue.segment import PRIVATE

@@ -16,10 +16,11 @@ import pytest
 from kemi import app
 from kemi.instance import queues, untouched
 from kemi.owner import _start_time, this_process
-from kemi.queue import header, keeping, layout
-from kemi.queue.outcome import CLOSED
+from kemi.queue import header, keeping
+from kemi.queue.format import layout
+from kemi.queue.format.outcome import CLOSED
+from kemi.queue.log.core import ADDED
 from kemi.queue.queue import Queue
-from kemi.queue.ring import ADDED
 from kemi.replacing import Replacement
 from kemi.slots import fetched
 from mqueue_kemi import (
@@ -288,7 +289,7 @@ def test_what_was_closed_stays_closed_until_the_rows_are_loaded(
     def serve() -> None:
         start("name=a;dbmode=1")
         if was_closed:
-            queues["a"]._words[layout.W_WATCH] |= layout.WATCH_CLOSED
+            queues["a"]._u64[layout.W_FLAGS] |= layout.ADD_CLOSED
 
     with child(serve):
         pass
@@ -459,9 +460,9 @@ def test_a_damaged_queue_after_a_crash(crashed: Callable[..., None], start: Call
     crashed("name=a", "name=b")
     path = SHM / f"mqk.{instance}.b"
     with attach("b", instance) as queue:
-        queue.segment.halves[queue.segment.words[layout.W_HEAD] >> 2] = 8
+        queue.segment.halves[queue._log.core.head() >> 2] = 8
     before = path.read_bytes()
-    with pytest.raises(SegmentError, match=f"{path} is damaged"):
+    with pytest.raises(SegmentError, match=f"{path} is corrupted"):
         start("name=a", "name=b")
     assert path.read_bytes()[layout.CHUNK :] == before[layout.CHUNK :]
     assert files(instance) == [".a", ".b"]

@@ -21,7 +21,7 @@ from kemi.database import faults, url
 from kemi.errors import ConfigError, MqueueError, NotAllowed, SegmentError, StoreError
 from kemi.instance import queues
 from kemi.owner import this_process
-from kemi.queue import layout
+from kemi.queue.format import layout
 from kemi.queue.queue import Queue
 from kemi.queue.registry import Registry
 from kemi.queue.segment import path_of, segment_name

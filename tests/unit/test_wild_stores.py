@@ -13,8 +13,7 @@ from typing import Any
 import pytest
 
 from kemi.errors import CorruptedError
-from kemi.queue import keyhash
-from kemi.queue.format import layout
+from kemi.queue.format import keyhash, layout
 from kemi.queue.format.layout import FETCH_FLAGS, PENDING, W_FLAGS
 from kemi.queue.log.core import Delivery
 from kemi.queue.log.keyed import KeyedLog

@@ -23,6 +23,7 @@ import struct
 from typing import Any, NamedTuple
 
 MAGIC = b"mqkemi-q"
+INSTANCE_MAGIC = b"mqkemi-i"
 VERSION = 5
 PAGE = 4096
 LINE = 64  # bytes that one processor writes without taking away what another one reads
@@ -101,9 +102,12 @@ W_RECOVERED = 108  # operations that were broken off
 W_DEAD_LETTERS = 109  # moved to the dead letter queue
 W_EXHAUSTED = 110  # given back after the last delivery, without a dead letter queue
 W_UNMOVED = 111  # moves to the dead letter queue that failed
-# The lock is no business of the parts: so many bytes are for a pthread mutex.
-MUTEX_AT = 1024
-MUTEX_BYTES = 64
+# The lock is no business of the parts. W_MUTEX says which mutex is in use: one that became unrecoverable is replaced by
+# the next, never initialised again, since who still waits for it is told so by the kernel, and looks here.
+W_MUTEX = 128
+MUTEX_AT = 3072
+MUTEX_STRIDE = 64
+MUTEX_COUNT = 16
 # The journal.
 W_COMMIT = 144  # pairs of the list that count; 0 = none
 JOURNAL_AT = 1216
@@ -136,6 +140,7 @@ INDEX_MASK = U32 - 1
 # --- chunks -----------------------------------------------------------------------------------------------------------
 
 CHUNK_BITS = 18
+CHUNK = 1 << CHUNK_BITS
 MIN_CHUNK_BITS = 12
 CHUNK_MAP_AT = PAGE
 # States in the chunk map.
@@ -154,6 +159,7 @@ C_FIRST = 3  # offset of the first record that begins in it; 0 = none does; keye
 C_HELD = 4  # records in flight that begin or end here
 C_DETACHED = 5  # 1 = HEAD has left it, and it is in use for records in flight alone
 CHUNK_HEAD = 64
+CHUNK_ROOM = CHUNK - CHUNK_HEAD
 
 # --- records ----------------------------------------------------------------------------------------------------------
 
@@ -188,9 +194,18 @@ E_DELIVERIES = 12  # u32: how often it was delivered
 E_POSITION = 13  # u32: place in the heap, from 1 on; 0 = held
 E_NEXT_FREE = 14  # u32: number + 1 of the next free entry; 0 = none
 
+# --- the instance's own segment: the header's prefix, CREATED, MAP_SIZE, owner and mutex, and these -------------------
+
+W_MAX_MEMORY = 20  # bytes that its queues may hold together
+QUOTA_AT = PAGE  # u64 each: bytes that a queue holds, 0 = the entry is free
+QUOTA_ENTRIES = 4096
+QUOTA_IDS_AT = QUOTA_AT + QUOTA_ENTRIES * 8  # u64 each: CREATED of the queue that an entry is for
+INSTANCE_BYTES = QUOTA_IDS_AT + QUOTA_ENTRIES * 8
+
 # --- key index --------------------------------------------------------------------------------------------------------
 
 DIRECTORY_ENTRIES = 1024
+SIPHASH_1_3, SIPHASH_2_4 = 13, 24  # forms of the hash
 
 
 class Mapping(NamedTuple):
@@ -229,13 +244,16 @@ def geometry(room: int, *, keyed: bool, capacity: int = CAPACITY, chunk_bits: in
     return Geometry(data + chunks * chunk, data, chunk_bits, capacity, entries_at, heap_at, directory_at)
 
 
-def find_wrong_geometry(u64: Any) -> str:
-    """Return what is wrong with the geometry in a header, "" if it is sound. Reads what is written once, no more."""
+def find_wrong_geometry(u64: Any, room: int) -> str:
+    """Return what is wrong with the geometry in a header, "" if it is sound. Reads what is written once, no more.
+
+    room: bytes that can be mapped.
+    """
     bits, capacity, addmode = u64[W_CHUNK_BITS], u64[W_CAPACITY], u64[W_ADDMODE]
     map_size, data = u64[W_MAP_SIZE], u64[W_DATA]
     if not MIN_CHUNK_BITS <= bits <= CHUNK_BITS or not 1 <= capacity <= MAX_CAPACITY or addmode not in (0, 1, 2):
         return f"its chunks have 1 << {bits} bytes, it has {capacity} in-flight entries, and addmode {addmode}"
-    if not data < map_size <= len(u64) * 8:
+    if not data < map_size <= room:
         return f"it has {map_size} bytes, and its chunks begin at {data}"
     place = geometry(map_size - data, keyed=addmode != 0, capacity=capacity, chunk_bits=bits)
     found = (map_size, data, u64[W_ENTRIES_AT], u64[W_HEAP_AT], u64[W_DIRECTORY_AT])
@@ -248,6 +266,13 @@ def fixed_bytes(place: Geometry) -> int:
     if place.directory_at:
         return place.directory_at + DIRECTORY_ENTRIES * 8
     return place.heap_at + -(-place.capacity * 4 // LINE) * LINE
+
+
+def fixed_bytes_of(u64: Any) -> int:
+    """`fixed_bytes` of a segment, from its header."""
+    if u64[W_DIRECTORY_AT]:
+        return int(u64[W_DIRECTORY_AT] + DIRECTORY_ENTRIES * 8)
+    return int(u64[W_HEAP_AT] + -(-u64[W_CAPACITY] * 4 // LINE) * LINE)
 
 
 def write_geometry(u64: Any, place: Geometry) -> None:

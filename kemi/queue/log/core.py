@@ -44,17 +44,14 @@ from kemi.queue.format.layout import (
     Mapping,
     find_wrong_geometry,
 )
+from kemi.queue.format.outcome import AddResult
 from kemi.queue.store.chunks import Chunks, Memory
 from kemi.queue.store.inflight import Entry, Holder, InFlight
 from kemi.queue.store.journal import Journal, Plan
 from kemi.queue.store.records import Records
 
-# What became of an append.
-ADDED = 1
-KEPT = 2  # addmode 1: the key is there
-NO_MEMORY = 3
-TOO_LARGE = 4
-FULL = 5  # the queue's own limit in bytes
+ADDED, KEPT, NO_MEMORY = AddResult.ADDED, AddResult.KEPT, AddResult.NO_MEMORY
+TOO_LARGE, FULL = AddResult.TOO_LARGE, AddResult.FULL
 
 _chunk_head = struct.Struct("=8Q").pack
 
@@ -80,7 +77,7 @@ class Core:
     """The parts of one log, and what is the same for all logs."""
 
     def __init__(self, mapping: Mapping, memory: Memory) -> None:
-        if wrong := find_wrong_geometry(mapping.u64):
+        if wrong := find_wrong_geometry(mapping.u64, len(mapping.u64) * 8):
             raise CorruptedError(wrong)
         self.mapping = mapping
         self._u64 = mapping.u64
@@ -160,6 +157,11 @@ class Core:
         """Return True if so many bytes more are against the byte limit."""
         limit = self._u64[W_BYTE_LIMIT]
         return bool(limit and self.used_bytes() + more > limit)
+
+    def can_start_over(self) -> bool:
+        """Return True if the log is empty and nothing in its only chunk is in flight, so that it may begin anew."""
+        chunk = self.tail() & ~self.chunks.mask
+        return not self.in_log() and self.head() & ~self.chunks.mask == chunk and not self._u64[(chunk >> 3) + C_HELD]
 
     def excess(self, more: int) -> int:
         """Items beyond the size limit when there are so many more."""

@@ -26,6 +26,7 @@ from kemi.queue.format.layout import (
     W_BURIED,
     W_FLAGS,
     W_FREE_ENTRY,
+    W_FRESH_ENTRY,
     W_HEAD_ODD,
     W_HELD_BYTES,
     W_HIGH_WATER,
@@ -91,15 +92,20 @@ def hold(core: Core, at: int, length: int, holder: Holder, lead: int = 0, link: 
     return int(number)
 
 
-def ack(core: Core, delivery: Delivery) -> bool:
-    """A held record is done. False if it is not this delivery any more."""
-    if _ack(core, delivery):
+def ack(core: Core, delivery: Delivery, counter: int = 0) -> bool:
+    """A held record is done. False if it is not this delivery any more.
+
+    counter: a word of the statistics to count it in.
+    """
+    if not counter and _ack(core, delivery):
         return True
     entry = core.in_flight.held(*delivery)
     if entry is None:
         return False
     plan = core.begin()
     core.release(plan, entry)
+    if counter:
+        plan.add(counter, 1)
     core.commit(plan)
     return True
 
@@ -114,12 +120,16 @@ def _ack(core: Core, delivery: Delivery) -> bool:
     row = core.in_flight.row(number)
     half = row * 2
     at = u64[row]
-    if not at or u64[row + E_SEQ] != seq or u32[half + E_POSITION] or u32[half + E_DELIVERIES] != deliveries:
+    if not at or number >= u64[W_FRESH_ENTRY] or u64[row + E_SEQ] != seq or u32[half + E_DELIVERIES] != deliveries:
         return False
     length = core.records.step_at(at) & STEP_MASK
     chunk = at >> core.chunks.bits << core.chunks.bits - 3
     chunk_held = u64[chunk + C_HELD] - 1
-    if (at ^ at + length - 1) >> core.chunks.bits or not (chunk_held or not u64[chunk + C_DETACHED]):
+    if (
+        u32[half + E_POSITION]
+        or (at ^ at + length - 1) >> core.chunks.bits
+        or not (chunk_held or not u64[chunk + C_DETACHED])
+    ):
         return False
     following, in_flight, size = u64[W_FREE_ENTRY], u64[W_IN_FLIGHT] - 1, u64[W_HELD_BYTES] - length
     flags = u64[W_FLAGS] if in_flight else u64[W_FLAGS] & ~FETCH_IN_FLIGHT

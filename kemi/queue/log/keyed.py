@@ -22,6 +22,7 @@ from typing import final
 from kemi.errors import CorruptedError
 from kemi.queue.format.layout import (
     C_DEAD,
+    C_FIRST,
     C_NEXT,
     CHUNK_HEAD,
     MAX_STEP,
@@ -48,6 +49,7 @@ from kemi.queue.format.layout import (
     W_TAIL_ODD,
     Mapping,
 )
+from kemi.queue.format.outcome import AddResult
 from kemi.queue.log.compaction import Compaction
 from kemi.queue.log.core import ADDED, FULL, KEPT, NO_MEMORY, TOO_LARGE, Core, Position
 from kemi.queue.log.keyed_head import KEEP_OLDEST, KeyedHead
@@ -64,6 +66,9 @@ _replacement = struct.Struct("=12Q").pack
 class KeyedLog:
     """A log that holds each key once."""
 
+    # Queues spell out no short way of this log, as they do of the plain one.
+    tail_low = tail_end = head_low = head_end = 0
+
     def __init__(self, mapping: Mapping, memory: Memory, key_hash: KeyHash) -> None:
         self.core = core = Core(mapping, memory)
         self._bytes, self._u64, self._u32 = mapping
@@ -71,10 +76,10 @@ class KeyedLog:
         self.compaction = Compaction(core, self.index)
         self.head = head = KeyedHead(core, self.index, self.compaction)
         self.next, self.fetch = head.next, head.fetch
-        self.reserve, self.ack, self.nack = head.reserve, head.ack, head.nack
+        self.reserve, self.hold, self.ack, self.nack = head.reserve, head.hold, head.ack, head.nack
         self._mode: int = self._u64[W_ADDMODE]
         self._base = core.chunks.base
-        self.tail_low = self.tail_end = self.head_low = self.head_end = 0
+        self._tail_low = self._tail_end = self._head_low = self._head_end = 0
 
     def format(self) -> bool:
         """Make an empty log of a zeroed segment whose geometry is written. False if there is no memory."""
@@ -106,7 +111,7 @@ class KeyedLog:
 
     # --- append -------------------------------------------------------------------------------------------------------
 
-    def append(self, record: bytes, step: int) -> int:
+    def append(self, record: bytes, step: int) -> AddResult:
         """Append a record of `step` bytes. Returns ADDED, KEPT, NO_MEMORY or TOO_LARGE."""
         u64, u32 = self._u64, self._u32
         place, old, lead = self.index.seek(record[RECORD_HEAD : RECORD_HEAD + _key_length(record)[0]])
@@ -116,7 +121,7 @@ class KeyedLog:
         odd = added & 1
         at = u64[W_TAIL + odd]
         end = at + step
-        if not (self.tail_low <= at and end < self.tail_end):
+        if not (self._tail_low <= at and end < self._tail_end):
             room = self._make_room(step)
             return self.append(record, step) if room else self.append_with(record, step)
         self._bytes[at : at + len(record)] = record
@@ -139,13 +144,23 @@ class KeyedLog:
             if step >= core.chunks.room:
                 return False
             plan = core.begin()
-            if not self._plan_grow(plan, 1):
+            if core.can_start_over():
+                self._plan_start_over(plan, low)
+            elif not self._plan_grow(plan, 1):
                 core.abandon()
                 return False
             core.commit(plan)
             low, end = core.chunks.bounds(core.tail(), "TAIL")
-        self.tail_low, self.tail_end = low, end
+        self._tail_low, self._tail_end = low, end
         return True
+
+    def _plan_start_over(self, plan: Plan, start: int) -> None:
+        """Have the chunk with HEAD and TAIL, in which nothing is alive, begin anew."""
+        word = start - CHUNK_HEAD >> 3
+        plan.add(W_DEAD, -plan.u64(word + C_DEAD))
+        plan[word + C_DEAD] = 0
+        plan[word + C_FIRST] = start
+        plan[W_HEAD + (plan.u64(W_POPPED) & 1)] = plan[W_TAIL + (plan.u64(W_ADDED) & 1)] = start
 
     def _plan_grow(self, plan: Plan, count: int) -> list[int]:
         """Put chunks behind the one with TAIL, whose rest becomes a tombstone; TAIL is at the first one's beginning."""
@@ -168,7 +183,7 @@ class KeyedLog:
         plan[W_TAIL + (plan.u64(W_ADDED) & 1)] = fresh[0] + CHUNK_HEAD
         return fresh
 
-    def _replace(self, record: bytes, step: int, old: int, lead: int) -> int:
+    def _replace(self, record: bytes, step: int, old: int, lead: int) -> AddResult:
         """Append a record whose key an older one has, which becomes a tombstone."""
         u64, u32, core = self._u64, self._u32, self.core
         length = u32[old >> 2]
@@ -176,7 +191,7 @@ class KeyedLog:
         odd = added & 1
         at = u64[W_TAIL + odd]
         end = at + step
-        if not (self.tail_low <= at and end < self.tail_end):
+        if not (self._tail_low <= at and end < self._tail_end):
             if not self._make_room(step):
                 return self.append_with(record, step)
             # The chunk with the old one may have left the chain meanwhile, but the old one is where it was.
@@ -214,11 +229,11 @@ class KeyedLog:
             self.compaction.step(step)
         return ADDED
 
-    def append_with(self, record: bytes, step: int, position: Position | None = None) -> int:
+    def append_with(self, record: bytes, step: int, position: Position | None = None) -> AddResult:
         """As `append`, by the journal: within the limits of the queue, and with a stream's position."""
-        if step > MAX_STEP:
-            return TOO_LARGE
         core, index = self.core, self.index
+        if step > MAX_STEP or step > core.chunks.count * core.chunks.room:
+            return TOO_LARGE
         place, old, lead = index.seek(record[RECORD_HEAD : RECORD_HEAD + _key_length(record)[0]])
         if old and self._mode == KEEP_OLDEST:
             return self._keep(position)
@@ -232,7 +247,7 @@ class KeyedLog:
         at = self._plan_append(plan, record, step)
         if not at:
             core.abandon()
-            return NO_MEMORY
+            return self.append_with(record, step, position) if self.head.leaves_chunk() else NO_MEMORY
         core.position(plan, position)
         if old:
             index.replace(plan, lead, old, at)
@@ -254,7 +269,7 @@ class KeyedLog:
         if self.compaction.is_due(self._u64[W_DEAD]):
             self.compaction.step(step)
 
-    def _keep(self, position: Position | None) -> int:
+    def _keep(self, position: Position | None) -> AddResult:
         """Nothing is appended; the position counts."""
         if position:
             plan = self.core.begin()
@@ -305,12 +320,12 @@ class KeyedLog:
         items = u64[W_ADDED] - popped - u64[W_BURIED]
         odd = popped & 1
         head = u64[W_HEAD + odd]
-        if not (0 < items <= u64[W_HIGH_WATER] and self.head_low <= head < self.head_end):
+        if not (0 < items <= u64[W_HIGH_WATER] and self._head_low <= head < self._head_end):
             return self._pop_slow()
         half = head >> 2
         end = head + u32[half]
         key_end = head + RECORD_HEAD + u32[half + R_KEY]
-        if not head + RECORD_HEAD <= key_end <= end < self.head_end:
+        if not head + RECORD_HEAD <= key_end <= end < self._head_end:
             return self._pop_slow()
         record: bytes = self._bytes[head:end]
         lead = self.index.place(record[RECORD_HEAD : key_end - head])
@@ -333,8 +348,8 @@ class KeyedLog:
             return None
         core, u64 = self.core, self._u64
         u64[W_HIGH_WATER] = max(u64[W_HIGH_WATER], core.in_log())
-        self.head_low, self.head_end = core.chunks.bounds(found[0], "HEAD")
-        if found[0] + found[1] < self.head_end:
+        self._head_low, self._head_end = core.chunks.bounds(found[0], "HEAD")
+        if found[0] + found[1] < self._head_end:
             return self.pop()
         record = core.records.read(found[0])
         plan = core.begin()

@@ -82,6 +82,12 @@ class KeyedHead:
             plan[W_HEAD + (plan.u64(W_POPPED) & 1)] = at
             core.commit(plan)
 
+    def leaves_chunk(self) -> bool:
+        """Have HEAD leave a chunk that has nothing but tombstones. Return True if it did, so that there is memory."""
+        before = self._core.head() & ~self._core.chunks.mask
+        self.skip_tombstones()
+        return bool(self._core.head() & ~self._core.chunks.mask != before)
+
     def plan_take(self, plan: Plan, at: int, length: int, holder: Holder | None) -> int:
         """As `Core.take`, with what the index and compaction have to do with it."""
         self._index.remove(plan, at)
@@ -147,13 +153,7 @@ class KeyedHead:
         core = self._core
         entry = core.in_flight.first_due(now)
         if entry:
-            record = core.records.read(entry.at)
-            plan = core.begin()
-            self._index.remove(plan, entry.at)
-            plan[U32 + (entry.at >> 2)] = self._u32[entry.at >> 2] & ~RETURNED
-            entry = core.in_flight.hold(plan, entry, holder)
-            core.commit(plan)
-            return Delivery(entry.number, entry.seq, entry.deliveries), record
+            return self.hold(entry, holder)
         found = self.oldest()
         if found is None or not core.in_flight.has_room():
             return None
@@ -168,9 +168,20 @@ class KeyedHead:
         self.join(core.in_log())
         return held, record
 
-    def ack(self, held: Delivery) -> bool:
-        """A held record is done. False if it is not this delivery any more."""
-        return delivery.ack(self._core, held)
+    def hold(self, entry: Entry, holder: Holder, *, counted: bool = True) -> tuple[Delivery, bytes]:
+        """Hold what was returned. counted: it is one more delivery."""
+        core = self._core
+        record = core.records.read(entry.at)
+        plan = core.begin()
+        self._index.remove(plan, entry.at)
+        plan[U32 + (entry.at >> 2)] = self._u32[entry.at >> 2] & ~RETURNED
+        entry = core.in_flight.hold(plan, entry, holder, counted=counted)
+        core.commit(plan)
+        return Delivery(entry.number, entry.seq, entry.deliveries), record
+
+    def ack(self, held: Delivery, counter: int = 0) -> bool:
+        """A held record is done. False if it is not this delivery any more. counter: see `delivery.ack`."""
+        return delivery.ack(self._core, held, counter)
 
     def nack(self, held: Delivery, due: int = 0) -> bool:
         """Return a held record, to be taken from `due` on (monotonic ns).

@@ -37,6 +37,7 @@ from kemi.queue.format.layout import (
     W_TAIL_ODD,
     Mapping,
 )
+from kemi.queue.format.outcome import AddResult
 from kemi.queue.log.core import ADDED, FULL, NO_MEMORY, TOO_LARGE, Core, Position
 from kemi.queue.log.plain_head import PlainHead
 from kemi.queue.store.chunks import Memory
@@ -53,7 +54,7 @@ class PlainLog:
         self.core = Core(mapping, memory)
         self.head = head = PlainHead(self.core)
         self.next, self.fetch = head.next, head.fetch
-        self.reserve, self.ack, self.nack = head.reserve, head.ack, head.nack
+        self.reserve, self.hold, self.ack, self.nack = head.reserve, head.hold, head.ack, head.nack
         self._bytes, self._u64, self._u32 = mapping
         self.tail_low = self.tail_end = self.head_low = self.head_end = 0
 
@@ -78,7 +79,7 @@ class PlainLog:
 
     # --- append -------------------------------------------------------------------------------------------------------
 
-    def append(self, record: bytes, step: int) -> int:
+    def append(self, record: bytes, step: int) -> AddResult:
         """Append a record of `step` bytes (its length, rounded up to 8). Returns ADDED, NO_MEMORY or TOO_LARGE."""
         u64 = self._u64
         added = u64[W_ADDED]
@@ -96,11 +97,11 @@ class PlainLog:
             return self.append(record, step)
         return self.append_with(record, step)
 
-    def append_with(self, record: bytes, step: int, position: Position | None = None) -> int:
+    def append_with(self, record: bytes, step: int, position: Position | None = None) -> AddResult:
         """As `append`, by the journal: within the limits of the queue, and with a stream's position."""
-        if step > MAX_STEP:
-            return TOO_LARGE
         core = self.core
+        if step > MAX_STEP or step > core.chunks.count * core.chunks.room:
+            return TOO_LARGE
         if core.is_full(step):
             return FULL
         excess = core.excess(1)
@@ -126,6 +127,12 @@ class PlainLog:
         if tail + step < end:
             self._bytes[tail : tail + len(record)] = record
             self._plan_tail(plan, tail + step)
+            return True
+        if step < core.chunks.room and core.can_start_over():
+            start = end - core.chunks.room
+            self._bytes[start : start + len(record)] = record
+            plan[W_HEAD + (plan.u64(W_POPPED) & 1)] = start
+            self._plan_tail(plan, start + step)
             return True
         left = end - tail
         here = left if left >= RECORD_HEAD else 0
@@ -155,7 +162,7 @@ class PlainLog:
     def append_run(self, records: list[bytes], first: int) -> int:
         """Append records from `first` on, each as long as its step, in one commit while they fit into the chunk.
 
-        Returns how many were appended: an odd number, so that the word of TAIL changes; 0 where `append` has to go on.
+        Returns how many were appended; 0 where `append` has to go on.
         """
         u64 = self._u64
         added = u64[W_ADDED]
@@ -168,14 +175,23 @@ class PlainLog:
             if left <= 0:
                 break
             count += 1
-        count -= not count & 1
         if count <= 0:
             return 0
         data = b"".join(records[first : first + count])
         self._bytes[tail : tail + len(data)] = data
-        u64[W_TAIL_ODD - odd] = tail + len(data)
-        u64[W_ADDED] = added + count  # commit
+        if count & 1:
+            u64[W_TAIL_ODD - odd] = tail + len(data)
+            u64[W_ADDED] = added + count  # commit
+        else:
+            self._commit_even(W_TAIL + odd, tail + len(data), W_ADDED, count)
         return count
+
+    def _commit_even(self, cursor: int, offset: int, counter: int, count: int) -> None:
+        """Count an even number of records more, which leaves the same word of the cursor in use."""
+        plan = self.core.begin()
+        plan[cursor] = offset
+        plan.add(counter, count)
+        self.core.commit(plan)
 
     # --- what leaves at the head --------------------------------------------------------------------------------------
 
@@ -219,7 +235,7 @@ class PlainLog:
     def pop_run(self, count: int) -> list[bytes]:
         """Take up to `count` records that lie within the chunk at HEAD, in one commit.
 
-        An odd number, so that the word of HEAD changes; none where `pop` or `fetch` has more to do.
+        None where `pop` or `fetch` has more to do.
         """
         u64, u32 = self._u64, self._u32
         popped = u64[W_POPPED]
@@ -235,12 +251,12 @@ class PlainLog:
                 break
             ends.append(end)
             at = end
-        if len(ends) & 1:
-            ends.pop()
         found = [self._bytes[start:end] for start, end in zip(ends, ends[1:])]
-        if found:
+        if len(found) & 1:
             u64[W_HEAD_ODD - (popped & 1)] = ends[-1]
             u64[W_POPPED] = popped + len(found)  # commit
+        elif found:
+            self._commit_even(W_HEAD + (popped & 1), ends[-1], W_POPPED, len(found))
         return found
 
     # --- looking ------------------------------------------------------------------------------------------------------

@@ -11,7 +11,7 @@ from kemi.errors import CorruptedError
 from kemi.queue.format.layout import CHUNK_HEAD, STEP_MASK, TOMBSTONE, W_DROPPED, W_POPPED
 from kemi.queue.log import delivery
 from kemi.queue.log.core import Core, Delivery
-from kemi.queue.store.inflight import Holder
+from kemi.queue.store.inflight import Entry, Holder
 from kemi.queue.store.journal import Plan
 
 
@@ -83,11 +83,7 @@ class PlainHead:
         core = self._core
         entry = core.in_flight.first_due(now)
         if entry:
-            record = core.records.read(entry.at)
-            plan = core.begin()
-            entry = core.in_flight.hold(plan, entry, holder)
-            core.commit(plan)
-            return Delivery(entry.number, entry.seq, entry.deliveries), record
+            return self.hold(entry, holder)
         found = self.oldest()
         if found is None or not core.in_flight.has_room():
             return None
@@ -100,9 +96,18 @@ class PlainHead:
             core.commit(plan)
         return Delivery(number, core.mapping.u64[W_POPPED], 1), record
 
-    def ack(self, held: Delivery) -> bool:
-        """A held record is done. False if it is not this delivery any more."""
-        return delivery.ack(self._core, held)
+    def hold(self, entry: Entry, holder: Holder, *, counted: bool = True) -> tuple[Delivery, bytes]:
+        """Hold what was returned. counted: it is one more delivery."""
+        core = self._core
+        record = core.records.read(entry.at)
+        plan = core.begin()
+        entry = core.in_flight.hold(plan, entry, holder, counted=counted)
+        core.commit(plan)
+        return Delivery(entry.number, entry.seq, entry.deliveries), record
+
+    def ack(self, held: Delivery, counter: int = 0) -> bool:
+        """A held record is done. False if it is not this delivery any more. counter: see `delivery.ack`."""
+        return delivery.ack(self._core, held, counter)
 
     def nack(self, held: Delivery, due: int = 0) -> bool:
         """Return a held record, to be taken from `due` on (monotonic ns). False if it is not this delivery any more."""

@@ -17,6 +17,7 @@ the queue's lock held, but for `holders`, which may then name a process that nev
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Collection
 from typing import NamedTuple
 
@@ -96,7 +97,7 @@ class InFlight:
         at, seq, due, life, begun, pid, namespace, deliveries, position, _, _ = ENTRY.unpack(
             self._bytes[start : start + ENTRY_BYTES]
         )
-        if not at:
+        if not at or number >= self._u64[W_FRESH_ENTRY]:
             return None
         return Entry(number, at, seq, due, Holder(life, pid, begun, namespace), deliveries, position)
 
@@ -130,22 +131,31 @@ class InFlight:
         column: list[int] = self._u64[self._rows + field : end : ENTRY_WORDS].tolist()
         return column
 
+    def _half_column(self, field: int) -> list[int]:
+        end = 2 * (self._rows + min(self._u64[W_FRESH_ENTRY], self.capacity) * ENTRY_WORDS)
+        column: list[int] = self._u32[2 * self._rows + field : end : 2 * ENTRY_WORDS].tolist()
+        return column
+
+    def _held(self) -> list[tuple[int, Holder]]:
+        """Entries that are held, by their numbers, and by whom."""
+        columns = self._column(E_AT), self._half_column(E_POSITION), self._column(E_HOLDER)
+        people = self._half_column(E_PID), self._column(E_START), self._half_column(E_NAMESPACE)
+        rows = enumerate(zip(*columns, *people))
+        return [(number, Holder(*who)) for number, (at, position, *who) in rows if at and not position]
+
     def entries(self) -> list[Entry]:
         """All entries in use, by seq."""
         found = [entry for number, at in enumerate(self._column(E_AT)) if at and (entry := self.entry(number))]
         return sorted(found, key=lambda entry: entry.seq)
 
-    def holders(self) -> set[Holder]:
-        """Who holds something."""
-        return {entry.holder for entry in self.entries() if not entry.position}
+    def holders(self) -> Counter[Holder]:
+        """Who holds something, and how many items."""
+        return Counter(holder for _, holder in self._held())
 
-    def held_by(self, lives: Collection[int]) -> list[Entry]:
-        """What the holders of these life locks hold, by seq."""
-        found = []
-        for number, (at, life) in enumerate(zip(self._column(E_AT), self._column(E_HOLDER))):
-            if at and life in lives and (entry := self.entry(number)) and not entry.position:
-                found.append(entry)
-        return sorted(found, key=lambda entry: entry.seq)
+    def held_by(self, holders: Collection[Holder]) -> list[Entry]:
+        """What these hold, by seq."""
+        entries = [self.entry(number) for number, holder in self._held() if holder in holders]
+        return sorted(filter(None, entries), key=lambda entry: entry.seq)
 
     def of_record(self, at: int) -> Entry | None:
         """The returned entry of a record."""
@@ -192,11 +202,11 @@ class InFlight:
         if not plan.add(W_IN_FLIGHT, -1):
             plan[W_FLAGS] = plan.u64(W_FLAGS) & ~FETCH_IN_FLIGHT
 
-    def hold(self, plan: Plan, entry: Entry, holder: Holder) -> Entry:
-        """Have a holder hold what was returned: one more delivery."""
+    def hold(self, plan: Plan, entry: Entry, holder: Holder, *, counted: bool = True) -> Entry:
+        """Have a holder hold what was returned. counted: it is one more delivery."""
         self._remove(plan, entry)
         row = self.row(entry.number)
-        deliveries = min(entry.deliveries + 1, _MAX_DELIVERIES)
+        deliveries = min(entry.deliveries + counted, _MAX_DELIVERIES)
         plan[row + E_HOLDER] = holder.life
         plan[row + E_START] = holder.start
         plan[U32 + row * 2 + E_PID] = holder.pid

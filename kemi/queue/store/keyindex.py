@@ -82,7 +82,7 @@ class KeyIndex:
         """Make an empty index. False if there is no memory."""
         chunk = self._open_chunk(plan, 0)
         plan[W_BUCKETS] = self._per
-        plan[W_SHAPE] = 1
+        plan.add(W_SHAPE, 1)
         return bool(chunk)
 
     def _open_chunk(self, plan: Plan, number: int) -> int:
@@ -214,7 +214,8 @@ class KeyIndex:
 
     def remove(self, plan: Plan, at: int) -> None:
         """A record that is there."""
-        plan[U32 + self.lead_of(at, plan)] = plan.u32((at >> 2) + R_LINK)
+        lead = self.lead_of(at, plan)  # which checks `at`
+        plan[U32 + lead] = plan.u32((at >> 2) + R_LINK)
 
     def replace(self, plan: Plan, lead: int, at: int, other: int) -> None:
         """Have the way to a record lead to another one."""

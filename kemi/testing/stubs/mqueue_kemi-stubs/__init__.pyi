@@ -25,10 +25,10 @@ from kemi.errors import SegmentMissing as SegmentMissing
 from kemi.errors import UnknownQueue as UnknownQueue
 from kemi.names import DEFAULT_INSTANCE as _DEFAULT_INSTANCE
 from kemi.queue.attached import AttachedQueue as AttachedQueue
-from kemi.queue.item import Item as Item
-from kemi.queue.outcome import AddResult as AddResult
-from kemi.queue.outcome import Refused as Refused
-from kemi.queue.outcome import Stats as Stats
+from kemi.queue.format.item import Item as Item
+from kemi.queue.format.outcome import AddResult as AddResult
+from kemi.queue.format.outcome import Refused as Refused
+from kemi.queue.format.outcome import Stats as Stats
 from kemi.queue.queue import Queue as Queue
 from kemi.queue.reservation import Reservation as Reservation
 from kemi.queue.reservation import ReservedItem as ReservedItem

@@ -6,7 +6,6 @@ from enum import IntEnum
 from typing import NamedTuple
 
 from kemi.errors import MqueueError, QueueClosed
-from kemi.queue.segment import SHM_DIR
 
 
 class AddResult(IntEnum):
@@ -53,7 +52,7 @@ _IN_THE_QUEUE = 2  # the last result that is true
 _REASONS = {
     AddResult.ADDED: "the item was added",
     AddResult.KEPT: "an older item has this key and stays (addmode 1)",
-    AddResult.NO_MEMORY: f"no memory: {SHM_DIR} or max_memory is full",
+    AddResult.NO_MEMORY: "no memory: /dev/shm or max_memory is full",
     AddResult.TOO_LARGE: "the item is too large",
     AddResult.FULL: "maxbytes of the queue is reached",
     AddResult.CLOSED: "the queue was closed by its server",

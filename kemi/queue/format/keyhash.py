@@ -13,7 +13,7 @@ import struct
 from collections.abc import Callable
 from typing import NamedTuple
 
-from kemi.queue.layout import SIPHASH_1_3, SIPHASH_2_4
+from kemi.queue.format.layout import SIPHASH_1_3, SIPHASH_2_4
 
 KeyHash = Callable[[int, bytes], bytes]  # secret and key → 8 bytes
 

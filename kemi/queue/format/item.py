@@ -12,7 +12,7 @@ import struct
 from collections.abc import Iterator
 
 from kemi.errors import ItemError
-from kemi.queue.layout import KEY_PASS, LENGTH_MASK, RECORD, RECORD_HEAD, VALUE_PASS
+from kemi.queue.format.layout import KEY_PASS, LENGTH_MASK, RECORD, RECORD_HEAD, VALUE_PASS
 
 # Parts of layout.RECORD: a script reads keys and values more often than it adds.
 _key_length = struct.Struct("@4xI").unpack_from

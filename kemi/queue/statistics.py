@@ -1,0 +1,52 @@
+"""A queue's statistics, from the words of its header: the one place where they are computed."""
+
+from __future__ import annotations
+
+import sys
+from typing import Any
+
+from kemi.queue.format import layout
+from kemi.queue.format.layout import CHUNK_HEAD
+from kemi.queue.format.outcome import Stats
+
+
+def stats_of(u64: Any, memory: int, oldest: float | None) -> Stats:
+    """Statistics of a queue. u64: the words of its header, which may be of no one moment, and of a corrupted segment.
+
+    memory: bytes that the segment has. oldest: when the item was added that will be taken next.
+    """
+    in_flight, returned = u64[layout.W_IN_FLIGHT], u64[layout.W_RETURNED]
+    popped, buried, added = u64[layout.W_POPPED], u64[layout.W_BURIED], u64[layout.W_ADDED]
+    dropped, discarded = u64[layout.W_DROPPED], u64[layout.W_DISCARDED]
+    dead_lettered, expired = u64[layout.W_DEAD_LETTERS], u64[layout.W_EXPIRED]
+    in_log = min(max(0, added - popped - buried), sys.maxsize)
+    size = min(in_log + returned, sys.maxsize)
+    return Stats(
+        size=size,
+        bytes=_used_bytes(u64),
+        memory=memory,
+        added=added,
+        fetched=max(0, popped - in_flight - dropped - discarded - dead_lettered - expired),
+        dropped=dropped,
+        replaced=buried + discarded,
+        refused=u64[layout.W_REFUSED],
+        recovered=u64[layout.W_RECOVERED],
+        high_water=max(u64[layout.W_HIGH_WATER], size),
+        size_limit=u64[layout.W_SIZE_LIMIT],
+        byte_limit=u64[layout.W_BYTE_LIMIT],
+        addmode=u64[layout.W_ADDMODE],
+        reserved=max(0, in_flight - returned),
+        dead_lettered=dead_lettered,
+        exhausted=u64[layout.W_EXHAUSTED],
+        max_deliveries=u64[layout.W_MAX_DELIVERIES],
+        oldest=oldest,
+    )
+
+
+def _used_bytes(u64: Any) -> int:
+    """Bytes of all records that are in the log or in flight."""
+    size = 1 << min(u64[layout.W_CHUNK_BITS], layout.CHUNK_BITS)
+    head = u64[layout.W_HEAD + (u64[layout.W_POPPED] & 1)] & size - 1
+    tail = u64[layout.W_TAIL + (u64[layout.W_ADDED] & 1)] & size - 1
+    between = (u64[layout.W_CHUNKS] - 1) * (size - CHUNK_HEAD) + tail - head
+    return max(0, int(between - u64[layout.W_DEAD] + u64[layout.W_HELD_BYTES]))

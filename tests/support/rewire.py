@@ -1,0 +1,26 @@
+"""Let a queue see its memory through something: every store of it then passes there."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Callable
+
+from kemi.queue.format.layout import Mapping
+from kemi.queue.holding import Holding
+from kemi.queue.log.keyed import KeyedLog
+from kemi.queue.log.plain import PlainLog
+from kemi.queue.sync.eventcount import EventCount
+
+if TYPE_CHECKING:
+    from kemi.queue.queue import Queue
+
+
+def rewire(queue: Queue, through: Callable[[Any], Any]) -> None:
+    """Build the parts of a queue anew, on views that `through` makes of its bytes, u64 and u32."""
+    one: Any = queue
+    one._bytes, one._u64, one._u32 = map(through, (one._bytes, one._u64, one._u32))
+    mapping = Mapping(one._bytes, one._u64, one._u32)
+    hashes = (one._key_hash(),) if one._keyed else ()
+    one._log = (KeyedLog if one._keyed else PlainLog)(mapping, one._memory, *hashes)
+    one._append, one._pop = one._log.append, one._log.pop
+    one._holding = Holding(one._log)
+    one._events = EventCount(mapping, one._events._futex)
