@@ -288,7 +288,7 @@ def test_who_sleeps_goes_on(lives: Lives, instance: str) -> None:
         assert os.waitpid(waiter, 0)[1] == 0
 
 
-@pytest.mark.parametrize("where", ["publish", "_empty"])
+@pytest.mark.parametrize("where", ["life.Life.publish", "log.contents.clear"])
 def test_what_fails_after_the_commit(lives: Lives, where: str) -> None:
     """The rows are deleted: the draft that has them is not thrown away, and the next start goes on with it."""
     lives.have_rows("1", "2")
@@ -296,7 +296,7 @@ def test_what_fails_after_the_commit(lives: Lives, where: str) -> None:
 
     def work() -> None:
         with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(f"kemi.queue.life.Life.{where}", raising)
+            patch.setattr(f"kemi.queue.{where}", raising)
             with pytest.raises(OSError, match="full"):
                 lives.start()
         assert lives.rows() == []
