@@ -54,6 +54,7 @@ SURFACE = (
     "owner",
     "peek",
     "reserve",
+    "reserve_many",
     "stats",
     "undone",
     "where",

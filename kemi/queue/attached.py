@@ -33,6 +33,7 @@ from kemi.queue.address import (
     wait_seconds,
     waited,
 )
+from kemi.queue.batch import Keep
 from kemi.queue.format.item import Item
 from kemi.queue.format.outcome import CLOSED, AddResult, Stats, rest_after
 from kemi.queue.log.core import Delivery
@@ -294,6 +295,10 @@ class AttachedQueue(Queue):
     def reserve_wait(self, timeout: float | None, keep: Callable[[Delivery, Source], None]) -> bytes | None:
         """As `Queue.reserve_wait`."""
         return self._wait_for(lambda queue, left: queue.reserve_wait(left, keep), timeout)
+
+    def reserve_some(self, count: int, timeout: float | None, keep: Keep) -> int | None:
+        """As `Queue.reserve_some`."""
+        return self._wait_for(lambda queue, left: queue.reserve_some(count, left, keep), timeout)
 
     # --- asyncio ----------------------------------------------------------------------------------------------------
 

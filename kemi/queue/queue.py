@@ -12,7 +12,7 @@ import contextlib
 import sys
 import time
 from _thread import start_new_thread
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from errno import ENOTRECOVERABLE
 from functools import wraps
 from itertools import islice
@@ -20,6 +20,7 @@ from typing import Any, overload
 
 from kemi.errors import LockTimeout, MqueueError, Reentered, SegmentMissing
 from kemi.queue import header, onlymain
+from kemi.queue.batch import BatchReservation, Keep
 from kemi.queue.format import layout
 from kemi.queue.format.item import Item, encode
 from kemi.queue.format.layout import (
@@ -59,6 +60,8 @@ from kemi.queue.stop import STOP_LOOK, Stop, stopper
 # One lock for so much of a batch at most: some 0.5 ms.
 BATCH = 256  # items
 BATCH_BYTES = 1 << 20
+# Reserving and settling store more: some 0.1 ms.
+RESERVES, ACKS = 12, 24
 
 _PADDING = [bytes(length) for length in range(8)]
 _pack = RECORD.pack
@@ -351,8 +354,7 @@ class Queue(Life):
         def take() -> bytes | None:
             found = self._holding.reserve()
             if found is None:
-                if self._holding.is_full() and self._holding.next():
-                    raise MqueueError(f"queue {self.name!r}: {layout.CAPACITY} items are reserved or were given back")
+                self._refuse_full()
                 return None
             keep(found[0], self)
             return found[1]
@@ -363,6 +365,61 @@ class Queue(Life):
         if nothing and timeout is not None and timeout <= 0:
             return None
         return self._wait(take, timeout)
+
+    def _refuse_full(self) -> None:
+        """Raise MqueueError if there is an item that cannot be reserved (locked)."""
+        if self._holding.is_full() and self._holding.next():
+            raise MqueueError(f"queue {self.name!r}: {layout.CAPACITY} items are reserved or were given back")
+
+    def reserve_many(self, count: int, timeout: float | None = 0.0) -> BatchReservation:
+        """`with queue.reserve_many(count, timeout) as batch:` reserves up to `count` items; waits for the first one.
+
+        Those that the block does not settle (`batch.done(items)`, `batch.give_back(items)`) are done when it ends, and
+        given back after an exception.
+        """
+        return BatchReservation(self, count, timeout)
+
+    def reserve_some(self, count: int, timeout: float | None, keep: Keep) -> int | None:
+        """Reserve up to `count` items, as many as one lock is for; see `batch.BatchSource`."""
+
+        def take() -> int | None:
+            number = 0
+            while number < min(count, RESERVES) and (found := self._holding.reserve()):
+                keep(found[0], self, found[1])
+                number += 1
+            if not number:
+                self._refuse_full()
+            return number or None
+
+        return self._wait(take, timeout)
+
+    def settle_many(self, deliveries: Sequence[Delivery], *, done: bool) -> int:
+        """Be done with reserved items, or give them back. Returns how many were this process's until then."""
+        settled = 0
+        for first in range(0, len(deliveries), ACKS):
+            some = deliveries[first : first + ACKS]
+            try:
+                settled += self._settle_some(some, done=done)
+            except LockTimeout as error:
+                for held in deliveries[first:-1]:
+                    self._holding.later(held, done=done)
+                self._end_later(deliveries[-1], error, done=done)
+                raise
+        return settled
+
+    def _settle_some(self, some: Sequence[Delivery], *, done: bool) -> int:
+        def settle() -> tuple[int, list[DeadLetter], int]:
+            if done:
+                return sum(map(self._holding.finish, some)), [], 0
+            back = sum(map(self._holding.put_back, some))
+            return back, self._holding.dead_letters(), self._events.notify(back) if back else 0
+
+        settled, letters, called = self._work(settle)
+        if called:
+            self._events.wake(called)
+        for letter in letters:
+            self._move_dead_letter(letter)
+        return settled
 
     def done(self, held: Delivery) -> bool:
         """A reserved item is done. False if it is not this process's any more: its queue was made anew."""

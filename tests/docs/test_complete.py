@@ -23,7 +23,18 @@ if TYPE_CHECKING:
 MODULE = pages.text_of("docs/reference/module.md")
 API = pages.text_of("docs/reference/queue-api.md")
 # What a process outside is not meant to call.
-INSIDE = {"add_record", "pop", "pop_wait", "pop_if", "reserve_wait", "done", "give_back", "claim"}
+INSIDE = {
+    "add_record",
+    "pop",
+    "pop_wait",
+    "pop_if",
+    "reserve_wait",
+    "reserve_some",
+    "settle_many",
+    "done",
+    "give_back",
+    "claim",
+}
 
 
 def missing(names: Iterable[str], text: str) -> list[str]:
