@@ -295,7 +295,7 @@ def test_two_at_the_same_moment(race: Race, stress: bool, pair: tuple[State, str
         race.round(a, b, before)
 
 
-@pytest.mark.timeout(600)
+@pytest.mark.timeout(1800)
 @pytest.mark.parametrize("before", [NOTHING, DEAD], ids=["nothing", "left by a dead server"])
 def test_exactly_one_start_wins(race: Race, stress: bool, before: State) -> None:
     """Of several starts at the same moment; all others are refused with the winner's pid."""
