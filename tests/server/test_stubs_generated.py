@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 import os
+import re
+from typing import TYPE_CHECKING
 
 import pytest
 
 from kemi.testing import api
 from kemi.testing.stubgen import __main__ as stubgen
 from kemi.testing.stubgen import collect, readme, server
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 SOME = ("app_python3", "dialog", "htable", "mqueue", "pv", "registrar", "textopsx", "tm", "tmx", "uac")
 
@@ -45,6 +50,33 @@ def test_a_module_that_is_not_there() -> None:
     told = server.ask("no_such_module")
     assert told.tables is None
     assert "no_such_module" in told.why
+
+
+def test_a_module_that_is_asked_for_and_not_there(capsys: pytest.CaptureFixture[str]) -> None:
+    assert stubgen.main(["--only", "sl", "no_such_module"]) == 1
+    said = capsys.readouterr()
+    assert said.out == ""
+    assert re.fullmatch(r"stubgen: /\S+ has no module no_such_module; is its package installed\?\n", said.err)
+
+
+def test_a_folder_that_is_not_there(capsys: pytest.CaptureFixture[str]) -> None:
+    assert stubgen.main(["--modules", "/no/such"]) == 1
+    assert capsys.readouterr().err == "stubgen: cannot read the modules in /no/such: No such file or directory\n"
+
+
+def test_where_nothing_can_be_written(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """As where root has installed it."""
+    monkeypatch.setattr(stubgen, "STUBS", str(tmp_path / "none"))
+    monkeypatch.setattr(api, "PATH", str(tmp_path / "none" / "api.json"))
+    monkeypatch.setattr(server, "installed_modules", lambda _folder: ["sl"])
+    assert stubgen.main([]) == 1
+    said = capsys.readouterr().err
+    assert (
+        said
+        == f"stubgen: cannot write {tmp_path}/none/api.json: No such file or directory; --only shows what there is\n"
+    )
 
 
 @pytest.mark.stress

@@ -28,7 +28,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--only", metavar="MODULE", nargs="+", help="show what these modules bring, and write nothing")
     options = parser.parse_args(arguments)
     try:
-        names = options.only or server.installed_modules(options.modules or server.modules_folder())
+        names = _names(options.only, options.modules or server.modules_folder())
         found = _collect(names, options.readmes)
     except server.StubgenError as error:
         print(f"stubgen: {error}", file=sys.stderr)
@@ -37,7 +37,20 @@ def main(arguments: list[str] | None = None) -> int:
     if options.only:
         print(render.stub(found))
         return 0
-    return _write(api.merge(_known(), found), options.check)
+    try:
+        return _write(api.merge(_known(), found), options.check)
+    except OSError as error:
+        print(f"stubgen: cannot write {error.filename}: {error.strerror}; --only shows what there is", file=sys.stderr)
+        return 1
+
+
+def _names(only: list[str] | None, folder: str) -> list[str]:
+    """The modules to ask. Raises StubgenError when one that is asked for is not there."""
+    installed = server.installed_modules(folder)
+    missing = [name for name in only or () if name not in installed]
+    if missing:
+        raise server.StubgenError(f"{folder} has no module {', '.join(missing)}; is its package installed?")
+    return only or installed
 
 
 def _known() -> api.Api:

@@ -195,5 +195,8 @@ def _debian_folders() -> list[str]:
 
 
 def installed_modules(folder: str) -> list[str]:
-    """The names of all modules in a folder."""
-    return sorted(name[:-3] for name in os.listdir(folder) if name.endswith(".so"))
+    """The names of all modules in a folder. Raises StubgenError."""
+    try:
+        return sorted(name[:-3] for name in os.listdir(folder) if name.endswith(".so"))
+    except OSError as error:
+        raise StubgenError(f"cannot read the modules in {folder}: {error.strerror}") from None
