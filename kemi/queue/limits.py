@@ -19,6 +19,7 @@ from kemi.queue import rooms
 LOOK = 1.0  # seconds
 _PART = 32  # of what is left may be taken before the next look
 _MARGIN, _MOST_MARGIN = 16 << 20, 256 << 20  # bytes that are left to the server and others
+_SMALL, _SMALL_MARGIN = 2 << 20, 4 << 20  # a file of so many bytes may take more, so that a server can start
 _STRICT = 2  # vm.overcommit_memory
 
 _budget: list[tuple[float, int]] = [(0.0, 0)]  # until when, how many bytes may be taken
@@ -33,7 +34,7 @@ def why_not(end: int, length: int) -> str:
     if length > budget or time.monotonic() > until:
         left = rooms.UNLIMITED
         for room in rooms.all_rooms():
-            spare = room.left - min(max(_MARGIN, room.limit // 16), _MOST_MARGIN)
+            spare = room.left - (_SMALL_MARGIN if end <= _SMALL else min(max(_MARGIN, room.limit // 16), _MOST_MARGIN))
             if spare < length:
                 return f"{room.what}: {room.left >> 20} MB are left of {room.limit >> 20} MB"
             left = min(left, spare)

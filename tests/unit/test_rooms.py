@@ -114,14 +114,25 @@ def test_refused_before_the_kernel_kills(host: Host) -> None:
     """What is left to the server is not touched; the file with the limit is named."""
     host.groups("0::/a\n", V2)
     host.files("a", max=256 * MB, current=200 * MB, stat="active_file 0\ninactive_file 0")
-    assert limits.why_not(MB, 40 * MB) == ""
-    assert limits.why_not(MB, 41 * MB) == (
+    assert limits.why_not(1000 * MB, 40 * MB) == ""
+    assert limits.why_not(1000 * MB, 41 * MB) == (
         f"the control group's limit is reached ({host.tree}/a/memory.max): 56 MB are left of 256 MB"
     )
     host.files("a", current=236 * MB)
-    assert limits.why_not(MB, MB) == "", "within what the look before has allowed, and its second"
+    assert limits.why_not(1000 * MB, MB) == "", "within what the look before has allowed, and its second"
     limits._budget[0] = (0.0, 0)
-    assert limits.why_not(MB, 5 * MB)
+    assert limits.why_not(1000 * MB, 5 * MB)
+
+
+def test_a_small_queue_may_take_more(host: Host) -> None:
+    """A server starts, and its queues begin, where nearly nothing is left."""
+    host.groups("0::/a\n", V2)
+    host.files("a", max=256 * MB, current=246 * MB, stat="active_file 0\ninactive_file 0")
+    assert limits.why_not(3 * MB, MB)
+    assert limits.why_not(2 * MB, MB) == ""
+    host.files("a", current=255 * MB)
+    limits._budget[0] = (0.0, 0)
+    assert limits.why_not(2 * MB, MB)
 
 
 def test_the_default_of_max_memory(host: Host, mocker: MockerFixture) -> None:
