@@ -210,10 +210,19 @@ def _python_type(kind: Any) -> type | None:
     return found
 
 
+def _shown(kind: Any) -> str:
+    """A type in an error; SQLAlchemy's own name for an ENUM is VARCHAR."""
+    import sqlalchemy as sa
+
+    if isinstance(kind, sa.types.NullType):
+        return "a type that is not known here"
+    return "the type ENUM" if isinstance(kind, sa.Enum) else f"the type {kind}"
+
+
 def _check_id(place: Place, kind: Any) -> None:
     """In sqlite any column takes anything, and the trial tells; others compare numbers with numbers only."""
     if place.url.kind != SQLITE and _python_type(kind) not in (int, float, decimal.Decimal):
-        raise place.error(f"its column id is of the type {kind}, not a number", "make it BIGINT with automatic numbers")
+        raise place.error(f"its column id is of {_shown(kind)}, not a number", "make it BIGINT with automatic numbers")
 
 
 def _column(place: Place, name: str, kind: Any) -> tuple[Any, Encode]:
@@ -228,7 +237,7 @@ def _column(place: Place, name: str, kind: Any) -> tuple[Any, Encode]:
         return sa.LargeBinary, bytes
     if python is not str or (place.url.kind == POSTGRES and isinstance(kind, sa.Enum)):
         raise place.error(
-            f"its column {name} is of the type {'ENUM' if isinstance(kind, sa.Enum) else kind}, not text or binary",
+            f"its column {name} is of {_shown(kind)}, not text or binary",
             "make it varchar" if place.url.kind == POSTGRES else "make it binary",
         )
     longest = getattr(kind, "length", None)
