@@ -56,10 +56,6 @@ class ClientClosed(MqueueError, ValueError):
     """`close` was called on the queue in this process, as with a closed file."""
 
 
-class DamagedRing(Exception):
-    """The bytes are no ring: what is wrong, and where. Inside only; a queue makes a SegmentError of it."""
-
-
 class CorruptedError(Exception):
     """Bytes of a segment contradict one another. Inside only; a queue makes a SegmentError of it, with its name."""
 

@@ -23,6 +23,6 @@ def of(created: int) -> dict[Delivery, Any]:
     return _claims.setdefault((os.getpid(), created), {})
 
 
-def reference(created: int, slot: Delivery, by: object) -> Any:
+def reference(created: int, held: Delivery, by: object) -> Any:
     """A claim of an object, which ends with it."""
-    return weakref.ref(by, partial(of(created).pop, slot))
+    return weakref.ref(by, partial(of(created).pop, held))

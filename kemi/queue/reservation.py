@@ -19,15 +19,15 @@ class Source(Protocol):
     """What it wants of a queue."""
 
     def reserve_wait(self, timeout: float | None, keep: Callable[[Delivery, Source], None]) -> bytes | None:
-        """Reserve the oldest item: its record. `keep` gets its slot, and whom to tell the end, with the lock held."""
+        """Reserve the oldest item: its record. `keep` gets the delivery, and whom to tell the end, with the lock held."""
 
-    def claim(self, slot: Delivery, by: object) -> None:
+    def claim(self, held: Delivery, by: object) -> None:
         """Enter who stands for the item, with the lock held."""
 
-    def done(self, slot: Delivery) -> bool:
+    def done(self, held: Delivery) -> bool:
         """The item is done."""
 
-    def give_back(self, slot: Delivery) -> bool:
+    def give_back(self, held: Delivery) -> bool:
         """The item is not done."""
 
 
@@ -53,7 +53,7 @@ class Reservation(Generic[Got_co]):
     The item is done, or given back, at the latest when this object dies, wherever a signal handler raises.
     """
 
-    _slot: Delivery | None = None
+    _held: Delivery | None = None
 
     def __init__(self, queue: Source, timeout: float | None) -> None:
         self._queue = queue
@@ -76,7 +76,7 @@ class Reservation(Generic[Got_co]):
         return found
 
     def _enter(self, queue: Source, timeout: float | None) -> Any:
-        if self._slot is not None:
+        if self._held is not None:
             raise RuntimeError(f"{self!r} is in use: call reserve() for each block")
         self._pid = os.getpid()
         try:
@@ -87,26 +87,26 @@ class Reservation(Generic[Got_co]):
             raise
 
     def _deliveries(self) -> int:
-        return 0 if self._slot is None else self._slot.deliveries
+        return 0 if self._held is None else self._held.deliveries
 
-    def _keep(self, slot: Delivery, holder: Source) -> None:
+    def _keep(self, held: Delivery, holder: Source) -> None:
         """Called with the lock held."""
-        holder.claim(slot, self)
+        holder.claim(held, self)
         self._holder = holder
-        self._slot = slot
+        self._held = held
         self.__class__ = _Held
 
     def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
         if kind is not None:
             self._undo()
             return
-        slot = self._slot
+        held = self._held
         # A process forked in the block does not hold the item: its parent does.
-        if slot is None or self._pid != os.getpid():
+        if held is None or self._pid != os.getpid():
             self._let_go()
             return
         try:
-            self._holder.done(slot)
+            self._holder.done(held)
             self._let_go()
         except LockTimeout:
             self._let_go()  # the queue remembers that it is done
@@ -117,18 +117,18 @@ class Reservation(Generic[Got_co]):
 
     def _undo(self) -> None:
         """Give back what is held. Whoever calls this has an exception that counts more than an error of the queue."""
-        slot = self._slot
-        if slot is not None and self._pid == os.getpid():
+        held = self._held
+        if held is not None and self._pid == os.getpid():
             with contextlib.suppress(MqueueError):
-                self._holder.give_back(slot)
+                self._holder.give_back(held)
         self._let_go()
 
     def _let_go(self) -> None:
-        self._slot = None
+        self._held = None
         self.__class__ = Reservation
 
     def __repr__(self) -> str:
-        state = "holds nothing" if self._slot is None else f"delivery {self._slot.deliveries} of an item"
+        state = "holds nothing" if self._held is None else f"delivery {self._held.deliveries} of an item"
         return f"<Reservation of {self._queue!r}: {state}>"
 
 

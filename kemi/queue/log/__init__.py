@@ -1,1 +1,1 @@
-"""The logs of format 5, the next one: plain, keyed, compaction, verify. `kemi.queue.queue` does not use them yet."""
+"""Order, limits, unique keys and what is in flight, on a plain buffer; and the judge of a segment."""

@@ -1,1 +1,1 @@
-"""Parts of format 5, the next one, which `queue.py` does not use yet: journal, chunks, records, entries, index."""
+"""What lies in the bytes, and how it survives a kill: journal, chunks, records, entries, index."""

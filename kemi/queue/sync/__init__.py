@@ -1,1 +1,1 @@
-"""Eventcount and life locks of format 5, the next one, which `kemi.queue.queue` does not use yet."""
+"""Sleeping and waking; whether a process lives."""
