@@ -19,7 +19,7 @@ class Source(Protocol):
     """What it wants of a queue."""
 
     def reserve_wait(self, timeout: float | None, keep: Callable[[Delivery, Source], None]) -> bytes | None:
-        """Reserve the oldest item: its record. `keep` gets the delivery, and whom to tell the end, with the lock held."""
+        """Reserve the oldest item: its record. `keep` gets it, and whom to tell the end, with the lock held."""
 
     def claim(self, held: Delivery, by: object) -> None:
         """Enter who stands for the item, with the lock held."""
