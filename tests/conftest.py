@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import pytest
 from hypothesis import settings
 
-from kemi.queue import aio, attached, futex
+from kemi.queue import aio, attached, futex, waiting
 from kemi.queue.sync import eventcount
 
 if TYPE_CHECKING:
@@ -61,7 +61,13 @@ def stress(request: pytest.FixtureRequest) -> bool:
 @pytest.fixture
 def only_called(monkeypatch: pytest.MonkeyPatch) -> None:
     """Let nobody who waits look by himself, in this process or one forked from it: who is not called sleeps on."""
-    for module, name in ((eventcount, "RECHECK"), (attached, "LOOK"), (aio, "_SLEEP"), (futex, "SLICE")):
+    for module, name in (
+        (eventcount, "RECHECK"),
+        (waiting, "RECHECK"),
+        (attached, "LOOK"),
+        (aio, "_SLEEP"),
+        (futex, "SLICE"),
+    ):
         monkeypatch.setattr(module, name, 10 * HANG)
 
 

@@ -18,6 +18,8 @@ from kemi.queue import claims
 from kemi.queue.format.layout import W_IN_FLIGHT
 from kemi.queue.queue import Queue
 from kemi.queue.section import hold
+from kemi.queue.store.journal import Journal
+from kemi.queue.sync.eventcount import EventCount
 from tests.asleep import asleep
 from tests.conftest import HANG
 from tests.unit.children import child, fork
@@ -37,6 +39,14 @@ def queue(instance: str) -> Queue:
     queue = Queue.create(instance, "q", window=16 << 20)
     queue.add("k", "v")
     return queue
+
+
+def wait_until(condition: Callable[[], object]) -> None:
+    """Return when the condition holds."""
+    until = time.monotonic() + HANG
+    while not condition():
+        assert time.monotonic() < until
+        time.sleep(0.001)
 
 
 def keys(queue: Queue) -> list[str]:
@@ -310,10 +320,7 @@ def test_what_ends_in_the_middle_of_a_call_ends_with_it(queue: Queue, how: str) 
         assert queue.segment.words[W_IN_FLIGHT] == 1
 
     hold(queue._mutex, end)
-    until = time.monotonic() + HANG
-    while queue.stats().reserved:
-        assert time.monotonic() < until
-        time.sleep(0.001)
+    wait_until(lambda: not queue.stats().reserved)
     assert keys(queue) == ([] if how == "done" else ["k"])
 
 
@@ -323,9 +330,48 @@ def test_who_sleeps_hears_of_it(queue: Queue) -> None:
     held = [queue.reserve()]
     assert held[0].__enter__()
     pid = fork(lambda: queue.fetch(HANG) or os._exit(3))
-    until = time.monotonic() + HANG
-    while not asleep(pid):
-        assert time.monotonic() < until
-        time.sleep(0.001)
+    wait_until(lambda: asleep(pid))
     hold(queue._mutex, held.clear)
     assert os.waitpid(pid, 0)[1] == 0
+
+
+def test_who_was_killed_is_told_from_who_held_an_item_before(queue: Queue) -> None:
+    """What a reservation says of its holder is there before it counts: the one before in that place may live."""
+
+    def hold_one() -> None:
+        with queue.reserve() as item:
+            assert item
+
+    def be_killed() -> None:
+        close = Journal.close
+
+        def close_and_die(journal: Journal) -> None:
+            close(journal)
+            os.kill(os.getpid(), signal.SIGKILL)
+
+        Journal.close = close_and_die  # type: ignore[method-assign]
+        queue.reserve().__enter__()
+
+    with child(hold_one):
+        queue.add("again", "v")
+        pid = fork(be_killed)
+        assert os.WTERMSIG(os.waitpid(pid, 0)[1]) == signal.SIGKILL
+        item = queue.fetch(HANG)
+        assert item
+        assert item.key == "again"
+
+
+@pytest.mark.usefixtures("only_called")
+def test_who_repairs_wakes_who_sleeps(queue: Queue) -> None:
+    """The one who added was killed with the lock, before it could: nobody else will."""
+
+    def be_killed() -> None:
+        EventCount.notify = lambda *_: os.kill(os.getpid(), signal.SIGKILL)  # type: ignore[method-assign,assignment]
+        queue.add("late", "v")
+
+    assert queue.fetch()
+    sleeper = fork(lambda: queue.fetch(HANG) or os._exit(3))
+    wait_until(lambda: asleep(sleeper))
+    assert os.WTERMSIG(os.waitpid(fork(be_killed), 0)[1]) == signal.SIGKILL
+    assert queue.stats().recovered
+    assert os.waitpid(sleeper, 0)[1] == 0
