@@ -33,7 +33,9 @@ class _Books:
         """Read what one worker wrote: lines of a time, a word, and numbers."""
         wanted = 0
         held: tuple[str, int, bool] | None = None  # number, since when, at the end of its block
-        for when, word, *numbers in [*map(str.split, log.read_text("utf-8").splitlines()), ["inf", "killed"]]:
+        # A kill may cut the last line: then it is as if it had been in the call, or just before it.
+        lines = log.read_text("utf-8").rpartition("\n")[0].splitlines()
+        for when, word, *numbers in [*map(str.split, lines), ["inf", "killed"]]:
             self.figures[word] += 1
             if word in self.numbers:
                 self.numbers[word].update(numbers)
