@@ -80,7 +80,7 @@ def test_it_works_on_and_ends_as_ever(
     assert item.key == "a"
     second = servers.add(Kamailio(DEFINITIONS, params=[url], instance=server.instance))
     log = second.refused()
-    assert f"pid {server.main_pid}" in log
+    assert any(f"pid {pid}" in log for pid in server.process.pids())  # the lowest comes first
     assert (REMOVED in log) == (names != ("stays", "keyed"))
     server.stop()
     client.close()
@@ -133,6 +133,6 @@ def test_whatever_user_they_run_as(servers: Servers, first: str, second: str) ->
     vanish(server)
     log = servers.add(Kamailio(["name=q"], user=second, instance=server.instance)).refused()
     assert REMOVED in log
-    assert f"pid {server.main_pid}" in log
+    assert any(f"pid {pid}" in log for pid in server.process.pids())  # the lowest comes first
     server.stop()
     servers.start(Kamailio(["name=q"], user=second, instance=server.instance))
