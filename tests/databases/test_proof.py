@@ -315,7 +315,7 @@ def test_without_a_table_for_the_proof_it_is_said(database: Any, table: str, unt
     assert one.takes() == ["row"]
     with contextlib.closing(Store.open(one.url)) as store:
         (note,) = store.prepare([Wanted(table)])
-    assert "Let an administrator run: CREATE TABLE mqueue_kemi_transfers" in note
+    assert "Let an administrator run: CREATE TABLE IF NOT EXISTS mqueue_kemi_transfers" in note
     found = one.save(["item"], 0).result()
     assert one.takes() == ["item"]
     for moment in chosen(found, every=False):

@@ -85,7 +85,8 @@ def test_a_control_group(group: Path, max_memory: str) -> None:
             pids = server.process.pids()
             added = server.run(FILL.format(queue="q", most=1 << 20))
             assert added > 5000
-            assert server.run("return {mq.mq_add('q', 'no', 'v' * 100000) for _ in range(435)}", worker=1) == {-1}
+            refused = server.run("return [mq.mq_add('q', 'no', 'v' * 100000) for _ in range(435)]", worker=1).count(-1)
+            assert refused > 1  # not all, if the kernel takes memory back from a cache in between
             (line,) = server.process.log_lines("mq_add('q'): not added: no memory")
             assert ("max_memory is reached" if max_memory == "0" else f"{group}/memory.limit_in_bytes") in line
             assert server.process.pids() == pids
