@@ -206,13 +206,14 @@ class Queue(Life):
         log = self._log
         return log.append_run(records, first) if isinstance(log, PlainLog) else 0
 
-    def pop(self) -> bytes | None:  # noqa: C901 - as `add`
+    def pop(self) -> bytes | None:  # noqa: C901, PLR0915 - as `add`
         """Take the oldest item as its record (see `Item`); None if there is none."""
         u64: Any = self._u64
         # Without the lock. What left is read before what was added, so equal means empty at the first look. What was
         # committed by a process killed since is not overlooked: these counters are the commit.
         removed = u64[W_POPPED] + u64[W_BURIED] if self._keyed else u64[W_POPPED]
-        if u64[W_ADDED] == removed and u64[W_FLAGS] < FETCH_FLAGS:
+        added = u64[W_ADDED]  # it only grows; read once more where the lock was waited for
+        if added == removed and u64[W_FLAGS] < FETCH_FLAGS:
             return None
         mutex = self._mutex
         ref = mutex.ref
@@ -222,20 +223,21 @@ class Queue(Life):
                 if code == ENOTRECOVERABLE:
                     ref = NOWHERE  # a lost mutex must not be unlocked
                 ref = mutex.take_slowly(code)
+                added = self._u64[W_ADDED]
             u64 = self._u64
             if u64[W_FLAGS] < FETCH_FLAGS:
-                if self._keyed:
-                    return self._pop()
                 popped = u64[W_POPPED]
                 odd = popped & 1
                 head = u64[W_HEAD + odd]
-                if self._head_low <= head < self._head_end and 0 < u64[W_ADDED] - popped <= self._high:
+                if self._head_low <= head < self._head_end and 0 < added - popped <= self._high:
                     end = head + self._u32[head >> 2]
                     if head + RECORD_HEAD <= end < self._head_end:
                         record: bytes | None = self._bytes[head:end]
                         u64[W_HEAD_ODD - odd] = end
                         u64[W_POPPED] = popped + 1  # commit
                         return record
+                if self._keyed:
+                    return self._pop()
                 record = self._pop()
                 self._head_low, self._head_end = self._log.head_low, self._log.head_end
                 self._high = u64[W_HIGH_WATER]
