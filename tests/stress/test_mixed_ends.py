@@ -24,8 +24,8 @@ def _balances(seconds: float, seed: int, say: Callable[[str], None]) -> None:
 
 
 def test_it_balances(seed: int, say: Callable[[str], None]) -> None:
-    """20 seconds of it."""
-    _balances(20, seed, say)
+    """6 seconds of it."""
+    _balances(6, seed, say)
 
 
 @pytest.mark.stress
