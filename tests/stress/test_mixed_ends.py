@@ -23,9 +23,10 @@ def _balances(seconds: float, seed: int, say: Callable[[str], None]) -> None:
     assert found.figures["done"] > 10
 
 
+@pytest.mark.stress  # found at times, after many other tests in the same process: a lock that is not had in 20 s
 def test_it_balances(seed: int, say: Callable[[str], None]) -> None:
-    """6 seconds of it."""
-    _balances(6, seed, say)
+    """20 seconds of it."""
+    _balances(20, seed, say)
 
 
 @pytest.mark.stress
