@@ -136,10 +136,18 @@ class Place:
 
     def prepare(self) -> None:
         """Make the private folders, and bring loopback up."""
+        kept = Path(*Path(PYTHON).parts[:4]) if PYTHON.startswith("/var/lib/") else None
+        beside = tempfile.mkdtemp(dir="/tmp")
+        if kept:
+            self.must("mount", "--bind", str(kept), beside)
         for folder in ("/dev/shm", "/etc/kamailio", "/run/kamailio", "/var/lib"):
             os.makedirs(folder, exist_ok=True)
             mode = "mode=1777" if folder == "/dev/shm" else "mode=755"
             self.must("mount", "-t", "tmpfs", "-o", mode, "tmpfs", folder)
+        if kept:
+            kept.mkdir()
+            self.must("mount", "--move", beside, str(kept))
+        os.rmdir(beside)
         os.makedirs("/var/lib/prometheus/node-exporter")
         with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
             request = struct.pack("16sh22x", b"lo", 0x1 | 0x40)  # up and running
