@@ -136,7 +136,7 @@ class Place:
 
     def prepare(self) -> None:
         """Make the private folders, and bring loopback up."""
-        kept = Path(*Path(PYTHON).parts[:4]) if PYTHON.startswith("/var/lib/") else None
+        kept = Path(*Path(sys.executable).parts[:4]) if sys.executable.startswith("/var/lib/") else None
         beside = tempfile.mkdtemp(dir="/tmp")
         if kept:
             self.must("mount", "--bind", str(kept), beside)
