@@ -36,7 +36,7 @@ for a waiter W and a producer P:
 
 from __future__ import annotations
 
-from typing import Any, Protocol, final
+from typing import Protocol, final
 
 from kemi.queue.format.layout import ADD_WAITING, W_EVENT, W_FLAGS, W_PRESENT, W_WAITERS, Mapping
 
@@ -124,8 +124,3 @@ class EventCount:
         self._u64[W_WAITERS] = 0
         self._u64[W_FLAGS] = self._u64[W_FLAGS] & ~ADD_WAITING
         self._futex.wake(_ALL)
-
-
-def is_sound(u64: Any) -> bool:
-    """Return True if the mark in FLAGS is there while there are waiters. The other way round it does no harm."""
-    return bool(not u64[W_WAITERS] or u64[W_FLAGS] & ADD_WAITING)
