@@ -24,6 +24,8 @@ import time
 from pathlib import Path
 from typing import Any
 
+from tests.support.with_plugin import with_plugin
+
 CHECKOUT = Path(__file__).resolve().parents[2]
 WITHIN = 60.0  # seconds, for each block
 QUEUES = ("myq", "calls", "cdr", "acc", "work0", "bad", "qaz")
@@ -221,18 +223,7 @@ def python(place: Place, code: str) -> None:
     if "def test_" in code:
         path = place.file("test_page.py", code)
         env = {**place.env, "PATH": f"{place.env['PATH']}:{os.path.dirname(sys.executable)}"}
-        place.must(
-            sys.executable,
-            "-m",
-            "pytest",
-            "-q",
-            "-p",
-            "kemi.testing.plugin",
-            "-p",
-            "no:cacheprovider",
-            str(path),
-            env=env,
-        )
+        place.must(*with_plugin(str(path)), env=env)
     elif "def script_init" in code:
         env = {**place.env, "MQUEUE_KEMI_CFG": "conf/mqueue_kemi.cfg"}
         place.must(PYTHON, "-c", OF_APP_PYTHON3S, str(place.file("script.py", code)), env=env)

@@ -14,6 +14,7 @@ from kemi.testing.functions import COVERED
 from kemi.testing.functions.regex import search
 from kemi.testing.message import Message
 from kemi.testing.uri import address, parse
+from tests.support.with_plugin import with_plugin
 
 if TYPE_CHECKING:
     from pytest_mock import MockerFixture
@@ -376,17 +377,7 @@ def test_the_plugin_brings_the_fixture(tmp_path: Path) -> None:
     test = "import user\n\ndef test_it(ksr):\n    ksr.receive('INVITE sip:bob@b')\n    assert user.name() == 'bob'\n"
     (tmp_path / "test_it.py").write_text(test, "utf-8")
     (tmp_path / "user.py").write_text("def name():\n    import KSR\n    return KSR.pv.get('$rU')\n", "utf-8")
-    command = [
-        sys.executable,
-        "-m",
-        "pytest",
-        "-q",
-        "-p",
-        "kemi.testing.plugin",
-        "-p",
-        "no:cacheprovider",
-        str(tmp_path),
-    ]
+    command = with_plugin(str(tmp_path))
     environment = {"PYTHONPATH": f"{CHECKOUT}:{tmp_path}", "PATH": "/usr/bin"}
     done = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path, env=environment, check=False)
     assert "1 passed" in done.stdout, done.stdout + done.stderr

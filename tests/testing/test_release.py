@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from kemi.testing import FakeKSR, Script, api, release, run_route
+from tests.support.with_plugin import with_plugin
 
 CHECKOUT = Path(__file__).parents[2]
 SCRIPT = """
@@ -76,9 +76,8 @@ def in_a_project(folder: Path, *options: str, ini: str = "", test: str) -> str:
     """What pytest says of one test in a project that knows nothing of this one but the package."""
     (folder / "test_it.py").write_text(test, "utf-8")
     (folder / "pytest.ini").write_text(f"[pytest]\n{ini}\n", "utf-8")
-    plugins = ["-p", "kemi.testing.plugin", "-p", "no:cacheprovider"]
     environment = {"PYTHONPATH": str(CHECKOUT), "PATH": "/usr/bin"}
-    command = [sys.executable, "-m", "pytest", "-q", *plugins, *options, str(folder)]
+    command = with_plugin(*options, str(folder))
     done = subprocess.run(command, capture_output=True, text=True, cwd=folder, env=environment, check=False)
     return done.stdout + done.stderr
 
