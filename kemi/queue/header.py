@@ -94,7 +94,7 @@ def _map_size(fd: int, first: bytes, magic: bytes) -> int:
         _check_instance(words, os.fstat(fd).st_size)
     else:
         _check_queue(words)
-        _check_chunks(fd, words)
+        _check_chunks(fd, _redone(words))
     return int(words[layout.W_MAP_SIZE])
 
 
@@ -156,6 +156,22 @@ def _check_queue(words: memoryview) -> None:
             raise _Wrong(f"its key index has {words[layout.W_BUCKETS_PER_CHUNK]} buckets in a chunk")
     if words[layout.W_QUOTA_ENTRY] >= layout.QUOTA_ENTRIES:
         raise _Wrong(f"it has entry {words[layout.W_QUOTA_ENTRY]} of {layout.QUOTA_ENTRIES} in its instance's quota")
+
+
+def _redone(words: memoryview) -> memoryview:
+    """The words of a queue, its cursors as they are when what a process has committed is stored as a whole.
+
+    It may have been killed or stopped between those stores; the next one who takes the lock does them once more.
+    """
+    count = words[layout.W_COMMIT]
+    if not 0 < count <= layout.MAX_PAIRS:
+        return words
+    done = memoryview(bytearray(words)).cast("Q")
+    first = layout.JOURNAL_AT >> 3
+    for at in range(first, first + 2 * count, 2):
+        if layout.W_ADDED <= words[at] <= layout.W_HEAD_ODD:
+            done[words[at]] = words[at + 1]
+    return done
 
 
 def _check_chunks(fd: int, words: memoryview) -> None:

@@ -37,6 +37,11 @@ def nothing(_queue: Queue) -> None:
     """Leave the queue empty."""
 
 
+def clear(queue: Queue) -> None:
+    """Throw everything away."""
+    queue.clear()
+
+
 def some(queue: Queue) -> None:
     """Add three small items."""
     for number in range(3):
@@ -139,6 +144,7 @@ PLAIN = {
     "size exceeded, the oldest is giant": Case(then(lambda q: q.add("giant", GIANT), some), add("new"), size=4),
     "maxbytes exceeded": Case(some, add("new", 200), maxbytes=200),
     "fetch": Case(some, pop),
+    "clear": Case(some, clear),
     "several at once": Case(some, lambda queue: queue.add_many([("new", "1"), ("newer", "22"), ("newest", "333")])),
     "several at once, one sleeps": Case(then(some, sleeper), lambda queue: queue.add_many([("a", "1"), ("b", "2")])),
     "fetch of several at once": Case(then(many(6), pops(1)), lambda queue: queue.fetch_many(3)),
@@ -228,6 +234,7 @@ KEYED = {
     "buckets give a chunk back": Case(then(many(17), pops(12)), pop, addmode=2),
     "replaced and size exceeded": Case(some, add("new"), addmode=2, size=3),
     "fetch of a key": Case(some, pop, addmode=1),
+    "clear of keys": Case(then(some, add("k1"), pops(1)), clear, addmode=2),
     "fetch behind dead ones": Case(then(some, add("k1"), pops(1)), pop, addmode=2),
     "fetch of the last key": Case(add("only"), pop, addmode=2),
     "fetch of a key that crosses": Case(then(room_left(200), adds(("c", 1000)), pops(4), some), pop, addmode=2),

@@ -15,7 +15,9 @@ from contextlib import ExitStack, contextmanager
 from itertools import count
 from typing import TYPE_CHECKING, Any, Callable
 
+from kemi.errors import SegmentError
 from kemi.queue import header, mutex
+from kemi.queue.format import layout
 from kemi.queue.format.layout import CHUNK, W_ADDED, W_HEAD_ODD, W_POPPED, W_RECOVERED, W_TAIL_ODD
 from kemi.queue.log.core import ADDED
 from kemi.queue.log.plain import PlainLog
@@ -83,13 +85,23 @@ class Stage:
 
     def _examine(self, recoveries: tuple[int, ...]) -> tuple[int, list[str]]:
         """Go on with the queue; return which of the contents it has, and what is wrong."""
+        wrong = self._refused()
         recovered = self.queue.stats().recovered - self.recovered
         content = undone(self.queue)
         stage = self.contents.index(content) if content in self.contents else -1
-        wrong = [] if stage >= 0 else [f"content is {brief(content)}"]
+        wrong += [] if stage >= 0 else [f"content is {brief(content)}"]
         if recovered not in recoveries:
             wrong.append(f"recovered {recovered} times")
         return stage, wrong + faults(self.queue) + exercise(self.queue, self.case.size)
+
+    def _refused(self) -> list[str]:
+        """Say why the next server, or any process, could not attach to what was left."""
+        segment = self.queue.segment
+        try:
+            header.checker(layout.MAGIC, "queue")(segment.fd, segment.name)
+        except SegmentError as error:
+            return [str(error)]
+        return []
 
     def moments(self) -> int:
         """Count the moments of the operation."""

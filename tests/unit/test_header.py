@@ -167,7 +167,7 @@ def test_a_damaged_queue_in_use(instance: str, mocker: MockerFixture) -> None:
     mocker.patch("os.pread", read_and_add)
     with pytest.raises(SegmentError, match="it has entry 4096 of 4096"):
         Queue.attach(instance, "q")
-    assert len(queue) > 3
+    assert len(queue) > 0
 
 
 @pytest.mark.parametrize("size", [1, 4095, 4096, layout.INSTANCE_BYTES - 1])
