@@ -17,19 +17,21 @@ from kemi.queue.keeping import UNSAVED, Crossing
 from kemi.queue.trust import OWNER_ADVICE
 from kemi.replacing import Replacing
 from kemi.spec import QueueSpec, Settings
-from kemi.store import Store
+from kemi.store import Options, Store
 
 Say = Callable[[str], None]
+_ANY = Options()
 
 
-def save(instance: str, name: str, db_url: str, say: Say) -> int:
+def save(instance: str, name: str, db_url: str, say: Say, options: Options = _ANY, retry: float = 0.0) -> int:
     """Add the items to the queue's table; then the queue is gone. Returns how many.
 
+    options, retry: what modparams say of the database; seconds that it is tried again while it is away.
     Raises InstanceInUse when its server is not proved dead, UnknownQueue, StoreError, ConfigError, and loses nothing.
     """
     if _spec(instance, name) is None:  # before a database is asked for anything
         raise UnknownQueue(host.no_queue(instance, name))
-    with _held(instance, name, db_url, say) as (crossings, ours):
+    with _held(instance, name, db_url, say, options, retry) as (crossings, ours):
         spec = _spec(instance, name)
         queue = None if spec is None else ours.take_over(spec, crossings.settle)
         if queue is None:  # somebody has dropped it meanwhile
@@ -43,13 +45,13 @@ def save(instance: str, name: str, db_url: str, say: Say) -> int:
     return saved.items
 
 
-def load(instance: str, name: str, db_url: str, say: Say) -> int:
+def load(instance: str, name: str, db_url: str, say: Say, options: Options = _ANY, retry: float = 0.0) -> int:
     """Put the rows of the table before the items of the queue, which is made if it is not there. Returns how many.
 
     The next server with that queue takes them over, whatever its dbmode and recover are. Raises as `save`.
     """
     _spec(instance, name)  # before a database is asked for anything
-    with _held(instance, name, db_url, say) as (crossings, ours):
+    with _held(instance, name, db_url, say, options, retry) as (crossings, ours):
         spec = _spec(instance, name) or QueueSpec(name)
         before = ours.define(spec, crossings.settle)
         policy = keeping.policy(before.segment.words)
@@ -79,11 +81,15 @@ def _spec(instance: str, name: str) -> QueueSpec | None:
 
 
 @contextlib.contextmanager
-def _held(instance: str, name: str, db_url: str, say: Say) -> Iterator[tuple[Crossings, Instance]]:
+def _held(
+    instance: str, name: str, db_url: str, say: Say, options: Options, retry: float
+) -> Iterator[tuple[Crossings, Instance]]:
     """The instance is this process's meanwhile; what is found in it then is there until the end."""
     with contextlib.ExitStack() as undo:
-        store = Store.open(db_url)
+        store = Store.open(db_url, None, options)
         undo.callback(store.close)
+        if retry:  # before the instance is held: its server may start meanwhile
+            store.wait_until_there(retry, say)
         settings = Settings(instance=instance, queues={name: QueueSpec(name)})
         ours = Instance.open(settings, advice=OWNER_ADVICE)
         undo.callback(host.let_go, ours)

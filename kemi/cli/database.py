@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 
 from kemi import orphans
 from kemi.cli.call import Call, Failure
-from kemi.cli.codes import DONE, USAGE
+from kemi.cli.codes import DONE, UNUSABLE, USAGE
 from kemi.cli.output import say
+from kemi.errors import ConfigError, StoreError
 from kemi.names import DB_URL_VARIABLE
-from kemi.store import Store
+from kemi.store import Options, Store
+
+_PARAMETER = re.compile(r'modparam\("mqueue", "db_(\w+)", "?([^")]*)"?\)|\bdb_(tls|timeout|retry|inexact|url)\b')
 
 
 def save(call: Call) -> int:
@@ -22,15 +26,33 @@ def load(call: Call) -> int:
     return _cross(call, orphans.load, "loaded {} rows into")
 
 
-def _cross(call: Call, cross: Callable[[str, str, str, orphans.Say], int], done: str, *, anybody: bool = False) -> int:
-    url = call.arguments.db_url
+def _cross(call: Call, cross: Callable[..., int], done: str, *, anybody: bool = False) -> int:
+    arguments = call.arguments
+    url, name = arguments.db_url, arguments.queue
     if not url:
         raise Failure(
             USAGE, f"which database? --db-url sqlite:////path, or ${DB_URL_VARIABLE} (which no process list shows)"
         )
-    name: str = call.arguments.queue
-    Store.open(url).close()  # what it imports may lie where only root can read
-    call.become_owner(anybody=anybody)
-    count = cross(call.instance, name, url, say)
+    options = Options(arguments.db_timeout, arguments.db_tls or "", arguments.db_inexact)
+    try:
+        Store.open(url, None, options).close()  # what it imports may lie where only root can read
+        call.become_owner(anybody=anybody)
+        count = cross(call.instance, name, url, say, options, arguments.db_retry)
+    except ConfigError as error:
+        raise Failure(USAGE, _with_options(str(error))) from None
+    except StoreError as error:
+        raise Failure(UNUSABLE, _with_options(str(error))) from None
     call.tell(f"{done.format(count)} queue {name!r} of instance {call.instance!r}", items=count)
     return DONE
+
+
+def _with_options(text: str) -> str:
+    """An error's text, in which the parameters are called as the options of the command."""
+
+    def option(found: re.Match[str]) -> str:
+        name, value, alone = found.groups()
+        if alone:
+            return f"--db-{alone}"
+        return f"--db-{name}" + ("" if value in ("...", "1") else f" {value}")
+
+    return _PARAMETER.sub(option, text)

@@ -158,10 +158,22 @@ def _define_moving(commands: _Commands[_Parser]) -> None:
         ("save", "database:save", "put what a dead server left of a queue into its table"),
         ("load", "database:load", "put the rows of its table into a queue of a dead server"),
     ):
-        one = _command(commands, name, run, text, _DB_MORE)
-        _queue(one)
-        one.add_argument("--db-url", metavar="URL", help=f"the database; ${DB_URL_VARIABLE} by default")
-        one.set_defaults(db_url=os.environ.get(DB_URL_VARIABLE))
+        _define_database(_command(commands, name, run, text, _DB_MORE))
+
+
+def _define_database(one: argparse.ArgumentParser) -> None:
+    """The parameters of the database, by the names that they have as modparams."""
+    _queue(one)
+    one.add_argument("--db-url", metavar="URL", help=f"the database; ${DB_URL_VARIABLE} by default")
+    one.set_defaults(db_url=os.environ.get(DB_URL_VARIABLE))
+    text = "off, on, verify, or the whole path of a file with certificates of authorities"
+    one.add_argument("--db-tls", type=_tls, metavar="HOW", help=text)
+    text = "for all that is done with the database; any time by default, while it answers"
+    one.add_argument("--db-timeout", type=_more_than_0, default=0.0, metavar="SECONDS", help=text)
+    text = "that a database which is away is tried again; 0 by default"
+    one.add_argument("--db-retry", type=_seconds, default=0.0, metavar="SECONDS", help=text)
+    text = "accept a table that cannot take a change back (MyISAM)"
+    one.add_argument("--db-inexact", action="store_true", help=text)
 
 
 def _define_consume(one: argparse.ArgumentParser) -> None:
@@ -230,8 +242,8 @@ Base64 under "key_base64" or "value_base64" in place of "key" or "value". What i
 is not heeded. drain ends when the queue is empty. On a terminal both show a progress bar."""
 _TOP_MORE = """q ends it. IN/s are items added, OUT/s items taken; RESERVED are those that a consumer has taken and not
 done; HIGH is the most items at a time. It takes no lock."""
-_DB_MORE = """URL is as in modparam("mqueue", "db_url", ...). It is done as a whole or not at all; the next start of the
-server takes over what is in the queue."""
+_DB_MORE = """URL and the other --db- options are as in modparam("mqueue", "db_url", ...), and so on. It is done as
+a whole or not at all; the next start of the server takes over what is in the queue."""
 _SERVE_MORE = "The metrics are those of stats --prometheus. It needs the Python package prometheus_client."
 
 
@@ -254,6 +266,19 @@ def _seconds(argument: str) -> float:
     if not 0 <= seconds <= _LONGEST:
         raise argparse.ArgumentTypeError(f"{argument!r} is no number of seconds")
     return seconds
+
+
+def _more_than_0(argument: str) -> float:
+    seconds = _seconds(argument)
+    if not seconds:
+        raise argparse.ArgumentTypeError("write seconds, more than 0; without it there is no limit")
+    return seconds
+
+
+def _tls(argument: str) -> str:
+    if argument not in ("off", "on", "verify") and not argument.startswith("/"):
+        raise argparse.ArgumentTypeError("write off, on, verify, or the whole path of a file with certificates")
+    return argument
 
 
 def _address(argument: str) -> tuple[str, int]:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Union
 import pytest
 
 from kemi.store import Store
+from tests.databases.secure import SecureMariaDb, SecurePostgres, SecureServer
 from tests.databases.servers import MariaDb, Postgres, SqliteFile, started
 from tests.server.conftest import _no_process_is_left, _reaper, pytest_runtest_makereport, servers
 
@@ -40,6 +41,13 @@ def mariadb() -> Iterator[MariaDb]:
 @pytest.fixture(scope="session")
 def postgres() -> Iterator[Postgres]:
     with running(Postgres()) as server:
+        yield server
+
+
+@pytest.fixture(scope="module", params=[SecureMariaDb, SecurePostgres])
+def secure(request: pytest.FixtureRequest) -> Iterator[SecureServer]:
+    """Return each of those that speak TLS only, to who comes over TCP."""
+    with running(request.param()) as server:
         yield server
 
 
