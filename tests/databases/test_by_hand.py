@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
     from tests.cli.command import Done
     from tests.databases.secure import SecureServer
-    from tests.databases.servers import DatabaseServer, SqliteFile
+    from tests.databases.servers import Postgres, SqliteFile
 
 ITEMS = ["a", "b", "c"]
 
@@ -63,7 +63,7 @@ def left(table: str, sqlite: SqliteFile) -> Iterator[Left]:
         found.end()
 
 
-def there_and_back(left: Left, database: DatabaseServer, *options: str) -> None:
+def there_and_back(left: Left, database: MariaDb | Postgres, *options: str) -> None:
     done = left("save", database.url, *options)
     assert (done.code, done.out) == (0, ""), done.err
     assert rows(database, left.table) == ITEMS
