@@ -215,13 +215,15 @@ class Life(Waiting):
         """End the queue for all processes: refuse adds, wake who waits, take its name and its line away."""
         mutex = self._mutex
         # In a signal handler the lock may be that of the call which was interrupted.
-        token = None if mutex.is_mine() else Token(mutex.free)
+        tokens = [Token()]
+        if not mutex.is_mine():
+            tokens[0].guard = weakref.ref(tokens[0], mutex.free)
         try:
             mutex.try_for_end()  # the name goes in any case, and nothing is repaired that ends
             self._u64[W_FLAGS] |= ADD_CLOSED
             self._events.notify_all()
         finally:
-            del token
+            del tokens[0]
             self.segment.unlink()
             self._memory.account(0)
 
@@ -237,14 +239,15 @@ class Life(Waiting):
         """
         u64, mutex = self._u64, self._mutex
         mutex.refuse_twice()
-        token = Token(mutex.free)
+        tokens = [Token()]
+        tokens[0].guard = weakref.ref(tokens[0], mutex.free)
         try:
             try:
                 mutex.take()
             except BaseException:
-                token.guard = weakref.ref(token, mutex.free_after())
+                tokens[0].guard = weakref.ref(tokens[0], mutex.free_after())
                 raise
-            token.guard = weakref.ref(token, mutex.free)
+            tokens[0].guard = weakref.ref(tokens[0], mutex.free)
             if u64[W_FLAGS] & PENDING:
                 self._repair()
             was_open = not self.is_closed()
@@ -264,7 +267,7 @@ class Life(Waiting):
                 self._after_move(error)
             raise
         finally:
-            del token
+            del tokens[0]
 
     def _after_move(self, error: BaseException) -> None:
         """Leave nothing half done (locked). Raises SegmentError if the segment is corrupted."""

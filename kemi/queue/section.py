@@ -1,7 +1,10 @@
 """A piece of work with the lock held, after which the lock is free, wherever a signal handler raises.
 
 Such an exception may come between any two instructions, also at the first one of an `__exit__`: a `with` block can end
-with its lock held. `hold` has a token, whose death unlocks in C, where no handler runs. The lock is free
+with its lock held. `hold` has a token, whose death unlocks in C, where no handler runs. The token lies in a list, which
+is emptied, and in no variable of any function: a frame that lives on keeps its variables, and frames live on in
+tracebacks, also in one of a callback of the garbage collector or a `__del__` that ran in the middle of it all, and
+wherever a debugger keeps them. The lock is free
 
 - when the work has ended, or `hold` has handed on an exception;
 - with Python 3.9, whose `finally` can be skipped, at the latest when the exception is dropped that came just then.
@@ -25,15 +28,13 @@ _Result = TypeVar("_Result")
 class Token:
     """Unlocks when it dies what its `guard` is for; if that is not held by this thread, nothing happens.
 
-    While the lock is held it is in no function's hands but that which holds it: the traceback of an exception keeps
-    the arguments of every function that the exception went through, so a method of it would keep the lock, too.
+    guard: a weak reference to it, with what unlocks, all of it in C.
+
+    It is used as in `hold`: it lies in a list, and no function gets it, not even an `__init__` of its own.
     """
 
     __slots__ = ("__weakref__", "guard")
-
-    def __init__(self, free: Callable[[Any], object]) -> None:
-        """Free: what unlocks, with one argument that means nothing; all of it in C."""
-        self.guard: Any = weakref.ref(self, free)
+    guard: Any
 
 
 def hold(
@@ -45,16 +46,17 @@ def hold(
     """
     onlymain.check()
     mutex.refuse_twice()
-    token = Token(mutex.free)
+    tokens = [Token()]
+    tokens[0].guard = weakref.ref(tokens[0], mutex.free)
     inside = False
     try:
         if code := trylock(mutex.ref):
             if code == ENOTRECOVERABLE:
-                token.guard = None  # no call, so nothing comes before this: a lost mutex must not be unlocked
+                tokens[0].guard = None  # no call, so nothing comes before this: a lost mutex must not be unlocked
             mutex.take_slowly(code)
-            token.guard = weakref.ref(token, mutex.free)  # another mutex may be in use now
+            tokens[0].guard = weakref.ref(tokens[0], mutex.free)  # another mutex may be in use now
         mutex.stuck_at = None
-        mutex.held_by[0] = token.guard
+        mutex.held_by[0] = tokens[0].guard
         inside = True
         return work()
     except BaseException as error:
@@ -67,10 +69,10 @@ def hold(
                     after(mutex, error)
                 raise
         elif not inside:
-            token.guard = weakref.ref(token, mutex.free_after())
+            tokens[0].guard = weakref.ref(tokens[0], mutex.free_after())
         raise
     finally:
-        del token
+        del tokens[0]
 
 
 sections.add(hold.__code__)

@@ -9,13 +9,15 @@ call by call, as docs/explanation/guarantees.md promises it. Run by itself:
 from __future__ import annotations
 
 import contextlib
+import gc
 import os
 import random
+import shutil
 import signal
 import sys
 import tempfile
 import time
-from collections import Counter
+from collections import Counter, deque
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +27,7 @@ from kemi.queue.attached import AttachedQueue
 from kemi.queue.log.core import ADDED
 from kemi.queue.queue import Queue
 from kemi.queue.registry import Registry
+from tests.stress import lock_report
 from tests.stress.mixed_books import Balance, balance
 
 WINDOW = 256 << 20
@@ -35,6 +38,17 @@ MOST = 3000  # items in the queue
 
 class Boom(Exception):
     """What the signal handler raises."""
+
+
+def _keep_frames() -> None:
+    """Run Python at each collection, often, and keep what it raises with its frames, as tools for tests and metrics do.
+
+    Such a callback runs in the middle of any call that makes an object, and signal handlers run in it.
+    """
+    kept: deque[BaseException | None] = deque(maxlen=100)
+    sys.unraisablehook = lambda ignored: kept.append(ignored.exc_value)
+    gc.callbacks.append(lambda _phase, _about: None)
+    gc.set_threshold(50)
 
 
 # --- the workers ------------------------------------------------------------------------------------------------------
@@ -50,6 +64,8 @@ class Worker:
         self.random = random.Random(seed)  # noqa: S311
         self.armed = False
         signal.signal(signal.SIGALRM, self.strike)
+        lock_report.answer(log.parent)
+        _keep_frames()
         self.attach()
 
     def strike(self, *_: object) -> None:
@@ -226,13 +242,25 @@ class Run:
         self.pids[pid] = log
 
     def _restart(self) -> None:
+        """Restart, or tell who keeps it from that."""
+        try:
+            self._move()
+        except LockTimeout as error:
+            told = lock_report.report(self.queue.segment, self.pids, self.home)
+            raise AssertionError(f"{error}\n{told}") from error
+
+    def _move(self) -> None:
         """What a server's restart does with a queue that it keeps."""
         begin = time.monotonic_ns()
         old, new = self.queue, self._make(draft=True)
-        with old.moving() as records:
-            for record in records:
-                new.append_record(record)
-        new.publish(self.instance)
+        try:
+            with old.moving() as records:
+                for record in records:
+                    new.append_record(record)
+            new.publish(self.instance)
+        except BaseException:
+            new.remove()
+            raise
         old.close()
         self.queue = new
         self.restarts.append((begin, time.monotonic_ns()))
@@ -295,9 +323,7 @@ class Run:
                     os.waitpid(pid, 0)
             self.queue.remove()
             self.registry.segment.unlink()
-            for log in self.logs:
-                log.unlink()
-            self.home.rmdir()
+            shutil.rmtree(self.home)
 
     def _check_lock(self) -> None:
         if self.queue.is_locked():

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import gc
 import inspect
 import os
 import random
@@ -21,7 +22,7 @@ from kemi.owner import this_process
 from kemi.queue import lockwait, section
 from kemi.queue.attached import AttachedQueue
 from kemi.queue.format import layout
-from kemi.queue.mutex import Mutex, trylock
+from kemi.queue.mutex import Mutex, trylock, unlock
 from kemi.queue.queue import Queue
 from kemi.queue.registry import Registry
 from kemi.queue.section import Token, hold
@@ -74,15 +75,21 @@ def is_free(queue: Queue) -> bool:
 def _take_and_free(queue: Queue) -> int:
     code = trylock(queue._mutex.ref)
     if not code:
-        Token(queue._mutex.free)
+        unlock(queue._mutex.ref)
     return code
+
+
+def armed(queue: Queue) -> Token:
+    token = Token()
+    token.guard = weakref.ref(token, queue._mutex.free)
+    return token
 
 
 # --- the token --------------------------------------------------------------------------------------------------------
 
 
 def test_a_token_unlocks_when_it_dies(queue: Queue) -> None:
-    token = Token(queue._mutex.free)
+    token = armed(queue)
     queue._mutex.take()
     assert not is_free(queue)
     del token
@@ -91,21 +98,21 @@ def test_a_token_unlocks_when_it_dies(queue: Queue) -> None:
 
 def test_a_token_without_the_lock_does_nothing(queue: Queue) -> None:
     with child(queue._mutex.take):
-        token = Token(queue._mutex.free)
+        token = armed(queue)
         del token
         assert not is_free(queue)
 
 
 def test_a_token_is_for_what_it_was_armed_for_last(instance: str, queue: Queue) -> None:
     other = Queue.create(instance, "other", window=WINDOW)
-    token = Token(queue._mutex.free)
+    token = armed(queue)
     token.guard = weakref.ref(token, other._mutex.free)
     queue._mutex.take()
     other._mutex.take()
     del token
     assert is_free(other)
     assert not is_free(queue)
-    Token(queue._mutex.free)
+    armed(queue)
     assert is_free(queue)
 
 
@@ -305,6 +312,63 @@ CALLS: dict[str, Callable[[Queue], object]] = {
     "settle": lambda queue: queue.settle(),
     "attach, close": _attach_and_close,
 }
+
+
+@contextmanager
+def _frames_kept() -> Iterator[list[list[FrameType]]]:
+    """Run Python at nearly every moment of a block that makes an object, and keep all frames with their variables.
+
+    So do debuggers, and whatever keeps an exception that came in a callback of the garbage collector or a `__del__`.
+    """
+    kept: list[list[FrameType]] = []
+
+    def collected(_phase: str, _about: object) -> None:
+        frames: list[FrameType] = []
+        frame: FrameType | None = sys._getframe()
+        while frame is not None and frame.f_globals["__name__"] != __name__.partition(".")[0]:
+            frames.append(frame)
+            if frame.f_globals["__name__"].startswith("kemi."):
+                assert frame.f_locals is not None  # makes a dict of them, which the frame keeps
+            frame = frame.f_back
+        kept.append(frames)
+
+    before = gc.get_threshold()
+    gc.callbacks.append(collected)
+    gc.set_threshold(1)
+    try:
+        yield kept
+    finally:
+        gc.set_threshold(*before)
+        gc.callbacks.remove(collected)
+
+
+@pytest.mark.parametrize("addmode", [0, 2])
+@pytest.mark.parametrize("name", CALLS)
+def test_frames_that_live_on_do_not_keep_the_lock(instance: str, name: str, addmode: int) -> None:
+    registry = Registry.create(instance, this_process(), 1 << 30)
+    queue = Queue.create(instance, "q", window=WINDOW, addmode=addmode, registry=registry)
+    with _frames_kept() as kept:
+        CALLS[name](queue)
+        queue.peek()  # whatever an add and a fetch make
+    assert is_free(queue)
+    assert len(kept) > 4
+
+
+def test_frames_that_live_on_do_not_keep_the_lock_of_a_queue_that_moves(queue: Queue) -> None:
+    queue.add("k", "v")
+    with _frames_kept() as kept, queue.moving() as records:
+        assert len(list(records)) == 1
+    assert is_free(queue)
+    assert len(kept) > 4
+
+
+def test_frames_that_live_on_do_not_keep_the_lock_of_a_queue_that_ends(queue: Queue) -> None:
+    with _frames_kept() as kept:
+        queue.remove()
+    assert is_free(queue)
+    assert len(kept) > 4
+
+
 # Python 3.9 looks for signals between nearly all instructions, also at the beginning of a `finally`.
 _AT_ONCE = sys.version_info >= (3, 10)
 
