@@ -42,16 +42,22 @@ from typing import Any, TypeVar
 
 from kemi import app
 from kemi.errors import (
+    ClientClosed,
     ConfigError,
+    Disconnected,
+    EngineError,
     InstanceInUse,
     ItemError,
     LockTimeout,
     MqueueError,
     NoMemory,
     NotAllowed,
+    OutcomeUnknown,
     QueueClosed,
+    Reentered,
     SegmentError,
     SegmentMissing,
+    Unavailable,
     UnknownQueue,
 )
 from kemi.instance import queues as _queues
@@ -59,13 +65,14 @@ from kemi.names import DEFAULT_INSTANCE as _DEFAULT_INSTANCE
 from kemi.names import VERSION as _VERSION
 from kemi.queue.address import instance_of as _instance_of
 from kemi.queue.attached import AttachedQueue
+from kemi.queue.delivery.reservation import AsyncReservation, Reservation
+from kemi.queue.delivery.reserved import Batch, ReservedItem
 from kemi.queue.format.item import Item
 from kemi.queue.format.item import key_of as _key_of
 from kemi.queue.format.item import value_of as _value_of
 from kemi.queue.format.outcome import AddResult, Refused, Stats
 from kemi.queue.log.core import ADDED as _ADDED
 from kemi.queue.queue import Queue
-from kemi.queue.reservation import Reservation, ReservedItem
 from kemi.server import left as _left
 from kemi.server import log as _log
 from kemi.server import refused as _refused
@@ -76,8 +83,13 @@ __version__ = _VERSION
 
 __all__ = [
     "AddResult",
+    "AsyncReservation",
     "AttachedQueue",
+    "Batch",
+    "ClientClosed",
     "ConfigError",
+    "Disconnected",
+    "EngineError",
     "InstanceInUse",
     "Item",
     "ItemError",
@@ -85,14 +97,17 @@ __all__ = [
     "MqueueError",
     "NoMemory",
     "NotAllowed",
+    "OutcomeUnknown",
     "Queue",
     "QueueClosed",
+    "Reentered",
     "Refused",
     "Reservation",
     "ReservedItem",
     "SegmentError",
     "SegmentMissing",
     "Stats",
+    "Unavailable",
     "UnknownQueue",
     "aattach",
     "attach",

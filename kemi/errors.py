@@ -25,7 +25,7 @@ class ItemError(MqueueError, TypeError):
 
 
 class UnknownQueue(MqueueError, LookupError):
-    """No queue of that name in this instance."""
+    """There is no such instance, or it has no queue of that name."""
 
 
 class InstanceInUse(MqueueError, RuntimeError):
@@ -50,6 +50,22 @@ class QueueClosed(SegmentError):
 
 class WrongThread(MqueueError, RuntimeError):
     """This process lets only its main thread use queues; the text says why, and what to do instead."""
+
+
+class Unavailable(MqueueError):
+    """Not now: the same call may work later. What to catch in order to try again."""
+
+
+class Disconnected(Unavailable, ConnectionError):
+    """An engine (a Redis or Valkey server) is not there, or gave no reply."""
+
+
+class OutcomeUnknown(Disconnected):
+    """A request was sent to an engine and no reply came: it was done, or not. An add may have to be repeated."""
+
+
+class EngineError(MqueueError, RuntimeError):
+    """An engine refuses: a key of another type, a setting, no memory."""
 
 
 class ClientClosed(MqueueError, ValueError):
@@ -84,8 +100,8 @@ class NoMemory(MqueueError, MemoryError):
     """Shared memory could not be reserved: /dev/shm is full, or a limit is reached."""
 
 
-class LockTimeout(MqueueError, TimeoutError):
-    """The queue's lock could not be had within lock_timeout."""
+class LockTimeout(Unavailable, TimeoutError):
+    """The queue's lock could not be had within lock_timeout; nothing was done."""
 
 
 class Reentered(LockTimeout):

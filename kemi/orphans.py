@@ -77,7 +77,7 @@ def _spec(instance: str, name: str) -> QueueSpec | None:
     except UnknownQueue:
         return None
     stats = view.stats
-    return QueueSpec(name, stats.size_limit, addmode=stats.addmode, maxbytes=stats.byte_limit)
+    return QueueSpec(name, stats.size_limit or 0, addmode=stats.addmode, maxbytes=stats.byte_limit or 0)
 
 
 @contextlib.contextmanager

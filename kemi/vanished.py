@@ -56,7 +56,7 @@ def put_back(instance: Instance, queue: Queue) -> Queue:
         keeping.set_crossing(replacement.draft.segment.words, keeping.crossing(words))
         replacing.publish()
     new = queues[queue.name]
-    new.set_limits(stats.size_limit, stats.byte_limit)
-    new.set_deliveries(stats.max_deliveries, dead_letter)
+    new.set_limits(stats.size_limit or 0, stats.byte_limit or 0)
+    new.set_deliveries(stats.max_deliveries or 0, dead_letter)
     keeping.set_policy(new.segment.words, *keeping.policy(words))
     return new

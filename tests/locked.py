@@ -10,8 +10,9 @@ from kemi.queue.mutex import Mutex, unlock
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from kemi.queue.delivery.reservation import Reservation
+    from kemi.queue.delivery.reserved import ReservedItem
     from kemi.queue.queue import Queue
-    from kemi.queue.reservation import Reservation, ReservedItem
 
 _kept: list[Reservation[ReservedItem | None]] = []
 

@@ -22,6 +22,7 @@ from kemi.errors import MqueueError
 from kemi.names import DB_URL_VARIABLE, INSTANCE_VARIABLE, OWNER_VARIABLE, VERSION
 from kemi.queue.format import layout
 from kemi.queue.segment import PREFIX, SHM_DIR, path_of, segment_name
+from kemi.queue.statistics import numbers_of
 from kemi.queue.view import InstanceView, QueueView, look_at_lock
 from kemi.text import printable
 
@@ -163,7 +164,7 @@ def _queue(instance: str, name: str, view: QueueView | MqueueError) -> dict[str,
     about: dict[str, object] = {"name": name, "file": _tried(lambda: _file(segment_name(instance, name)))}
     if isinstance(view, MqueueError):
         return {**about, "error": str(view)}
-    return {**about, "lock": _tried(lambda: _lock(instance, name)), **view.stats._asdict()}
+    return {**about, "lock": _tried(lambda: _lock(instance, name)), **numbers_of(view.stats)}
 
 
 def _file(segment: str) -> str:

@@ -12,6 +12,7 @@ from kemi.cli.output import bytes_text, duration_text, say
 from kemi.errors import MqueueError, SegmentMissing
 from kemi.queue import trust
 from kemi.queue.format.outcome import Stats
+from kemi.queue.statistics import numbers_of
 from kemi.queue.view import InstanceView, QueueView
 from kemi.text import printable
 
@@ -74,7 +75,7 @@ def stats(call: Call) -> int:
         raise Failure(USAGE, f"{'--output' if arguments.output else '--all'} goes with --prometheus")
     views = _views(call)
     if arguments.json:
-        found = [{"instance": call.instance, "queue": name, **view.stats._asdict()} for name, view in views.items()]
+        found = [{"instance": call.instance, "queue": name, **numbers_of(view.stats)} for name, view in views.items()]
         call.as_json(found[0] if arguments.queue is not None else found)
     else:
         for name, view in views.items():
@@ -94,10 +95,11 @@ def _views(call: Call) -> dict[str, QueueView]:
     return views
 
 
-def _description(name: str, numbers: Stats) -> list[str]:
+def _description(name: str, stats: Stats) -> list[str]:
     lines = [f"{printable(name)}:"]
-    width = max(map(len, numbers._fields))
-    for field, value in numbers._asdict().items():
+    numbers = numbers_of(stats)
+    width = max(map(len, numbers))
+    for field, value in numbers.items():
         shown = value
         if field == "oldest":
             shown = "-" if value is None else f"{duration_text(time.time() - value)} ago"

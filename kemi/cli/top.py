@@ -21,6 +21,7 @@ from kemi.cli.call import Call
 from kemi.cli.codes import DONE
 from kemi.cli.output import Output, bytes_text, duration_text, table
 from kemi.errors import MqueueError, UnknownQueue
+from kemi.queue.statistics import numbers_of
 from kemi.queue.view import InstanceView, QueueView
 from kemi.text import printable
 
@@ -109,7 +110,7 @@ def as_json(frame: Frame, at: float) -> dict[str, object]:
             if isinstance(view, QueueView):
                 _, _, rate_in, rate_out, *_ = (None if cell == "-" else cell for cell in next(rates))
                 queues.append(
-                    {"queue": name, **view.stats._asdict(), "in_per_second": rate_in, "out_per_second": rate_out}
+                    {"queue": name, **numbers_of(view.stats), "in_per_second": rate_in, "out_per_second": rate_out}
                 )
         owner = one.owner()
         pid = owner.pid if owner else None

@@ -3,7 +3,8 @@
 - The thread takes no item. It sleeps in the queue's futex, and when there may be something it wakes one coroutine,
   which takes the item itself, in its event loop. So a coroutine that is cancelled has no item in its hands, ever.
 - A coroutine that was woken and does not take passes the call on: to another one here, or to another process.
-- Nothing waits for a lock in the event loop: while another process has it, a thread of the loop's executor waits.
+- Nothing waits for a lock in the event loop: while another process has it, a thread of the loop's executor waits (see
+  `delivery.unlocked`).
 - The thread is there while somebody waits, and some seconds longer; once the queue is closed here, no longer. It is a
   daemon, asleep for _SLEEP at most.
 """
@@ -14,22 +15,13 @@ import asyncio
 import os
 import threading
 from collections import deque
-from typing import Any, Callable, Generic, Protocol
+from typing import Callable
 
 from kemi.queue.queue import Queue
-from kemi.queue.reservation import Got_co, Reservation
 
 _IDLE = 5.0  # seconds that the thread waits for another waiter
 _SLEEP = 1.0  # seconds of one sleep in a queue
-_YIELDS = 3  # times that other coroutines may run before a thread waits for the lock
 _Waiter = tuple[asyncio.AbstractEventLoop, "asyncio.Future[None]"]
-
-
-class Look(Protocol):
-    """See `AsyncReservation`."""
-
-    async def __call__(self, call: Callable[[Queue], Any], timeout: float | None) -> Any:
-        """Call until it gives something."""
 
 
 class Doorbell:
@@ -142,37 +134,3 @@ class Doorbell:
 def _set(future: asyncio.Future[None]) -> None:
     if not future.done():
         future.set_result(None)
-
-
-async def settled(queue: Queue) -> None:
-    """Return when the queue's lock is free, without blocking the event loop. Raises LockTimeout."""
-    for _ in range(_YIELDS):
-        if not queue.is_locked():
-            return
-        await asyncio.sleep(0)
-    while queue.is_locked():
-        await asyncio.get_running_loop().run_in_executor(None, queue.settle)
-
-
-class AsyncReservation(Generic[Got_co]):
-    """`Reservation` for `async with`."""
-
-    def __init__(self, reservation: Reservation[Any], look: Look, timeout: float | None) -> None:
-        """look: calls a function until it gives something, for `timeout` seconds."""
-        self._reservation = reservation
-        self._look = look
-        self._timeout = timeout
-
-    async def __aenter__(self) -> Got_co:
-        # What is reserved in the moment of a cancellation is nobody's: there is no await between it and the return.
-        item: Got_co = await self._look(self._reservation.enter_now, self._timeout)
-        return item
-
-    async def __aexit__(self, kind: type[BaseException] | None, *_: object) -> None:
-        try:
-            await settled(self._reservation.holder)
-        finally:
-            self._reservation.__exit__(kind)
-
-    def __repr__(self) -> str:
-        return repr(self._reservation)

@@ -12,13 +12,13 @@ next to nothing; a watch (inotify) of /dev/shm would wake it for every other pro
 from __future__ import annotations
 
 import contextlib
-import math
 import os
 import threading
 import time
 from collections.abc import AsyncIterator, Iterable
 from typing import TYPE_CHECKING, Any, Callable, TypeVar, cast, overload
 
+from kemi import times
 from kemi.errors import ClientClosed, MqueueError, QueueClosed, SegmentError, SegmentMissing, UnknownQueue
 from kemi.owner import Owner
 from kemi.queue import futex
@@ -33,20 +33,19 @@ from kemi.queue.address import (
     wait_seconds,
     waited,
 )
-from kemi.queue.batch import Keep
+from kemi.queue.delivery.reservation import AsyncReservation, Keep
+from kemi.queue.delivery.reserved import ReservedItem
 from kemi.queue.format.item import Item
 from kemi.queue.format.outcome import CLOSED, AddResult, Stats, rest_after
-from kemi.queue.log.core import Delivery
 from kemi.queue.opened import PARTS
 from kemi.queue.presence import why_missing
 from kemi.queue.queue import Queue
 from kemi.queue.registry import Registry
-from kemi.queue.reservation import ReservedItem, Source
 from kemi.queue.stop import STOP_LOOK, Stop, stopper
 from kemi.queue.trust import CLIENT_ADVICE, SAME_ADVICE, client_users, named_owner
 
 if TYPE_CHECKING:
-    from kemi.queue.aio import AsyncReservation, Doorbell
+    from kemi.queue.aio import Doorbell
 
 RETRY = 0.2  # seconds between two looks for a new server
 LOOK = 1.0  # seconds between two looks whether the file is still that of the queue in use
@@ -205,8 +204,6 @@ class AttachedQueue(Queue):
         self, call: Callable[[Queue, float], _Found | None], timeout: float | None, sleep: float = LOOK
     ) -> _Found | None:
         """Call `call(queue, seconds)` until it finds something, in one queue after the other."""
-        if timeout is not None and math.isnan(timeout):
-            raise ValueError("timeout must be a number of seconds, or None")
         deadline = _begin_to_wait(timeout)
         while True:
             queue = self._inner
@@ -292,10 +289,6 @@ class AttachedQueue(Queue):
             return []
         return self._wait_for(lambda queue, left: queue.fetch_many(count, left) or None, timeout) or []
 
-    def reserve_wait(self, timeout: float | None, keep: Callable[[Delivery, Source], None]) -> bytes | None:
-        """As `Queue.reserve_wait`."""
-        return self._wait_for(lambda queue, left: queue.reserve_wait(left, keep), timeout)
-
     def reserve_some(self, count: int, timeout: float | None, keep: Keep) -> int | None:
         """As `Queue.reserve_some`."""
         return self._wait_for(lambda queue, left: queue.reserve_some(count, left, keep), timeout)
@@ -325,22 +318,24 @@ class AttachedQueue(Queue):
     def areserve(self, timeout: float | None = 0.0) -> AsyncReservation[ReservedItem | None]: ...
     def areserve(self, timeout: float | None = 0.0) -> AsyncReservation[Any]:
         """`async with queue.areserve(timeout) as item:` - `reserve` for asyncio."""
-        from kemi.queue.aio import AsyncReservation
+        return AsyncReservation(self, None, times.seconds(timeout))
 
-        return AsyncReservation(self.reserve(), self._look_for, timeout)
+    async def areserve_some(self, count: int, timeout: float | None, keep: Keep) -> int | None:
+        """See `reservation.AsyncReserver`."""
+        # What is reserved in the moment of a cancellation is nobody's: no await comes between it and the return.
+        found: int | None = await self._look_for(lambda queue: queue.reserve_some(count, 0.0, keep), timeout)
+        return found
 
     async def _look_for(self, call: Callable[[Queue], Any], timeout: float | None) -> Any:
         """`call(queue)`, which does not wait, until it finds something, in one queue after the other."""
-        from kemi.queue.aio import settled  # the server never needs it
+        from kemi.queue.delivery.unlocked import unlocked  # the server never needs it
 
-        if timeout is not None and math.isnan(timeout):
-            raise ValueError("timeout must be a number of seconds, or None")
-        deadline = math.inf if timeout is None else time.monotonic() + timeout
+        deadline = time.monotonic() + times.seconds(timeout)
         while True:
             queue = self._inner
             found = None
             with contextlib.suppress(QueueClosed):
-                await settled(queue)
+                await unlocked(queue)
                 found = call(queue)
             if found is not None:
                 return found
@@ -367,9 +362,9 @@ class AttachedQueue(Queue):
 
     # --- looking ----------------------------------------------------------------------------------------------------
 
-    def peek(self, count: int = 1) -> list[Item]:
+    def peek(self, count: int | None = 1, *, reserved: bool = False) -> list[Item]:
         """As `Queue.peek`."""
-        return self._present().peek(count)
+        return self._present().peek(count, reserved=reserved)
 
     def undone(self) -> list[Item]:
         """As `Queue.undone`."""
@@ -421,9 +416,10 @@ class AttachedQueue(Queue):
 
 def _begin_to_wait(timeout: float | None) -> float:
     """Return when the wait ends. Raises MqueueError where it would stop others."""
-    if timeout is None or timeout > 0:
+    seconds = times.seconds(timeout)
+    if seconds > 0:
         refuse_to_block()
-    return math.inf if timeout is None else time.monotonic() + timeout
+    return time.monotonic() + seconds
 
 
 def _of_the_inner(name: str) -> property:

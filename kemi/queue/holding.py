@@ -16,10 +16,12 @@ from typing import Callable, final
 
 from kemi.owner import Owner, this_process
 from kemi.queue import claims
+from kemi.queue.format.item import item_id
 from kemi.queue.format.layout import (
     DEAD_LETTER_AT,
     W_CREATED,
     W_DEAD_LETTERS,
+    W_DROPPED,
     W_EXHAUSTED,
     W_IN_FLIGHT,
     W_MAX_DELIVERIES,
@@ -174,6 +176,25 @@ class Holding:
         if self._is_over(held) and not self._has_dead_letters():
             self._u64[W_EXHAUSTED] += 1
         return True
+
+    def reject(self, held: Delivery) -> tuple[bool, DeadLetter | None]:
+        """Let an item never be delivered again (locked). Returns whether it was this delivery until now.
+
+        Where there is a dead letter queue it is this process's until it was moved there; else it is dropped.
+        """
+        entry = self._in_flight.held(*held)
+        if entry is None:
+            return False, None
+        if not self._has_dead_letters():
+            claims.of(self._created).pop(held, None)
+            return self._log.ack(held, W_DROPPED), None
+        letter = DeadLetter(held, self._log.core.records.read(entry.at))
+        self.claim(held, letter)
+        return True, letter
+
+    def id_of(self, held: Delivery) -> str:
+        """The item's id."""
+        return item_id(self._created, held.seq)
 
     def later(self, held: Delivery, *, done: bool) -> None:
         """The lock was not to be had: `finish` or `put_back` with the next item that is taken."""

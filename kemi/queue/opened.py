@@ -234,7 +234,7 @@ class Opened:
         try:
             if self._u64[W_FLAGS] & PENDING:
                 self._repair()
-            self._holding.give_back_claimed(lambda by: getattr(by, "holder", None) is self)
+            self._holding.give_back_claimed(lambda by: getattr(by, "source", None) is self)
         except _SUSPECT:
             self._recover()
 

@@ -18,9 +18,12 @@ from functools import wraps
 from itertools import islice
 from typing import Any, overload
 
+from kemi import times
 from kemi.errors import LockTimeout, MqueueError, Reentered, SegmentMissing
 from kemi.queue import header, onlymain
-from kemi.queue.batch import BatchReservation, Keep
+from kemi.queue.delivery.hold import Hold, Settlement
+from kemi.queue.delivery.reservation import Keep, Reservation
+from kemi.queue.delivery.reserved import Batch, ReservedItem
 from kemi.queue.format import layout
 from kemi.queue.format.item import Item, encode
 from kemi.queue.format.layout import (
@@ -52,7 +55,6 @@ from kemi.queue.log.core import ADDED, KEPT, TOO_LARGE, Delivery
 from kemi.queue.log.plain import PlainLog
 from kemi.queue.mutex import DOUBTED, sections, trylock, unlock
 from kemi.queue.pthread import NOWHERE
-from kemi.queue.reservation import Reservation, ReservedItem, Source
 from kemi.queue.segment import sibling_name
 from kemi.queue.statistics import stats_of
 from kemi.queue.stop import STOP_LOOK, Stop, stopper
@@ -272,10 +274,11 @@ class Queue(Life):
 
     def pop_wait(self, timeout: float | None) -> bytes | None:
         """`pop` that sleeps until there is an item, at most `timeout` seconds (None: for ever)."""
+        seconds = times.seconds(timeout)
         record = self.pop()
-        if record is not None or (timeout is not None and timeout <= 0):
+        if record is not None or seconds <= 0:
             return record
-        return self._wait(self._take, timeout)
+        return self._wait(self._take, seconds)
 
     @overload
     def fetch(self, timeout: None) -> Item: ...
@@ -345,21 +348,30 @@ class Queue(Life):
         it is the next one's to take, before all others; `item.deliveries` is then one more. `item` is None when none
         came.
         """
-        return Reservation(self, timeout)
+        return Reservation(self, None, times.seconds(timeout))
 
-    def reserve_wait(self, timeout: float | None, keep: Callable[[Delivery, Source], None]) -> bytes | None:
-        """Reserve the oldest item: its record.
+    def reserve_many(self, count: int, timeout: float | None = 0.0) -> Reservation[Batch]:
+        """`with queue.reserve_many(count, timeout) as batch:` reserves up to `count` items; waits for the first one.
 
-        `keep` gets what `done` and `give_back` want, and the queue whose they are, with the lock held.
+        Those that the block does not settle (`batch.done(items)`, `batch.give_back(items)`) are done when it ends, and
+        given back after an exception.
         """
+        return Reservation(self, count, times.seconds(timeout))
 
-        def take() -> bytes | None:
-            found = self._holding.reserve()
-            if found is None:
+    def reserve_some(self, count: int, timeout: float | None, keep: Keep) -> int | None:
+        """Reserve up to `count` items, as many as one lock is for; see `reservation.Reserver`."""
+
+        def take() -> int | None:
+            number = 0
+            while number < min(count, RESERVES) and (found := self._holding.reserve()):
+                held, record = found
+                hold = Hold(self, held, self._holding.id_of(held), held.deliveries)
+                keep(ReservedItem(record, hold))
+                self._holding.claim(held, hold)  # last: what an exception leaves unclaimed is given back at once
+                number += 1
+            if not number:
                 self._refuse_full()
-                return None
-            keep(found[0], self)
-            return found[1]
+            return number or None
 
         u64 = self._u64
         removed = u64[W_POPPED] + u64[W_BURIED]
@@ -373,47 +385,36 @@ class Queue(Life):
         if self._holding.is_full() and self._holding.next():
             raise MqueueError(f"queue {self.name!r}: {layout.CAPACITY} items are reserved or were given back")
 
-    def reserve_many(self, count: int, timeout: float | None = 0.0) -> BatchReservation:
-        """`with queue.reserve_many(count, timeout) as batch:` reserves up to `count` items; waits for the first one.
-
-        Those that the block does not settle (`batch.done(items)`, `batch.give_back(items)`) are done when it ends, and
-        given back after an exception.
-        """
-        return BatchReservation(self, count, timeout)
-
-    def reserve_some(self, count: int, timeout: float | None, keep: Keep) -> int | None:
-        """Reserve up to `count` items, as many as one lock is for; see `batch.BatchSource`."""
-
-        def take() -> int | None:
-            number = 0
-            while number < min(count, RESERVES) and (found := self._holding.reserve()):
-                keep(found[0], self, found[1])
-                number += 1
-            if not number:
-                self._refuse_full()
-            return number or None
-
-        return self._wait(take, timeout)
-
-    def settle_many(self, deliveries: Sequence[Delivery], *, done: bool) -> int:
-        """Be done with reserved items, or give them back. Returns how many were this process's until then."""
+    def settle(self, tokens: Sequence[Delivery], how: Settlement) -> int:
+        """Settle reserved items; see `hold.Source`. Returns how many were this process's until then."""
+        if how.kind == "reject":
+            return sum(map(self._reject, tokens))
+        done = how.kind != "give back"
+        due = time.monotonic_ns() + int(how.after * 1e9) if how.after else 0
         settled = 0
-        for first in range(0, len(deliveries), ACKS):
-            some = deliveries[first : first + ACKS]
+        for first in range(0, len(tokens), ACKS):
+            some = tokens[first : first + ACKS]
             try:
-                settled += self._settle_some(some, done=done)
+                settled += self._settle_some(some, done=done, due=due)
             except LockTimeout as error:
-                for held in deliveries[first:-1]:
+                for held in tokens[first:-1]:
                     self._holding.later(held, done=done)
-                self._end_later(deliveries[-1], error, done=done)
+                self._end_later(tokens[-1], error, done=done)
                 raise
-        return settled
+        return settled if how.kind != "answer" else 0  # nobody asked
 
-    def _settle_some(self, some: Sequence[Delivery], *, done: bool) -> int:
+    async def asettle(self, tokens: Sequence[Delivery], how: Settlement) -> int:
+        """`settle`, while the event loop goes on."""
+        from kemi.queue.delivery.unlocked import unlocked  # the server never needs asyncio
+
+        await unlocked(self)
+        return self.settle(tokens, how)
+
+    def _settle_some(self, some: Sequence[Delivery], *, done: bool, due: int = 0) -> int:
         def settle() -> tuple[int, list[DeadLetter], int]:
             if done:
                 return sum(map(self._holding.finish, some)), [], 0
-            back = sum(map(self._holding.put_back, some))
+            back = sum(self._holding.put_back(held, due) for held in some)
             return back, self._holding.dead_letters(), self._events.notify(back) if back else 0
 
         settled, letters, called = self._work(settle)
@@ -423,31 +424,16 @@ class Queue(Life):
             self._move_dead_letter(letter)
         return settled
 
-    def done(self, held: Delivery) -> bool:
-        """A reserved item is done. False if it is not this process's any more: its queue was made anew."""
+    def _reject(self, held: Delivery) -> bool:
+        """Let a reserved item never be delivered again. Where the lock is not to be had it is given back."""
         try:
-            return self._work(lambda: self._holding.finish(held))
-        except LockTimeout as error:
-            self._end_later(held, error, done=True)
-            raise
-
-    def give_back(self, held: Delivery) -> bool:
-        """A reserved item is not done: let another process take it, before all others."""
-
-        def put_back() -> tuple[bool, list[DeadLetter], int]:
-            back = self._holding.put_back(held)
-            return back, self._holding.dead_letters(), self._events.notify() if back else 0
-
-        try:
-            back, letters, called = self._work(put_back)
+            mine, letter = self._work(lambda: self._holding.reject(held))
         except LockTimeout as error:
             self._end_later(held, error, done=False)
             raise
-        if called:
-            self._events.wake(called)
-        for letter in letters:
+        if letter is not None:
             self._move_dead_letter(letter)
-        return back
+        return mine
 
     def _end_later(self, held: Delivery, error: LockTimeout, *, done: bool) -> None:
         """End a reservation with the next item that is taken; if this thread has the lock, as soon as it is free.
@@ -463,10 +449,6 @@ class Queue(Life):
         with contextlib.suppress(MqueueError):
             self._take_or_prepare(lambda: None, None, woken=False, sleeps=False)
             self.pass_on()
-
-    def claim(self, held: Delivery, by: object) -> None:
-        """Enter who stands for a reserved item in this process (locked)."""
-        self._holding.claim(held, by)
 
     def _move_dead_letter(self, letter: DeadLetter) -> None:
         """Put what was delivered too often into its queue. A kill in between leaves it in both: at least once."""
@@ -513,19 +495,24 @@ class Queue(Life):
         """Does somebody hold the lock, or did he die with it?"""
         return self._mutex.is_held()
 
-    def settle(self) -> None:
+    def wait_until_unlocked(self) -> None:
         """Take the lock, repair if that is needed, and let go."""
         self._work(lambda: None)
 
     # --- looking ----------------------------------------------------------------------------------------------------
 
-    def peek(self, count: int = 1) -> list[Item]:
-        """The oldest `count` items, which stay."""
-        return self._work(lambda: self._items(islice(contents.waiting(self._log), max(0, count))))
+    def peek(self, count: int | None = 1, *, reserved: bool = False) -> list[Item]:
+        """The oldest `count` items (None: all), which stay.
+
+        reserved: also those that are reserved, where they would be if every process that holds one were killed now.
+        """
+        most = None if count is None else max(0, count)
+        places = contents.undone if reserved else contents.waiting
+        return self._work(lambda: self._items(islice(places(self._log), most)))
 
     def undone(self) -> list[Item]:
         """All items that would be there if every process that holds one were killed now, the oldest first."""
-        return self._work(lambda: self._items(contents.undone(self._log)))
+        return self.peek(None, reserved=True)
 
     def _items(self, places: Iterable[int]) -> list[Item]:
         return [Item(self._log.core.records.read(at)) for at in places]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import sys
 from typing import Any
 
@@ -32,15 +33,30 @@ def stats_of(u64: Any, memory: int, oldest: float | None) -> Stats:
         refused=u64[layout.W_REFUSED],
         recovered=u64[layout.W_RECOVERED],
         high_water=max(u64[layout.W_HIGH_WATER], size),
-        size_limit=u64[layout.W_SIZE_LIMIT],
-        byte_limit=u64[layout.W_BYTE_LIMIT],
+        size_limit=u64[layout.W_SIZE_LIMIT] or None,
+        byte_limit=u64[layout.W_BYTE_LIMIT] or None,
         addmode=u64[layout.W_ADDMODE],
         reserved=max(0, in_flight - returned),
         dead_lettered=dead_lettered,
         exhausted=u64[layout.W_EXHAUSTED],
-        max_deliveries=u64[layout.W_MAX_DELIVERIES],
+        max_deliveries=u64[layout.W_MAX_DELIVERIES] or None,
         oldest=oldest,
+        expired=expired,
+        maxage=u64[layout.W_MAX_AGE] / 1e9 or None,
     )
+
+
+def numbers_of(stats: Stats) -> dict[str, Any]:
+    """What a command or a metric shows of statistics: 0 for no limit; `oldest` is None while there is no item."""
+    shown: dict[str, Any] = {}
+    for name in NUMBERS:
+        value = getattr(stats, name)
+        shown[name] = value if name == "oldest" else value or 0
+    return shown
+
+
+_NOT_SHOWN = ("refusals", "due", "expired", "maxage")
+NUMBERS = tuple(field.name for field in dataclasses.fields(Stats) if field.name not in _NOT_SHOWN)
 
 
 def _used_bytes(u64: Any) -> int:

@@ -8,10 +8,10 @@ two places (FETCH_MOVED), and is refused.
 from __future__ import annotations
 
 import contextlib
-import math
 import time
 from typing import Callable, TypeVar
 
+from kemi import times
 from kemi.errors import MqueueError, QueueClosed
 from kemi.queue.format.layout import (
     ADD_CLOSED,
@@ -45,9 +45,7 @@ class Waiting(Opened):
 
     def _wait(self, take: Callable[[], _Found | None], timeout: float | None) -> _Found | None:
         """Call `take` with the lock held until it finds something, asleep while there is nothing."""
-        if timeout is not None and math.isnan(timeout):
-            raise ValueError("timeout must be a number of seconds, or None")
-        deadline = math.inf if timeout is None else time.monotonic() + timeout
+        deadline = time.monotonic() + times.seconds(timeout)
         key: int | None = None  # while this process is counted as a waiter
         woken = False
         try:

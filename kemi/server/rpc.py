@@ -13,6 +13,7 @@ from kemi.errors import MqueueError
 from kemi.instance import queues
 from kemi.queue.format.item import Item
 from kemi.queue.queue import Queue
+from kemi.queue.statistics import numbers_of
 from kemi.server import core, log
 from kemi.server.call import Call, Fault, RpcApi, Value
 from kemi.server.left import clear
@@ -125,7 +126,7 @@ def _stats(call: Call) -> None:
 
 def _counters(queue: Queue, now: float) -> dict[str, Value]:
     stats = queue.stats()
-    counts = {field: number for field, number in stats._asdict().items() if field != "oldest"}
+    counts = {field: number for field, number in numbers_of(stats).items() if field != "oldest"}
     return {"name": queue.name, **counts, "oldest_age": 0 if stats.oldest is None else _age(stats.oldest, now)}
 
 

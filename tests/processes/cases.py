@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Callable, NamedTuple
 
+from kemi.queue.delivery.hold import DONE, GIVE_BACK
 from kemi.queue.format import layout
 from kemi.queue.format.layout import CHUNK, CHUNK_ROOM, RECORD_HEAD
 from kemi.queue.log.core import Delivery
@@ -259,12 +260,12 @@ def _held(queue: Queue) -> Delivery:
 
 def done(queue: Queue) -> None:
     """Be done with it."""
-    queue.done(_held(queue))
+    queue.settle([_held(queue)], DONE)
 
 
 def give_back(queue: Queue) -> None:
     """Give it back."""
-    queue.give_back(_held(queue))
+    queue.settle([_held(queue)], GIVE_BACK)
 
 
 def pop_slowly(queue: Queue) -> None:

@@ -15,6 +15,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from kemi.errors import MqueueError, NoMemory
+from kemi.queue.delivery.hold import GIVE_BACK
 from kemi.queue.format import layout
 from kemi.queue.format.layout import CHUNK, CHUNK_HEAD, CHUNK_MAP_AT, CHUNK_ROOM, PAGE, TOMBSTONE
 from kemi.queue.log.core import Delivery
@@ -128,7 +129,7 @@ def original(instance: str, addmode: int) -> bytes:
     for _ in range(3):
         reserve_for_good(queue)
     for entry in queue._log.core.in_flight.entries()[::2]:
-        queue.give_back(Delivery(entry.number, entry.seq, entry.deliveries))
+        queue.settle([Delivery(entry.number, entry.seq, entry.deliveries)], GIVE_BACK)
     data = Path(path_of(queue.segment.name)).read_bytes()
     queue.segment.unlink()
     return data

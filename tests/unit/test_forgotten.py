@@ -15,6 +15,7 @@ import pytest
 
 from kemi.errors import LockTimeout, Reentered
 from kemi.queue import claims
+from kemi.queue.delivery.hold import DONE
 from kemi.queue.format.layout import W_IN_FLIGHT
 from kemi.queue.queue import Queue
 from kemi.queue.section import hold
@@ -76,7 +77,7 @@ def test_just_after_it_was_reserved(queue: Queue, mocker: MockerFixture) -> None
 def test_just_after_it_was_kept(queue: Queue, mocker: MockerFixture) -> None:
     """The reservation has it, and its block does not begin."""
     block = queue.reserve()
-    mocker.patch.object(block, "_keep", raising_after(block._keep))
+    mocker.patch.object(block._owned, "keep", raising_after(block._owned.keep))
     with pytest.raises(Boom):
         block.__enter__()
     assert keys(queue) == ["k"]
@@ -84,7 +85,7 @@ def test_just_after_it_was_kept(queue: Queue, mocker: MockerFixture) -> None:
 
 def test_in_the_end_of_its_entry(queue: Queue, mocker: MockerFixture) -> None:
     block = queue.reserve()
-    mocker.patch.object(block, "_deliveries", side_effect=Boom)
+    mocker.patch.object(block._owned, "enter", side_effect=Boom)
     with pytest.raises(Boom):
         block.__enter__()
     assert keys(queue) == ["k"]
@@ -103,8 +104,9 @@ def test_at_the_first_instruction_of_its_exit(queue: Queue) -> None:
 @pytest.mark.parametrize("when", ["before", "after"])
 def test_in_its_exit(queue: Queue, mocker: MockerFixture, when: str) -> None:
     """An exception out of the exit gives the item back, unless it was done already."""
-    done = queue.done
-    mocker.patch.object(queue, "done", raising_after(done) if when == "after" else mocker.Mock(side_effect=Boom))
+    settle = queue.settle
+    done = raising_after(settle) if when == "after" else mocker.Mock(side_effect=Boom)
+    mocker.patch.object(queue, "settle", lambda tokens, how: (done if how is DONE else settle)(tokens, how))
     with pytest.raises(Boom), queue.reserve():
         pass
     assert queue.stats().reserved == 0
@@ -113,7 +115,7 @@ def test_in_its_exit(queue: Queue, mocker: MockerFixture, when: str) -> None:
 
 def test_when_even_giving_back_is_broken_off(queue: Queue, mocker: MockerFixture) -> None:
     """Its death tries again."""
-    give_back = mocker.patch.object(queue, "give_back", side_effect=Boom)
+    give_back = mocker.patch.object(queue, "settle", side_effect=Boom)
     block = queue.reserve()
     block.__enter__()
     with pytest.raises(Boom):
@@ -284,7 +286,7 @@ def test_a_repair_wakes_all_who_sleep(instance: str) -> None:
             queue._log.append(_record("b"), 32)
 
         killed_after(add_and_die)
-        queue.settle()
+        queue.wait_until_unlocked()
         assert [os.waitpid(pid, 0)[1] for pid in sleepers] == [0, 0]
     finally:
         for pid in sleepers:

@@ -8,6 +8,7 @@ import signal
 import sys
 import threading
 import time
+from dataclasses import replace
 from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -298,7 +299,7 @@ def test_statistics(make: Callable[..., Queue]) -> None:
     queue.add("large", "x" * 300)
     queue.fetch()
     stats = queue.stats()
-    assert stats._replace(memory=0, oldest=None) == Stats(
+    assert replace(stats, memory=0, oldest=None) == Stats(
         size=3, bytes=96, memory=0, added=6, fetched=1, dropped=2, replaced=0, refused=1, recovered=0, high_water=4,
         size_limit=4, byte_limit=320, addmode=0, oldest=None,
     )  # fmt: skip

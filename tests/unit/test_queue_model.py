@@ -135,7 +135,11 @@ class Model(RuleBasedStateMachine):
         assert len(self.queue) == len(self.items)
         stats = self.queue.stats()
         assert {name: getattr(stats, name) for name in self.counts} == self.counts
-        assert (stats.size, stats.size_limit, stats.byte_limit) == (len(self.items), self.size_limit, self.byte_limit)
+        assert (stats.size, stats.size_limit, stats.byte_limit) == (
+            len(self.items),
+            self.size_limit or None,
+            self.byte_limit or None,
+        )
         assert stats.memory == self.registry.memory() <= LIMIT
         if self.addmode or not self.items:
             assert stats.bytes == sum(step(*item) for item in self.items)

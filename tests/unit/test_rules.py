@@ -59,6 +59,7 @@ def test_the_queue_knows_no_kamailio(name: str) -> None:
     assert {module for module in own if not module.startswith("kemi.queue")} <= {
         "kemi.errors",
         "kemi.names",
+        "kemi.times",
         "kemi.owner",
     }
 

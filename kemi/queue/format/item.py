@@ -9,7 +9,9 @@ from __future__ import annotations
 
 import contextlib
 import struct
+import time
 from collections.abc import Iterator
+from typing import Any
 
 from kemi.errors import ItemError
 from kemi.queue.format.layout import KEY_PASS, LENGTH_MASK, RECORD, RECORD_HEAD, VALUE_PASS
@@ -20,12 +22,14 @@ _lengths = struct.Struct("@4xII").unpack_from
 
 
 class Item:
-    """What was fetched: a key and a value, and when they were added."""
+    """A key and a value, and when they were added. Equal and hashed by their bytes; unpacks as key, value; pickles."""
 
-    __slots__ = ("_record",)
+    __slots__ = ("_deadline", "_record")
 
-    def __init__(self, record: bytes) -> None:
+    def __init__(self, record: bytes, deadline: float | None = None) -> None:
+        """deadline: moment from which nobody wants it, seconds since the epoch."""
         self._record = record
+        self._deadline = deadline
 
     @property
     def key(self) -> str:
@@ -53,6 +57,24 @@ class Item:
         added: float = RECORD.unpack_from(self._record)[4]
         return added
 
+    @property
+    def age(self) -> float:
+        """Seconds since it was added, by this host's clock; at least 0."""
+        return max(0.0, time.time() - self.added)
+
+    @property
+    def deadline(self) -> float | None:
+        """Moment from which nobody wants it, seconds since the epoch; None: there is none."""
+        return self._deadline
+
+    @property
+    def left(self) -> float | None:
+        """Seconds to the deadline, at least 0; None: there is none. Fits every `timeout=`."""
+        return None if self._deadline is None else max(0.0, self._deadline - time.time())
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return Item, (self._record, self._deadline)
+
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, Item):
             return NotImplemented
@@ -67,6 +89,11 @@ class Item:
 
     def __repr__(self) -> str:
         return f"Item(key={self.key!r}, value={self.value!r}, added={self.added!r})"
+
+
+def item_id(created: int, seq: int) -> str:
+    """The id of an item: when its queue was made (ns since the epoch), and its number there. Never used again."""
+    return f"{created:x}-{seq:x}"
 
 
 def record_of(key: bytes, value: bytes, added: float) -> bytes:

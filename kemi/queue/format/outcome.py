@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from enum import IntEnum
-from typing import NamedTuple
 
 from kemi.errors import MqueueError, QueueClosed
 
@@ -21,6 +22,7 @@ class AddResult(IntEnum):
     FULL = 5  # maxbytes
     CLOSED = 6  # there is no server, or it ended
     NOT_TRIED = 7  # add_many: what stopped it came before this one, which is not in the queue
+    UNKNOWN = 8  # add_many to an engine: no reply, so it is in the queue or not
 
     def __bool__(self) -> bool:
         return self._value_ <= _IN_THE_QUEUE
@@ -41,7 +43,7 @@ class Refused(MqueueError):
     """An item was not added. Raised by `AddResult.or_raise` alone; `result` says why."""
 
     def __init__(self, result: AddResult) -> None:
-        super().__init__(result)
+        super().__init__(result)  # its arguments are what it pickles as
         self.result = result
 
     def __str__(self) -> str:
@@ -57,6 +59,7 @@ _REASONS = {
     AddResult.FULL: "maxbytes of the queue is reached",
     AddResult.CLOSED: "the queue was closed by its server",
     AddResult.NOT_TRIED: "not tried, because of an error on the way; add it again",
+    AddResult.UNKNOWN: "no reply came: it may be in the queue; added again, it may be there twice",
 }
 
 CLOSED = AddResult.CLOSED
@@ -68,24 +71,29 @@ def rest_after(error: MqueueError, count: int) -> list[AddResult]:
     return [AddResult.CLOSED if isinstance(error, QueueClosed) else AddResult.NOT_TRIED] * count
 
 
-class Stats(NamedTuple):
-    """What a queue did since it was made, and what it holds."""
+@dataclass(frozen=True)
+class Stats:
+    """What a queue did since it was made, and what it holds, at one moment. Moments are seconds since the epoch."""
 
-    size: int  # items that can be taken
+    size: int  # items that can be taken now
     bytes: int  # of all records, with 24 bytes and padding for each; reserved ones too
     memory: int  # bytes of shared memory
     added: int
     fetched: int
-    dropped: int  # the oldest, when size was exceeded
+    dropped: int  # the oldest, when size was exceeded; and those that were rejected, without a dead letter queue
     replaced: int  # by a newer one of the same key (addmode 2)
     refused: int  # for lack of memory, over maxbytes, or too large
     recovered: int  # times that a process died in the middle of its work here
     high_water: int  # most items at a time
-    size_limit: int  # 0 = none
-    byte_limit: int  # 0 = none
+    size_limit: int | None  # items; None = none
+    byte_limit: int | None  # bytes; None = none
     addmode: int
     reserved: int = 0  # items that are taken and not done
-    dead_lettered: int = 0  # moved to the queue dead_letter, after max_deliveries
+    dead_lettered: int = 0  # moved to the dead letter queue: after max_deliveries, or rejected
     exhausted: int = 0  # times that an item came back after its last delivery, and no queue for dead letters took it
-    max_deliveries: int = 0  # 0 = any number
-    oldest: float | None = None  # when the oldest item was added, seconds since the epoch
+    max_deliveries: int | None = None  # None = any number
+    oldest: float | None = None  # when the oldest item was added
+    due: int = 0  # given back with a delay that is not over
+    expired: int = 0  # older than maxage
+    maxage: float | None = None  # seconds that an item is delivered for; None = for ever
+    refusals: Mapping[AddResult, int] = field(default_factory=dict)  # `refused`, by reason

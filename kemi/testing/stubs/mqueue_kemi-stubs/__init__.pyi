@@ -12,33 +12,46 @@ or app_python3 loads this module itself for a native kamailio.cfg (see `mod_init
 from __future__ import annotations
 
 from typing import Any
+from kemi.errors import ClientClosed as ClientClosed
 from kemi.errors import ConfigError as ConfigError
+from kemi.errors import Disconnected as Disconnected
+from kemi.errors import EngineError as EngineError
 from kemi.errors import InstanceInUse as InstanceInUse
 from kemi.errors import ItemError as ItemError
 from kemi.errors import LockTimeout as LockTimeout
 from kemi.errors import MqueueError as MqueueError
 from kemi.errors import NoMemory as NoMemory
 from kemi.errors import NotAllowed as NotAllowed
+from kemi.errors import OutcomeUnknown as OutcomeUnknown
 from kemi.errors import QueueClosed as QueueClosed
+from kemi.errors import Reentered as Reentered
 from kemi.errors import SegmentError as SegmentError
 from kemi.errors import SegmentMissing as SegmentMissing
+from kemi.errors import Unavailable as Unavailable
 from kemi.errors import UnknownQueue as UnknownQueue
 from kemi.names import DEFAULT_INSTANCE as _DEFAULT_INSTANCE
 from kemi.queue.attached import AttachedQueue as AttachedQueue
+from kemi.queue.delivery.reservation import AsyncReservation as AsyncReservation
+from kemi.queue.delivery.reservation import Reservation as Reservation
+from kemi.queue.delivery.reserved import Batch as Batch
+from kemi.queue.delivery.reserved import ReservedItem as ReservedItem
 from kemi.queue.format.item import Item as Item
 from kemi.queue.format.outcome import AddResult as AddResult
 from kemi.queue.format.outcome import Refused as Refused
 from kemi.queue.format.outcome import Stats as Stats
 from kemi.queue.queue import Queue as Queue
-from kemi.queue.reservation import Reservation as Reservation
-from kemi.queue.reservation import ReservedItem as ReservedItem
 
 __version__: str
 
 __all__ = [
     "AddResult",
+    "AsyncReservation",
     "AttachedQueue",
+    "Batch",
+    "ClientClosed",
     "ConfigError",
+    "Disconnected",
+    "EngineError",
     "InstanceInUse",
     "Item",
     "ItemError",
@@ -46,14 +59,17 @@ __all__ = [
     "MqueueError",
     "NoMemory",
     "NotAllowed",
+    "OutcomeUnknown",
     "Queue",
     "QueueClosed",
+    "Reentered",
     "Refused",
     "Reservation",
     "ReservedItem",
     "SegmentError",
     "SegmentMissing",
     "Stats",
+    "Unavailable",
     "UnknownQueue",
     "aattach",
     "attach",

@@ -1,0 +1,1 @@
+"""At least once: reserved items, what holds them, and how they are settled."""

@@ -1,0 +1,227 @@
+"""`with queue.reserve() as item:` and `with queue.reserve_many(count) as batch:` - at least once.
+
+The item stays where it was, in the name of this process, until it is settled. An exception in the block gives it back;
+when the process is killed, the next one that takes an item sees that, and gives it back too.
+
+A reservation is the owner of its items until its block ends: they are settled at the latest when it dies, wherever a
+signal handler raises. `take` hands them to the caller.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from typing import Any, Callable, Generic, Protocol, TypeVar, cast, final
+
+from kemi.errors import LockTimeout, MqueueError
+from kemi.queue.delivery.hold import DONE, GIVE_BACK, asettle_all, settle_all
+from kemi.queue.delivery.reserved import Batch, ReservedItem, holds_of
+
+Got_co = TypeVar("Got_co", covariant=True)  # a Batch; or ReservedItem, with None where the wait may end
+Keep = Callable[[ReservedItem], None]
+
+
+class Reserver(Protocol):
+    """What a reservation wants of a queue."""
+
+    def reserve_some(self, count: int, timeout: float | None, keep: Keep) -> int | None:
+        """Reserve up to `count` items, as many as is quick, and call `keep` with each; wait for the first one.
+
+        Returns how many; None if none came.
+        """
+
+
+class AsyncReserver(Protocol):
+    """What a reservation in asyncio wants of a queue."""
+
+    async def areserve_some(self, count: int, timeout: float | None, keep: Keep) -> int | None:
+        """`Reserver.reserve_some`, while the event loop goes on. Cancelled, it has reserved nothing."""
+
+
+class _Owned:
+    """The items of one reservation. While there are any it is a `_Held`."""
+
+    def __init__(self, queue: object, count: int | None, timeout: float | None) -> None:
+        """count: None for one item that is not in a batch."""
+        self.queue: Any = queue
+        self.single = count is None
+        self.left = 1 if count is None else count
+        self.timeout = timeout
+        self.items: list[ReservedItem] = []
+        self.filled = self.entered = False
+
+    def keep(self, item: ReservedItem) -> None:
+        """Own one item more. Called with the queue's lock held."""
+        self.items.append(item)
+        self.left -= 1
+        self.__class__ = _Held
+
+    def fill(self) -> None:
+        """Reserve the items. What an error keeps from coming after others have come is met by the next call."""
+        self.filled = True
+        try:
+            while self.left > 0 and self.queue.reserve_some(self.left, self.timeout, self.keep):
+                self.timeout = 0.0
+        except MqueueError:
+            if not self.items:
+                raise
+        except BaseException:
+            self.undo()  # a signal's exception may come just after an item was reserved
+            raise
+
+    async def afill(self) -> None:
+        """`fill`, while the event loop goes on."""
+        self.filled = True
+        try:
+            while self.left > 0 and await self.queue.areserve_some(self.left, self.timeout, self.keep):
+                self.timeout = 0.0
+        except MqueueError:
+            if not self.items:
+                raise
+        except BaseException:
+            self.undo()
+            raise
+
+    def enter(self) -> Any:
+        """What the block gets, once. Raises RuntimeError when it has been given before."""
+        if self.entered:
+            raise RuntimeError(f"a reservation is for one use: call reserve() for each block ({self.queue!r})")
+        self.entered = True
+        if not self.single:
+            return Batch(self.items)
+        return self.items[0] if self.items else None
+
+    def release(self) -> Any:
+        """`enter`, and let the caller settle the items."""
+        result = self.enter()
+        for hold in holds_of(self.items):
+            hold.take()
+        self.let_go()
+        return result
+
+    def undo(self) -> None:
+        """Give back what is unsettled. Whoever calls this has an exception that counts more than an error of ours."""
+        with contextlib.suppress(MqueueError):
+            settle_all(holds_of(self.items), GIVE_BACK)
+        self.let_go()
+
+    def let_go(self) -> None:
+        """Own nothing any more."""
+        self.items = []
+        self.__class__ = _Owned
+
+    def __repr__(self) -> str:
+        unsettled = sum(not item.settled for item in self.items)
+        holds = f"{unsettled} item{'s' * (unsettled > 1)}" if unsettled else "nothing"
+        return f"Reservation of {self.queue!r}: holds {holds}"
+
+
+class _Held(_Owned):
+    """Others die without a method: Python drops what a signal handler raises in it."""
+
+    def __del__(self) -> None:
+        self.undo()
+
+
+@final
+class Reservation(Generic[Got_co]):
+    """`with`: at the end what is unsettled is done; after an exception, given back. The exception passes. For one use.
+
+    None when nothing came within the timeout (an empty batch for `reserve_many`).
+    """
+
+    def __init__(self, queue: Reserver, count: int | None, timeout: float | None) -> None:
+        """count: items of a batch; None for one item that is in none. timeout: seconds to wait for the first one."""
+        self._owned = _Owned(queue, count, timeout)
+
+    def fill(self) -> bool:
+        """Reserve the items now, before the block begins. Return True if one came."""
+        self._owned.fill()
+        return bool(self._owned.items)
+
+    def __enter__(self) -> Got_co:
+        owned = self._owned
+        try:
+            if not owned.filled:
+                owned.fill()
+            return cast("Got_co", owned.enter())
+        except RuntimeError:
+            raise  # in use
+        except BaseException:
+            owned.undo()  # a signal's exception
+            raise
+
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        owned = self._owned
+        if kind is not None:
+            owned.undo()
+            return
+        try:
+            settle_all(holds_of(owned.items), DONE)
+        except LockTimeout:
+            owned.let_go()  # the queue remembers that it is done
+            raise
+        except BaseException:
+            owned.undo()  # if it was not done yet
+            raise
+        owned.let_go()
+
+    def take(self) -> Got_co:
+        """Reserve without a block: settle by hand. What is forgotten goes back, with a ResourceWarning."""
+        owned = self._owned
+        if not owned.filled:
+            owned.fill()
+        return cast("Got_co", owned.release())
+
+    def __repr__(self) -> str:
+        return f"<{self._owned!r}>"
+
+
+@final
+class AsyncReservation(Generic[Got_co]):
+    """`Reservation` for `async with`."""
+
+    def __init__(self, queue: AsyncReserver, count: int | None, timeout: float | None) -> None:
+        """As `Reservation`."""
+        self._owned = _Owned(queue, count, timeout)
+
+    async def fill(self) -> bool:
+        """Reserve the items now, before the block begins. Return True if one came."""
+        await self._owned.afill()
+        return bool(self._owned.items)
+
+    async def __aenter__(self) -> Got_co:
+        owned = self._owned
+        if not owned.filled:
+            await owned.afill()
+        return cast("Got_co", owned.enter())
+
+    async def __aexit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        owned = self._owned
+        holds = holds_of(owned.items)
+        how = DONE if kind is None else GIVE_BACK
+        try:
+            await asettle_all(holds, how)
+        except LockTimeout:
+            owned.let_go()
+            if kind is None:
+                raise
+        except MqueueError:
+            owned.undo()
+            if kind is None:
+                raise
+        except BaseException:  # cancelled once more: how the block ended is what counts
+            with contextlib.suppress(MqueueError):
+                settle_all(holds, how)
+            owned.undo()
+            raise
+        owned.let_go()
+
+    async def take(self) -> Got_co:
+        """As `Reservation.take`."""
+        owned = self._owned
+        if not owned.filled:
+            await owned.afill()
+        return cast("Got_co", owned.release())
+
+    def __repr__(self) -> str:
+        return f"<{self._owned!r}>"
