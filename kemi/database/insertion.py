@@ -160,7 +160,8 @@ class Insertion:
     def _undoes_all(self, item: Item) -> bool:
         """Does an item end the transaction that it is written in?"""
         try:
-            encoded = tuple(encode(part) for encode, part in zip(self._table.encode, item))
+            encode_key, encode_value = self._table.encode
+            encoded = encode_key(item[0]), encode_value(item[1])
             self._run([(*encoded, item[2]) if self._table.has_added else encoded])
         except Exception:  # noqa: BLE001 - whatever else is wrong with it comes again
             return not self._connection.connection.dbapi_connection.in_transaction
