@@ -253,7 +253,7 @@ def test_a_trigger_that_undoes_everything_by_what_is_there(sqlite: SqliteFile, h
 
 def test_a_save_that_meets_a_deadlock(sqlite: SqliteFile, host: Host, monkeypatch: pytest.MonkeyPatch) -> None:
     """It is the other one's turn then; the save begins again."""
-    insert, met = Rows.insert, []
+    insert, met = Rows.insert, list[int]()
 
     def contended(*arguments: Any) -> int:
         if len(arguments) > 2 and len(met) < 3:  # a save, not the start's trial
