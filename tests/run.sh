@@ -14,7 +14,7 @@ cd "$(dirname "$0")/.."
 packages='kamailio kamailio-python3-modules kamailio-extra-modules kamcli sip-tester python3-venv tmux procps
     kamailio-sqlite-modules kamailio-mysql-modules kamailio-postgres-modules
     mariadb-server-core mariadb-client-core postgresql
-    python3-sqlalchemy python3-pymysql python3-psycopg2 prometheus'
+    python3-sqlalchemy python3-pymysql python3-psycopg2 prometheus redis-server'
 python=/usr/bin/python3 # the one that Debian's Kamailio embeds, whatever else is on PATH
 venv=${MQUEUE_TESTS_VENV:-.venv-tests}
 policy=/usr/sbin/policy-rc.d
@@ -37,6 +37,8 @@ hold_services() {
     installed kamailio || hold_service kamailio
     installed postgresql-common || hold_service postgresql
     installed prometheus || hold_service prometheus
+    installed redis-server || hold_service redis-server
+    installed valkey-server || hold_service valkey-server
     if ! [ -e "$policy" ] && ! [ -L "$policy" ]; then # a container without systemd knows no masks
         printf '#!/bin/sh\nexit 101\n' >"$policy"
         chmod 755 "$policy"
@@ -94,6 +96,12 @@ case $release in
         [ "$release" = "$(. /etc/os-release && echo "${VERSION_CODENAME-}")" ] || exec sh tests/other_debian.sh "$release" "$@"
         ;;
     *) echo "tests/run.sh: --debian takes bookworm or trixie, not '$release'" >&2 && exit 2 ;;
+esac
+
+# shellcheck disable=SC1091 # the system's own
+case $(. /etc/os-release && echo "${VERSION_CODENAME-}") in
+    bookworm) ;; # has no Valkey
+    *) packages="$packages valkey-server" ;;
 esac
 
 missing=

@@ -10,7 +10,14 @@ import re
 from typing import TYPE_CHECKING
 
 from kemi.cli import codes
-from kemi.names import DB_URL_VARIABLE, INSTANCE_VARIABLE, OWNER_VARIABLE, VERSION
+from kemi.names import (
+    DB_URL_VARIABLE,
+    ENGINE_PASSWORD_VARIABLE,
+    ENGINE_USER_VARIABLE,
+    INSTANCE_VARIABLE,
+    OWNER_VARIABLE,
+    VERSION,
+)
 
 if TYPE_CHECKING:
     import argparse
@@ -20,12 +27,14 @@ _ENVIRONMENT = {
     INSTANCE_VARIABLE: "The instance that is meant where --instance is not given.",
     OWNER_VARIABLE: "A user whose queues are trusted, where --owner is not given.",
     DB_URL_VARIABLE: "The database of save and load where --db-url is not given. No process list shows it.",
+    f"{ENGINE_USER_VARIABLE}, {ENGINE_PASSWORD_VARIABLE}": "User and password of relay, where nothing else names them.",
     "MQUEUE_KEY, MQUEUE_QUEUE": "What consume --exec tells its command: the item's key, and the queue's name.",
 }
 _ONCE = ("help", "instance", "owner")  # with every command, and explained for all of them
 _FILES = {
     "/dev/shm/mqk.INSTANCE": "The instance: its server, and how much memory its queues hold.",
     "/dev/shm/mqk.INSTANCE.QUEUE": "A queue. Whoever may write to it may take its items.",
+    "/etc/mqueue-kemi/relay.d/NAME.toml": "What mqueue-relay@NAME.service relays: the options of relay, as TOML.",
 }
 
 

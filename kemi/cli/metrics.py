@@ -10,7 +10,7 @@ from __future__ import annotations
 import os
 import platform
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import NamedTuple
 
 from kemi import host
@@ -109,8 +109,13 @@ def _label(text: str) -> str:
 
 def text(instance: str | None, queue: str | None = None) -> str:
     """All metrics in Prometheus' text format, version 0.0.4."""
+    return as_text(collect(instance, queue))
+
+
+def as_text(metrics: Iterable[Metric]) -> str:
+    """Return metrics in Prometheus' text format."""
     lines = []
-    for metric in collect(instance, queue):
+    for metric in metrics:
         name = f"{metric.name}_total" if metric.kind == COUNTER else metric.name
         lines += [f"# HELP {name} {metric.help}", f"# TYPE {name} {metric.kind}"]
         for labels, value in metric.samples:

@@ -8,7 +8,15 @@ import os
 import re
 
 from kemi.cli import codes
-from kemi.names import DB_URL_VARIABLE, DEFAULT_INSTANCE, INSTANCE_VARIABLE, OWNER_VARIABLE, VERSION
+from kemi.names import (
+    DB_URL_VARIABLE,
+    DEFAULT_INSTANCE,
+    ENGINE_PASSWORD_VARIABLE,
+    ENGINE_USER_VARIABLE,
+    INSTANCE_VARIABLE,
+    OWNER_VARIABLE,
+    VERSION,
+)
 from kemi.text import one_line
 
 TYPE_CHECKING = False  # the one of typing costs as much as the whole of argparse
@@ -72,7 +80,7 @@ def parser() -> argparse.ArgumentParser:
     whole.add_argument("--instance", type=_text, default=default, metavar="I", help=_INSTANCE_HELP % default)
     whole.add_argument("--owner", default=None, metavar="USER", help=_OWNER_HELP)
     commands = whole.add_subparsers(required=True, metavar="COMMAND", dest="command")
-    for define in (_define_looking, _define_moving, _define_watching, _define_judging):
+    for define in (_define_looking, _define_moving, _define_relaying, _define_watching, _define_judging):
         define(commands)
     return whole
 
@@ -188,6 +196,36 @@ def _define_consume(one: argparse.ArgumentParser) -> None:
     one.add_argument("--keep-going", action="store_true", help="go on, after a pause, when CMD has failed")
 
 
+def _define_relaying(commands: _Commands[_Parser]) -> None:
+    text = "carry the items of a queue to a Redis or Valkey server, or from there to here, once each"
+    one = _command(commands, "relay", "relay:relay", text, _RELAY_MORE, "with --check: print an object of JSON")
+    one.add_argument("queue", metavar="Q", type=_text, nargs="?", help="name of the queue here")
+    one.add_argument("url", metavar="URL", nargs="?", help="like redis://central:6379/0, rediss://, valkey://, unix://")
+    one.add_argument(
+        "--config", metavar="FILE", help="a file of TOML that says all, in place of Q, URL and the options"
+    )
+    one.add_argument("--check", action="store_true", help="only see whether the server may be used, and keeps items")
+    one.add_argument("--from", dest="from_", metavar="STREAM", help="the other way: from that queue there to Q here")
+    one.add_argument("--stream", metavar="STREAM", help="the queue's name there; Q by default")
+    text = "what an item's way must be safe from: fsync (the default), replicas=N, fsync+replicas=N, or memory"
+    one.add_argument("--durability", metavar="D", help=text)
+    text = "of what was sent, so many seconds are sent again after each new connection; with memory 5, else 0"
+    one.add_argument("--replay", type=_seconds, metavar="SECONDS", help=text)
+    one.add_argument("--batch", type=_count, metavar="N", help="most items that are sent together; 256 by default")
+    one.add_argument("--max-len", type=_count, metavar="N", help="most items in the queue there; then they stay here")
+    one.add_argument("--timeout", type=_seconds, metavar="SECONDS", help="for a reply of the server; 5 by default")
+    one.add_argument(
+        "--host-id", metavar="ID", help="what this host is called there; made of its machine-id by default"
+    )
+    one.add_argument("--user", metavar="USER", help=f"the server's user; ${ENGINE_USER_VARIABLE} by default")
+    text = f"has the password in its first line; ${ENGINE_PASSWORD_VARIABLE} by default"
+    one.add_argument("--password-file", metavar="FILE", help=text)
+    one.add_argument("--tls-ca", metavar="FILE", help="certificates to trust, in place of the system's")
+    one.add_argument("--tls-cert", metavar="FILE", help="this side's own certificate")
+    one.add_argument("--tls-key", metavar="FILE", help="and its key")
+    one.add_argument("--metrics", metavar="FILE", help="put Prometheus' metrics of the relay there, every 5 seconds")
+
+
 def _define_watching(commands: _Commands[_Parser]) -> None:
     text = "print each look as a line of JSON"
     one = _command(commands, "top", "top:top", "show again and again what the queues do", _TOP_MORE, text)
@@ -231,6 +269,9 @@ the script that it loads: does the script have each method that timers and event
 are used? Use the Python of the server, whose syntax counts. What only a run would show is a warning.
 With --live it ends with 0 if the server is alive and each queue can be read; it takes no lock."""
 _DOCTOR_MORE = "It reads neither keys nor values, and shows no password. What cannot be found out is said in its place."
+_RELAY_MORE = """It runs until SIGTERM or Ctrl-C ends it; what is not certainly there stays here. An item leaves the
+queue only when the server has it as --durability says; one that is sent again is dropped there. While the server is
+away, the items stay here. See docs/howto/many-machines.md."""
 _STATS_MORE = """--prometheus has mqueue_kemi_up, and for each queue items, bytes, counters, limits and when the oldest
 item was added; a limit that is not set has no sample. It takes no lock, and also gives something (mqueue_kemi_up 0)
 when there is no server."""

@@ -37,6 +37,11 @@ def _note(number: int, frame: FrameType | None) -> None:
         raise Interrupted(number)
 
 
+def pending() -> bool:
+    """Has a signal come?"""
+    return bool(_noted)
+
+
 def check() -> None:
     """Raise Interrupted when a signal has come."""
     if _noted:

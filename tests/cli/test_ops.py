@@ -178,6 +178,7 @@ def test_a_real_prometheus(prometheus: Server, serve: Serve) -> None:
 UNITS = [
     "ops/systemd/mqueue-kemi-exporter.service",
     "ops/systemd/mqueue-kemi-worker@.service",
+    "ops/systemd/mqueue-relay@.service",
     "conf/cdr-worker.service",
 ]
 EXPOSURE = 4.0  # what systemd calls OK; 10 is a service that may do everything

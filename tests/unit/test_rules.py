@@ -103,6 +103,7 @@ OPTIONAL = {
     "kemi.database.ledger": {"sqlalchemy"},
     "kemi.database.statements": {"sqlalchemy"},
     "kemi.database.table": {"sqlalchemy"},
+    "kemi.relay.link": {"redis"},
 }
 
 
@@ -115,7 +116,7 @@ def test_the_standard_library_is_enough() -> None:
         outside = {module.partition(".")[0] for module in imports(name, everywhere=True)}
         assert outside - known - OPTIONAL.get(name, set()) <= {"kemi", "KSR", "mqueue_kemi"}
         at_once = {module.partition(".")[0] for module in imports(name, everywhere=False)}
-        assert at_once.isdisjoint({"prometheus_client", "rich", "sqlalchemy"})
+        assert at_once.isdisjoint({"prometheus_client", "redis", "rich", "sqlalchemy", "tomli"})
 
 
 def test_a_server_loads_no_command_line() -> None:

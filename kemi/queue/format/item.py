@@ -109,6 +109,11 @@ def parts_of(record: bytes) -> tuple[bytes, bytes, float]:
     return record[RECORD_HEAD:start], record[start : start + (value_length & LENGTH_MASK)], added
 
 
+def flags_of(record: bytes) -> int:
+    """How the key and the value in a record were encoded (KEY_PASS, VALUE_PASS)."""
+    return int(_lengths(record)[1]) & (KEY_PASS | VALUE_PASS)
+
+
 def key_bytes_of(record: bytes) -> bytes:
     """The key in a record, as it lies in shared memory."""
     return record[RECORD_HEAD : RECORD_HEAD + _key_length(record)[0]]

@@ -17,8 +17,10 @@ the queue's lock held, but for `holders`, which may then name a process that nev
 
 from __future__ import annotations
 
+import operator
 from collections import Counter
 from collections.abc import Collection
+from itertools import compress
 from typing import NamedTuple
 
 from kemi.errors import CorruptedError
@@ -150,7 +152,11 @@ class InFlight:
 
     def holders(self) -> Counter[Holder]:
         """Who holds something, and how many items."""
-        return Counter(holder for _, holder in self._held())
+        # In C, and without an object for each: a batch looks here between its items.
+        held = map(operator.gt, map(bool, self._column(E_AT)), map(bool, self._half_column(E_POSITION)))
+        people = self._half_column(E_PID), self._column(E_START), self._half_column(E_NAMESPACE)
+        count = Counter(compress(zip(self._column(E_HOLDER), *people), held))
+        return Counter({Holder(*who): number for who, number in count.items()})
 
     def held_by(self, holders: Collection[Holder]) -> list[Entry]:
         """What these hold, by seq."""

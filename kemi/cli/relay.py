@@ -1,0 +1,124 @@
+"""The command relay: the items of a queue to an engine, or of an engine's queue to here."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Callable
+
+from kemi.cli import metrics, relay_settings, signals
+from kemi.cli.call import Call, Failure
+from kemi.cli.codes import DONE
+from kemi.cli.output import say
+from kemi.cli.relay_settings import Settings
+from kemi.queue.attached import AttachedQueue
+from kemi.relay.forward import Counts, Forward
+from kemi.relay.server import RedisEngine
+
+_EVERY = 5.0  # seconds between two writings of the metrics
+
+
+def relay(call: Call) -> int:
+    """`relay Q URL`, `relay --from STREAM Q URL` or `relay --config FILE`, for ever; with --check not at all."""
+    settings = relay_settings.of(call.arguments)
+    for name in ("instance", "owner", "queue"):
+        if getattr(settings, name) is not None:
+            setattr(call.arguments, name, getattr(settings, name))
+    if call.arguments.check:
+        return _check(call, settings)
+    with call.queue() as queue:
+        if not isinstance(queue, AttachedQueue):
+            raise TypeError(queue)
+        _run(queue, settings)
+    signals.check()
+    return DONE
+
+
+def _engine(settings: Settings) -> RedisEngine:
+    address = settings.address()
+    return RedisEngine(address, settings.stream or settings.queue, settings.kept(), address.max_len or 0)
+
+
+def _check(call: Call, settings: Settings) -> int:
+    """`relay --check`: may the engine be used, and does it keep what is asked of it?"""
+    engine = _engine(settings)
+    try:
+        engine.connect()
+    finally:
+        engine.close()
+    call.tell(f"{engine}: all is well", engine=str(engine.address), durability=str(engine.durability))
+    return DONE
+
+
+def _run(queue: AttachedQueue, settings: Settings) -> None:
+    forward = Forward(
+        queue,
+        _engine(settings),
+        host=settings.host_id,
+        batch=settings.batch,
+        replay=settings.replayed(),
+        tell=say,
+    )
+    with _metrics(settings, queue, lambda: forward.counts, forward.lag):
+        forward.run(signals.pending, _pause)
+
+
+def _pause(seconds: float) -> None:
+    signals.wait(seconds=seconds)
+
+
+@contextmanager
+def _metrics(
+    settings: Settings, queue: AttachedQueue, counts: Callable[[], Counts], lag: Callable[[], tuple[int, float]]
+) -> Iterator[None]:
+    """Write the metrics again and again, and at the end, if there is a file for them."""
+    if not settings.metrics:
+        yield
+        return
+    over = threading.Event()
+
+    def write() -> None:
+        labels = {
+            metrics.INSTANCE_LABEL: queue.instance,
+            "queue": queue.name,
+            "direction": "from" if settings.from_ else "to",
+        }
+        metrics.write_file(settings.metrics, text(labels, counts(), lag()))
+
+    def write_again() -> None:
+        while not over.wait(_EVERY):
+            try:
+                write()
+            except Exception as error:  # noqa: BLE001 - the relay goes on without them
+                say(f"metrics: {error}")
+
+    write()  # a file that cannot be written is a mistake, and known at once
+    threading.Thread(target=write_again, name="metrics", daemon=True).start()
+    try:
+        yield
+    finally:
+        over.set()
+        try:
+            write()
+        except Failure as error:
+            say(str(error))
+
+
+def text(labels: dict[str, str], counts: Counts, lag: tuple[int, float]) -> str:
+    """A relay's metrics in Prometheus' text format."""
+    numbers: tuple[tuple[str, str, str, float], ...] = (
+        ("connected", metrics.GAUGE, "Whether the relay is connected to the engine.", counts.connected),
+        ("sent", metrics.COUNTER, "Items that the engine has for good, or that came from it.", counts.sent),
+        ("resends_dropped", metrics.COUNTER, "Items that were sent again and were there already.", counts.resent),
+        ("refused", metrics.COUNTER, "Times that a batch was refused: by the engine, or a full queue.", counts.refused),
+        ("disconnected", metrics.COUNTER, "Times that there was no connection, or no reply.", counts.disconnected),
+        ("lag_items", metrics.GAUGE, "Items that are to be relayed.", lag[0]),
+        ("lag_seconds", metrics.GAUGE, "Age of the oldest item that is to be relayed.", lag[1]),
+        ("written_timestamp_seconds", metrics.GAUGE, "When this was written.", time.time()),
+    )
+    return metrics.as_text(
+        metrics.Metric(f"{metrics.PREFIX}relay_{name}", kind, about, [(labels, float(number))])
+        for name, kind, about, number in numbers
+    )

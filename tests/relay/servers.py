@@ -1,0 +1,129 @@
+"""Real engines for tests: a Redis or Valkey server of the test's own, on 127.0.0.1, ended by its pid."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+redis = pytest.importorskip("redis", reason="the Python package redis is missing")
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+HOST = "127.0.0.1"
+PATIENCE = 60.0  # seconds; only what hangs takes so long
+PROGRAMS = tuple(name for name in ("redis-server", "valkey-server") if shutil.which(name))
+
+
+def free_port() -> int:
+    with socket.socket() as one:
+        one.bind((HOST, 0))
+        port: int = one.getsockname()[1]
+        return port
+
+
+def until(condition: Callable[[], Any], what: str, seconds: float = PATIENCE) -> Any:
+    """Wait until a condition is true, and return what it gave."""
+    deadline = time.monotonic() + seconds
+    while True:
+        found = condition()
+        if found:
+            return found
+        assert time.monotonic() < deadline, f"still not: {what}"
+        time.sleep(0.01)
+
+
+class EngineServer:
+    """A server. `options` are its settings, as on its command line."""
+
+    def __init__(self, folder: Path, *options: str, program: str = "", port: int = 0, tls: bool = False) -> None:
+        self.folder = folder
+        self.program = program or PROGRAMS[0]
+        self.port = port or free_port()
+        self.tls = tls
+        self.socket = str(folder / "socket")
+        self.options = options
+        self.process: subprocess.Popen[bytes] | None = None
+        self.start()
+
+    @property
+    def url(self) -> str:
+        return f"redis://{HOST}:{self.port}/0"
+
+    def start(self) -> None:
+        """Start it, with what it has on its disk."""
+        port = ["--port", "0", "--tls-port", str(self.port)] if self.tls else ["--port", str(self.port)]
+        with (self.folder / "log").open("ab") as log:
+            self.process = subprocess.Popen(
+                [
+                    str(shutil.which(self.program)),
+                    *("--bind", HOST, *port, "--unixsocket", self.socket, "--dir", str(self.folder), "--save", ""),
+                    *(
+                        "--loglevel",
+                        "warning",
+                        "--repl-diskless-sync-delay",
+                        "0",
+                        "--repl-ping-replica-period",
+                        "1",
+                        *self.options,
+                    ),
+                ],
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+            )
+        until(self._is_up, f"{self.program} is up; its log: {(self.folder / 'log').read_text()[-500:]}")
+
+    def _is_up(self) -> bool:
+        assert self.process is not None
+        assert self.process.poll() is None, (self.folder / "log").read_text()[-1000:]
+        try:
+            with self.client() as client:
+                return bool(client.ping())
+        except redis.exceptions.BusyLoadingError:
+            return False
+        except redis.exceptions.AuthenticationError:
+            return True
+        except (redis.RedisError, OSError):
+            return False
+
+    def client(self) -> Any:
+        """A client by the unix socket, for the test itself."""
+        return redis.Redis(unix_socket_path=self.socket, socket_timeout=PATIENCE)
+
+    def kill(self) -> None:
+        """End it as `kill -9` does."""
+        if self.process is not None:
+            self.process.kill()
+            self.process.wait()
+            self.process = None
+
+    def forget(self) -> None:
+        """Lose what is on the disk."""
+        for path in self.folder.glob("*.rdb"):
+            path.unlink()
+        shutil.rmtree(self.folder / "appendonlydir", ignore_errors=True)
+
+    def hold(self) -> None:
+        assert self.process is not None
+        os.kill(self.process.pid, signal.SIGSTOP)
+
+    def release(self) -> None:
+        assert self.process is not None
+        os.kill(self.process.pid, signal.SIGCONT)
+
+    def items(self, queue: str) -> list[dict[bytes, bytes]]:
+        """What is in a queue there."""
+        with self.client() as client:
+            return [fields for _, fields in client.xrange(f"mqk:{{{queue}}}")]
+
+
+DURABLE = ("--appendonly", "yes", "--appendfsync", "always")
