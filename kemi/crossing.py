@@ -20,7 +20,7 @@ from collections.abc import Callable, Iterable
 from typing import NamedTuple
 
 from kemi.database.trial import Undo
-from kemi.errors import CommitUnknown, Contended
+from kemi.errors import AllUndone, CommitUnknown, Contended
 from kemi.instance import Instance, Settled
 from kemi.queue import keeping
 from kemi.queue.format.item import parts_of, record_of
@@ -31,7 +31,7 @@ from kemi.spec import QueueSpec
 from kemi.store import Rows, Store, Transaction, Wanted
 
 _TELL_EVERY = 5.0  # seconds
-_TRIES = 10  # of a load, when other servers take the same rows at the same time: each of them ends sooner or later
+_TRIES = 10  # where other servers use the same rows at the same time: each of them ends sooner or later
 
 Say = Callable[[str], None]
 Besides = Callable[[list[str]], None]
@@ -180,13 +180,26 @@ class Crossings:
 
         Whatever is raised, they are all in the queue still, which knows that they were to be saved.
         """
+        refused: frozenset[int] = frozenset()
+        for _ in range(_TRIES - 1):
+            try:
+                return self._save_once(queue, refused)
+            except Contended:
+                pass
+            except AllUndone as undone:
+                if undone.refused == refused:  # it is not the items alone that it depends on
+                    raise
+                refused = undone.refused
+        return self._save_once(queue, refused)
+
+    def _save_once(self, queue: Queue, refused: frozenset[int]) -> Saved:
         words, token = queue.segment.words, _new_token()
         progress = self._progress(queue.name, queue.held())
         try:
             with queue.moving() as records, self._store.transaction([queue.name], keeps_unfit=True) as work:
                 rows = work.rows(queue.name)
                 self._mark(queue, work, rows, token)
-                count = rows.insert(map(parts_of, records), progress)
+                count = rows.insert(map(parts_of, records), progress, refused)
         except CommitUnknown:
             raise  # SAVING stays: the next start finds out
         except BaseException:

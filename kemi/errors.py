@@ -84,6 +84,17 @@ class ItemUnfit(StoreError):
     """A table does not take an item; it may take others."""
 
 
+class AllUndone(StoreError):
+    """A table undid the whole transaction for the sake of one item: nothing was done.
+
+    refused: numbers of items, counted from 0, for which it does that. Once more without these may succeed.
+    """
+
+    def __init__(self, text: str) -> None:
+        super().__init__(text)
+        self.refused: frozenset[int] = frozenset()
+
+
 class DatabaseAway(StoreError):
     """There was no connection to the database, so that other tables need not be tried."""
 

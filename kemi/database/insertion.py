@@ -6,12 +6,17 @@
 A table refuses an item by an error, or without a word: a trigger, a rule or a conflict clause leaves it out, takes it
 away, or adds rows of its own. What came to the end of the table tells all of these. An unfit item is kept in the
 ledger with its place in the order; where there is no ledger, it ends the insert.
+
+In sqlite a trigger or a conflict clause may undo the whole transaction, savepoint and all (ROLLBACK). Which items have
+that done to them is found by writing each of the others too, in transactions that are undone (`find_refused`); then
+the save begins anew, and keeps these in the ledger at once.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from contextlib import suppress
-from typing import Any
+from typing import Any, Callable
 
 from kemi.database import engine as engines
 from kemi.database.batches import Item
@@ -19,19 +24,27 @@ from kemi.database.ledger import Ledger
 from kemi.database.statements import HIGHEST, Statements
 from kemi.database.table import COLUMNS, QueueTable, decode, unfit
 from kemi.database.url import MYSQL
-from kemi.errors import ItemUnfit, StoreError
+from kemi.errors import AllUndone, ItemUnfit, StoreError
 
 _STATEMENT = 1024  # bytes of a statement besides; names have some hundred at most
 _UNDONE = "a trigger or a conflict clause of the table undid everything, not its own row alone"
+
+_ABORT = "have it refuse the row only: ABORT in place of ROLLBACK"
 
 
 class Insertion:
     """One insert of many items, inside a transaction."""
 
     def __init__(
-        self, connection: Any, table: QueueTable, statements: Statements, ledger: Ledger | None, last: int
+        self,
+        connection: Any,
+        table: QueueTable,
+        statements: Statements,
+        ledger: Ledger | None,
+        last: int,
+        refused: frozenset[int],
     ) -> None:
-        """last: the greatest id of the table, or LOWEST."""
+        """last: the greatest id of the table, or LOWEST. refused: numbers of items that are not to be tried."""
         self.count = 0  # items that are done
         self.unfit = 0  # of these, kept in the ledger
         self.why_unfit = ""  # the first of them
@@ -40,6 +53,7 @@ class Insertion:
         self._place = table.place
         self._statements = statements
         self._ledger = ledger
+        self._refused = refused
         self._before = self._last = last
         self._packet = engines.longest_statement(connection, self._place.url.kind)
         self.most_bytes = self._packet // 4  # of a batch
@@ -76,6 +90,10 @@ class Insertion:
     def _write(self, batch: list[Item], before: int, last: int) -> list[int | None]:
         """Insert items behind that id; returns the id of each, None for one that the table cannot hold."""
         encoded = self._encoded(batch, before)
+        if self._refused:
+            for number in self._refused.intersection(range(before, before + len(batch))):
+                encoded[number - before] = None
+                self._keep_aside(ItemUnfit(str(self._place.error(_UNDONE, _ABORT))))
         fits = [number for number, parameters in enumerate(encoded) if parameters is not None]
         ids: list[int | None] = [None] * len(batch)
         if not fits:
@@ -115,12 +133,39 @@ class Insertion:
         return self._place.is_unfit(error, lambda: engines.state_of_error(self._connection))
 
     def _undo(self, error: Exception) -> None:
-        """Take a batch back. Raises StoreError where `error` has ended the whole transaction, as sqlite's ROLLBACK."""
+        """Take a batch back. Raises AllUndone where `error` has ended the whole transaction, as sqlite's ROLLBACK."""
         try:
             self._connection.exec_driver_sql("ROLLBACK TO SAVEPOINT mqueue_kemi")
         except Exception:  # noqa: BLE001 - the first error counts
-            told = self._place.broken(error, "have it refuse the row only: ABORT in place of ROLLBACK")
-            raise StoreError(f"{_UNDONE}: {told}") from None
+            told = self._place.broken(error, _ABORT)
+            raise AllUndone(f"{_UNDONE}: {told}") from None
+
+    def find_refused(self, batches: Iterable[list[Item]], check: Callable[[], None]) -> frozenset[int]:
+        """Which of the items that follow have the whole transaction undone? Writes nothing; it is undone already.
+
+        batches: the one that was refused, and all behind it. check: is called now and then, and may raise.
+        """
+        number, found = self.count, set(self._refused)
+        for batch in batches:
+            check()
+            self._connection.exec_driver_sql("BEGIN IMMEDIATE")
+            for item in batch:
+                if number not in found and self._undoes_all(item):
+                    found.add(number)
+                    self._connection.exec_driver_sql("BEGIN IMMEDIATE")
+                number += 1
+            self._connection.exec_driver_sql("ROLLBACK")
+        return frozenset(found)
+
+    def _undoes_all(self, item: Item) -> bool:
+        """Does an item end the transaction that it is written in?"""
+        try:
+            encode_key, encode_value = self._table.encode
+            encoded = encode_key(item[0]), encode_value(item[1])
+            self._run([(*encoded, item[2]) if self._table.has_added else encoded])
+        except Exception:  # noqa: BLE001 - whatever else is wrong with it comes again
+            return not self._connection.connection.dbapi_connection.in_transaction
+        return False
 
     def _insert(self, batch: list[Item], given: list[Any], numbers: list[int], last: int) -> list[int | None]:
         """Insert, and see that it is at the end of the table; returns the ids, None for what is kept aside.

@@ -9,6 +9,7 @@ from __future__ import annotations
 import time
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
+from itertools import chain
 from typing import Any, Callable, NamedTuple, Optional
 
 from kemi.database.batches import Given, Item, KeptItems, batches
@@ -18,7 +19,7 @@ from kemi.database.ledger import Kept, Ledger
 from kemi.database.statements import HIGHEST, LOWEST, Statements
 from kemi.database.table import QueueTable, decode
 from kemi.database.url import MYSQL
-from kemi.errors import Contended, StoreError
+from kemi.errors import AllUndone, Contended, StoreError
 
 BATCH_ROWS = 1000
 BATCH_BYTES = 1 << 20  # of one INSERT, and of the rows that are read at once
@@ -226,11 +227,13 @@ class Rows:
 
     # --- save ---------------------------------------------------------------------------------------------------------
 
-    def insert(self, items: Iterable[Given], progress: Progress = None) -> int:
+    def insert(self, items: Iterable[Given], progress: Progress = None, refused: frozenset[int] = frozenset()) -> int:
         """Add items behind all rows, in their order; returns how many they were, those kept in the ledger too.
 
         Each batch is read again and compared with what was given. `progress` is called now and then with the number
         that is done. Raises StoreError when the table cannot hold an item as it is, and there is no ledger.
+
+        refused: what AllUndone said at the last try.
         """
         said = time.monotonic()
         with self._guard():
@@ -239,12 +242,17 @@ class Rows:
                 reason = "its greatest id is the last number that there is"
                 raise self._place.error(reason, "give that row a smaller id")
             last = LOWEST if last is None else last
-            insertion = Insertion(self._connection, self.table, self._statements, self._ledger, last)
+            insertion = Insertion(self._connection, self.table, self._statements, self._ledger, last, refused)
         with self._mark():
-            for batch in batches(items, BATCH_ROWS, min(BATCH_BYTES, insertion.most_bytes)):
+            groups = batches(items, BATCH_ROWS, min(BATCH_BYTES, insertion.most_bytes))
+            for batch in groups:
                 with self._place.faults():
                     self._clock.check()
-                    insertion.add(batch)
+                    try:
+                        insertion.add(batch)
+                    except AllUndone as undone:
+                        undone.refused = insertion.find_refused(chain([batch], groups), self._clock.check)
+                        raise
                 if progress is not None and time.monotonic() - said >= PROGRESS_EVERY:
                     progress(insertion.count)
                     said = time.monotonic()

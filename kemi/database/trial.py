@@ -15,7 +15,7 @@ from typing import Callable
 
 from kemi.database.rows import Rows
 from kemi.database.table import QueueTable
-from kemi.errors import ItemUnfit, StoreError
+from kemi.errors import AllUndone, ItemUnfit, StoreError
 
 # Text that a column of numbers would change; and what a CHECK may accept: the first that the table takes is enough.
 _VALUES = (b"1e3", b"", b"{}", b"[]")
@@ -39,7 +39,7 @@ def write(begin: Begin, *, keyed: bool, inexact: bool) -> str:
         items = [(b"007", value), (b"008" if keyed else b"007", value)]
         try:
             found = _write(begin, items)
-        except ItemUnfit as error:
+        except (ItemUnfit, AllUndone) as error:
             refused = refused if told else error
             told = f"not every item has room there: {refused}"
             continue

@@ -10,12 +10,15 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from kemi.errors import StoreError
-from kemi.store import Store, Wanted
-from tests.databases.test_proof import CHANGES
+from kemi.errors import Contended, StoreError
+from kemi.store import Rows, Store, Wanted
+from tests.databases.test_proof import CHANGES, Host, rows
 from tests.databases.test_start import SERIAL
+from tests.processes.children import Children
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from tests.databases.conftest import AnyDatabase
     from tests.databases.servers import Postgres, SqliteFile
 
@@ -203,14 +206,64 @@ def test_a_unique_index_at_the_commit(postgres: Postgres, table: str) -> None:
             assert [item[:2] for item in rows.drain()] == items
 
 
-def test_a_trigger_that_undoes_everything(sqlite: SqliteFile, table: str) -> None:
-    sqlite.run(f"CREATE TABLE {table} (id INTEGER PRIMARY KEY, key TEXT, val TEXT)")
-    sqlite.run(SQLITE_TRIGGER.replace("{0}", table).replace("{1}", "= 'x'").replace("{2}", "ROLLBACK, 'no'"))
-    with contextlib.closing(Store.open(sqlite.url)) as store, pytest.raises(StoreError) as caught:
-        with store.begin(table, keeps_unfit=True) as rows:
-            rows.insert([(b"1", b"v"), (b"2", b"x")])
-    assert "no: have it refuse the row only: ABORT in place of ROLLBACK" in str(caught.value)
-    assert sqlite.run(f"SELECT * FROM {table}") == []
+UNDO = "ON {0} WHEN NEW.key LIKE 'x%' BEGIN SELECT RAISE(ROLLBACK, 'no'); END"
+UNDOES_ALL = {
+    "a trigger": "CREATE TRIGGER {0}t BEFORE INSERT " + UNDO,
+    "behind it": "CREATE TRIGGER {0}t AFTER INSERT " + UNDO,
+    "a conflict clause": "CREATE TABLE {0} (id INTEGER PRIMARY KEY, key TEXT, val TEXT,"
+    " CHECK (key NOT LIKE 'x%') ON CONFLICT ROLLBACK)",
+}
+
+
+@pytest.fixture
+def host(sqlite: SqliteFile, table: str) -> Iterator[Host]:
+    children = Children()
+    one = Host(sqlite.url, table, "one", children)
+    yield one
+    children.end()
+    one.clean()
+
+
+@pytest.mark.parametrize("which", [(0, 7, 8, 2000, 2499), range(2500)], ids=["some", "every one"])
+@pytest.mark.parametrize("how", UNDOES_ALL)
+def test_an_item_for_which_everything_is_undone(sqlite: SqliteFile, host: Host, how: str, which: Any) -> None:
+    """The others are saved, and each keeps its place."""
+    made = UNDOES_ALL[how].format(host.table)
+    if not made.startswith("CREATE TABLE"):
+        sqlite.run(f"CREATE TABLE {host.table} (id INTEGER PRIMARY KEY, key TEXT, val TEXT)")
+    sqlite.run(made)
+    items = ["x" if number in which else f"k{number}" for number in range(2500)]
+    host.save(items, 0).result()
+    assert rows(sqlite, host.table) == [key for number, key in enumerate(items) if number not in which]
+    assert host.takes() == items
+
+
+def test_a_trigger_that_undoes_everything_by_what_is_there(sqlite: SqliteFile, host: Host) -> None:
+    """It is not the items that it depends on: nothing is saved, everything is kept in memory."""
+    sqlite.run(f"CREATE TABLE {host.table} (id INTEGER PRIMARY KEY, key TEXT, val TEXT)")
+    sqlite.run(
+        f"CREATE TRIGGER {host.table}t BEFORE INSERT ON {host.table} WHEN (SELECT COUNT(*) FROM {host.table}) > 50"
+        " BEGIN SELECT RAISE(ROLLBACK, 'no'); END"
+    )
+    items = [f"k{number}" for number in range(2500)]
+    host.save(items, 0).result()
+    assert rows(sqlite, host.table) == []
+    assert host.takes() == items
+
+
+def test_a_save_that_meets_a_deadlock(sqlite: SqliteFile, host: Host, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is the other one's turn then; the save begins again."""
+    insert, met = Rows.insert, list[int]()
+
+    def contended(*arguments: Any) -> int:
+        if len(arguments) > 2 and len(met) < 3:  # a save, not the start's trial
+            met.append(insert(*arguments))
+            raise Contended("deadlock")
+        return insert(*arguments)
+
+    monkeypatch.setattr(Rows, "insert", contended)
+    host.save(["a", "b"], 0).result()
+    assert rows(sqlite, host.table) == ["a", "b"]
 
 
 def test_numbers_that_begin_anew(database: AnyDatabase, table: str) -> None:
