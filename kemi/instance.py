@@ -192,6 +192,7 @@ class Instance:
         """Give a queue what its definition says and can be changed."""
         queue.set_limits(spec.size, spec.maxbytes)
         queue.set_deliveries(spec.max_deliveries, spec.dead_letter)
+        queue.set_max_age(spec.maxage)
         keeping.set_policy(queue.segment.words, spec.dbmode, spec.recover)
 
     def _attach(self, name: str) -> Queue:

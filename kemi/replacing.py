@@ -70,6 +70,7 @@ class Replacement:
         self.records: Iterator[bytes] = self._moving.__enter__()
         try:
             self.draft: Queue = instance.draft(spec)
+            self.draft.take_positions(old)
         except BaseException as error:
             self._leave(error)
             raise

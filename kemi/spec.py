@@ -24,6 +24,7 @@ CORE_OFF, CORE_KNOWN, CORE_FORCED = 0, 1, 2
 _SUFFIXES = {"": 1, "k": 1 << 10, "m": 1 << 20, "g": 1 << 30, "t": 1 << 40}
 _LONGEST_WAIT = 3600  # seconds
 _MOST_DELIVERIES = (1 << 16) - 2
+_LONGEST_AGE = 100 * 366 * 86400  # seconds
 _LARGEST = 1 << 46  # bytes; more than a process can map
 
 
@@ -38,6 +39,7 @@ class QueueSpec(NamedTuple):
     recover: int = 1  # what a server left in memory is taken over: 0 never, 1 after a crash, 2 after every stop
     max_deliveries: int = 0  # of a reserved item, 0 = any number
     dead_letter: str = ""  # the queue for items after that
+    maxage: float = 0.0  # seconds that an item is delivered for, 0 = for ever
 
     def reads_database(self) -> bool:
         """Are rows loaded at the start?"""
@@ -139,9 +141,19 @@ def _spec(where: str, found: dict[str, str]) -> QueueSpec:
         recover=_integer(f"{where}: recover", found.get("recover", "1"), 0, 2),
         max_deliveries=_integer(f"{where}: max_deliveries", found.get("max_deliveries", "0"), 0, _MOST_DELIVERIES),
         dead_letter=found.get("dead_letter", ""),
+        maxage=_age(f"{where}: maxage", found.get("maxage", "0")),
     )
     _check_dead_letter(where, spec)
     return spec
+
+
+def _age(where: str, text: str) -> float:
+    if not re.fullmatch(r"[0-9]{1,10}(\.[0-9]{1,9})?", text):
+        raise ConfigError(f"{where}: {_quoted(text)}: write seconds, like 30 or 0.5; 0 is for ever")
+    seconds = float(text)
+    if seconds > _LONGEST_AGE:
+        raise ConfigError(f"{where}: {text} is out of range, 0 to {_LONGEST_AGE} seconds are allowed")
+    return seconds
 
 
 def _dbmode(where: str, text: str) -> int:
@@ -156,8 +168,11 @@ def _dbmode(where: str, text: str) -> int:
 def _check_dead_letter(where: str, spec: QueueSpec) -> None:
     if not spec.dead_letter:
         return
-    if not spec.max_deliveries:
-        raise ConfigError(f"{where}: dead_letter needs max_deliveries, after how many of them an item goes there")
+    if not spec.max_deliveries and not spec.maxage:
+        raise ConfigError(
+            f"{where}: dead_letter needs max_deliveries, after how many of them an item goes there, or maxage, after "
+            "how many seconds"
+        )
     if spec.dead_letter == spec.name:
         raise ConfigError(f"{where}: dead_letter must name another queue")
 

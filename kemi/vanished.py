@@ -58,5 +58,6 @@ def put_back(instance: Instance, queue: Queue) -> Queue:
     new = queues[queue.name]
     new.set_limits(stats.size_limit or 0, stats.byte_limit or 0)
     new.set_deliveries(stats.max_deliveries or 0, dead_letter)
+    new.set_max_age(stats.maxage or 0.0)
     keeping.set_policy(new.segment.words, *keeping.policy(words))
     return new

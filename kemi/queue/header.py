@@ -31,7 +31,7 @@ _WITH_MEMORY = [bytes([state]) for state in range(UNSURE) if state != ABSENT]
 
 def write(segment: Segment, magic: bytes, owner: Owner) -> None:
     """Fill the common part of a zeroed header."""
-    segment.bytes[: layout.PREFIX.size] = layout.PREFIX.pack(magic, layout.VERSION, 0, abi())
+    segment.bytes[: layout.PREFIX.size] = layout.PREFIX.pack(magic, layout.VERSION, layout.REVISION, abi())
     segment.words[layout.W_CREATED] = time.time_ns()
     segment.words[layout.W_MAP_SIZE] = segment.window
     set_owner(segment, owner)
@@ -106,11 +106,16 @@ def _common_part(first: bytes, magic: bytes) -> memoryview:
     """The words of a header, of which the first page was read."""
     if len(first) < layout.PAGE:
         raise _Wrong(f"it has {len(first)} bytes, at least {layout.PAGE} are needed (truncated?)")
-    found, version, _, made_on = layout.PREFIX.unpack_from(first)
+    found, version, revision, made_on = layout.PREFIX.unpack_from(first)
     if found != magic:
         raise _Wrong(f"it begins with {found!r}, not {magic!r} (made by another program?)")
     if version != layout.VERSION:
         raise _Wrong(_other_version(version))
+    if revision != layout.REVISION:
+        raise _Wrong(
+            f"it has revision {revision} of format {version}, this is revision {layout.REVISION}: a version that was "
+            "never released wrote it; save its items with that one"
+        )
     made_by = made_on.rstrip(b"\0")
     if made_by != abi():
         raise _Wrong(f"it was made on {made_by.decode('ascii', 'replace')}, this is {abi().decode()}")

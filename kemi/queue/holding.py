@@ -10,6 +10,7 @@ when a signal handler raised, and is given back, too.
 
 from __future__ import annotations
 
+import math
 import os
 import time
 from typing import Callable, final
@@ -19,11 +20,14 @@ from kemi.queue import claims
 from kemi.queue.format.item import item_id
 from kemi.queue.format.layout import (
     DEAD_LETTER_AT,
+    FETCH_AGING,
     W_CREATED,
     W_DEAD_LETTERS,
     W_DROPPED,
     W_EXHAUSTED,
+    W_FLAGS,
     W_IN_FLIGHT,
+    W_MAX_AGE,
     W_MAX_DELIVERIES,
     W_RETURNED,
     W_UNMOVED,
@@ -31,13 +35,15 @@ from kemi.queue.format.layout import (
 from kemi.queue.log.contents import Log
 from kemi.queue.log.core import Delivery
 from kemi.queue.store.inflight import Entry, Holder
+from kemi.queue.sync.clock import now as _now
 
 MAX_NACKS = 24  # items given back with one lock: some 100 µs
+_MAX_AGED = 256  # items that are too old and go with one lock, of a log in which several go with one commit
 _LOOK = 0.2  # seconds between looks for zombies and pids that are used again; who is gone is seen at once
 _RETRY = 1_000_000_000  # ns until a queue for dead letters that failed is tried again
 
 _me: Holder | None = None
-_now = time.monotonic_ns
+_time = time.time
 
 
 def this_holder() -> Holder:
@@ -63,10 +69,12 @@ class DeadLetter:
 class _Late:
     """An item whose end could not be told to the queue, claimed meanwhile."""
 
-    __slots__ = ("__weakref__", "done", "held")
+    __slots__ = ("__weakref__", "counted", "done", "due", "held")
 
-    def __init__(self, held: Delivery, *, done: bool) -> None:
+    def __init__(self, held: Delivery, due: int, *, done: bool, counted: bool) -> None:
         self.held = held
+        self.due = due
+        self.counted = counted
         self.done = done
 
 
@@ -79,6 +87,8 @@ class Holding:
         self._in_flight = log.core.in_flight
         self._u64 = log.core.mapping.u64
         self._looked = 0.0
+        self._aged: list[DeadLetter] = []
+        self.is_behind = False  # is there more that is too old, so that `take` and so on found nothing?
         self._late: list[tuple[int, _Late]] = []
         self._created: int = self._u64[W_CREATED]
 
@@ -117,7 +127,7 @@ class Holding:
                 if late.done:
                     self.finish(late.held)
                 else:
-                    back += self.put_back(late.held)
+                    back += self.put_back(late.held, late.due, counted=late.counted)
             del self._late[-1]
         return back
 
@@ -128,9 +138,9 @@ class Holding:
         """
         me, claimed = this_holder(), claims.of(self._created)
         entries = self._in_flight.held_by(holders)
-        deliveries = [Delivery(entry.number, entry.seq, entry.deliveries) for entry in entries if entry.holder != me]
+        deliveries = [Delivery.of(entry) for entry in entries if entry.holder != me]
         if me in holders:
-            mine = (Delivery(entry.number, entry.seq, entry.deliveries) for entry in entries if entry.holder == me)
+            mine = (Delivery.of(entry) for entry in entries if entry.holder == me)
             deliveries += [held for held in mine if held not in claimed]
         return sum(map(self.put_back, deliveries[:count])), len(deliveries) > count
 
@@ -144,14 +154,24 @@ class Holding:
 
     def next(self) -> int:
         """Offset of the record of the oldest item; 0 if there is none to be taken (locked)."""
+        if self._u64[W_FLAGS] & FETCH_AGING and not self._pass_aged():
+            return 0
         return self._log.next(_now())
+
+    def is_there(self) -> bool:
+        """Is there something to be taken, if it is not too old (locked)?"""
+        return self._log.next(_now()) > 0
 
     def take(self) -> bytes | None:
         """The oldest item, of which nothing is left here (locked)."""
+        if self._u64[W_FLAGS] & FETCH_AGING and not self._pass_aged():
+            return None
         return self._log.fetch(_now())
 
     def reserve(self) -> tuple[Delivery, bytes] | None:
         """The oldest item, which this process holds from now on (locked)."""
+        if self._u64[W_FLAGS] & FETCH_AGING and not self._pass_aged():
+            return None
         return self._log.reserve(this_holder(), _now())
 
     def seconds_to_due(self, most: float) -> float:
@@ -163,17 +183,86 @@ class Holding:
         """Is there no entry for one reservation more (locked)?"""
         return not self._in_flight.has_room()
 
+    def is_due(self) -> bool:
+        """Is there an item that was given back, and may be taken (locked)?"""
+        return self._in_flight.first_due(_now()) is not None
+
+    def count_later(self) -> int:
+        """How many items were given back for later."""
+        return self._in_flight.count_later(_now())
+
+    # --- what is too old --------------------------------------------------------------------------------------------
+
+    def oldest_allowed(self) -> float:
+        """What was added before then is too old; seconds since the epoch."""
+        if not self._u64[W_FLAGS] & FETCH_AGING or not self._u64[W_MAX_AGE]:
+            return -math.inf
+        return _time() - float(self._u64[W_MAX_AGE]) / 1e9
+
+    def _pass_aged(self) -> bool:
+        """Drop what is too old, or hold it for the queue for dead letters (locked).
+
+        False when there may be more: the caller lets go of the lock, moves `aged_letters`, and comes again.
+        """
+        before, letters, most = self.oldest_allowed(), self._has_dead_letters(), MAX_NACKS
+        dropped = 0
+        while most and dropped < _MAX_AGED:
+            most -= 1
+            if not letters:
+                count = self._log.drop_aged(_now(), before)
+                if not count:
+                    return True
+                dropped += count
+                continue
+            at = self._log.next(_now())
+            if not at or not self._log.core.records.added_at(at) < before:
+                return True
+            if not self._hold_letter():
+                return False  # in flight are as many as can be: another time
+        self.is_behind = True
+        return False
+
+    def _hold_letter(self) -> bool:
+        """Hold the item that would be taken next, as a dead letter (locked). False if no entry is free for it."""
+        me, now = this_holder(), _now()
+        entry = self._in_flight.first_due(now)
+        found = self._log.hold(entry, me, counted=False) if entry else self._log.reserve(me, now)
+        if found is None:
+            return False
+        letter = DeadLetter(*found)
+        self.claim(letter.held, letter)
+        self._aged.append(letter)
+        return True
+
+    def aged_letters(self) -> list[DeadLetter]:
+        """What was too old, and is to go to the queue for dead letters now (locked)."""
+        letters, self._aged = self._aged, []
+        return letters
+
+    def _latest(self, held: Delivery, due: int) -> int:
+        """`due`, or when the item is too old, so that it is seen then."""
+        entry = self._in_flight.held(*held[:3])
+        if entry is None:
+            return due
+        left = self._log.core.records.added_at(entry.at) - self.oldest_allowed()
+        return min(due, _now() + int(max(0.0, left) * 1e9) + 1) if math.isfinite(left) else due
+
     def finish(self, held: Delivery) -> bool:
         """An item is done (locked). False if it is not this delivery any more."""
         claims.of(self._created).pop(held, None)
         return self._log.ack(held)
 
-    def put_back(self, held: Delivery, due: int = 0) -> bool:
-        """An item is not done (locked). False if it is not this delivery any more, or not needed any more."""
+    def put_back(self, held: Delivery, due: int = 0, *, counted: bool = True) -> bool:
+        """An item is not done (locked). False if it is not this delivery any more, or not needed any more.
+
+        due: when it may be taken again, by `clock`. counted: the delivery that ends so counts.
+        """
         claims.of(self._created).pop(held, None)
-        if not self._log.nack(held, due):
+        if due and self._u64[W_FLAGS] & FETCH_AGING:
+            due = self._latest(held, due)
+        if not self._log.nack(held, due, counted=counted):
             return False
-        if self._is_over(held) and not self._has_dead_letters():
+        if counted and self._is_over(held) and not self._has_dead_letters():
             self._u64[W_EXHAUSTED] += 1
         return True
 
@@ -182,7 +271,7 @@ class Holding:
 
         Where there is a dead letter queue it is this process's until it was moved there; else it is dropped.
         """
-        entry = self._in_flight.held(*held)
+        entry = self._in_flight.held(*held[:3])
         if entry is None:
             return False, None
         if not self._has_dead_letters():
@@ -196,9 +285,9 @@ class Holding:
         """The item's id."""
         return item_id(self._created, held.seq)
 
-    def later(self, held: Delivery, *, done: bool) -> None:
+    def later(self, held: Delivery, due: int = 0, *, done: bool, counted: bool = True) -> None:
         """The lock was not to be had: `finish` or `put_back` with the next item that is taken."""
-        late = _Late(held, done=done)
+        late = _Late(held, due, done=done, counted=counted)
         self.claim(held, late)
         self._late.append((os.getpid(), late))
 
@@ -229,9 +318,11 @@ class Holding:
             claims.of(self._created).pop(held, None)
             self._log.ack(held, W_DEAD_LETTERS)
             return
-        self.put_back(held, _now() + _RETRY)
-        self._u64[W_EXHAUSTED] += 1
+        self._log.nack(held, _now() + _RETRY)
+        claims.of(self._created).pop(held, None)
         self._u64[W_UNMOVED] += 1
+        if self._is_over(held):
+            self._u64[W_EXHAUSTED] += 1
 
 
 def _is_gone(holder: Holder, *, closely: bool) -> bool:

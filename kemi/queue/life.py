@@ -11,7 +11,7 @@ from kemi.errors import CommitUnknown, InstanceInUse, NoMemory, SegmentError
 from kemi.owner import Owner, this_process
 from kemi.queue import header, keeping
 from kemi.queue.format import layout
-from kemi.queue.format.layout import ADD_CLOSED, ADD_LIMITED, FETCH_MOVED, PENDING, W_FLAGS
+from kemi.queue.format.layout import ADD_CLOSED, ADD_LIMITED, FETCH_AGING, FETCH_MOVED, PENDING, W_FLAGS
 from kemi.queue.log import contents
 from kemi.queue.registry import Registry
 from kemi.queue.section import Token
@@ -208,6 +208,24 @@ class Life(Waiting):
         def store() -> None:
             self._u64[layout.W_MAX_DELIVERIES] = most
             header.set_dead_letter(self.segment, dead_letter)
+
+        self._work(store)
+
+    def take_positions(self, old: Life) -> None:
+        """For a draft: know how far streams were relayed to the queue whose place it takes."""
+        first, end = layout.POSITIONS_AT >> 3, (layout.POSITIONS_AT >> 3) + layout.POSITIONS * layout.POSITION_WORDS
+        self._u64[first:end] = old._u64[first:end]
+
+    def set_max_age(self, seconds: float) -> None:
+        """Change for how long an item is delivered, from its adding on; 0: for ever.
+
+        What is older is dropped and counted, or goes to the queue for dead letters, when somebody would take it.
+        """
+
+        def store() -> None:
+            u64 = self._u64
+            u64[layout.W_MAX_AGE] = int(seconds * 1e9)
+            u64[W_FLAGS] = u64[W_FLAGS] & ~FETCH_AGING | (FETCH_AGING if seconds else 0)
 
         self._work(store)
 

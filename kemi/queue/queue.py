@@ -9,12 +9,14 @@ handler may raise anywhere) is put right by the same `recover` that follows a ki
 from __future__ import annotations
 
 import contextlib
+import math
 import sys
 import time
 from _thread import start_new_thread
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from errno import ENOTRECOVERABLE
 from functools import wraps
+from hashlib import sha256
 from itertools import islice
 from typing import Any, overload
 
@@ -30,6 +32,7 @@ from kemi.queue.format.layout import (
     ADD_CLOSED,
     ADD_LIMITED,
     FETCH_FLAGS,
+    FIRST_REFUSAL,
     MAX_STEP,
     PENDING,
     RECORD,
@@ -47,7 +50,7 @@ from kemi.queue.format.layout import (
     W_TAIL,
     W_TAIL_ODD,
 )
-from kemi.queue.format.outcome import CLOSED, AddResult, Stats, rest_after
+from kemi.queue.format.outcome import CLOSED, NOT_TRIED, AddResult, Stats, rest_after
 from kemi.queue.holding import DeadLetter
 from kemi.queue.life import Life
 from kemi.queue.log import contents
@@ -58,12 +61,14 @@ from kemi.queue.pthread import NOWHERE
 from kemi.queue.segment import sibling_name
 from kemi.queue.statistics import stats_of
 from kemi.queue.stop import STOP_LOOK, Stop, stopper
+from kemi.queue.sync.clock import now
 
 # One lock for so much of a batch at most: some 0.5 ms.
 BATCH = 256  # items
 BATCH_BYTES = 1 << 20
 # Reserving and settling store more: some 0.1 ms.
 RESERVES, ACKS = 12, 24
+_TOLD = 60.0  # seconds between two lines that all entries are in use
 
 _PADDING = [bytes(length) for length in range(8)]
 _pack = RECORD.pack
@@ -72,6 +77,8 @@ _now = time.time
 
 class Queue(Life):
     """A queue in shared memory, as this process uses it. Safe with threads and across fork."""
+
+    _told_full = -math.inf
 
     # --- the work ---------------------------------------------------------------------------------------------------
 
@@ -120,7 +127,7 @@ class Queue(Life):
                 outcome = self._append(record, step)
                 self._tail_low, self._tail_end = self._log.tail_low, self._log.tail_end
             if outcome is not ADDED and outcome is not KEPT:
-                u64[W_REFUSED] += 1
+                u64[W_REFUSED - FIRST_REFUSAL + outcome] += 1
         except BaseException as error:
             if u64 is not None:
                 mutex.doubt.value = DOUBTED  # no call, so nothing comes before this
@@ -138,7 +145,7 @@ class Queue(Life):
 
     def _refuse(self, outcome: AddResult) -> AddResult:
         def count() -> None:
-            self._u64[W_REFUSED] += 1
+            self._u64[W_REFUSED - FIRST_REFUSAL + outcome] += 1
 
         self._work(count)
         return outcome
@@ -177,6 +184,66 @@ class Queue(Life):
         self._add_batch([record], outcomes)
         return outcomes[0]
 
+    def add_from(
+        self, source: str | bytes, entries: Iterable[tuple[tuple[int, int], str | bytes, str | bytes]]
+    ) -> list[AddResult]:
+        """Append what comes from a stream elsewhere, each entry once, whatever is killed on the way.
+
+        source: what tells this stream from others, of which a queue knows POSITIONS at most. entries: position, key and
+        value of each; positions are two numbers below 1 << 64 that grow. The position is stored by the same commit
+        as the item, so an entry at or before the stored one is KEPT: it was added already. From the first refusal on
+        entries are NOT_TRIED. Else as `add_many`; raises MqueueError when there is no place for one more stream.
+        """
+        number = _source_number(source)
+        records = [(position, _record(key, value)) for position, key, value in entries]
+        outcomes: list[AddResult] = []
+        while len(outcomes) < len(records) and (not outcomes or outcomes[-1]):
+            first = len(outcomes)
+            batch = _batch([record for _, record in records[first:]], 0)
+            try:
+                self._add_batch_from(number, list(zip((position for position, _ in records[first:]), batch)), outcomes)
+            except MqueueError:
+                if not outcomes:
+                    raise
+                break
+        return outcomes + [NOT_TRIED] * (len(records) - len(outcomes))
+
+    def _add_batch_from(
+        self, source: int, entries: list[tuple[tuple[int, int], bytes]], outcomes: list[AddResult]
+    ) -> None:
+        def add() -> int:
+            called = 0
+            for place, record in entries:
+                outcome, more = self._add_one_from(source, place, record)
+                outcomes.append(outcome)
+                called += more
+                if not outcome:
+                    self._u64[W_REFUSED - FIRST_REFUSAL + outcome] += 1
+                    break
+            return called
+
+        if called := self._work(add):
+            self._events.wake(called)
+
+    def _add_one_from(self, source: int, place: tuple[int, int], record: bytes) -> tuple[AddResult, int]:
+        """Append an entry of a stream, if it is a new one (locked). Returns the outcome, and how many to wake."""
+        present = self._log.core.position_of(source)
+        if present is None:
+            raise MqueueError(f"queue {self.name!r} takes items from {layout.POSITIONS} streams already")
+        if place <= (present.major, present.minor):
+            return AddResult.KEPT, 0
+        if self._u64[W_FLAGS] & ADD_CLOSED:
+            return CLOSED, 0
+        step = len(record) + 7 & -8
+        outcome = self._log.append_with(record, step, present._replace(major=place[0], minor=place[1]))
+        return outcome, self._events.notify() if outcome is ADDED else 0
+
+    def position(self, source: str | bytes) -> tuple[int, int] | None:
+        """How far a stream was added by `add_from`; None if nothing of it was."""
+        number = _source_number(source)
+        found = self._work(lambda: self._log.core.position_of(number))
+        return (found.major, found.minor) if found and (found.major or found.minor) else None
+
     def _add_batch(self, records: list[bytes], outcomes: list[AddResult]) -> None:
         """Append records, and what became of each to `outcomes`, also of those before an error."""
 
@@ -201,7 +268,8 @@ class Queue(Life):
         record = records[first]
         step = len(record) + 7 & -8
         outcome, called = (TOO_LARGE, 0) if step > MAX_STEP else self._add_slowly(record, step)
-        u64[W_REFUSED] += outcome > KEPT
+        if not outcome:
+            u64[W_REFUSED - FIRST_REFUSAL + outcome] += 1
         return [outcome], called
 
     def _append_run(self, records: list[bytes], first: int) -> int:
@@ -381,25 +449,40 @@ class Queue(Life):
         return self._wait(take, timeout)
 
     def _refuse_full(self) -> None:
-        """Raise MqueueError if there is an item that cannot be reserved (locked)."""
-        if self._holding.is_full() and self._holding.next():
-            raise MqueueError(f"queue {self.name!r}: {layout.CAPACITY} items are reserved or were given back")
+        """Raise MqueueError if there is an item, and processes hold all that can be reserved (locked).
+
+        Where some were given back for later, the next one of these is waited for, and a line of the log says so.
+        """
+        holding, u64 = self._holding, self._u64
+        if not holding.is_full() or holding.is_behind or not holding.is_there():
+            return
+        if not u64[W_RETURNED]:
+            raise MqueueError(f"queue {self.name!r}: {layout.CAPACITY} items are reserved")
+        if time.monotonic() - self._told_full >= _TOLD:
+            self._told_full = time.monotonic()
+            import logging  # never needed as a rule
+
+            logging.getLogger("mqueue_kemi").warning(
+                "queue %r: %d items are reserved or were given back for later, the most there can be; reserve() waits "
+                "for the next of these, due in %.1f s",
+                *(self.name, layout.CAPACITY, holding.seconds_to_due(math.inf)),
+            )
 
     def settle(self, tokens: Sequence[Delivery], how: Settlement) -> int:
         """Settle reserved items; see `hold.Source`. Returns how many were this process's until then."""
         if how.kind == "reject":
             return sum(map(self._reject, tokens))
         done = how.kind != "give back"
-        due = time.monotonic_ns() + int(how.after * 1e9) if how.after else 0
+        due = now() + int(how.after * 1e9) if how.after else 0
         settled = 0
         for first in range(0, len(tokens), ACKS):
             some = tokens[first : first + ACKS]
             try:
-                settled += self._settle_some(some, done=done, due=due)
+                settled += self._settle_some(some, due, done=done, counted=how.counted)
             except LockTimeout as error:
                 for held in tokens[first:-1]:
-                    self._holding.later(held, done=done)
-                self._end_later(tokens[-1], error, done=done)
+                    self._holding.later(held, due, done=done, counted=how.counted)
+                self._end_later(tokens[-1], error, due, done=done, counted=how.counted)
                 raise
         return settled if how.kind != "answer" else 0  # nobody asked
 
@@ -410,11 +493,11 @@ class Queue(Life):
         await unlocked(self)
         return self.settle(tokens, how)
 
-    def _settle_some(self, some: Sequence[Delivery], *, done: bool, due: int = 0) -> int:
+    def _settle_some(self, some: Sequence[Delivery], due: int, *, done: bool, counted: bool) -> int:
         def settle() -> tuple[int, list[DeadLetter], int]:
             if done:
                 return sum(map(self._holding.finish, some)), [], 0
-            back = sum(self._holding.put_back(held, due) for held in some)
+            back = sum(self._holding.put_back(held, due, counted=counted) for held in some)
             return back, self._holding.dead_letters(), self._events.notify(back) if back else 0
 
         settled, letters, called = self._work(settle)
@@ -435,12 +518,12 @@ class Queue(Life):
             self._move_dead_letter(letter)
         return mine
 
-    def _end_later(self, held: Delivery, error: LockTimeout, *, done: bool) -> None:
+    def _end_later(self, held: Delivery, error: LockTimeout, due: int = 0, *, done: bool, counted: bool = True) -> None:
         """End a reservation with the next item that is taken; if this thread has the lock, as soon as it is free.
 
         A handler ends one in the middle of a call, or the garbage collector finds one there.
         """
-        self._holding.later(held, done=done)
+        self._holding.later(held, due, done=done, counted=counted)
         if isinstance(error, Reentered):
             with contextlib.suppress(RuntimeError):  # no thread to be had, as at the interpreter's end
                 start_new_thread(self._end_late, ())
@@ -483,8 +566,12 @@ class Queue(Life):
 
     def wait_ready(self, seconds: float) -> bool:
         """Sleep until there is something to take, which stays. True: it is for the caller to take, or to `pass_on`."""
-        there = self._wait(lambda: self._holding.next() or None, seconds)
-        return bool(there)
+
+        def look() -> bool | None:
+            holding = self._holding
+            return (holding.is_due() if holding.is_full() else holding.next() > 0) or None
+
+        return bool(self._wait(look, seconds))
 
     def pass_on(self) -> None:
         """Wake somebody else for what is there."""
@@ -502,13 +589,21 @@ class Queue(Life):
     # --- looking ----------------------------------------------------------------------------------------------------
 
     def peek(self, count: int | None = 1, *, reserved: bool = False) -> list[Item]:
-        """The oldest `count` items (None: all), which stay.
+        """The oldest `count` items (None: all), which stay; none that is too old, or was given back for later.
 
-        reserved: also those that are reserved, where they would be if every process that holds one were killed now.
+        reserved: also these, and those that are reserved, where they would be if every process that holds one were
+        killed now.
         """
         most = None if count is None else max(0, count)
-        places = contents.undone if reserved else contents.waiting
-        return self._work(lambda: self._items(islice(places(self._log), most)))
+
+        def look() -> list[Item]:
+            if reserved:
+                return self._items(islice(contents.undone(self._log), most))
+            before, added_at = self._holding.oldest_allowed(), self._log.core.records.added_at
+            there = (at for at in contents.waiting(self._log, now()) if not added_at(at) < before)
+            return self._items(islice(there, most))
+
+        return self._work(look)
 
     def undone(self) -> list[Item]:
         """All items that would be there if every process that holds one were killed now, the oldest first."""
@@ -526,13 +621,17 @@ class Queue(Life):
         return outcome.reason
 
     def __len__(self) -> int:
-        """Items that can be taken; reserved ones do not count."""
-        return self._log.core.size()
+        """Items that can be taken; neither reserved ones count, nor those that were given back for later.
+
+        One that is older than maxage counts until it is dropped, by whoever would take it.
+        """
+        size: int = self._log.core.size()
+        return max(0, size - self._holding.count_later()) if self._u64[W_RETURNED] else size
 
     def held(self) -> int:
-        """Items in the queue, with those that are reserved."""
+        """Items in the queue, with those that are reserved, or were given back for later."""
         u64 = self._u64
-        return len(self) + max(0, int(u64[W_IN_FLIGHT] - u64[W_RETURNED]))
+        return self._log.core.size() + max(0, int(u64[W_IN_FLIGHT] - u64[W_RETURNED]))
 
     def __bool__(self) -> bool:
         return True  # an empty queue is still a queue
@@ -541,9 +640,9 @@ class Queue(Life):
         """Counters and contents at one moment."""
 
         def look() -> Stats:
-            at = next(contents.waiting(self._log), None)
+            at = next(contents.waiting(self._log, now()), None)
             oldest = None if at is None else Item(self._log.core.records.read(at)).added
-            return stats_of(self._u64, self._held_bytes(), oldest)
+            return stats_of(self._u64, self._held_bytes(), oldest, self._holding.count_later())
 
         return self._work(look)
 
@@ -602,6 +701,12 @@ def _record(key: str | bytes, value: str | bytes) -> bytes:
     size = len(k) + len(v) + RECORD_HEAD
     # What is too large for a record's head is refused by its length.
     return _pack(min(size + 7 & -8, layout.STEP_MASK), len(k), len(v) | flags, 0, _now()) + k + v + _PADDING[-size & 7]
+
+
+def _source_number(source: str | bytes) -> int:
+    """What a stream is called in the header."""
+    name = source.encode("utf-8", "surrogateescape") if isinstance(source, str) else source
+    return int.from_bytes(sha256(name).digest()[:8], "big") | 1
 
 
 def _batch(records: list[bytes], start: int) -> list[bytes]:

@@ -8,20 +8,27 @@ from typing import Any
 
 from kemi.queue.format import layout
 from kemi.queue.format.layout import CHUNK_HEAD
-from kemi.queue.format.outcome import Stats
+from kemi.queue.format.outcome import AddResult, Stats, Waited
+
+_WAITED_END = layout.W_WAITED + len(layout.WAITED_BOUNDS) + 1
 
 
-def stats_of(u64: Any, memory: int, oldest: float | None) -> Stats:
+def stats_of(u64: Any, memory: int, oldest: float | None, due: int) -> Stats:
     """Statistics of a queue. u64: the words of its header, which may be of no one moment, and of a corrupted segment.
 
-    memory: bytes that the segment has. oldest: when the item was added that will be taken next.
+    memory: bytes that the segment has. oldest: when the item was added that will be taken next. due: items that were
+    given back for later.
     """
     in_flight, returned = u64[layout.W_IN_FLIGHT], u64[layout.W_RETURNED]
+    due = min(due, returned)
+    refusals = {
+        AddResult(layout.FIRST_REFUSAL + number): u64[layout.W_REFUSED + number] for number in range(layout.REFUSALS)
+    }
     popped, buried, added = u64[layout.W_POPPED], u64[layout.W_BURIED], u64[layout.W_ADDED]
     dropped, discarded = u64[layout.W_DROPPED], u64[layout.W_DISCARDED]
     dead_lettered, expired = u64[layout.W_DEAD_LETTERS], u64[layout.W_EXPIRED]
     in_log = min(max(0, added - popped - buried), sys.maxsize)
-    size = min(in_log + returned, sys.maxsize)
+    size = min(in_log + returned - due, sys.maxsize)
     return Stats(
         size=size,
         bytes=_used_bytes(u64),
@@ -30,7 +37,7 @@ def stats_of(u64: Any, memory: int, oldest: float | None) -> Stats:
         fetched=max(0, popped - in_flight - dropped - discarded - dead_lettered - expired),
         dropped=dropped,
         replaced=buried + discarded,
-        refused=u64[layout.W_REFUSED],
+        refused=sum(refusals.values()),
         recovered=u64[layout.W_RECOVERED],
         high_water=max(u64[layout.W_HIGH_WATER], size),
         size_limit=u64[layout.W_SIZE_LIMIT] or None,
@@ -41,8 +48,16 @@ def stats_of(u64: Any, memory: int, oldest: float | None) -> Stats:
         exhausted=u64[layout.W_EXHAUSTED],
         max_deliveries=u64[layout.W_MAX_DELIVERIES] or None,
         oldest=oldest,
+        due=due,
         expired=expired,
+        unmoved=u64[layout.W_UNMOVED],
         maxage=u64[layout.W_MAX_AGE] / 1e9 or None,
+        refusals=refusals,
+        waited=Waited(
+            layout.WAITED_BOUNDS,
+            tuple(u64[layout.W_WAITED : _WAITED_END]),
+            u64[layout.W_WAITED_SUM] / 1e6,
+        ),
     )
 
 

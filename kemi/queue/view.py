@@ -24,6 +24,7 @@ from kemi.queue.format.layout import CHUNK_HEAD, RECORD, STEP_MASK, TOMBSTONE
 from kemi.queue.format.outcome import Stats
 from kemi.queue.segment import path_of, segment_name
 from kemi.queue.statistics import stats_of
+from kemi.queue.sync.clock import now
 
 _LOOKS = 3
 _FARTHEST = 1 << 46  # offset that a segment can have
@@ -63,13 +64,13 @@ def look_at_queue(instance: str, queue: str) -> QueueView:
         for _ in range(_LOOKS):
             oldest = _oldest(fd, words)
             # As long as nobody took it, it was the oldest while it was read.
-            now = _words(fd)
-            undisturbed = [now[word] for word in _MOVES] == [words[word] for word in _MOVES]
-            words = now
+            later = _words(fd)
+            undisturbed = [later[word] for word in _MOVES] == [words[word] for word in _MOVES]
+            words = later
             if undisturbed:
                 break
         status = os.fstat(fd)
-        stats = stats_of(words, status.st_blocks * 512, oldest)
+        stats = stats_of(words, status.st_blocks * 512, oldest, _count_later(fd, words))
     return QueueView(_owner(words), words[layout.W_CREATED], stats, status.st_uid)
 
 
@@ -166,6 +167,17 @@ def _returned(fd: int, words: memoryview) -> int:
     if number >= words[layout.W_CAPACITY]:
         return 0
     return int.from_bytes(_read(fd, 8, words[layout.W_ENTRIES_AT] + number * layout.ENTRY_BYTES), sys.byteorder)
+
+
+def _count_later(fd: int, words: memoryview) -> int:
+    """How many items were given back for later; from entries of which some may change meanwhile."""
+    if not words[layout.W_RETURNED]:
+        return 0
+    count = min(words[layout.W_FRESH_ENTRY], words[layout.W_CAPACITY], layout.MAX_CAPACITY)
+    data = _read(fd, count * layout.ENTRY_BYTES, words[layout.W_ENTRIES_AT])
+    rows = layout.ENTRY.iter_unpack(data[: len(data) // layout.ENTRY_BYTES * layout.ENTRY_BYTES])
+    present = now()
+    return sum(1 for row in rows if row[0] and row[8] and row[2] > present)
 
 
 def _time(added: float) -> float | None:

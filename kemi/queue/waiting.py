@@ -15,6 +15,7 @@ from kemi import times
 from kemi.errors import MqueueError, QueueClosed
 from kemi.queue.format.layout import (
     ADD_CLOSED,
+    FETCH_AGING,
     FETCH_FLAGS,
     FETCH_IN_FLIGHT,
     FETCH_MOVED,
@@ -22,6 +23,7 @@ from kemi.queue.format.layout import (
     W_BURIED,
     W_FLAGS,
     W_POPPED,
+    W_RETURNED,
 )
 from kemi.queue.holding import DeadLetter
 from kemi.queue.opened import Opened
@@ -32,6 +34,7 @@ from kemi.queue.sync.eventcount import RECHECK
 MIN_LOOKS, MAX_LOOKS = 8, 400
 
 _Found = TypeVar("_Found")
+_Result = TypeVar("_Result")
 
 
 class Waiting(Opened):
@@ -89,33 +92,56 @@ class Waiting(Opened):
         letters: list[DeadLetter] = []
 
         def work() -> tuple[_Found | None, int | None, float, int]:
-            if self._u64[W_FLAGS] >= FETCH_FLAGS:
-                letters.extend(self._tend())
-            found = take()
+            found = self._take_and_tend(take, letters)
+            if found is None and self._holding.is_behind:
+                return None, key, -1.0, 0
             if found is None and sleeps:
                 if self._u64[W_FLAGS] & ADD_CLOSED:
                     raise QueueClosed(f"queue {self.name!r} was closed by its server")
-                return None, self._events.prepare_wait(key, woken=woken), self._holding.seconds_to_due(RECHECK), 0
+                seconds = self._holding.seconds_to_due(RECHECK)
+                return None, self._events.prepare_wait(key, woken=woken), seconds, 0
             return found, None, 0.0, self._leave(key, woken=woken, took=found is not None)
 
-        try:
-            found, new_key, seconds, called = self._work(work)
-        finally:
-            for letter in letters:
-                self._move_dead_letter(letter)
+        found, new_key, seconds, called = self._work_and_move(work, letters)
+        while seconds < 0.0:  # so much was too old that the lock was given back for a moment
+            found, new_key, seconds, called = self._work_and_move(work, letters)
         if called:
             self._events.wake(called)
         return found, new_key, seconds
 
+    def _work_and_move(self, work: Callable[[], _Result], letters: list[DeadLetter]) -> _Result:
+        """Call `work` with the lock held, and afterwards move what it left in `letters`."""
+        try:
+            return self._work(work)
+        finally:
+            while letters:
+                self._move_dead_letter(letters.pop(0))
+
+    def _take_and_tend(self, take: Callable[[], _Found | None], letters: list[DeadLetter]) -> _Found | None:
+        """Call `take`, and look after what is in flight or too old (locked). `letters` gets what is to be moved."""
+        self._holding.is_behind = False
+        if self._u64[W_FLAGS] >= FETCH_FLAGS:
+            letters.extend(self._tend())
+        found = take()
+        if self._u64[W_FLAGS] & FETCH_AGING:
+            letters.extend(self._holding.aged_letters())
+        return found
+
     def _leave(self, key: int | None, *, woken: bool, took: bool = False) -> int:
-        """Be counted no more as a waiter (locked). Returns how many others are to be woken for what this one left."""
-        if key is None or not self._events.cancel_wait(key, woken=woken) or took:
+        """Be counted no more as a waiter (locked). Returns how many others are to be woken for what this one left.
+
+        Who takes something also leaves what it would have woken up for in time: the next item that is not due yet.
+        """
+        if key is None:
             return 0
-        return self._notify_if_there()
+        meant = self._events.cancel_wait(key, woken=woken)
+        if took:
+            return self._events.notify() if self._u64[W_RETURNED] else 0
+        return self._notify_if_there() if meant else 0
 
     def _notify_if_there(self) -> int:
-        """Prepare to wake another one for what is there (locked)."""
-        return self._events.notify() if self._holding.next() else 0
+        """Prepare to wake another one for what is there, or will be due (locked)."""
+        return self._events.notify() if self._u64[W_RETURNED] or self._holding.is_there() else 0
 
     def _release_stale(self, stale: set[Holder]) -> None:
         """Give back what dead processes hold, some of it with each lock."""

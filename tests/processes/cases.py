@@ -255,7 +255,7 @@ KEYED = {
 def _held(queue: Queue) -> Delivery:
     """The first one that is reserved."""
     entry = next(entry for entry in queue._log.core.in_flight.entries() if not entry.position)
-    return Delivery(entry.number, entry.seq, entry.deliveries)
+    return Delivery.of(entry)
 
 
 def done(queue: Queue) -> None:

@@ -129,7 +129,7 @@ def original(instance: str, addmode: int) -> bytes:
     for _ in range(3):
         reserve_for_good(queue)
     for entry in queue._log.core.in_flight.entries()[::2]:
-        queue.settle([Delivery(entry.number, entry.seq, entry.deliveries)], GIVE_BACK)
+        queue.settle([Delivery.of(entry)], GIVE_BACK)
     data = Path(path_of(queue.segment.name)).read_bytes()
     queue.segment.unlink()
     return data

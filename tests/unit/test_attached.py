@@ -16,7 +16,7 @@ import pytest
 from kemi.errors import ClientClosed, LockTimeout, QueueClosed, UnknownQueue
 from kemi.owner import this_process
 from kemi.queue import aio, attached
-from kemi.queue.format.layout import W_REFUSED, W_WAITERS
+from kemi.queue.format.layout import W_WAITERS
 from kemi.queue.format.outcome import CLOSED, AddResult
 from kemi.queue.log.core import ADDED
 from kemi.queue.opened import PARTS
@@ -139,9 +139,9 @@ def test_a_waiting_call_goes_on(server: Server, queue: AttachedQueue, how: str) 
 def test_while_no_server_runs(server: Server, queue: AttachedQueue) -> None:
     """Nothing is there, in time; an add says so; the state is told."""
     server.stop()
-    refused = server.queue.segment.words[W_REFUSED]
+    refused = server.queue.stats().refusals
     assert queue.add("k", "v") == CLOSED
-    assert server.queue.segment.words[W_REFUSED] == refused + 1
+    assert server.queue.stats().refusals == {**refused, CLOSED: refused[CLOSED] + 1}
     assert queue.add_many([("k", "v")]) == [CLOSED]
     assert queue.fetch() is None
     begin = time.monotonic()

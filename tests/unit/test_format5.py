@@ -12,6 +12,7 @@ import pytest
 from kemi.owner import Owner
 from kemi.queue.format import keyhash, layout
 from kemi.queue.format.abi import abi
+from kemi.queue.format.outcome import AddResult
 from kemi.queue.log.core import ADDED, Position
 from kemi.queue.log.keyed import KeyedLog
 from kemi.queue.log.plain import PlainLog
@@ -25,8 +26,12 @@ if TYPE_CHECKING:
 
 pytestmark = pytest.mark.skipif(sys.byteorder != "little", reason="the bytes below are little-endian")
 
-# VERSION → the digest of the bytes of both logs. A digest is never changed: a new format is a new version.
-GOLDEN = {5: "67d1607680ef91b6fa26cc724c15806d751f2bb1e3b2b7976a9183eb8f7ff8be"}
+# VERSION, REVISION → the digest of the bytes of both logs. A digest is never changed: other bytes are a new version; a
+# new revision while the version was not released.
+GOLDEN = {
+    (5, 0): "67d1607680ef91b6fa26cc724c15806d751f2bb1e3b2b7976a9183eb8f7ff8be",
+    (5, 1): "3783723ec22ba0c4301bec78610f341043a4cd814b6ee3839e3eda97eb7e2935",
+}
 LIST = slice(layout.JOURNAL_AT, layout.JOURNAL_AT + 16 * layout.MAX_PAIRS)  # what does not count any more
 HASH = keyhash.siphash(13)
 ME = Holder(77, 4711, 123456, 99)
@@ -78,6 +83,7 @@ PLAIN = placed(
         512: words(3, 12416, 12448, 4),  # popped, head, high water
         640: words(1, 0),  # chunks, free chunks
         768: words(2, 1, 0, 2, 64),  # in flight, returned, free entry, fresh entry, held bytes
+        2368 + 64: words(3, 0, 0, 0, 0, 0, 22500000, 3),  # time in the queue: up to 10 s, and so on; sum, measured
         2560 + 32: words(5, 6, 7),
         4096: b"\x02",
         8192: entry(12384, 2, 0, 0) + entry(12416, 3, 1000, 1),
@@ -99,6 +105,7 @@ KEYED = placed(
         448: words(4, 20672, 20640),
         512: words(1, 20544, 20576, 3),
         640: words(1, 0, 1, 32, 8, 1, 0, 0, 0, 0),  # chunks, free, buried, dead, buckets, shape, compaction
+        2368 + 64: words(1, 0, 0, 0, 0, 0, 8500000, 1),
         768: words(1, 0, 0, 1, 32),
         4096: b"\x02\x02",
         8192: entry(20544, 1, 0, 0),
@@ -120,6 +127,12 @@ def differences(segment: Segment, expected: bytes) -> dict[int, tuple[str, str]]
     data[LIST] = bytes(LIST.stop - LIST.start)
     parts = {at: (bytes(data[at : at + 8]), expected[at : at + 8]) for at in range(0, len(data), 8)}
     return {at: (one.hex(" "), other.hex(" ")) for at, (one, other) in parts.items() if one != other}
+
+
+@pytest.fixture(autouse=True)
+def ten_seconds_after_the_epoch(mocker: MockerFixture) -> None:
+    """Let it be so for what measures the time in the queue."""
+    mocker.patch("kemi.queue.log.core._now", return_value=10.0)
 
 
 def test_a_plain_log() -> None:
@@ -155,7 +168,7 @@ def test_a_keyed_log() -> None:
 
 def test_the_version_belongs_to_the_bytes() -> None:
     """Bytes that change without a new version, or a new version without new bytes here, fail."""
-    assert sha256(PLAIN + KEYED).hexdigest() == GOLDEN[layout.VERSION]
+    assert sha256(PLAIN + KEYED).hexdigest() == GOLDEN[layout.VERSION, layout.REVISION]
 
 
 def test_the_list_of_the_journal_follows_the_commit_word() -> None:
@@ -167,6 +180,10 @@ def test_the_list_of_the_journal_follows_the_commit_word() -> None:
     assert LIST.stop <= layout.DEAD_LETTER_AT
     assert layout.DEAD_LETTER_AT + 8 + layout.DEAD_LETTER_MAX < layout.POSITIONS_AT
     assert layout.POSITIONS_AT + layout.POSITIONS * layout.POSITION_WORDS * 8 <= layout.PAGE
+    assert layout.DEAD_LETTER_AT + 8 + layout.DEAD_LETTER_MAX <= layout.W_WAITED * 8
+    assert layout.W_WAITED + len(layout.WAITED_BOUNDS) + 1 == layout.W_WAITED_SUM
+    assert (layout.W_MEASURED + 1) * 8 <= layout.POSITIONS_AT
+    assert [int(AddResult(layout.FIRST_REFUSAL + number)) for number in range(layout.REFUSALS)] == [3, 4, 5, 6]
 
 
 def test_writers_have_lines_of_their_own() -> None:
@@ -206,7 +223,7 @@ def test_a_capacity_that_cannot_be_is_refused(capacity: int) -> None:
 INSTANCE = placed(
     4096 + 2 * 4096 * 8,
     {
-        0: b"mqkemi-i" + struct.pack("<II", 5, 0) + abi().ljust(32, b"\0") + words(1700000000000000000),
+        0: b"mqkemi-i" + struct.pack("<II", 5, 1) + abi().ljust(32, b"\0") + words(1700000000000000000),
         56: words(4096 + 2 * 4096 * 8),
         192: words(4711, 123456, 4026531836),  # the owner
         160: words(1 << 30),  # max_memory

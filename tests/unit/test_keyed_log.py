@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -69,7 +70,7 @@ def go_on(log: KeyedLog) -> None:
         log.append(*record(key, 48))
     for entry in log.core.in_flight.entries():
         if not entry.position:
-            assert log.ack(Delivery(entry.number, entry.seq, entry.deliveries))
+            assert log.ack(Delivery.of(entry))
     while log.fetch(1 << 62) is not None:
         pass
     assert log.core.size() == 0
@@ -78,7 +79,7 @@ def go_on(log: KeyedLog) -> None:
 def held(log: KeyedLog, which: int = 0) -> Delivery:
     """Return a delivery that is held."""
     entry = [entry for entry in log.core.in_flight.entries() if not entry.position][which]
-    return Delivery(entry.number, entry.seq, entry.deliveries)
+    return Delivery.of(entry)
 
 
 def reserve(log: KeyedLog) -> Delivery:
@@ -164,7 +165,12 @@ OPERATIONS: dict[str, tuple[Callable[[KeyedLog], None], Callable[[KeyedLog], obj
     "pop behind tombstones": (then(keys(b"a", b"b", b"c"), adding(b"a"), adding(b"b")), KeyedLog.pop),
     "pop over the end of a chunk": (then(keys(b"a", b"b", size=ROOM - 64), KeyedLog.pop), KeyedLog.pop),
     "pop a long one": (then(keys(b"n", size=2 * ROOM + 64), A_B), KeyedLog.pop),
-    "pop counted": (A_B, lambda log: log.fetch(0, layout.W_EXPIRED)),
+    "drop what is too old": (A_B, lambda log: log.drop_aged(0, math.inf)),
+    "drop a long one that is too old": (
+        then(keys(b"n", size=2 * ROOM + 64), A_B),
+        lambda log: log.drop_aged(0, math.inf),
+    ),
+    "drop a returned one that is too old": (then(A_B, give_back), lambda log: log.drop_aged(0, math.inf)),
     "reserve": (A_B, reserve),
     "reserve with a freed entry": (
         then(keys(b"a", b"b", b"c", b"d"), reserve, reserve, lambda log: log.ack(held(log))),
@@ -176,6 +182,7 @@ OPERATIONS: dict[str, tuple[Callable[[KeyedLog], None], Callable[[KeyedLog], obj
     "ack": (then(A_B, reserve), lambda log: log.ack(held(log))),
     "ack a long one": (then(keys(b"n", size=2 * ROOM + 64), A_B, reserve), lambda log: log.ack(held(log))),
     "nack": (then(A_B, reserve), lambda log: log.nack(held(log))),
+    "nack uncounted": (then(A_B, reserve), lambda log: log.nack(held(log), 9, counted=False)),
     "nack the only one": (then(keys(b"a"), reserve), lambda log: log.nack(held(log), 1000)),
     "nack when the key is there anew": (then(A_B, reserve, keys(b"a")), lambda log: log.nack(held(log))),
     "nack when the key is there anew, long": (

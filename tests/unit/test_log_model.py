@@ -120,11 +120,11 @@ class Program:
         held = [entry for entry in self.log.core.in_flight.entries() if not entry.position]
         if what in ("ack", "nack") and not held:
             return
-        entry = held[key % len(held)] if held else Entry(0, 0, 0, 0, ME, 0, 0)
+        entry = held[key % len(held)] if held else Entry(0, 0, 0, 0, ME, 0, 0, 0)
         before, allowed = copy.deepcopy(self.model), self.after(what, pair(item), entry.seq, now)
         self.segment.strike = strike
         try:
-            self.do(what, (item, step), Delivery(entry.number, entry.seq, entry.deliveries), now)
+            self.do(what, (item, step), Delivery.of(entry), now)
             del allowed[1:]
         except (Killed, Raised):
             allowed.append(before)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -73,7 +74,7 @@ def go_on(log: PlainLog) -> None:
             break
     for entry in log.core.in_flight.entries():
         if not entry.position:
-            assert log.ack(Delivery(entry.number, entry.seq, entry.deliveries))
+            assert log.ack(Delivery.of(entry))
     while log.fetch(1 << 62) is not None:
         pass
     assert log.core.size() == 0
@@ -82,7 +83,7 @@ def go_on(log: PlainLog) -> None:
 def held(log: PlainLog) -> Delivery:
     """Return the first delivery that is held."""
     entry = next(entry for entry in log.core.in_flight.entries() if not entry.position)
-    return Delivery(entry.number, entry.seq, entry.deliveries)
+    return Delivery.of(entry)
 
 
 def reserve(log: PlainLog) -> Delivery:
@@ -153,7 +154,16 @@ OPERATIONS: dict[str, tuple[Callable[[PlainLog], None], Callable[[PlainLog], obj
     "pop behind a filler": (then(sizes(ROOM - 16, 640, 64), PlainLog.pop), lambda log: log.pop()),
     "pop over several chunks": (sizes(3 * ROOM, 64), lambda log: log.pop()),
     "pop run": (then(sizes(64, 64, 64, 64, 64, 64), PlainLog.pop), lambda log: log.pop_run(4)),
-    "pop counted": (sizes(64, 64), lambda log: log.fetch(0, layout.W_EXPIRED)),
+    "drop what is too old": (sizes(64, 64), lambda log: log.drop_aged(0, math.inf)),
+    "drop many that are too old": (sizes(*[64] * 7), lambda log: log.drop_aged(0, math.inf)),
+    "drop one behind a filler that is too old": (
+        then(sizes(ROOM - 16, 640, 64), PlainLog.pop),
+        lambda log: log.drop_aged(0, math.inf),
+    ),
+    "drop a returned one that is too old": (
+        then(sizes(64, 64), give_back),
+        lambda log: log.drop_aged(0, math.inf),
+    ),
     "reserve": (sizes(64, 64), reserve),
     "reserve a second one": (then(sizes(64, 64, 64), reserve), reserve),
     "reserve with a freed entry": (
@@ -181,6 +191,7 @@ OPERATIONS: dict[str, tuple[Callable[[PlainLog], None], Callable[[PlainLog], obj
         lambda log: log.ack(held(log)),
     ),
     "nack": (then(sizes(64, 64), reserve), lambda log: log.nack(held(log))),
+    "nack uncounted": (then(sizes(64, 64), reserve), lambda log: log.nack(held(log), 9, counted=False)),
     "nack later": (then(sizes(64, 64), reserve), lambda log: log.nack(held(log), 1000)),
     "redeliver": (then(sizes(64, 64), give_back), lambda log: log.reserve(OTHER, 0)),
     "redeliver one of several": (

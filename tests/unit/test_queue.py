@@ -32,7 +32,7 @@ from kemi.queue.format.layout import (
     W_PRESENT,
     W_WAITERS,
 )
-from kemi.queue.format.outcome import CLOSED, Stats
+from kemi.queue.format.outcome import CLOSED, AddResult, Stats, Waited
 from kemi.queue.keeping import SAVING, UNSAVED, Crossing
 from kemi.queue.log import keyed, plain
 from kemi.queue.log.core import ADDED, FULL, KEPT, NO_MEMORY, TOO_LARGE
@@ -299,10 +299,12 @@ def test_statistics(make: Callable[..., Queue]) -> None:
     queue.add("large", "x" * 300)
     queue.fetch()
     stats = queue.stats()
-    assert replace(stats, memory=0, oldest=None) == Stats(
+    refusals = {AddResult.NO_MEMORY: 0, AddResult.TOO_LARGE: 0, AddResult.FULL: 1, AddResult.CLOSED: 0}
+    assert replace(stats, memory=0, oldest=None, waited=Waited((), (), 0.0)) == Stats(
         size=3, bytes=96, memory=0, added=6, fetched=1, dropped=2, replaced=0, refused=1, recovered=0, high_water=4,
-        size_limit=4, byte_limit=320, addmode=0, oldest=None,
+        size_limit=4, byte_limit=320, addmode=0, oldest=None, refusals=refusals, waited=Waited((), (), 0.0),
     )  # fmt: skip
+    assert sum(stats.waited.counts) == stats.fetched
     assert stats.oldest == queue.peek()[0].added
     assert make_empty(queue).stats().oldest is None
 

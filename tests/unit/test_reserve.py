@@ -481,12 +481,12 @@ def test_a_queue_for_dead_letters_that_is_missing_or_full(make: Callable[..., Qu
     assert queue.stats().exhausted == 1
     item = queue.fetch()
     assert item is not None
-    assert (item.key, keys(queue)) == ("1", ["0"])
+    assert (item.key, [item.key for item in queue.undone()], queue.stats().due) == ("1", ["0"], 1)
     dead = make("dead", byte_limit=8)
     mocker.patch.object(holding, "_now", return_value=time.monotonic_ns() + 2 * holding._RETRY)
     mocker.patch.object(holding, "_RETRY", 0)
     assert queue.fetch() is None
-    assert (queue.stats().exhausted, keys(queue)) == (2, ["0"])
+    assert (queue.stats().exhausted, queue.stats().unmoved, len(queue.undone())) == (2, 2, 1)
     dead.set_limits(0, 0)
     assert queue.fetch() is None
     assert (keys(dead), keys(queue), queue.stats().dead_lettered) == (["0"], [], 1)

@@ -51,7 +51,7 @@ def use(log: Any, chance: random.Random) -> None:
         held = [entry for entry in log.core.in_flight.entries() if not entry.position]
         if held:
             entry = chance.choice(held)
-            delivery = Delivery(entry.number, entry.seq, entry.deliveries)
+            delivery = Delivery.of(entry)
             log.ack(delivery) if what == "ack" else log.nack(delivery, now)
 
 

@@ -10,7 +10,7 @@
     chunk:   next u64 | previous u64 | dead u64 | first u64 | held u64 | detached u64 | free u64 u64 | records ...
     record:  step u32 | key length u32 | value length u32 | link u32 | added f64 | key | value | (padding to 8)
     entry:   at u64 | seq u64 | due u64 | holder u64 | start u64 | pid u32 | namespace u32 |
-             deliveries u32 | heap position u32 | next free u32 | free u32
+             deliveries u32 | heap position u32 | next free u32 | uncounted u32
     journal: commit u64, then on the next line pairs of (where u64, value u64)
 
 What each word means, and every order of stores, is in docs/format.md. All offsets are in bytes from the beginning of
@@ -25,10 +25,11 @@ from typing import Any, NamedTuple
 MAGIC = b"mqkemi-q"
 INSTANCE_MAGIC = b"mqkemi-i"
 VERSION = 5
+REVISION = 1  # of a version that was not released yet: what an earlier draft of it wrote is not read
 PAGE = 4096
 LINE = 64  # bytes that one processor writes without taking away what another one reads
 
-PREFIX = struct.Struct("=8sII32s")  # magic, version, 0, ABI text
+PREFIX = struct.Struct("=8sII32s")  # magic, version, revision, ABI text
 
 # --- header: indexes of u64 words, a line of eight for each kind of writer -------------------------------------------
 
@@ -55,7 +56,7 @@ W_OWNER_LIFE = 27  # number of its life lock; 0 = none
 W_SIZE_LIMIT = 32  # items; 0 = none
 W_BYTE_LIMIT = 33  # bytes of records; 0 = none
 W_MAX_DELIVERIES = 34  # of one item; 0 = any number
-W_MAX_AGE = 35  # ns that an item is delivered for; 0 = for ever
+W_MAX_AGE = 35  # ns since it was added that an item is delivered for; 0 = for ever
 W_DBMODE = 36
 W_RECOVER = 37
 W_TRANSFER_STATE = 40  # 0 = no transfer of the items to another place was begun
@@ -96,12 +97,14 @@ W_HELD_BYTES = 100  # bytes of the records in flight
 # Statistics: changed with what they count.
 W_DROPPED = 104  # by the size limit
 W_EXPIRED = 105  # by max age
-W_REFUSED = 106
 W_DISCARDED = 107  # returned items that gave way to another one of their key
 W_RECOVERED = 108  # operations that were broken off
 W_DEAD_LETTERS = 109  # moved to the dead letter queue
 W_EXHAUSTED = 110  # given back after the last delivery, without a dead letter queue
 W_UNMOVED = 111  # moves to the dead letter queue that failed
+W_REFUSED = 112  # adds that were refused, a word for each reason: REFUSALS
+REFUSALS = 4  # NO_MEMORY, TOO_LARGE, FULL, CLOSED, as `outcome.AddResult` numbers them, from 3 on
+FIRST_REFUSAL = 3
 # The lock is no business of the parts. W_MUTEX says which mutex is in use: one that became unrecoverable is replaced by
 # the next, never initialised again, since who still waits for it is told so by the kernel, and looks here.
 W_MUTEX = 128
@@ -119,6 +122,13 @@ DEAD_LETTER_MAX = 255
 POSITIONS_AT = 2560
 POSITIONS = 16
 POSITION_WORDS = 4
+
+# Time in the queue, of what left the log at its head by a fetch or a first delivery: a word for each of WAITED_BOUNDS,
+# and one for what took longer. It is measured for one record, and counted for all that left since the last one.
+W_WAITED = 296
+WAITED_BOUNDS = (0.001, 0.005, 0.02, 0.1, 0.5, 1.0, 2.0, 5.0, 10.0, 30.0, 60.0, 300.0, 3600.0)  # seconds, inclusive
+W_WAITED_SUM = 310  # microseconds
+W_MEASURED = 311  # POPPED when it was measured last
 
 # Bits of W_FLAGS. An add takes the short way when none is set, a fetch when the word is below FETCH_FLAGS.
 ADD_LIMITED = 1  # a limit is set
@@ -166,14 +176,15 @@ CHUNK_ROOM = CHUNK - CHUNK_HEAD
 RECORD = struct.Struct("@IIIId")  # native is faster, and has no gaps here
 RECORD_HEAD = RECORD.size
 R_STEP, R_KEY, R_VALUE, R_LINK = range(4)  # u32 words
-R_ADDED = 16  # bytes to the time of adding, seconds since the epoch
+R_ADDED = 16  # bytes to the time of adding: f64, seconds since the epoch
 TOMBSTONE = 1 << 31  # in step: only step means anything
 RETURNED = 1 << 30  # in step: in flight and given back; keyed only
 STEP_MASK = RETURNED - 1
-MAX_STEP = STEP_MASK - 7
 VALUE_PASS = 1 << 31  # in the value's length: how the texts were encoded
 KEY_PASS = 1 << 30
-LENGTH_MASK = KEY_PASS - 1
+QUESTION = 1 << 29  # in the value's length: somebody waits for an answer, and an envelope follows the value
+LENGTH_MASK = QUESTION - 1
+MAX_STEP = LENGTH_MASK - 7
 LINK_SHIFT = 3  # a link is the distance from chunk 0 in units of 8 bytes; 0 = none
 
 # --- in-flight entries ------------------------------------------------------------------------------------------------
@@ -185,7 +196,7 @@ ENTRY_BYTES = ENTRY.size
 ENTRY_WORDS = ENTRY_BYTES // 8
 E_AT = 0  # u64: offset of the record; 0 = not in use
 E_SEQ = 1  # u64: the record's number among all that left the log
-E_DUE = 2  # u64: monotonic ns before which it is not redelivered; 0 = at once
+E_DUE = 2  # u64: monotonic ns of the host (see `clock`) before which it is not redelivered; 0 = at once
 E_HOLDER = 3  # u64: life lock of the process that holds it, or held it last
 E_START = 4  # u64: start of that process, for people
 E_PID = 10  # u32, for people
@@ -193,6 +204,7 @@ E_NAMESPACE = 11  # u32: pid namespace, for people
 E_DELIVERIES = 12  # u32: how often it was delivered
 E_POSITION = 13  # u32: place in the heap, from 1 on; 0 = held
 E_NEXT_FREE = 14  # u32: number + 1 of the next free entry; 0 = none
+E_UNCOUNTED = 15  # u32: deliveries that count for nothing, because the item was given back so
 
 # --- the instance's own segment: the header's prefix, CREATED, MAP_SIZE, owner and mutex, and these -------------------
 

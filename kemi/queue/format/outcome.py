@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import IntEnum
+from typing import NamedTuple
 
 from kemi.errors import MqueueError, QueueClosed
 
@@ -71,6 +72,21 @@ def rest_after(error: MqueueError, count: int) -> list[AddResult]:
     return [AddResult.CLOSED if isinstance(error, QueueClosed) else AddResult.NOT_TRIED] * count
 
 
+class Waited(NamedTuple):
+    """How long items were in the queue, until they were fetched or delivered for the first time: a histogram.
+
+    It is measured now and then (for each item that is reserved or waited for, else every few thousand bytes), and what
+    left since the last time is counted as what was measured.
+    """
+
+    bounds: tuple[float, ...]  # seconds, inclusive
+    counts: tuple[int, ...]  # items for each bound, above the one before it; one more, for all that was longer
+    total: float  # seconds of all of them together
+
+
+_NO_WAITS = Waited((), (0,), 0.0)
+
+
 @dataclass(frozen=True)
 class Stats:
     """What a queue did since it was made, and what it holds, at one moment. Moments are seconds since the epoch."""
@@ -82,7 +98,7 @@ class Stats:
     fetched: int
     dropped: int  # the oldest, when size was exceeded; and those that were rejected, without a dead letter queue
     replaced: int  # by a newer one of the same key (addmode 2)
-    refused: int  # for lack of memory, over maxbytes, or too large
+    refused: int  # adds, for whatever reason
     recovered: int  # times that a process died in the middle of its work here
     high_water: int  # most items at a time
     size_limit: int | None  # items; None = none
@@ -97,3 +113,5 @@ class Stats:
     expired: int = 0  # older than maxage
     maxage: float | None = None  # seconds that an item is delivered for; None = for ever
     refusals: Mapping[AddResult, int] = field(default_factory=dict)  # `refused`, by reason
+    unmoved: int = 0  # times that the dead letter queue did not take an item
+    waited: Waited = _NO_WAITS  # how long items were in the queue

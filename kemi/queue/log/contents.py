@@ -23,6 +23,7 @@ from kemi.queue.format.layout import (
     W_HEAD,
     W_HELD_BYTES,
     W_IN_FLIGHT,
+    W_MEASURED,
     W_POPPED,
     W_RETURNED,
     W_SOURCE_AT,
@@ -42,10 +43,13 @@ _CLEARED = (
 )
 
 
-def waiting(log: Log) -> Iterator[int]:
-    """Offsets of all records that are there to be taken, the next one first; what is not due yet, too."""
+def waiting(log: Log, now: int) -> Iterator[int]:
+    """Offsets of all records that are there to be taken, the next one first; what is not due yet is not.
+
+    now: see `clock`.
+    """
     if log.core.mapping.u64[W_RETURNED]:
-        returned = [entry for entry in log.core.in_flight.entries() if entry.position]
+        returned = [entry for entry in log.core.in_flight.entries() if entry.position and entry.due <= now]
         yield from (entry.at for entry in sorted(returned, key=lambda entry: (entry.due, entry.seq)))
     yield from log.scan()
 
@@ -92,6 +96,7 @@ def _reset(log: Log) -> bool:
     plan.update(dict.fromkeys(_CLEARED, 0))
     plan[W_POPPED] = plan.u64(W_ADDED) - plan.u64(W_BURIED)
     plan[W_HEAD + (plan[W_POPPED] & 1)] = plan[W_TAIL + (plan.u64(W_ADDED) & 1)] = chunk + CHUNK_HEAD
+    plan[W_MEASURED] = plan[W_POPPED]
     plan[W_CHUNKS] = 1
     plan[W_FLAGS] = plan.u64(W_FLAGS) & ~FETCH_IN_FLIGHT
     plan.add(W_DROPPED, items)

@@ -15,6 +15,8 @@ the state before the one that was broken off, or on the state after it.
 from __future__ import annotations
 
 import struct
+import time
+from bisect import bisect_left
 from typing import NamedTuple
 
 from kemi.errors import CorruptedError
@@ -26,6 +28,7 @@ from kemi.queue.format.layout import (
     POSITION_WORDS,
     POSITIONS,
     POSITIONS_AT,
+    RECORD,
     STEP_MASK,
     W_ADDED,
     W_BURIED,
@@ -36,11 +39,15 @@ from kemi.queue.format.layout import (
     W_HEAD_ODD,
     W_HELD_BYTES,
     W_HIGH_WATER,
+    W_MEASURED,
     W_POPPED,
     W_RECOVERED,
     W_RETURNED,
     W_SIZE_LIMIT,
     W_TAIL,
+    W_WAITED,
+    W_WAITED_SUM,
+    WAITED_BOUNDS,
     Mapping,
     find_wrong_geometry,
 )
@@ -53,7 +60,11 @@ from kemi.queue.store.records import Records
 ADDED, KEPT, NO_MEMORY = AddResult.ADDED, AddResult.KEPT, AddResult.NO_MEMORY
 TOO_LARGE, FULL = AddResult.TOO_LARGE, AddResult.FULL
 
+MEASURE_BYTES = 1 << 16  # that hot fetches take before the time in the queue is measured again
+_LONGEST_WAIT = 1e9  # seconds
+_WORD = (1 << 64) - 1
 _chunk_head = struct.Struct("=8Q").pack
+_now = time.time
 
 
 class Delivery(NamedTuple):
@@ -61,7 +72,13 @@ class Delivery(NamedTuple):
 
     number: int  # of the in-flight entry
     seq: int
-    deliveries: int
+    turn: int = 1  # which of its deliveries this is
+    deliveries: int = 1  # how many of them count, with this one
+
+    @classmethod
+    def of(cls, entry: Entry) -> Delivery:
+        """What an entry that is held is now."""
+        return cls(entry.number, entry.seq, entry.turn, entry.deliveries)
 
 
 class Position(NamedTuple):
@@ -142,7 +159,7 @@ class Core:
         return items
 
     def size(self) -> int:
-        """Items that can be taken. Without the lock it is never too small by an item that is there all the time."""
+        """Items that nobody holds. Without the lock it is never too small by an item that is there all the time."""
         removed = self._u64[W_POPPED] + self._u64[W_BURIED]
         items = self._u64[W_ADDED] - removed + self._u64[W_RETURNED]
         return int(min(max(0, items), self.chunks.count << self.chunks.bits))
@@ -168,6 +185,24 @@ class Core:
         limit = self._u64[W_SIZE_LIMIT]
         return max(0, self.size() + more - int(limit)) if limit else 0
 
+    def measure(self, record: bytes) -> None:
+        """Count how long a record that leaves at the head was in the queue, for all that left since the last one.
+
+        Single stores, of which a kill may leave one out.
+        """
+        u64 = self._u64
+        popped = u64[W_POPPED]
+        left = popped - u64[W_MEASURED]
+        if left <= 0:
+            return
+        waited = _now() - RECORD.unpack_from(record)[4]
+        if not 0.0 <= waited <= _LONGEST_WAIT:
+            waited = 0.0  # the system's clock was set
+        word = W_WAITED + bisect_left(WAITED_BOUNDS, waited)
+        u64[word] = u64[word] + left & _WORD
+        u64[W_WAITED_SUM] = u64[W_WAITED_SUM] + int(waited * 1e6) * left & _WORD
+        u64[W_MEASURED] = popped
+
     # --- growing ------------------------------------------------------------------------------------------------------
 
     def start_chunk(self, chunk: int, following: int, previous: int, first: int) -> None:
@@ -186,6 +221,18 @@ class Core:
             raise ValueError(f"place={position.place}: a queue has the positions of {POSITIONS} streams")
         word = (POSITIONS_AT >> 3) + position.place * POSITION_WORDS
         plan[word], plan[word + 1], plan[word + 2] = position.source, position.major, position.minor
+
+    def position_of(self, source: int) -> Position | None:
+        """How far a stream was relayed; None if it has no place, and there is none for it.
+
+        With major and minor 0 where nothing came from there yet.
+        """
+        found = self.positions()
+        free = set(range(POSITIONS)) - {position.place for position in found}
+        for position in found:
+            if position.source == source:
+                return position
+        return Position(min(free), source, 0, 0) if free else None
 
     def positions(self) -> list[Position]:
         """How far each stream was relayed."""

@@ -99,7 +99,7 @@ def ack(core: Core, delivery: Delivery, counter: int = 0) -> bool:
     """
     if not counter and _ack(core, delivery):
         return True
-    entry = core.in_flight.held(*delivery)
+    entry = core.in_flight.held(*delivery[:3])
     if entry is None:
         return False
     plan = core.begin()
@@ -115,12 +115,12 @@ def _ack(core: Core, delivery: Delivery) -> bool:
 
     False, nothing having changed, where it is not so, or it is not this delivery any more.
     """
-    number, seq, deliveries = delivery
+    number, seq, turn, _ = delivery
     u64, u32 = core.mapping.u64, core.mapping.u32
     row = core.in_flight.row(number)
     half = row * 2
     at = u64[row]
-    if not at or number >= u64[W_FRESH_ENTRY] or u64[row + E_SEQ] != seq or u32[half + E_DELIVERIES] != deliveries:
+    if not at or number >= u64[W_FRESH_ENTRY] or u64[row + E_SEQ] != seq or u32[half + E_DELIVERIES] != turn:
         return False
     length = core.records.step_at(at) & STEP_MASK
     chunk = at >> core.chunks.bits << core.chunks.bits - 3

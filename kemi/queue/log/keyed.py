@@ -51,7 +51,7 @@ from kemi.queue.format.layout import (
 )
 from kemi.queue.format.outcome import AddResult
 from kemi.queue.log.compaction import Compaction
-from kemi.queue.log.core import ADDED, FULL, KEPT, NO_MEMORY, TOO_LARGE, Core, Position
+from kemi.queue.log.core import ADDED, FULL, KEPT, MEASURE_BYTES, NO_MEMORY, TOO_LARGE, Core, Position
 from kemi.queue.log.keyed_head import KEEP_OLDEST, KeyedHead
 from kemi.queue.store.chunks import Memory
 from kemi.queue.store.journal import Plan
@@ -75,7 +75,7 @@ class KeyedLog:
         self.index = KeyIndex(mapping, core.chunks, core.records, key_hash)
         self.compaction = Compaction(core, self.index)
         self.head = head = KeyedHead(core, self.index, self.compaction)
-        self.next, self.fetch = head.next, head.fetch
+        self.next, self.fetch, self.drop_aged = head.next, head.fetch, head.drop_aged
         self.reserve, self.hold, self.ack, self.nack = head.reserve, head.hold, head.ack, head.nack
         self._mode: int = self._u64[W_ADDMODE]
         self._base = core.chunks.base
@@ -348,13 +348,21 @@ class KeyedLog:
             return None
         core, u64 = self.core, self._u64
         u64[W_HIGH_WATER] = max(u64[W_HIGH_WATER], core.in_log())
-        self._head_low, self._head_end = core.chunks.bounds(found[0], "HEAD")
-        if found[0] + found[1] < self._head_end:
-            return self.pop()
+        at, length = found
+        self._head_low, high = core.chunks.bounds(at, "HEAD")
+        self._head_end = min(high, at + max(MEASURE_BYTES, length + 1))
+        if at + length < high:
+            if RECORD_HEAD + self._u32[(at >> 2) + R_KEY] > length:
+                raise CorruptedError(f"the key of the record at {at} is longer than the record")
+            popped = self.pop()
+            if popped is not None:
+                core.measure(popped)
+            return popped
         record = core.records.read(found[0])
         plan = core.begin()
         self.head.plan_take(plan, *found, None)
         core.commit(plan)
+        core.measure(record)
         self.head.join(core.in_log())
         return record
 

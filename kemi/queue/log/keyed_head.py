@@ -20,7 +20,9 @@ from kemi.queue.format.layout import (
     W_DEAD,
     W_DISCARDED,
     W_DROPPED,
+    W_EXPIRED,
     W_HEAD,
+    W_MEASURED,
     W_POPPED,
 )
 from kemi.queue.log import delivery
@@ -105,8 +107,8 @@ class KeyedHead:
         found = self.oldest()
         return found[0] if found else 0
 
-    def fetch(self, now: int, counter: int = 0) -> bytes | None:
-        """Take what is returned and due, else the oldest record. counter: a word of the statistics to count it in."""
+    def fetch(self, now: int) -> bytes | None:
+        """Take what is returned and due, else the oldest record."""
         core = self._core
         entry = core.in_flight.first_due(now)
         if entry is None:
@@ -121,10 +123,30 @@ class KeyedHead:
             plan = core.begin()
             self._index.remove(plan, entry.at)
             core.release(plan, entry)
-        if counter:
-            plan.add(counter, 1)
         core.commit(plan)
+        if entry is None:
+            core.measure(record)
+            self.join(core.in_log())
         return record
+
+    def drop_aged(self, now: int, before: float) -> int:
+        """Drop the item that would be taken next, if it was added before then. Returns how many went."""
+        core = self._core
+        at = self.next(now)
+        if not at or not core.records.added_at(at) < before:
+            return 0
+        plan = core.begin()
+        entry = core.in_flight.first_due(now)
+        if entry:
+            self._index.remove(plan, entry.at)
+            core.release(plan, entry)
+        else:
+            self.plan_take(plan, at, core.records.step_at(at) & STEP_MASK, None)
+            plan.add(W_MEASURED, 1)
+        plan.add(W_EXPIRED, 1)
+        core.commit(plan)
+        self.join(core.in_log())
+        return 1
 
     def plan_drop(self, plan: Plan) -> None:
         """Drop the oldest item: a returned one, due or not, before those in the log. HEAD is at a record."""
@@ -136,6 +158,7 @@ class KeyedHead:
         elif core.in_log():
             at = core.head()
             self.plan_take(plan, at, core.records.step_at(at) & STEP_MASK, None)
+            plan.add(W_MEASURED, 1)
         else:
             return
         plan.add(W_DROPPED, 1)
@@ -164,7 +187,8 @@ class KeyedHead:
             plan = core.begin()
             number = self.plan_take(plan, *found, holder)
             core.commit(plan)
-        held = Delivery(number, self._u64[W_POPPED], 1)
+        held = Delivery(number, self._u64[W_POPPED])
+        core.measure(record)
         self.join(core.in_log())
         return held, record
 
@@ -177,19 +201,19 @@ class KeyedHead:
         plan[U32 + (entry.at >> 2)] = self._u32[entry.at >> 2] & ~RETURNED
         entry = core.in_flight.hold(plan, entry, holder, counted=counted)
         core.commit(plan)
-        return Delivery(entry.number, entry.seq, entry.deliveries), record
+        return Delivery.of(entry), record
 
     def ack(self, held: Delivery, counter: int = 0) -> bool:
         """A held record is done. False if it is not this delivery any more. counter: see `delivery.ack`."""
         return delivery.ack(self._core, held, counter)
 
-    def nack(self, held: Delivery, due: int = 0) -> bool:
-        """Return a held record, to be taken from `due` on (monotonic ns).
+    def nack(self, held: Delivery, due: int = 0, *, counted: bool = True) -> bool:
+        """Return a held record, to be taken from `due` on (see `clock`). counted: the delivery that ends so counts.
 
         False if it is not this delivery any more, or gave way to another item of its key.
         """
         core, index = self._core, self._index
-        entry = core.in_flight.held(*held)
+        entry = core.in_flight.held(*held[:3])
         if entry is None:
             return False
         place, other, lead = index.seek(core.records.key_at(entry.at))
@@ -216,7 +240,7 @@ class KeyedHead:
         else:
             index.insert(plan, place, entry.at)
         plan[U32 + (entry.at >> 2)] = self._u32[entry.at >> 2] | RETURNED
-        core.in_flight.give_back(plan, entry, due)
+        core.in_flight.give_back(plan, entry, due, counted=counted)
         core.commit(plan)
         return True
 

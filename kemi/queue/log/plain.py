@@ -38,7 +38,7 @@ from kemi.queue.format.layout import (
     Mapping,
 )
 from kemi.queue.format.outcome import AddResult
-from kemi.queue.log.core import ADDED, FULL, NO_MEMORY, TOO_LARGE, Core, Position
+from kemi.queue.log.core import ADDED, FULL, MEASURE_BYTES, NO_MEMORY, TOO_LARGE, Core, Position
 from kemi.queue.log.plain_head import PlainHead
 from kemi.queue.store.chunks import Memory
 from kemi.queue.store.journal import Plan
@@ -53,7 +53,7 @@ class PlainLog:
     def __init__(self, mapping: Mapping, memory: Memory) -> None:
         self.core = Core(mapping, memory)
         self.head = head = PlainHead(self.core)
-        self.next, self.fetch = head.next, head.fetch
+        self.next, self.fetch, self.drop_aged = head.next, head.fetch, head.drop_aged
         self.reserve, self.hold, self.ack, self.nack = head.reserve, head.hold, head.ack, head.nack
         self._bytes, self._u64, self._u32 = mapping
         self.tail_low = self.tail_end = self.head_low = self.head_end = 0
@@ -219,17 +219,19 @@ class PlainLog:
         core, u64 = self.core, self._u64
         low, high = core.chunks.bounds(at, "HEAD")
         if not filler and at + length < high:
-            self.head_low, self.head_end = low, high
+            self.head_low, self.head_end = low, min(high, at + max(MEASURE_BYTES, length + 1))
             u64[W_HIGH_WATER] = max(u64[W_HIGH_WATER], core.in_log())
             popped = u64[W_POPPED]
             record: bytes = self._bytes[at : at + length]
             u64[W_HEAD_ODD - (popped & 1)] = at + length
             u64[W_POPPED] = popped + 1  # commit
+            core.measure(record)
             return record
         record = core.records.read(at)
         plan = core.begin()
         core.take(plan, at, length, None, filler)
         core.commit(plan)
+        core.measure(record)
         return record
 
     def pop_run(self, count: int) -> list[bytes]:
@@ -257,6 +259,8 @@ class PlainLog:
             u64[W_POPPED] = popped + len(found)  # commit
         elif found:
             self._commit_even(W_HEAD + (popped & 1), ends[-1], W_POPPED, len(found))
+        if found:
+            self.core.measure(found[-1])
         return found
 
     # --- looking ------------------------------------------------------------------------------------------------------

@@ -8,11 +8,23 @@ from __future__ import annotations
 from typing import final
 
 from kemi.errors import CorruptedError
-from kemi.queue.format.layout import CHUNK_HEAD, STEP_MASK, TOMBSTONE, W_DROPPED, W_POPPED
+from kemi.queue.format.layout import (
+    CHUNK_HEAD,
+    RECORD_HEAD,
+    STEP_MASK,
+    TOMBSTONE,
+    W_DROPPED,
+    W_EXPIRED,
+    W_HEAD,
+    W_MEASURED,
+    W_POPPED,
+)
 from kemi.queue.log import delivery
 from kemi.queue.log.core import Core, Delivery
 from kemi.queue.store.inflight import Entry, Holder
 from kemi.queue.store.journal import Plan
+
+_MAX_AGED = 256  # items that one commit drops
 
 
 @final
@@ -45,8 +57,8 @@ class PlainHead:
         found = self.oldest()
         return found[0] if found else 0
 
-    def fetch(self, now: int, counter: int = 0) -> bytes | None:
-        """Take what is returned and due, else the oldest record. counter: a word of the statistics to count it in."""
+    def fetch(self, now: int) -> bytes | None:
+        """Take what is returned and due, else the oldest record."""
         core = self._core
         entry = core.in_flight.first_due(now)
         if entry is None:
@@ -60,10 +72,53 @@ class PlainHead:
             record = core.records.read(entry.at)
             plan = core.begin()
             core.release(plan, entry)
-        if counter:
-            plan.add(counter, 1)
         core.commit(plan)
+        if entry is None:
+            core.measure(record)
         return record
+
+    def drop_aged(self, now: int, before: float) -> int:
+        """Drop some of the items that would be taken next, as long as they were added before then. Returns how many."""
+        core = self._core
+        at = self.next(now)
+        if not at or not core.records.added_at(at) < before:
+            return 0
+        plan = core.begin()
+        entry = core.in_flight.first_due(now)
+        count = 1
+        if entry:
+            core.release(plan, entry)
+        else:
+            count = self._plan_drop_run(plan, before)
+            if not count:
+                found = self.oldest()
+                if found is None:
+                    raise CorruptedError(f"the item at {at} is in no log")
+                count = 1
+                core.take(plan, found[0], found[1], None, found[2])
+            plan.add(W_MEASURED, count)
+        plan.add(W_EXPIRED, count)
+        core.commit(plan)
+        return count
+
+    def _plan_drop_run(self, plan: Plan, before: float) -> int:
+        """Drop records from HEAD on that end in its chunk. Returns how many; 0 where it takes more."""
+        core = self._core
+        u32 = core.mapping.u32
+        at = core.head()
+        _, high = core.chunks.bounds(at, "HEAD")
+        count, most = 0, min(core.in_log(), _MAX_AGED)
+        while count < most and at + RECORD_HEAD < high:
+            end = at + u32[at >> 2]
+            if not at + RECORD_HEAD <= end < high or not core.records.added_at(at) < before:
+                break
+            at = end
+            count += 1
+        if count:
+            popped = plan.u64(W_POPPED) + count
+            plan[W_HEAD + (popped & 1)] = at
+            plan[W_POPPED] = popped
+        return count
 
     def plan_drop(self, plan: Plan) -> None:
         """Drop the oldest item: a returned one, due or not, before those in the log."""
@@ -76,6 +131,7 @@ class PlainHead:
             if found is None:
                 return
             core.take(plan, found[0], found[1], None, found[2])
+            plan.add(W_MEASURED, 1)
         plan.add(W_DROPPED, 1)
 
     def reserve(self, holder: Holder, now: int) -> tuple[Delivery, bytes] | None:
@@ -94,7 +150,8 @@ class PlainHead:
             plan = core.begin()
             number = core.take(plan, at, length, holder, filler)
             core.commit(plan)
-        return Delivery(number, core.mapping.u64[W_POPPED], 1), record
+        core.measure(record)
+        return Delivery(number, core.mapping.u64[W_POPPED]), record
 
     def hold(self, entry: Entry, holder: Holder, *, counted: bool = True) -> tuple[Delivery, bytes]:
         """Hold what was returned. counted: it is one more delivery."""
@@ -103,18 +160,21 @@ class PlainHead:
         plan = core.begin()
         entry = core.in_flight.hold(plan, entry, holder, counted=counted)
         core.commit(plan)
-        return Delivery(entry.number, entry.seq, entry.deliveries), record
+        return Delivery.of(entry), record
 
     def ack(self, held: Delivery, counter: int = 0) -> bool:
         """A held record is done. False if it is not this delivery any more. counter: see `delivery.ack`."""
         return delivery.ack(self._core, held, counter)
 
-    def nack(self, held: Delivery, due: int = 0) -> bool:
-        """Return a held record, to be taken from `due` on (monotonic ns). False if it is not this delivery any more."""
-        entry = self._core.in_flight.held(*held)
+    def nack(self, held: Delivery, due: int = 0, *, counted: bool = True) -> bool:
+        """Return a held record, to be taken from `due` on (see `clock`). False if it is not this delivery any more.
+
+        counted: the delivery that ends so counts.
+        """
+        entry = self._core.in_flight.held(*held[:3])
         if entry is None:
             return False
         plan = self._core.begin()
-        self._core.in_flight.give_back(plan, entry, due)
+        self._core.in_flight.give_back(plan, entry, due, counted=counted)
         self._core.commit(plan)
         return True

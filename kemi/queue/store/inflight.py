@@ -10,9 +10,11 @@ The heap orders the returned entries by (due, seq), so the next one is found wit
 once come in the order in which they left the log. Holding and freeing touch a fixed number of words; the heap touches
 two words for each of its levels, of which there are 12 at most.
 
-Whoever shows the number, seq and deliveries of a held entry has the delivery that it names: a seq is never used again,
-and each delivery counts DELIVERIES up. What is called with a plan adds stores to it; the rest only looks. Called with
-the queue's lock held, but for `holders`, which may then name a process that never was, and misses none that is dead.
+Whoever shows the number, seq and turn of a held entry has the delivery that it names: a seq is never used again, and
+each delivery counts DELIVERIES up, its turn. UNCOUNTED says how many of these do not count against a limit.
+
+What is called with a plan adds stores to it; the rest only looks. Called with the queue's lock held, but for `holders`,
+which may then name a process that never was, and misses none that is dead.
 """
 
 from __future__ import annotations
@@ -35,6 +37,7 @@ from kemi.queue.format.layout import (
     E_POSITION,
     E_SEQ,
     E_START,
+    E_UNCOUNTED,
     ENTRY,
     ENTRY_BYTES,
     ENTRY_WORDS,
@@ -72,8 +75,14 @@ class Entry(NamedTuple):
     seq: int
     due: int  # monotonic ns; 0 = at once
     holder: Holder  # who holds it, or held it last
-    deliveries: int
+    turn: int  # deliveries, each of them
     position: int  # in the heap; 0 = held
+    uncounted: int  # deliveries that count for nothing
+
+    @property
+    def deliveries(self) -> int:
+        """Those that count."""
+        return max(0, self.turn - self.uncounted)
 
 
 class InFlight:
@@ -96,17 +105,17 @@ class InFlight:
     def entry(self, number: int) -> Entry | None:
         """An entry; None while it is free."""
         start = self.row(number) * 8
-        at, seq, due, life, begun, pid, namespace, deliveries, position, _, _ = ENTRY.unpack(
+        at, seq, due, life, begun, pid, namespace, turn, position, _, uncounted = ENTRY.unpack(
             self._bytes[start : start + ENTRY_BYTES]
         )
         if not at or number >= self._u64[W_FRESH_ENTRY]:
             return None
-        return Entry(number, at, seq, due, Holder(life, pid, begun, namespace), deliveries, position)
+        return Entry(number, at, seq, due, Holder(life, pid, begun, namespace), turn, position, uncounted)
 
-    def held(self, number: int, seq: int, deliveries: int) -> Entry | None:
+    def held(self, number: int, seq: int, turn: int) -> Entry | None:
         """The entry if it is still this delivery; None if it is done, given back, or another one."""
         entry = self.entry(number)
-        if entry and not entry.position and (entry.seq, entry.deliveries) == (seq, deliveries):
+        if entry and not entry.position and (entry.seq, entry.turn) == (seq, turn):
             return entry
         return None
 
@@ -123,6 +132,13 @@ class InFlight:
         """As `first`, if its time has come. now: monotonic ns."""
         entry = self.first()
         return entry if entry and entry.due <= now else None
+
+    def count_later(self, now: int) -> int:
+        """How many returned entries are not due yet. Also without the lock."""
+        if not self._u64[W_RETURNED]:
+            return 0
+        columns = self._column(E_AT), self._half_column(E_POSITION), self._column(E_DUE)
+        return sum(1 for at, position, due in zip(*columns) if at and position and due > now)
 
     def has_room(self) -> bool:
         """Return True if one more record can be in flight."""
@@ -209,20 +225,28 @@ class InFlight:
             plan[W_FLAGS] = plan.u64(W_FLAGS) & ~FETCH_IN_FLIGHT
 
     def hold(self, plan: Plan, entry: Entry, holder: Holder, *, counted: bool = True) -> Entry:
-        """Have a holder hold what was returned. counted: it is one more delivery."""
+        """Have a holder hold what was returned. counted: it is one more delivery that counts."""
         self._remove(plan, entry)
         row = self.row(entry.number)
-        deliveries = min(entry.deliveries + counted, _MAX_DELIVERIES)
+        turn = min(entry.turn + 1, _MAX_DELIVERIES)
+        uncounted = min(entry.uncounted + (not counted), _MAX_DELIVERIES)
         plan[row + E_HOLDER] = holder.life
         plan[row + E_START] = holder.start
         plan[U32 + row * 2 + E_PID] = holder.pid
         plan[U32 + row * 2 + E_NAMESPACE] = holder.namespace
-        plan[U32 + row * 2 + E_DELIVERIES] = deliveries
-        return entry._replace(holder=holder, deliveries=deliveries, position=0)
+        plan[U32 + row * 2 + E_DELIVERIES] = turn
+        plan[U32 + row * 2 + E_UNCOUNTED] = uncounted
+        return entry._replace(holder=holder, turn=turn, position=0, uncounted=uncounted)
 
-    def give_back(self, plan: Plan, entry: Entry, due: int) -> None:
-        """Have somebody else hold what is held, from `due` on (monotonic ns; 0: at once)."""
-        plan[self.row(entry.number) + E_DUE] = due
+    def give_back(self, plan: Plan, entry: Entry, due: int, *, counted: bool = True) -> None:
+        """Have somebody else hold what is held, from `due` on (monotonic ns; 0: at once).
+
+        counted: the delivery that ends so counts.
+        """
+        row = self.row(entry.number)
+        plan[row + E_DUE] = due
+        if not counted:
+            plan[U32 + row * 2 + E_UNCOUNTED] = min(entry.uncounted + 1, _MAX_DELIVERIES)
         count = plan.add(W_RETURNED, 1)
         if count > self.capacity:
             raise CorruptedError(f"{count} entries are returned, there are only {self.capacity}")

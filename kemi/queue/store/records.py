@@ -7,6 +7,7 @@ many turns as there are chunks, so that corrupted memory is a CorruptedError, ne
 
 from __future__ import annotations
 
+import struct
 from typing import NamedTuple
 
 from kemi.errors import CorruptedError
@@ -14,6 +15,7 @@ from kemi.queue.format.layout import (
     C_NEXT,
     CHUNK_HEAD,
     LENGTH_MASK,
+    R_ADDED,
     R_KEY,
     R_VALUE,
     RECORD_HEAD,
@@ -23,6 +25,8 @@ from kemi.queue.format.layout import (
 )
 from kemi.queue.store.chunks import Chunks
 from kemi.queue.store.journal import Plan
+
+_seconds = struct.Struct("=d").unpack
 
 
 class Span(NamedTuple):
@@ -55,6 +59,11 @@ class Records:
             return plan[word]
         following: int = self._u64[word]
         return self._chunks.check_used(following, f"the chunk behind {chunk}")
+
+    def added_at(self, at: int) -> float:
+        """When the record at `at` was added, seconds since the epoch."""
+        added: float = _seconds(self._bytes[at + R_ADDED : at + RECORD_HEAD])[0]
+        return added
 
     def step_at(self, at: int) -> int:
         """Length of the record at `at`, in a chunk in use, with its flags. Raises CorruptedError for what is none."""
