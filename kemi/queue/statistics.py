@@ -70,7 +70,7 @@ def numbers_of(stats: Stats) -> dict[str, Any]:
     return shown
 
 
-_NOT_SHOWN = ("refusals", "due", "expired", "maxage")
+_NOT_SHOWN = ("refusals", "waited", "due", "expired", "unmoved", "maxage")
 NUMBERS = tuple(field.name for field in dataclasses.fields(Stats) if field.name not in _NOT_SHOWN)
 
 

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING, Callable, NamedTuple
 
-from kemi.queue.delivery.hold import DONE, GIVE_BACK
+from kemi.queue.delivery.hold import DONE, GIVE_BACK, Settlement
 from kemi.queue.format import layout
 from kemi.queue.format.layout import CHUNK, CHUNK_ROOM, RECORD_HEAD
 from kemi.queue.log.core import Delivery
+from kemi.queue.sync import clock
 from tests.locked import reserve_for_good
 
 if TYPE_CHECKING:
@@ -102,6 +104,11 @@ def add(key: str, length: int = 10) -> Step:
     return lambda queue: queue.add(key, "n" * length)
 
 
+def drop_aged(queue: Queue) -> None:
+    """Let the oldest items be too old for whoever would take one."""
+    queue._work(lambda: queue._log.drop_aged(clock.now(), math.inf))
+
+
 def pop(queue: Queue) -> None:
     """Take one item."""
     queue.pop()
@@ -150,6 +157,9 @@ PLAIN = {
     "several at once, one sleeps": Case(then(some, sleeper), lambda queue: queue.add_many([("a", "1"), ("b", "2")])),
     "fetch of several at once": Case(then(many(6), pops(1)), lambda queue: queue.fetch_many(3)),
     "fetch of the last": Case(add("only"), pop),
+    "from a stream": Case(some, lambda queue: queue.add_from("s", [((7, 1), "new", "v")])),
+    "dropped as too old": Case(some, drop_aged),
+    "a giant dropped as too old": Case(then(lambda q: q.add("giant", GIANT), some), drop_aged),
     "fetch of one that crosses": Case(then(room_left(200), adds(("c", 1000)), pops(4), some), pop),
     "fetch of one that ends at the end": Case(
         then(room_left(200), adds(("e", 200 - RECORD_HEAD - 1)), pops(4), some), pop
@@ -183,6 +193,8 @@ _NEIGHBOURS = adds(*((f"{letter}{number}", _THIRD - 100) for letter in "abcd" fo
 
 KEYED = {
     "kept": Case(some, add("k1"), addmode=1),
+    "kept, from a stream": Case(some, lambda queue: queue.add_from("s", [((7, 1), "k1", "v")]), addmode=1),
+    "a key dropped as too old": Case(some, drop_aged, addmode=2),
     "new key, the oldest stays": Case(some, add("new"), addmode=1),
     "new key": Case(some, add("new"), addmode=2),
     "replaced": Case(some, add("k1"), addmode=2),
@@ -263,6 +275,11 @@ def done(queue: Queue) -> None:
     queue.settle([_held(queue)], DONE)
 
 
+def give_back_for_later(queue: Queue) -> None:
+    """Give it back for a moment that will have come when it is looked for."""
+    queue.settle([_held(queue)], Settlement("give back", after=1e-9, counted=False))
+
+
 def give_back(queue: Queue) -> None:
     """Give it back."""
     queue.settle([_held(queue)], GIVE_BACK)
@@ -293,6 +310,9 @@ RESERVED = {
     "done with a giant": Case(then(giant_first, reserve), done),
     "done with what was passed": Case(then(some, reserve, adds(("a", _FULL), ("b", 9)), pops(3)), done),
     "given back": Case(then(some, reserve), give_back),
+    "given back for later": Case(then(some, reserve), give_back_for_later),
+    "what came back dropped as too old": Case(then(some, reserve, give_back), drop_aged),
+    "the key of what came back dropped as too old": Case(then(some, reserve, give_back), drop_aged, addmode=2),
     "given back for one that sleeps": Case(then(some, reserve, sleeper), give_back),
     "given back beside an older one": Case(then(some, reserve, add("k0")), give_back, addmode=1),
     "given back beside a newer one": Case(then(some, reserve, add("k0")), give_back, addmode=2),

@@ -48,7 +48,7 @@ def faults(queue: Queue) -> list[str]:
         "what verify finds": (queue._work(queue._verify), []),
         "size and items": (stats.size, len(content)),
         "added - removed and items": (
-            stats.added - stats.fetched - stats.dropped - stats.replaced - stats.reserved,
+            stats.added - stats.fetched - stats.dropped - stats.replaced - stats.reserved - stats.expired,
             len(content),
         ),
         "counters below zero": (any(value < 0 for value in numbers_of(stats).values() if value is not None), False),
