@@ -58,7 +58,7 @@ def test_each_has_a_reason_and_may_be_raised(result: AddResult) -> None:
 
 def test_the_numbers_are_those_of_before() -> None:
     """Who compared with a number still can."""
-    assert [int(result) for result in AddResult] == [1, 2, 3, 4, 5, 6, 7]
+    assert [int(result) for result in AddResult] == [1, 2, 3, 4, 5, 6, 7, 8]
     assert {AddResult.ADDED: "found"}[1] == "found"  # type: ignore[index]
 
 
