@@ -36,9 +36,11 @@ if __name__ == "__main__":  # python3 -m mqueue_kemi, before all that only a ser
 
     raise SystemExit(main())
 
+import importlib
 import os
+import warnings
 from collections.abc import Callable
-from typing import Any, TypeVar
+from typing import Any, Protocol, TypeVar, cast
 
 from kemi import app
 from kemi.errors import (
@@ -63,16 +65,17 @@ from kemi.errors import (
 from kemi.instance import queues as _queues
 from kemi.names import DEFAULT_INSTANCE as _DEFAULT_INSTANCE
 from kemi.names import VERSION as _VERSION
-from kemi.queue.address import instance_of as _instance_of
-from kemi.queue.attached import AttachedQueue
+from kemi.queue.client.api import QueueClient
+from kemi.queue.client.api import QueueClient as Queue
+from kemi.queue.client.attached import AttachedQueue
 from kemi.queue.delivery.reservation import AsyncReservation, Reservation
 from kemi.queue.delivery.reserved import Batch, ReservedItem
-from kemi.queue.format.item import Item
+from kemi.queue.format.item import Data, Item
 from kemi.queue.format.item import key_of as _key_of
 from kemi.queue.format.item import value_of as _value_of
 from kemi.queue.format.outcome import AddResult, Refused, Stats
 from kemi.queue.log.core import ADDED as _ADDED
-from kemi.queue.queue import Queue
+from kemi.queue.stop import Event, Stop
 from kemi.server import left as _left
 from kemi.server import log as _log
 from kemi.server import refused as _refused
@@ -88,8 +91,10 @@ __all__ = [
     "Batch",
     "ClientClosed",
     "ConfigError",
+    "Data",
     "Disconnected",
     "EngineError",
+    "Event",
     "InstanceInUse",
     "Item",
     "ItemError",
@@ -99,6 +104,7 @@ __all__ = [
     "NotAllowed",
     "OutcomeUnknown",
     "Queue",
+    "QueueClient",
     "QueueClosed",
     "Reentered",
     "Refused",
@@ -107,6 +113,7 @@ __all__ = [
     "SegmentError",
     "SegmentMissing",
     "Stats",
+    "Stop",
     "Unavailable",
     "UnknownQueue",
     "aattach",
@@ -123,6 +130,7 @@ __all__ = [
     "mqv_get",
     "mqv_gete",
     "mqv_getw",
+    "read_stats",
 ]
 
 _NULL = "<null>"  # what KEMI's getw functions give for null
@@ -304,24 +312,29 @@ def attach(
     lock_timeout: float = 1.0,
     reattach: bool = True,
     instance: str | None = None,
-) -> AttachedQueue:
-    """A queue of a running Kamailio, for any process on its host that may read and write its segment.
+) -> QueueClient:
+    """Return a queue of a running Kamailio, for any process on its host that may read and write its segment.
 
-    where: the server's instance; `instance` is this argument's old name.
+    where: the server's instance; or the URL of an engine, redis://, rediss:// or unix://. instance: its old name.
 
     When the server is stopped and started again, waiting calls go on with its new queue; with reattach=False they raise
-    QueueClosed. wait: seconds for the server and its queue to appear, None for ever. lock_timeout: finite seconds.
-    What comes back may be pickled: the process that gets it attaches when it uses the queue first.
+    QueueClosed. wait: seconds for the server and its queue to appear, None for ever. lock_timeout: finite seconds; of
+    an engine, for one reply. What comes back may be pickled: the process that gets it attaches when it uses the queue
+    first.
 
     owner: name or number of one more user whose queues are trusted, MQUEUE_KEMI_OWNER by default. Without it they are
     root's and this process's own; who is not root trusts the user "kamailio" too. The next server's queue must belong
     to the same user.
 
     Raises UnknownQueue when the instance has no such queue, NotAllowed when its user is not trusted or does not allow
-    this process's, SegmentError when it cannot be used, ConfigError.
+    this process's, SegmentError when it cannot be used, Unavailable, ConfigError.
     """
-    name = _instance_of(where, instance)
-    return AttachedQueue(name, queue, lock_timeout, reattach=reattach, wait=wait, owner=owner)
+    if instance is not None:
+        warnings.warn("attach(..., instance=...) is attach(queue, where) now", DeprecationWarning, stacklevel=2)
+        where = instance
+    if _is_url(where):
+        return _engine(where).attach(queue, where, wait=wait, lock_timeout=lock_timeout, reattach=reattach)
+    return AttachedQueue(where, queue, lock_timeout, reattach=reattach, wait=wait, owner=owner)
 
 
 async def aattach(
@@ -332,9 +345,48 @@ async def aattach(
     owner: str | int | None = None,
     lock_timeout: float = 1.0,
     reattach: bool = True,
-) -> AttachedQueue:
+) -> QueueClient:
     """`attach` for asyncio: the event loop goes on while it waits for the server."""
-    from kemi.queue.aattach import attached
+    if _is_url(where):
+        return await _engine(where).aattach(queue, where, wait=wait, lock_timeout=lock_timeout, reattach=reattach)
+    from kemi.queue.client.aattach import attached
 
-    name = _instance_of(where)
-    return await attached(name, queue, lock_timeout, reattach=reattach, wait=wait, owner=owner)
+    return await attached(where, queue, lock_timeout, reattach=reattach, wait=wait, owner=owner)
+
+
+class _Engine(Protocol):
+    def attach(
+        self, queue: str, where: str, *, wait: float | None, lock_timeout: float, reattach: bool
+    ) -> QueueClient: ...
+
+    async def aattach(
+        self, queue: str, where: str, *, wait: float | None, lock_timeout: float, reattach: bool
+    ) -> QueueClient: ...
+
+
+def _is_url(where: object) -> bool:
+    return isinstance(where, str) and "://" in where
+
+
+def _engine(where: str) -> _Engine:
+    """What has the clients of engines, which need redis-py. Raises ConfigError where there is none."""
+    try:
+        return cast("_Engine", importlib.import_module("kemi.relay.engine"))
+    except ModuleNotFoundError as error:
+        if not str(error.name).startswith("kemi.relay"):
+            raise
+        scheme = where.partition("://")[0]
+        raise ConfigError(
+            f"where={scheme}://...: this version attaches to instances on this host, not to a {scheme} server; write "
+            'the name of an instance, like "kamailio"'
+        ) from None
+
+
+def read_stats(where: str = _DEFAULT_INSTANCE) -> dict[str, Stats]:
+    """Return the statistics of all queues of an instance, by name. Takes no lock, and needs no right but to read.
+
+    Raises UnknownQueue when there is no such instance, NotAllowed, SegmentError.
+    """
+    from kemi import host
+
+    return host.read_stats(where)

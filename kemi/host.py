@@ -7,11 +7,12 @@ from __future__ import annotations
 
 import contextlib
 import os
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
-from kemi.errors import InstanceInUse, MqueueError, SegmentError, SegmentMissing, UnknownQueue
+from kemi.errors import ConfigError, InstanceInUse, MqueueError, SegmentError, SegmentMissing, UnknownQueue
 from kemi.owner import Owner, this_process
 from kemi.queue import trust
+from kemi.queue.format.outcome import Stats
 from kemi.queue.segment import PREFIX, SHM_DIR, decoded, path_of, segment_name
 from kemi.queue.view import InstanceView, QueueView, look_at_instance, look_at_queue
 
@@ -84,6 +85,18 @@ def find(name: str) -> Found:
     if found is None:
         raise UnknownQueue(no_instance(name))
     return found
+
+
+def read_stats(name: Any) -> dict[str, Stats]:
+    """Statistics of all queues of an instance, by name. Raises UnknownQueue, and what kept one from being read."""
+    if not isinstance(name, str) or "://" in name:
+        raise ConfigError(f"where={name!r}: statistics are read of an instance on this host; an engine has its own")
+    stats: dict[str, Stats] = {}
+    for queue, view in find(name).queues.items():
+        if isinstance(view, MqueueError):
+            raise view
+        stats[queue] = view.stats
+    return stats
 
 
 def find_all() -> list[Found]:

@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING
 import pytest
 from hypothesis import settings
 
-from kemi.queue import aio, attached, futex, waiting
+from kemi.queue import futex, waiting
+from kemi.queue.client import aio, current
 from kemi.queue.sync import eventcount
 
 if TYPE_CHECKING:
@@ -64,7 +65,7 @@ def only_called(monkeypatch: pytest.MonkeyPatch) -> None:
     for module, name in (
         (eventcount, "RECHECK"),
         (waiting, "RECHECK"),
-        (attached, "LOOK"),
+        (current, "LOOK"),
         (aio, "_SLEEP"),
         (futex, "SLICE"),
     ):

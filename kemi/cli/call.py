@@ -9,7 +9,7 @@ from kemi.errors import UnknownQueue
 
 TYPE_CHECKING = False  # a checker takes it for true; the one of typing costs as much as the whole of argparse
 if TYPE_CHECKING:
-    from kemi.queue.queue import Queue
+    from kemi.queue.client.attached import AttachedQueue
 
 
 class Failure(Exception):
@@ -51,10 +51,10 @@ class Call:
 
         become.owner_of(self.instance, self.arguments.owner, anybody=anybody)
 
-    def queue(self) -> Queue:
+    def queue(self) -> AttachedQueue:
         """The queue asked for, attached."""
         from kemi import host
-        from kemi.queue.attached import AttachedQueue
+        from kemi.queue.client.attached import AttachedQueue
 
         self.become_owner()
         try:
@@ -62,7 +62,7 @@ class Call:
         except UnknownQueue:
             raise UnknownQueue(host.no_queue(self.instance, self.arguments.queue)) from None
 
-    def source(self) -> Queue:
+    def source(self) -> AttachedQueue:
         """The queue asked for, from which items are to be taken."""
         queue = self.queue()
         if queue.is_moving():

@@ -34,32 +34,6 @@ _SUSPECT = (CorruptedError, IndexError, ValueError, OverflowError, struct.error)
 _Self = TypeVar("_Self", bound="Opened")
 _Result = TypeVar("_Result")
 
-# The attributes of a queue beside `name` and `closed`, for what stands in for one.
-PARTS = (
-    "addmode",
-    "segment",
-    "_append",
-    "_bytes",
-    "_dead_letters",
-    "_events",
-    "_head_end",
-    "_head_low",
-    "_high",
-    "_holding",
-    "_keyed",
-    "_log",
-    "_memory",
-    "_mutex",
-    "_pop",
-    "_registry",
-    "_settles",
-    "_tail_end",
-    "_tail_low",
-    "_u32",
-    "_u64",
-    "sibling",
-)
-
 
 class _Futex:
     """Implements `eventcount.Futex`."""
@@ -100,6 +74,7 @@ class Opened:
         self._events = EventCount(self._log.core.mapping, _Futex(segment))
         self._registry = registry
         self._dead_letters: Any = None  # a queue, once it was needed
+        self._asleep: set[int] = set()  # threads of this process that wait for an item
         # Another queue of the instance, in a process that has all of them at hand.
         self.sibling: Callable[[str], Any] = _no_sibling
         self._settles = False  # may this process use what was on its way elsewhere when its owner died?
@@ -224,6 +199,8 @@ class Opened:
             return
         with contextlib.suppress(SegmentError):  # what cannot be given back now is so when this process ends
             self._give_back_claimed()
+            if self._asleep:
+                self._events.notify_all()  # this process's own hear that it is closed
         closed: Any = _Closed(self.name)
         # No call in between: a signal handler that raises finds it open, or closed.
         self._mutex = self._log = self._u64 = self._append = self._pop = self._holding = self._events = closed

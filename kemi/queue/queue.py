@@ -27,7 +27,7 @@ from kemi.queue.delivery.hold import Hold, Settlement
 from kemi.queue.delivery.reservation import Keep, Reservation
 from kemi.queue.delivery.reserved import Batch, ReservedItem
 from kemi.queue.format import layout
-from kemi.queue.format.item import Item, encode
+from kemi.queue.format.item import Data, Item, encode
 from kemi.queue.format.layout import (
     ADD_CLOSED,
     ADD_LIMITED,
@@ -82,7 +82,7 @@ class Queue(Life):
 
     # --- the work ---------------------------------------------------------------------------------------------------
 
-    def add(self, key: str | bytes, value: str | bytes) -> AddResult:  # noqa: C901, PLR0912, PLR0915 - a call costs much
+    def add(self, key: Data, value: Data) -> AddResult:  # noqa: C901, PLR0912, PLR0915 - a call costs much
         """Append an item. What comes back is true when it is in the queue, and says why otherwise.
 
         Raises ItemError for other types, LockTimeout, SegmentError.
@@ -161,7 +161,7 @@ class Queue(Life):
         outcome = self._log.append_with(record, step) if flags & ADD_LIMITED else self._append(record, step)
         return outcome, self._events.notify() if outcome is ADDED else 0
 
-    def add_many(self, pairs: Iterable[tuple[str | bytes, str | bytes]]) -> list[AddResult]:
+    def add_many(self, pairs: Iterable[tuple[Data, Data] | Item]) -> list[AddResult]:
         """Append items; what became of each, as `add` returns it, in order. One lock for BATCH of them.
 
         Raises an error only when nothing was added. Otherwise the rest is NOT_TRIED, or CLOSED, and another call with
@@ -655,7 +655,7 @@ class Queue(Life):
 sections.update((Queue.add.__code__, Queue.pop.__code__))
 
 
-def _add_by_hold(queue: Queue, key: str | bytes, value: str | bytes) -> AddResult:
+def _add_by_hold(queue: Queue, key: Data, value: Data) -> AddResult:
     outcomes: list[AddResult] = []
     queue._add_batch([_record(key, value)], outcomes)  # noqa: SLF001
     return outcomes[0]
@@ -690,7 +690,7 @@ def _checked(method: Callable[..., Any]) -> Callable[..., Any]:
     return call
 
 
-def _record(key: str | bytes, value: str | bytes) -> bytes:
+def _record(key: Data, value: Data) -> bytes:
     """An item as the ring has it, as long as its step. Raises ItemError."""
     try:
         k = key.encode()  # type: ignore[union-attr]

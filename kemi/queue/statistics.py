@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import sys
 from typing import Any
 
@@ -71,7 +70,7 @@ def numbers_of(stats: Stats) -> dict[str, Any]:
 
 
 _NOT_SHOWN = ("refusals", "waited", "due", "expired", "unmoved", "maxage")
-NUMBERS = tuple(field.name for field in dataclasses.fields(Stats) if field.name not in _NOT_SHOWN)
+NUMBERS = tuple(name for name in Stats.__annotations__ if name not in _NOT_SHOWN)
 
 
 def _used_bytes(u64: Any) -> int:

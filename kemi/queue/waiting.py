@@ -8,6 +8,7 @@ two places (FETCH_MOVED), and is refused.
 from __future__ import annotations
 
 import contextlib
+import threading
 import time
 from typing import Callable, TypeVar
 
@@ -51,6 +52,8 @@ class Waiting(Opened):
         deadline = time.monotonic() + times.seconds(timeout)
         key: int | None = None  # while this process is counted as a waiter
         woken = False
+        thread = threading.get_ident()
+        self._asleep.add(thread)  # before this process is counted, so that `close` wakes it
         try:
             while True:
                 left = deadline - time.monotonic()
@@ -62,6 +65,7 @@ class Waiting(Opened):
                 woken = False
                 woken = self._events.wait(key, min(left, seconds))
         finally:
+            self._asleep.discard(thread)
             if key is not None:  # an exception ends the sleep, and counts more than any of ours
                 with contextlib.suppress(MqueueError):
                     self._cancel_wait(key, woken=woken)

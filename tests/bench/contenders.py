@@ -101,7 +101,7 @@ class Ours(Contender):
     name = "ours"
 
     def __init__(self, place: Place, number: int = 0) -> None:
-        self._queue = attach(f"q{number}", place.serve.instance)
+        self._queue: Any = attach(f"q{number}", place.serve.instance)
         self._instance = place.serve.instance
 
     def _attach(self) -> Queue:
@@ -120,7 +120,7 @@ class Ours(Contender):
         return get
 
     def held(self) -> int:
-        return file_sizes(self._queue)[1]
+        return file_sizes(self._queue._current.queue)[1]
 
     def close(self) -> None:
         while self._queue.fetch_many(1000):

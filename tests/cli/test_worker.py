@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
+    from kemi.queue.queue import Queue as ServerQueue
     from mqueue_kemi import Item, Queue
     from tests.processes.serve import Serve
 
@@ -65,7 +66,7 @@ def worker(serve: Serve, tmp_path: Path) -> Iterator[Worker]:
     starts.end()
 
 
-def add_calls(queue: Queue, numbers: range) -> None:
+def add_calls(queue: Queue | ServerQueue, numbers: range) -> None:
     for number in numbers:
         queue.add(f"call-{number}", json.dumps({"caller": "alice", "callee": str(number), "at": 1.5}))
 

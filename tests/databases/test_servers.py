@@ -6,9 +6,9 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from mqueue_kemi import attach
 from tests.databases.test_interchange import TEXTS, c_module, url_of
 from tests.server.harness import Kamailio, Servers, new_instance
+from tests.support.clients import attach
 
 if TYPE_CHECKING:
     from tests.databases.conftest import AnyDatabase

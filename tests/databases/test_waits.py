@@ -16,11 +16,11 @@ import pytest
 from kemi.database import clock
 from kemi.errors import CommitUnknown, DatabaseAway, StoreError
 from kemi.store import Options, Store, Wanted
-from mqueue_kemi import attach
 from tests.databases.proxy import SWALLOWED, UNANSWERED, Proxy
 from tests.databases.servers import HOST, MariaDb, Postgres, halt
 from tests.databases.test_servers import count
 from tests.server.harness import Kamailio, new_instance
+from tests.support.clients import attach
 from tests.support.ports import free_port
 
 if TYPE_CHECKING:

@@ -13,7 +13,7 @@ import mqueue_kemi
 from kemi import spec
 from kemi.cli import metrics
 from kemi.cli.parser import parser
-from kemi.queue.attached import AttachedQueue
+from kemi.queue.client.attached import AttachedQueue
 from kemi.queue.format.outcome import AddResult, Stats
 from tests.docs import pages
 from tests.docs.pages import CHECKOUT

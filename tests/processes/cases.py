@@ -13,7 +13,7 @@ from kemi.queue.sync import clock
 from tests.locked import reserve_for_good
 
 if TYPE_CHECKING:
-    from mqueue_kemi import Queue
+    from kemi.queue.queue import Queue
 
 Step = Callable[["Queue"], object]
 

@@ -31,7 +31,7 @@ from tests.processes.sound import brief, exercise, faults
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from mqueue_kemi import Queue
+    from kemi.queue.queue import Queue
 
 LIMIT = 600  # moments; no operation here has more
 

@@ -10,10 +10,10 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from mqueue_kemi import attach
+from tests.support.clients import attach, inner
 
 if TYPE_CHECKING:
-    from mqueue_kemi import Queue
+    from mqueue_kemi import AttachedQueue
 
 
 def children_of_this() -> list[str]:
@@ -22,7 +22,7 @@ def children_of_this() -> list[str]:
     return [pid for task in tasks for pid in (task / "children").read_text("ascii").split()]
 
 
-def wait_in_a_thread(queue: Queue) -> None:
+def wait_in_a_thread(queue: AttachedQueue) -> None:
     """Let a thread wait for an item that does not come; the interpreter ends without it."""
     threading.Thread(target=lambda: list(queue.consume()), daemon=True).start()
     time.sleep(0.2)
@@ -46,7 +46,7 @@ def main(how: str, instance: str, name: str) -> None:
         queue.close()
         queue.close()
     elif how == "in use":
-        globals()["kept"] = (queue, queue.peek(), iter(queue.consume()), queue.segment.words[0:8])
+        globals()["kept"] = (queue, queue.peek(), iter(queue.consume()), inner(queue).segment.words[0:8])
     elif how == "exit":
         sys.exit(0)
     elif how == "forked":

@@ -9,7 +9,8 @@ from kemi.queue.log.core import ADDED
 from tests.processes.ledger import number_of, value_of
 
 if TYPE_CHECKING:
-    from mqueue_kemi import Queue
+    from kemi.queue.client.api import QueueClient
+    from kemi.queue.queue import Queue
     from tests.processes.ledger import Mark
 
 END = "end"
@@ -22,12 +23,12 @@ def length_of(number: int) -> int:
     return 30_000 if number % 97 == 96 else 100
 
 
-def produce(queue: Queue, producer: str, count: int) -> int:
+def produce(queue: Queue | QueueClient, producer: str, count: int) -> int:
     """Add the items of one producer; returns how many were taken in."""
     return sum(queue.add(producer, value_of(number, length_of(number))) == ADDED for number in range(count))
 
 
-def consume(queue: Queue, timeout: float) -> list[Mark]:
+def consume(queue: Queue | QueueClient, timeout: float) -> list[Mark]:
     """Take items until an end mark comes. timeout: of each fetch, 0 for one that never waits."""
     taken: list[Mark] = []
     deadline = time.monotonic() + 50

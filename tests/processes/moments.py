@@ -19,7 +19,7 @@ from tests.support.rewire import rewire
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from mqueue_kemi import Queue
+    from kemi.queue.queue import Queue
 
 _WORD = 8
 

@@ -12,7 +12,7 @@ from kemi.instance import queues
 from kemi.queue.format.layout import W_WAITERS
 
 if TYPE_CHECKING:
-    from mqueue_kemi import Queue
+    from kemi.queue.queue import Queue
 
 _serial = itertools.count(1)
 

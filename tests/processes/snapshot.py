@@ -9,7 +9,7 @@ from kemi.queue.format.layout import ABSENT, CHUNK, W_QUOTA_ENTRY, fixed_bytes_o
 from tests.processes.serve import registry_of
 
 if TYPE_CHECKING:
-    from mqueue_kemi import Queue
+    from kemi.queue.queue import Queue
 
 
 class Snapshot:

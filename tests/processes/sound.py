@@ -9,7 +9,7 @@ from kemi.queue.statistics import numbers_of
 from tests.processes.serve import file_sizes, items, registry_of
 
 if TYPE_CHECKING:
-    from mqueue_kemi import Queue
+    from kemi.queue.queue import Queue
 
 Items = list[tuple[str, str]]
 

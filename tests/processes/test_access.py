@@ -18,7 +18,7 @@ from tests.processes.serve import items
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from mqueue_kemi import Queue
+    from kemi.queue.queue import Queue
     from tests.processes.children import Children
     from tests.processes.serve import Serve
 

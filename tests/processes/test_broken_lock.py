@@ -15,7 +15,7 @@ from tests.processes.moments import die
 from tests.processes.serve import items
 
 if TYPE_CHECKING:
-    from mqueue_kemi import Queue
+    from kemi.queue.queue import Queue
     from tests.processes.children import Child, Children
     from tests.processes.serve import Serve
 

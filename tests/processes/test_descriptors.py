@@ -17,12 +17,12 @@ from kemi.instance import queues
 from kemi.queue import descriptor
 from kemi.queue.log.core import ADDED
 from kemi.queue.segment import SHM_DIR, path_of, segment_name
-from mqueue_kemi import attach
 from tests.processes import own_shm
 from tests.processes.sound import faults
+from tests.support.clients import attach, inner
 
 if TYPE_CHECKING:
-    from mqueue_kemi import Queue
+    from kemi.queue.queue import Queue
     from tests.processes.children import Children
     from tests.processes.serve import Serve
 
@@ -73,7 +73,7 @@ def test_a_queue_outlives_its_descriptor(serve: Serve, occupied: bool, addmode: 
     client = attach("q", serve.instance)
 
     def act() -> None:
-        numbers = [queue.segment.fd, client._inner.segment.fd]
+        numbers = [queue.segment.fd, inner(client).segment.fd]
         close_all()
         others = occupy(numbers) if occupied else {}
         for number in range(9):
@@ -111,10 +111,10 @@ def test_the_name_is_gone_too(serve: Serve) -> None:
                 if file is not None:
                     hidden.write_bytes(file)
                 with pytest.raises(SegmentError, match=f"{hidden}: something in this process closed its descriptor"):
-                    fill(client._inner)
+                    fill(inner(client))
             hidden.unlink()
-            assert client._inner.fetch().key == "k"  # type: ignore[union-attr]
-            client._inner.close()
+            assert inner(client).fetch().key == "k"  # type: ignore[union-attr]
+            inner(client).close()
         finally:
             away.rename(hidden)
 

@@ -17,16 +17,16 @@ from kemi.queue.format import layout
 from kemi.queue.log.core import ADDED
 from kemi.queue.mutex import unlock
 from kemi.queue.openfile import OpenFile
-from mqueue_kemi import attach
 from tests.asleep import asleep
 from tests.conftest import HANG
 from tests.processes.moments import Moments, watch
 from tests.processes.serve import items
+from tests.support.clients import attach
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from mqueue_kemi import Queue
+    from kemi.queue.queue import Queue
     from tests.processes.children import Child, Children
     from tests.processes.serve import Serve
 

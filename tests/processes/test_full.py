@@ -22,7 +22,7 @@ from tests.processes.serve import Serve, file_sizes, items
 from tests.processes.sound import faults
 
 if TYPE_CHECKING:
-    from mqueue_kemi import Queue
+    from kemi.queue.queue import Queue
 
 SIZE = 2 << 20
 VALUE = "v" * 1000

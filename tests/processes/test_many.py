@@ -13,7 +13,7 @@ from tests.processes.load import END, consume, produce
 from tests.processes.serve import items
 
 if TYPE_CHECKING:
-    from mqueue_kemi import Queue
+    from kemi.queue.queue import Queue
     from tests.processes.children import Children
     from tests.processes.serve import Serve
 

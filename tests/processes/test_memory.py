@@ -10,7 +10,7 @@ from kemi.queue.log.core import ADDED
 from tests.processes.serve import file_sizes
 
 if TYPE_CHECKING:
-    from mqueue_kemi import Queue
+    from kemi.queue.queue import Queue
     from tests.processes.children import Children
     from tests.processes.serve import Serve
 

@@ -24,7 +24,7 @@ from kemi import app, host, orphans
 from kemi.errors import InstanceInUse, LockTimeout, MqueueError, QueueClosed, SegmentMissing, UnknownQueue
 from kemi.instance import queues
 from kemi.queue import trust
-from kemi.queue.attached import AttachedQueue
+from kemi.queue.client.attached import AttachedQueue
 from kemi.queue.openfile import OpenFile
 from kemi.queue.queue import Queue
 from kemi.queue.registry import Registry

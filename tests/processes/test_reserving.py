@@ -20,7 +20,7 @@ from tests.processes.sound import faults
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from mqueue_kemi import Queue
+    from kemi.queue.queue import Queue
     from tests.processes.children import Child, Children
     from tests.processes.serve import Serve
 

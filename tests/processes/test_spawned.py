@@ -22,7 +22,7 @@ import sys
 sys.path.insert(0, {str(CHECKOUT)!r})
 from concurrent.futures import ProcessPoolExecutor
 from multiprocessing import get_context
-from mqueue_kemi import attach
+from tests.support.clients import attach
 
 def render(item, results):
     return bool(results.add(item.key, item.value.upper()))

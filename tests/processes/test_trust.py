@@ -30,7 +30,7 @@ from kemi.queue.registry import Registry
 from kemi.queue.segment import SHM_DIR, Access, path_of, segment_name
 from kemi.server import core
 from kemi.spec import QueueSpec, Settings
-from mqueue_kemi import attach
+from tests.support.clients import attach
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -242,7 +242,7 @@ def test_who_is_named_is_let_in(instance: str, users: Users, monkeypatch: pytest
     assert "(trusted: user 0 (root)" in users.run(by_worker(instance), W, [GROUP])[1]
     for wrong in ("no-such-user", "", "-1", "1.5", "4294967295", "a\0b", True, 1.5, b"root", -1):
         with pytest.raises(ConfigError, match="owner: "):
-            attach("q", instance, owner=wrong)  # type: ignore[arg-type]
+            attach("q", instance, owner=wrong)
     monkeypatch.setenv(OWNER_VARIABLE, "no-such-user")
     with pytest.raises(ConfigError, match=f"{OWNER_VARIABLE}: there is no user 'no-such-user'"):
         attach("q", instance)

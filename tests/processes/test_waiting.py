@@ -25,7 +25,7 @@ from tests.processes.serve import sleepers
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from mqueue_kemi import Queue
+    from kemi.queue.queue import Queue
     from tests.processes.children import Child, Children
     from tests.processes.serve import Serve
 

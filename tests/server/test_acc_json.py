@@ -9,13 +9,13 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from mqueue_kemi import attach
 from tests.conftest import HANG
 from tests.server import harness
 from tests.server.calls import OUTPUTS, Accounting, Calls, parameters
 from tests.server.process import wait_until
 from tests.server.sip import HOST
 from tests.server.test_native import Native
+from tests.support.clients import attach
 from tests.support.ports import free_port
 
 if TYPE_CHECKING:

@@ -8,9 +8,10 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from mqueue_kemi import QueueClosed, attach
+from mqueue_kemi import QueueClosed
 from tests.server.harness import Kamailio
 from tests.server.process import wait_until
+from tests.support.clients import attach
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from mqueue_kemi import attach
 from tests.server.harness import CHECKOUT, Example
 from tests.server.process import ServerProcess, wait_until
+from tests.support.clients import attach
 
 if TYPE_CHECKING:
     from pathlib import Path

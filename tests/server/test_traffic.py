@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from mqueue_kemi import attach
 from tests.conftest import HANG
 from tests.server.harness import Kamailio
 from tests.server.process import wait_until
+from tests.support.clients import attach
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

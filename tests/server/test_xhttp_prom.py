@@ -7,11 +7,11 @@ import urllib.error
 import urllib.request
 from typing import TYPE_CHECKING
 
-from mqueue_kemi import attach
 from tests.docs import pages
 from tests.server.harness import CHECKOUT, Server
 from tests.server.process import wait_until
 from tests.server.sip import HOST
+from tests.support.clients import attach
 from tests.support.ports import free_ports
 
 if TYPE_CHECKING:

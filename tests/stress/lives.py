@@ -12,17 +12,17 @@ from typing import TYPE_CHECKING
 
 from kemi.errors import LockTimeout, MqueueError
 from kemi.queue.format.layout import W_RECOVERED
-from mqueue_kemi import attach
 from tests.processes import own_shm
 from tests.server.harness import Kamailio, new_instance
 from tests.server.process import ServerError, wait_until
 from tests.stress import outside
 from tests.stress.books import Consumer
+from tests.support.clients import attach, inner
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from mqueue_kemi import Queue
+    from kemi.queue.queue import Queue
     from tests.processes.children import Child, Children
 
 # What is left of each queue when its server is asked to end: rows, nothing, nothing, everything.
@@ -128,7 +128,7 @@ class Lives:
         self.server = server
         self.count += 1
         self._caller = self._children.fork(lambda: outside.call(server.ports, 0.005))
-        self._watched = {name: attach(name, self.instance) for name in QUEUES}
+        self._watched = {name: inner(attach(name, self.instance)) for name in QUEUES}
         return server
 
     def stop_calls(self) -> None:

@@ -7,8 +7,8 @@ import os
 import time
 from typing import TYPE_CHECKING
 
-from mqueue_kemi import attach
 from tests.stress.books import DEEP, length_of
+from tests.support.clients import attach
 
 if TYPE_CHECKING:
     import mmap

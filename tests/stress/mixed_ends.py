@@ -23,7 +23,7 @@ from typing import Any
 
 from kemi.errors import ClientClosed, LockTimeout, MqueueError
 from kemi.owner import this_process
-from kemi.queue.attached import AttachedQueue
+from kemi.queue.client.attached import AttachedQueue
 from kemi.queue.log.core import ADDED
 from kemi.queue.queue import Queue
 from kemi.queue.registry import Registry
@@ -107,7 +107,7 @@ class Worker:
 
     def look_at_the_lock(self) -> None:
         """A call that ended has not got it any more, however it ended: nobody needs a next call to free it."""
-        queue = self.queue._inner
+        queue = self.queue._current.queue
         if not queue.closed and queue._mutex.is_mine():
             self.note("LOCK", "left", "by", "a", "call")
 

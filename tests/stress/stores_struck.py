@@ -22,7 +22,7 @@ from tests.processes.serve import Serve
 if TYPE_CHECKING:
     from types import FrameType
 
-    from mqueue_kemi import Queue
+    from kemi.queue.queue import Queue
     from tests.processes.cases import Case
 
 _seen: set[tuple[str, str]] = set()

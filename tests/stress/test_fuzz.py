@@ -15,12 +15,12 @@ import pytest
 from kemi.errors import ConfigError
 from kemi.queue.segment import SHM_DIR
 from kemi.spec import Settings
-from mqueue_kemi import attach
 from tests.processes.sound import faults
 from tests.server.harness import Example, Kamailio
 from tests.server.process import wait_until
 from tests.server.sip import NoReplyError
 from tests.stress import crowd, hostile
+from tests.support.clients import attach, inner
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -169,7 +169,7 @@ def check_alive(server: Server, pids: list[int], where: str) -> None:
         with attach(name, server.instance) as queue:
             stats = queue.stats()
             # That line is the sum of all queues.
-            wrong = [text for text in faults(queue) if not text.startswith("entry in the instance's quota")]
+            wrong = [text for text in faults(inner(queue)) if not text.startswith("entry in the instance's quota")]
             assert wrong == [], f"{where}: {stats}"
     assert server.process.log_lines("Traceback") == [], server.process.log()[-3000:]
 

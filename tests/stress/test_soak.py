@@ -9,11 +9,11 @@ from typing import TYPE_CHECKING, Callable
 
 import pytest
 
-from mqueue_kemi import attach
 from tests.server.harness import Kamailio
 from tests.server.process import wait_until
 from tests.stress import gauges, mixed, outside
 from tests.stress.gauges import MIB
+from tests.support.clients import attach
 
 if TYPE_CHECKING:
     from tests.processes.children import Children

@@ -14,22 +14,23 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+import mqueue_kemi
 from kemi.errors import ConfigError, MqueueError, QueueClosed, UnknownQueue
 from kemi.owner import this_process
-from kemi.queue import attached
-from kemi.queue.address import OF_THE_SERVER, SURFACE
+from kemi.queue.client.current import CurrentQueue
 from kemi.queue.format.item import Item
 from kemi.queue.queue import Queue
 from kemi.queue.registry import Registry
-from mqueue_kemi import aattach, attach
+from mqueue_kemi import aattach
 from tests.conftest import HANG
+from tests.support.clients import attach, inner
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from pytest_mock import MockerFixture
 
-    from kemi.queue.attached import AttachedQueue
+    from kemi.queue.client.attached import AttachedQueue
 
 
 class Server:
@@ -86,14 +87,14 @@ def test_a_right_lock_timeout(server: Server, value: float) -> None:
     server.start()
     with attach("q", server.instance, lock_timeout=value) as client:
         assert client.add("k", "v")
-        assert client._lock_timeout == min(value, 86400 * 365)
+        assert client._current.address.lock_timeout == min(value, 86400 * 365)
 
 
 @pytest.mark.parametrize("value", [math.nan, "1", True, b"", [1]], ids=repr)
 def test_a_wrong_wait_is_refused_at_once(server: Server, value: Any) -> None:
     """As all times are."""
     server.start()
-    with pytest.raises(ConfigError, match=r"wait=.*write seconds"):
+    with pytest.raises(ConfigError, match=r"wait=.*write a number of seconds"):
         attach("q", server.instance, wait=value)
 
 
@@ -169,8 +170,8 @@ def test_it_pickles_as_its_address(server: Server) -> None:
         item = again.fetch()
         assert item is not None
         assert item.key == "k"
-        assert (again._lock_timeout, again._reattach) == (2.5, False)
-        assert again._inner is not client._inner
+        assert again._current.address[2:4] == (2.5, False)
+        assert inner(again) is not inner(client)
         again.close()
         assert client.add("k", "v"), "closing the one leaves the other"
 
@@ -202,7 +203,7 @@ def test_it_attaches_at_its_first_use(server: Server) -> None:
         lambda queue: queue.fetch_many(3),
         lambda queue: queue.reserve().__enter__(),
         lambda queue: queue.peek(),
-        lambda queue: queue.undone(),
+        lambda queue: queue.peek(None, reserved=True),
         lambda queue: queue.stats(),
         lambda queue: queue.owner(),
         lambda queue: queue.is_closed(),
@@ -216,7 +217,7 @@ def test_any_use_may_be_the_first(server: Server, use: Any) -> None:
     with attach("q", server.instance) as client:
         again = pickled(client)
     use(again)
-    assert isinstance(again._inner, Queue)
+    assert isinstance(inner(again), Queue)
     again.close()
 
 
@@ -226,14 +227,14 @@ def test_two_threads_may_use_it_first(server: Server, monkeypatch: pytest.Monkey
     with attach("q", server.instance) as client:
         again = pickled(client)
     opened = []
-    attach_it = attached.AttachedQueue._open
+    attach_it = CurrentQueue._open
 
-    def slow(queue: AttachedQueue) -> Queue:
+    def slow(queue: CurrentQueue) -> Queue:
         opened.append(queue)
         time.sleep(0.1)
         return attach_it(queue)
 
-    monkeypatch.setattr(attached.AttachedQueue, "_open", slow)
+    monkeypatch.setattr(CurrentQueue, "_open", slow)
     threads = [threading.Thread(target=again.add, args=("k", "v")) for _ in range(4)]
     for thread in threads:
         thread.start()
@@ -278,26 +279,25 @@ def test_items_pickle(server: Server) -> None:
 
 
 def test_completion_shows_what_works(server: Server) -> None:
-    """Every name that `dir` gives can be had; nothing of what only the server does is among them."""
+    """Every name that `dir` gives can be had, and nothing private is among them."""
     server.start()
     with attach("q", server.instance) as client:
-        shown = dir(client)
-        assert set(SURFACE) <= set(shown)
-        assert [name for name in shown if name not in SURFACE and not name.startswith("__")] == []
-        for name in shown:
-            getattr(client, name, None)
-        assert all(hasattr(client, name) for name in SURFACE)
+        shown = [name for name in dir(client) if not name.startswith("__")]
+        assert {"add", "areserve_each", "where", "is_closed"} <= set(shown)
+        assert [name for name in shown if name.startswith("_") or not hasattr(client, name)] == []
 
 
-@pytest.mark.parametrize("name", OF_THE_SERVER)
-def test_what_only_a_server_does_is_refused(server: Server, name: str) -> None:
-    """It is an attribute that is not there, and the queue stays as it is."""
-    server.start()
+OF_THE_SERVER = ("adopt", "append_record", "clear", "create", "moving", "open", "publish", "remove", "set_limits")
+
+
+@pytest.mark.parametrize("name", [*OF_THE_SERVER, "segment", "sibling", "_mutex", "_u64", "_log", "_work"])
+def test_what_only_a_server_does_is_not_there(server: Server, name: str) -> None:
+    """Not as a method, not as an attribute; nothing of the queue's parts is passed on."""
+    queue = server.start()
     with attach("q", server.instance) as client:
-        assert hasattr(Queue, name)
+        assert hasattr(queue, name)
         assert not hasattr(client, name)
-        with pytest.raises(AttributeError, match=f"queue 'q' has no '{name}' here: only the server"):
-            getattr(client, name)
+        assert not issubclass(type(client), Queue)
 
 
 # --- where a wait would stop others -----------------------------------------------------------------------------------
@@ -338,7 +338,9 @@ def test_a_wait_in_the_thread_of_gevents_loop_is_refused(server: Server, mocker:
 
 def test_where_and_its_old_name(server: Server) -> None:
     server.start()
-    for client in (attach("q", where=server.instance), attach("q", instance=server.instance)):
+    with pytest.warns(DeprecationWarning, match="instance=.* is attach\\(queue, where\\)"):
+        by_old_name = attach("q", instance=server.instance)
+    for client in (attach("q", where=server.instance), by_old_name):
         with client:
             assert client.add("k", "v")
             assert client.where == client.instance == server.instance
@@ -356,7 +358,7 @@ def test_the_lock_timeout_is_given_by_name(server: Server) -> None:
     """The third argument without a name could be anything."""
     server.start()
     with pytest.raises(TypeError):
-        attach("q", server.instance, 0.5)  # type: ignore[misc]
+        mqueue_kemi.attach("q", server.instance, 0.5)  # type: ignore[misc]
 
 
 def test_attach_in_asyncio(server: Server) -> None:

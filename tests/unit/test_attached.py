@@ -15,16 +15,16 @@ import pytest
 
 from kemi.errors import ClientClosed, LockTimeout, QueueClosed, UnknownQueue
 from kemi.owner import this_process
-from kemi.queue import aio, attached
+from kemi.queue.client import aio, current
+from kemi.queue.client.current import CurrentQueue
 from kemi.queue.format.layout import W_WAITERS
 from kemi.queue.format.outcome import CLOSED, AddResult
 from kemi.queue.log.core import ADDED
-from kemi.queue.opened import PARTS
 from kemi.queue.queue import Queue
 from kemi.queue.registry import Registry
 from kemi.queue.sync.eventcount import EventCount
-from mqueue_kemi import attach
 from tests.conftest import HANG
+from tests.support.clients import attach, inner
 from tests.unit.children import child, fork, killed_after
 
 if TYPE_CHECKING:
@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 
     from pytest_mock import MockerFixture
 
-    from kemi.queue.attached import AttachedQueue
+    from kemi.queue.client.attached import AttachedQueue
 
 
 class Server:
@@ -87,14 +87,12 @@ def test_each_call_goes_on_with_the_next_server(server: Server, queue: AttachedQ
     calls: list[Callable[[], object]] = [
         lambda: queue.add("k", "v") == ADDED,
         lambda: queue.add_many([("k", "v")]) == [ADDED],
-        lambda: queue.add_record(server.queue.peek()[0]._record) == ADDED,
         queue.fetch,
-        queue.pop,
         lambda: queue.fetch_many(3),
         lambda: queue.reserve().__enter__(),
         lambda: len(queue) == 1,
         queue.peek,
-        queue.undone,
+        lambda: queue.peek(None, reserved=True),
         lambda: queue.stats().added == 1,
         lambda: not queue.is_closed(),
         queue.owner,
@@ -105,7 +103,7 @@ def test_each_call_goes_on_with_the_next_server(server: Server, queue: AttachedQ
         server.start()
         server.queue.add("new", "v")
         assert call()
-        assert queue.segment.is_current()
+        assert inner(queue).segment.is_current()
 
 
 def test_what_is_left_is_taken_first(server: Server, queue: AttachedQueue) -> None:
@@ -165,7 +163,7 @@ def test_an_error_where_it_is_asked_for(server: Server) -> None:
             next(items)
         thread.join()
         server.start()
-        for call in (queue.fetch, queue.pop, lambda: queue.fetch_many(2, 1), lambda: queue.reserve().__enter__()):
+        for call in (queue.fetch, lambda: queue.fetch_many(2, 1), lambda: queue.reserve().__enter__()):
             with pytest.raises(QueueClosed):
                 call()
         assert queue.add("k", "v") == CLOSED
@@ -173,7 +171,7 @@ def test_an_error_where_it_is_asked_for(server: Server) -> None:
 
 def test_a_file_that_was_removed(server: Server, queue: AttachedQueue, monkeypatch: pytest.MonkeyPatch) -> None:
     """Nobody has said that the queue is closed: it is noticed all the same."""
-    monkeypatch.setattr(attached, "LOOK", 0.1)
+    monkeypatch.setattr(current, "LOOK", 0.1)
     server.queue.segment.unlink()
     server.registry.segment.unlink()
     old = server.queue
@@ -187,8 +185,8 @@ def test_a_file_that_was_removed(server: Server, queue: AttachedQueue, monkeypat
 
 def test_a_batch_over_a_restart(server: Server, queue: AttachedQueue) -> None:
     """What the old queue took is not added again."""
-    inner = queue._inner
-    add_batch = inner._add_batch
+    used = inner(queue)
+    add_batch = used._add_batch
     counts = [0]
 
     def stop_after_one(records: list[bytes], outcomes: list[AddResult]) -> None:
@@ -198,10 +196,10 @@ def test_a_batch_over_a_restart(server: Server, queue: AttachedQueue) -> None:
             server.stop()
             server.start()
 
-    inner._add_batch = stop_after_one  # type: ignore[method-assign]
+    used._add_batch = stop_after_one  # type: ignore[method-assign]
     assert queue.add_many((str(number), "") for number in range(600)) == [ADDED] * 600
     assert [item.key for item in queue.fetch_many(1000)] == [str(number) for number in range(256, 600)]
-    assert len(inner) == 256
+    assert len(used) == 256
 
 
 def test_done_goes_where_the_item_came_from(server: Server, queue: AttachedQueue) -> None:
@@ -215,13 +213,6 @@ def test_done_goes_where_the_item_came_from(server: Server, queue: AttachedQueue
             assert item is not None
             assert item.key == "new"
     assert (len(queue), queue.stats().reserved, queue.stats().fetched) == (0, 0, 1)
-
-
-def test_it_knows_what_the_queue_in_use_knows(queue: AttachedQueue) -> None:
-    """Every attribute of a queue that is not its own is that of the queue in use, and only those."""
-    inner = queue._inner
-    assert set(vars(inner)) == {"name", "closed", *PARTS}
-    assert all(getattr(queue, part) is getattr(inner, part) for part in PARTS)
 
 
 def test_it_can_be_closed(server: Server) -> None:
@@ -258,10 +249,10 @@ def test_what_a_handler_raises_that_closes_the_queue(queue: AttachedQueue, mocke
 def _while_it_changes_over(queue: AttachedQueue, mocker: MockerFixture, handler: Callable[[], object]) -> list[object]:
     """What a fetch gives when a handler runs in the moment in which it turns to the next server."""
     found: list[object] = []
-    find = queue._open
+    find = queue._current._open
     handlers = iter([handler])
 
-    def interrupted() -> Queue:
+    def interrupted(_: object) -> Queue:
         new = find()
         next(handlers, lambda: None)()
         return new
@@ -272,12 +263,12 @@ def _while_it_changes_over(queue: AttachedQueue, mocker: MockerFixture, handler:
         except ClientClosed as error:
             found.append(type(error))
 
-    mocker.patch.object(queue, "_open", interrupted)
+    mocker.patch.object(CurrentQueue, "_open", interrupted)
     thread = threading.Thread(target=fetch, daemon=True)
     thread.start()
     thread.join(HANG)
     if thread.is_alive():
-        attached._after_fork()  # a new one; else the rest would wait for it, too
+        current._after_fork()  # a new one; else the rest would wait for it, too
         pytest.fail("it waits for itself")
     return found
 
@@ -304,13 +295,13 @@ def test_a_handler_uses_the_queue_while_it_changes_over(
 
 def test_what_is_closed_turns_to_no_other_server(server: Server, queue: AttachedQueue) -> None:
     """Another thread closed it, after this one has seen that its server ended."""
-    old = queue._inner
+    old = inner(queue)
     server.stop()
     server.start()
     queue.close()
     with pytest.raises(ClientClosed):
-        queue._renew(old)
-    assert queue._inner is old
+        queue._current.renew(old)
+    assert inner(queue) is old
 
 
 def test_what_is_not_there(instance: str) -> None:
@@ -491,9 +482,9 @@ def fetch_soon(queue: AttachedQueue) -> int:
         item = queue.fetch(20)
         os._exit(0 if item is not None and time.monotonic() - begin < 0.7 else 9)
 
-    before = queue.segment.words[W_WAITERS]
+    before = inner(queue).segment.words[W_WAITERS]
     pid = fork(wait)
-    while queue.segment.words[W_WAITERS] < before + 1:
+    while inner(queue).segment.words[W_WAITERS] < before + 1:
         time.sleep(0.001)
     return pid
 
@@ -562,9 +553,9 @@ def test_a_lock_that_is_held_does_not_stop_the_loop(server: Server) -> None:
         with pytest.raises(LockTimeout):
             await queue.afetch()
 
-    with child(queue._mutex.take):
+    with child(inner(queue)._mutex.take):
         run(work())
-    killed_after(queue._mutex.take)
+    killed_after(inner(queue)._mutex.take)
     assert run(queue.afetch()) is not None
     queue.close()
 

@@ -20,7 +20,7 @@ from kemi import app
 from kemi.errors import CommitUnknown
 from kemi.instance import queues
 from kemi.queue import keeping
-from kemi.queue.attached import AttachedQueue
+from kemi.queue.client.attached import AttachedQueue
 from kemi.queue.format.outcome import CLOSED
 from kemi.queue.keeping import SAVING
 from kemi.queue.queue import Queue
@@ -28,6 +28,7 @@ from mqueue_kemi import QueueClosed, mod_init, modparam, mq_add
 from tests.conftest import SHM
 from tests.locked import reserve_for_good
 from tests.processes.serve import sleepers
+from tests.support.clients import inner
 from tests.unit.children import child, fork, killed_after
 
 if TYPE_CHECKING:
@@ -278,7 +279,7 @@ def test_who_sleeps_goes_on(lives: Lives, instance: str) -> None:
     held = queue.reserve()
     held.__enter__()
     waiter = fork(consume)
-    while not sleepers(queue):
+    while not sleepers(inner(queue)):
         time.sleep(0.01)
     lives.stops(done=True)
     assert os.waitpid(waiter, os.WNOHANG) == (0, 0)

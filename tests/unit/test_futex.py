@@ -14,8 +14,9 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from kemi.owner import this_process
-from kemi.queue import attached, futex
-from kemi.queue.attached import AttachedQueue
+from kemi.queue import futex
+from kemi.queue.client import current
+from kemi.queue.client.attached import AttachedQueue
 from kemi.queue.format.layout import W_FLAGS, W_PRESENT, W_WAITERS
 from kemi.queue.queue import Queue
 from kemi.queue.registry import Registry
@@ -144,7 +145,7 @@ def test_a_signal_that_does_not_end_the_sleep(instance: str, name: str, monkeypa
 
 def test_a_signal_while_a_queue_has_no_server(instance: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """Who waits for the next server to start hears of signals, too."""
-    monkeypatch.setattr(attached, "RETRY", 10 * HANG)
+    monkeypatch.setattr(current, "RETRY", 10 * HANG)
     registry = Registry.create(instance, this_process(), 1 << 30)
     queue = Queue.create(instance, "q", window=1 << 20, registry=registry)
     client = AttachedQueue(instance, "q")

@@ -10,7 +10,7 @@ import signal
 from typing import TYPE_CHECKING
 
 from kemi.owner import this_process
-from kemi.queue.attached import AttachedQueue
+from kemi.queue.client.attached import AttachedQueue
 from kemi.queue.queue import Queue
 from kemi.queue.registry import Registry
 

@@ -19,7 +19,7 @@ from kemi.errors import ItemError, LockTimeout, NoMemory, QueueClosed, SegmentEr
 from kemi.owner import Owner, this_process
 from kemi.queue import keeping
 from kemi.queue import queue as queues
-from kemi.queue.attached import AttachedQueue
+from kemi.queue.client.attached import AttachedQueue
 from kemi.queue.format import layout
 from kemi.queue.format.item import record_of
 from kemi.queue.format.layout import (
@@ -39,9 +39,9 @@ from kemi.queue.log.core import ADDED, FULL, KEPT, NO_MEMORY, TOO_LARGE
 from kemi.queue.queue import Queue
 from kemi.queue.registry import Registry
 from kemi.queue.sync.eventcount import EventCount
-from mqueue_kemi import attach
 from tests.asleep import asleep
 from tests.conftest import HANG, SHM
+from tests.support.clients import attach
 from tests.support.rewire import rewire
 from tests.unit.children import child, fork, in_child, killed_after
 

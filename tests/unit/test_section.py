@@ -20,7 +20,7 @@ import pytest
 from kemi.errors import LockTimeout, Reentered
 from kemi.owner import this_process
 from kemi.queue import lockwait, section
-from kemi.queue.attached import AttachedQueue
+from kemi.queue.client.attached import AttachedQueue
 from kemi.queue.format import layout
 from kemi.queue.mutex import Mutex, trylock, unlock
 from kemi.queue.queue import Queue

@@ -28,7 +28,6 @@ from mqueue_kemi import (
     InstanceInUse,
     NoMemory,
     SegmentError,
-    attach,
     mod_init,
     modparam,
     mq_add,
@@ -37,6 +36,7 @@ from mqueue_kemi import (
     mqk_get,
 )
 from tests.conftest import SHM
+from tests.support.clients import attach, inner
 from tests.unit.children import child, fork
 
 if TYPE_CHECKING:
@@ -234,7 +234,7 @@ def test_a_queue_of_a_living_server(crashed: Callable[..., None], start: Callabl
     crashed("name=a", "name=b")
     with child(lambda: None) as pid:
         with attach("b", instance) as queue:
-            header.set_owner(queue.segment, this_process()._replace(pid=pid, start=_start_time(pid) or 0))
+            header.set_owner(inner(queue).segment, this_process()._replace(pid=pid, start=_start_time(pid) or 0))
         with pytest.raises(InstanceInUse, match=rf"queue 'b' in use by pid {pid}"):
             start("name=a", "name=b")
     start("name=a", "name=b")
@@ -460,7 +460,7 @@ def test_a_damaged_queue_after_a_crash(crashed: Callable[..., None], start: Call
     crashed("name=a", "name=b")
     path = SHM / f"mqk.{instance}.b"
     with attach("b", instance) as queue:
-        queue.segment.halves[queue._log.core.head() >> 2] = 8
+        inner(queue).segment.halves[inner(queue)._log.core.head() >> 2] = 8
     before = path.read_bytes()
     with pytest.raises(SegmentError, match=f"{path} is corrupted"):
         start("name=a", "name=b")

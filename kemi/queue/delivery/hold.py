@@ -16,7 +16,7 @@ import warnings
 from collections.abc import Iterable, Sequence
 from typing import Any, NamedTuple, Protocol
 
-from kemi.errors import LockTimeout, MqueueError
+from kemi.errors import ClientClosed, LockTimeout, MqueueError
 
 
 class Settlement(NamedTuple):
@@ -74,6 +74,8 @@ class Hold:
             return False
         try:
             mine = self.source.settle([self.token], how)
+        except ClientClosed:
+            mine = 0  # what a client has is given back when it is closed
         except LockTimeout:
             self.end()  # its source remembers it
             raise
@@ -86,6 +88,8 @@ class Hold:
             return False
         try:
             mine = await self.source.asettle([self.token], how)
+        except ClientClosed:
+            mine = 0
         except LockTimeout:
             self.end()
             raise
@@ -139,6 +143,8 @@ def settle_all(holds: Iterable[Hold], how: Settlement) -> int:
     for source, some in _by_source(holds):
         try:
             settled += source.settle([hold.token for hold in some], how)
+        except ClientClosed:
+            pass  # what a client has is given back when it is closed
         except LockTimeout as error:
             late = error
         for hold in some:
@@ -155,6 +161,8 @@ async def asettle_all(holds: Iterable[Hold], how: Settlement) -> int:
     for source, some in _by_source(holds):
         try:
             settled += await source.asettle([hold.token for hold in some], how)
+        except ClientClosed:
+            pass
         except LockTimeout as error:
             late = error
         for hold in some:

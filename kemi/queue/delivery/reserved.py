@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Any, Union, final
+from typing import Any, final
 
 from kemi import times
 from kemi.errors import ItemError
 from kemi.queue.delivery.hold import DONE, Hold, Nowhere, Settlement, asettle_all, settle_all
-from kemi.queue.format.item import Item
-
-Data = Union[str, bytes, bytearray, memoryview]
+from kemi.queue.format.item import Data, Item
 
 
 class ReservedItem(Item):

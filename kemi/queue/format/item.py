@@ -11,10 +11,12 @@ import contextlib
 import struct
 import time
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, Union
 
 from kemi.errors import ItemError
 from kemi.queue.format.layout import KEY_PASS, LENGTH_MASK, RECORD, RECORD_HEAD, VALUE_PASS
+
+Data = Union[str, bytes, bytearray, memoryview]  # what a key or a value may be
 
 # Parts of layout.RECORD: a script reads keys and values more often than it adds.
 _key_length = struct.Struct("@4xI").unpack_from
@@ -152,7 +154,7 @@ def _decode_other(data: bytes, passed: int) -> str:
     return data.decode("utf-8", "surrogateescape")
 
 
-def encode(key: str | bytes, value: str | bytes) -> tuple[bytes, bytes, int]:
+def encode(key: Data, value: Data) -> tuple[bytes, bytes, int]:
     """Key, value and flags, for whatever `str.encode` alone does not take. Raises ItemError for other types."""
     key_bytes, key_pass = _encode("key", key)
     value_bytes, value_pass = _encode("value", value)

@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 from enum import IntEnum
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from kemi.errors import MqueueError, QueueClosed
+
+if TYPE_CHECKING:
+    from dataclasses import dataclass, field
+else:
+    from kemi.frozen import dataclass, field
 
 
 class AddResult(IntEnum):

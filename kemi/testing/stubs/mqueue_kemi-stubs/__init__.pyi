@@ -30,16 +30,20 @@ from kemi.errors import SegmentMissing as SegmentMissing
 from kemi.errors import Unavailable as Unavailable
 from kemi.errors import UnknownQueue as UnknownQueue
 from kemi.names import DEFAULT_INSTANCE as _DEFAULT_INSTANCE
-from kemi.queue.attached import AttachedQueue as AttachedQueue
+from kemi.queue.client.api import QueueClient as QueueClient
+from kemi.queue.client.api import QueueClient as Queue
+from kemi.queue.client.attached import AttachedQueue as AttachedQueue
 from kemi.queue.delivery.reservation import AsyncReservation as AsyncReservation
 from kemi.queue.delivery.reservation import Reservation as Reservation
 from kemi.queue.delivery.reserved import Batch as Batch
 from kemi.queue.delivery.reserved import ReservedItem as ReservedItem
+from kemi.queue.format.item import Data as Data
 from kemi.queue.format.item import Item as Item
 from kemi.queue.format.outcome import AddResult as AddResult
 from kemi.queue.format.outcome import Refused as Refused
 from kemi.queue.format.outcome import Stats as Stats
-from kemi.queue.queue import Queue as Queue
+from kemi.queue.stop import Event as Event
+from kemi.queue.stop import Stop as Stop
 
 __version__: str
 
@@ -50,8 +54,10 @@ __all__ = [
     "Batch",
     "ClientClosed",
     "ConfigError",
+    "Data",
     "Disconnected",
     "EngineError",
+    "Event",
     "InstanceInUse",
     "Item",
     "ItemError",
@@ -61,6 +67,7 @@ __all__ = [
     "NotAllowed",
     "OutcomeUnknown",
     "Queue",
+    "QueueClient",
     "QueueClosed",
     "Reentered",
     "Refused",
@@ -69,6 +76,7 @@ __all__ = [
     "SegmentError",
     "SegmentMissing",
     "Stats",
+    "Stop",
     "Unavailable",
     "UnknownQueue",
     "aattach",
@@ -85,6 +93,7 @@ __all__ = [
     "mqv_get",
     "mqv_gete",
     "mqv_getw",
+    "read_stats",
 ]
 
 def modparam(module: str, name: str, value: Any) -> int:
@@ -137,22 +146,29 @@ def mqv_gete(queue: str) -> str:
 def mqv_getw(queue: str) -> str:
     """As `mqv_get`, with "<null>" for none."""
 
-def attach(queue: str, where: str=_DEFAULT_INSTANCE, *, wait: float | None=0.0, owner: str | int | None=None, lock_timeout: float=1.0, reattach: bool=True, instance: str | None=None) -> AttachedQueue:
-    """A queue of a running Kamailio, for any process on its host that may read and write its segment.
+def attach(queue: str, where: str=_DEFAULT_INSTANCE, *, wait: float | None=0.0, owner: str | int | None=None, lock_timeout: float=1.0, reattach: bool=True, instance: str | None=None) -> QueueClient:
+    """Return a queue of a running Kamailio, for any process on its host that may read and write its segment.
 
-    where: the server's instance; `instance` is this argument's old name.
+    where: the server's instance; or the URL of an engine, redis://, rediss:// or unix://. instance: its old name.
 
     When the server is stopped and started again, waiting calls go on with its new queue; with reattach=False they raise
-    QueueClosed. wait: seconds for the server and its queue to appear, None for ever. lock_timeout: finite seconds.
-    What comes back may be pickled: the process that gets it attaches when it uses the queue first.
+    QueueClosed. wait: seconds for the server and its queue to appear, None for ever. lock_timeout: finite seconds; of
+    an engine, for one reply. What comes back may be pickled: the process that gets it attaches when it uses the queue
+    first.
 
     owner: name or number of one more user whose queues are trusted, MQUEUE_KEMI_OWNER by default. Without it they are
     root's and this process's own; who is not root trusts the user "kamailio" too. The next server's queue must belong
     to the same user.
 
     Raises UnknownQueue when the instance has no such queue, NotAllowed when its user is not trusted or does not allow
-    this process's, SegmentError when it cannot be used, ConfigError.
+    this process's, SegmentError when it cannot be used, Unavailable, ConfigError.
     """
 
-async def aattach(queue: str, where: str=_DEFAULT_INSTANCE, *, wait: float | None=0.0, owner: str | int | None=None, lock_timeout: float=1.0, reattach: bool=True) -> AttachedQueue:
+async def aattach(queue: str, where: str=_DEFAULT_INSTANCE, *, wait: float | None=0.0, owner: str | int | None=None, lock_timeout: float=1.0, reattach: bool=True) -> QueueClient:
     """`attach` for asyncio: the event loop goes on while it waits for the server."""
+
+def read_stats(where: str=_DEFAULT_INSTANCE) -> dict[str, Stats]:
+    """Return the statistics of all queues of an instance, by name. Takes no lock, and needs no right but to read.
+
+    Raises UnknownQueue when there is no such instance, NotAllowed, SegmentError.
+    """

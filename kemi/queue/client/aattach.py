@@ -5,9 +5,11 @@ from __future__ import annotations
 import asyncio
 import time
 
+from kemi import times
 from kemi.errors import UnknownQueue
-from kemi.queue.address import wait_seconds, waited
-from kemi.queue.attached import RETRY, AttachedQueue
+from kemi.queue.client.address import waited
+from kemi.queue.client.attached import AttachedQueue
+from kemi.queue.client.current import RETRY
 
 
 async def attached(
@@ -20,7 +22,7 @@ async def attached(
     owner: str | int | None,
 ) -> AttachedQueue:
     """An AttachedQueue, which is waited for as its own `wait` does, but in the event loop."""
-    seconds = wait_seconds(wait)
+    seconds = times.seconds(wait, "wait")
     deadline = time.monotonic() + seconds
     while True:
         left = deadline - time.monotonic()

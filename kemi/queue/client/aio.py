@@ -60,6 +60,8 @@ class Doorbell:
         if self._pid == os.getpid():
             with self._changed:
                 self._closed = True
+                while self._call_one():
+                    pass
                 self._changed.notify()
 
     def _enter(self, waiter: _Waiter) -> None:

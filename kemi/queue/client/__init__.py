@@ -1,0 +1,1 @@
+"""What a process outside of the server holds: the Protocol, and the queue of an instance on this host."""

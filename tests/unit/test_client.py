@@ -1,0 +1,394 @@
+"""The surface of a client: one Protocol, a coroutine for each call, iterations that keep, and the end."""
+
+from __future__ import annotations
+
+import asyncio
+import dataclasses
+import inspect
+import json
+import pickle
+import sys
+import threading
+import time
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+import mqueue_kemi
+from kemi import errors
+from kemi.errors import ClientClosed, ConfigError, MqueueError, QueueClosed, UnknownQueue
+from kemi.owner import this_process
+from kemi.queue.delivery.reserved import ReservedItem
+from kemi.queue.format.item import Item, record_of
+from kemi.queue.format.outcome import AddResult, Refused
+from kemi.queue.queue import Queue
+from kemi.queue.registry import Registry
+from mqueue_kemi import AttachedQueue, QueueClient, read_stats
+from tests.conftest import HANG
+from tests.support.clients import attach, inner
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+
+@pytest.fixture
+def server(instance: str) -> Queue:
+    """Give the queue q of a server that runs."""
+    registry = Registry.create(instance, this_process(), 64 << 20)
+    return Queue.create(instance, "q", window=16 << 20, registry=registry)
+
+
+@pytest.fixture
+def queue(server: Queue, instance: str) -> Iterator[AttachedQueue]:
+    """Give it as a process outside of the server has it."""
+    assert server.name == "q"
+    with attach("q", instance, lock_timeout=5) as client:
+        yield client
+
+
+def keys(queue: AttachedQueue) -> list[str]:
+    """Return the keys of what can be taken."""
+    return [item.key for item in queue.peek(None)]
+
+
+# --- the Protocol -----------------------------------------------------------------------------------------------------
+
+
+def test_a_client_is_a_queue_client(queue: AttachedQueue) -> None:
+    """By its class, and by its methods: their arguments are those of the Protocol."""
+    assert isinstance(queue, QueueClient)
+    assert mqueue_kemi.Queue is QueueClient
+    for name, method in vars(QueueClient).items():
+        if inspect.isfunction(method) and not name.startswith("_"):
+            ours = inspect.signature(vars(AttachedQueue)[name])
+            theirs = inspect.signature(method)
+            assert [(p.name, p.kind, p.default) for p in ours.parameters.values()] == [
+                (p.name, p.kind, p.default) for p in theirs.parameters.values()
+            ], name
+    assert not isinstance(object(), QueueClient)
+
+
+def test_looking_whether_it_is_one_does_not_attach_it(queue: AttachedQueue) -> None:
+    """A check of the type must not do anything that can fail."""
+    again = pickle.loads(pickle.dumps(queue))  # noqa: S301 - our own
+    assert isinstance(again, QueueClient)
+    assert (again.name, again.where, bool(again)) == ("q", queue.where, True)
+    assert "attached at its first use" in repr(again)
+    again.close()
+
+
+def test_an_empty_queue_is_a_queue(queue: AttachedQueue) -> None:
+    assert queue
+    assert len(queue) == 0
+
+
+def test_every_call_has_its_coroutine() -> None:
+    """Named a..., with the same arguments."""
+    calls = ["add", "add_many", "fetch", "fetch_many", "consume", "reserve", "reserve_many", "reserve_each", "peek"]
+    for name in [*calls, "stats", "close"]:
+        call, coroutine = getattr(AttachedQueue, name), getattr(AttachedQueue, f"a{name}")
+        assert list(inspect.signature(call).parameters) == list(inspect.signature(coroutine).parameters)
+
+
+# --- asyncio ----------------------------------------------------------------------------------------------------------
+
+
+def test_each_coroutine_does_what_its_call_does(queue: AttachedQueue) -> None:
+    async def work() -> None:
+        assert await queue.aadd("a", "1") is AddResult.ADDED
+        assert await queue.aadd_many([("b", "2"), (b"c", bytearray(b"3")), ("d", memoryview(b"4"))]) == [1, 1, 1]
+        assert [item.key for item in await queue.apeek(2)] == ["a", "b"]
+        assert (await queue.astats()).size == 4
+        assert [item.key for item in await queue.afetch_many(2)] == ["a", "b"]
+        assert await queue.afetch_many(0) == []
+        async with queue.areserve_many(5) as batch:
+            assert [item.value for item in batch] == ["3", "4"]
+            assert await batch.adone(batch[:1]) == 1
+            assert await batch.agive_back() == 1
+        assert [item.key for item in await queue.apeek(None, reserved=True)] == ["d"]
+        item = await queue.areserve().take()
+        assert item is not None
+        assert item.deliveries == 2
+        assert await item.adone()
+        assert await queue.areserve(0.01).take() is None
+        async with attach("q", queue.where) as other:
+            assert len(other) == 0
+        assert other.closed
+
+    asyncio.run(work())
+    assert (queue.stats().size, queue.stats().reserved) == (0, 0)
+
+
+def test_many_are_added_beside_the_event_loop(queue: AttachedQueue) -> None:
+    """It goes on meanwhile; a wrong one is told before anything is added."""
+
+    async def work() -> int:
+        task = asyncio.ensure_future(queue.aadd_many((str(number), "v") for number in range(20_000)))
+        turns = 0
+        while not task.done():
+            turns += 1
+            await asyncio.sleep(0)
+        assert all(task.result())
+        with pytest.raises(errors.ItemError):
+            await queue.aadd_many([("k", "v")] * 300 + [("k", None)])  # type: ignore[list-item]
+        return turns
+
+    assert asyncio.run(work()) > 1
+    assert len(queue) == 20_000
+
+
+def test_each_item_of_an_asyncio_consumer_is_done_or_comes_back(queue: AttachedQueue) -> None:
+    """SIGTERM's way: `stop` ends it before the next item; a cancellation gives the item in hand back."""
+    queue.add_many([("a", ""), ("b", ""), ("c", "")])
+
+    async def work() -> None:
+        stop = asyncio.Event()
+        async for each in queue.areserve_each(stop):
+            async with each as item:
+                assert item.key == "a"
+                stop.set()
+        begun = asyncio.Event()
+
+        async def slow() -> None:
+            async for each in queue.areserve_each():
+                async with each:
+                    begun.set()
+                    await asyncio.sleep(HANG)
+
+        task = asyncio.ensure_future(slow())
+        await begun.wait()
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+
+    asyncio.run(work())
+    assert keys(queue) == ["b", "c"]
+    assert queue.stats().reserved == 0
+
+
+# --- iterations -------------------------------------------------------------------------------------------------------
+
+
+def test_each_item_is_kept_until_its_block_ends(queue: AttachedQueue) -> None:
+    """An exception gives back the one in hand; what was not reached stays."""
+    queue.add_many([("a", ""), ("b", ""), ("c", "")])
+    seen = []
+
+    def work() -> None:
+        for each in queue.reserve_each():
+            with each as item:
+                seen.append(item.key)
+                if item.key == "b":
+                    raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        work()
+    assert (seen, keys(queue), queue.stats().reserved) == (["a", "b"], ["b", "c"], 0)
+
+
+def test_a_reservation_that_no_block_enters_goes_back(queue: AttachedQueue) -> None:
+    """A loop that is left before its `with`."""
+    queue.add("a", "")
+    assert "holds 1 item" in repr(next(queue.reserve_each()))
+    assert (keys(queue), queue.stats().reserved) == (["a"], 0)
+
+
+@pytest.mark.parametrize("way", ["consume", "reserve_each"])
+def test_stop_ends_an_iteration(queue: AttachedQueue, way: str) -> None:
+    """Looked at before each item, and while there is none."""
+    queue.add_many([("a", ""), ("b", "")])
+    stop = threading.Event()
+    count = 0
+    for _ in getattr(queue, way)(stop):
+        count += 1
+        stop.set()
+    assert (count, len(queue.peek(None, reserved=True))) == (1, 1 if way == "consume" else 2)
+    queue.fetch_many(9)
+    stop.clear()
+    threading.Timer(0.05, stop.set).start()
+    assert list(getattr(queue, way)(stop.is_set)) == []
+
+
+# --- the end ----------------------------------------------------------------------------------------------------------
+
+CALLS: dict[str, Callable[[AttachedQueue], object]] = {
+    "fetch": lambda queue: queue.fetch(HANG),
+    "fetch_many": lambda queue: queue.fetch_many(2, None),
+    "reserve": lambda queue: queue.reserve(None).take(),
+    "reserve_many": lambda queue: queue.reserve_many(3, HANG).take(),
+    "afetch": lambda queue: asyncio.run(queue.afetch(HANG)),
+}
+
+
+@pytest.mark.usefixtures("only_called")
+@pytest.mark.parametrize("name", CALLS)
+def test_closing_it_wakes_who_waits(queue: AttachedQueue, name: str) -> None:
+    """At once, not by a look of its own, and the call says why."""
+    found: list[object] = []
+
+    def wait() -> None:
+        try:
+            found.append(CALLS[name](queue))
+        except ClientClosed as error:
+            found.append(type(error))
+
+    thread = threading.Thread(target=wait)
+    thread.start()
+    until = time.monotonic() + HANG
+    while not inner(queue)._asleep:
+        assert time.monotonic() < until
+        time.sleep(0.001)
+    time.sleep(0.02)  # it is asleep, most likely
+    queue.close()
+    thread.join(HANG / 2)
+    assert not thread.is_alive()
+    assert found == [ClientClosed]
+
+
+@pytest.mark.usefixtures("only_called")
+@pytest.mark.parametrize("way", ["consume", "reserve_each", "aconsume", "areserve_each"])
+def test_closing_it_ends_an_iteration_quietly(queue: AttachedQueue, way: str) -> None:
+    queue.add("a", "")
+    count = 0
+
+    async def aiterate() -> None:
+        nonlocal count
+        async for each in getattr(queue, way)():
+            if way == "areserve_each":
+                async with each:
+                    pass
+            count += 1
+            threading.Timer(0.05, queue.close).start()
+
+    if way.startswith("a"):
+        asyncio.run(aiterate())
+    else:
+        for each in getattr(queue, way)():
+            if way == "reserve_each":
+                with each:
+                    pass
+            count += 1
+            threading.Timer(0.05, queue.close).start()
+    assert count == 1
+    assert queue.closed
+
+
+@pytest.mark.parametrize("way", ["consume", "reserve_each"])
+def test_the_end_of_the_server_is_no_quiet_end(server: Queue, instance: str, way: str) -> None:
+    """With reattach=False: the program must not take it for a stop."""
+    with attach("q", instance, reattach=False) as client:
+        server.remove()
+        with pytest.raises(QueueClosed):
+            list(getattr(client, way)())
+
+
+def test_what_is_reserved_goes_back_when_it_is_closed(queue: AttachedQueue, server: Queue) -> None:
+    """One by one and in batches; the items say that they are not this client's any more."""
+    queue.add_many([("a", ""), ("b", ""), ("c", "")])
+    item, batch = queue.reserve().take(), queue.reserve_many(2).take()
+    assert item is not None
+    queue.close()
+    assert [each.key for each in server.peek(None)] == ["a", "b", "c"]
+    assert server.stats().reserved == 0
+    assert [each.done() for each in (item, *batch)] == [False] * 3
+
+
+# --- where ------------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("url", ["redis://central:6379/0", "rediss://u:p@central", "unix:///run/redis.sock"])
+def test_a_url_goes_to_the_engines_client(monkeypatch: pytest.MonkeyPatch, url: str) -> None:
+    """With what concerns it; it is imported then, not before."""
+    calls: list[tuple[Any, ...]] = []
+
+    class Engine:
+        @staticmethod
+        def attach(queue: str, where: str, **options: object) -> None:
+            calls.append((queue, where, options))
+
+        @staticmethod
+        async def aattach(queue: str, where: str, **options: object) -> None:
+            calls.append((queue, where, options))
+
+    monkeypatch.setitem(sys.modules, "kemi.relay", Engine)
+    monkeypatch.setitem(sys.modules, "kemi.relay.engine", Engine)
+    mqueue_kemi.attach("cdr", url, wait=None)
+    asyncio.run(mqueue_kemi.aattach("cdr", url, lock_timeout=3))
+    assert calls == [
+        ("cdr", url, {"wait": None, "lock_timeout": 1.0, "reattach": True}),
+        ("cdr", url, {"wait": 0.0, "lock_timeout": 3, "reattach": True}),
+    ]
+
+
+def test_statistics_of_all_queues(server: Queue, instance: str) -> None:
+    """By name; as a monitor prints them; None where there is no limit."""
+    server.set_limits(5, 0)
+    server.add_many([("a", "1")] * 7)
+    stats = read_stats(instance)
+    assert list(stats) == ["q"]
+    assert dataclasses.replace(stats["q"], memory=0) == dataclasses.replace(server.stats(), memory=0)
+    assert (stats["q"].size_limit, stats["q"].byte_limit, stats["q"].max_deliveries) == (5, None, None)
+    shown = json.loads(json.dumps({**dataclasses.asdict(stats["q"]), "refusals": {}}))
+    assert (shown["size"], shown["dropped"]) == (5, 2)
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        stats["q"].size = 3  # type: ignore[misc]
+    assert pickle.loads(pickle.dumps(stats)) == stats  # noqa: S301 - our own
+    with pytest.raises(UnknownQueue):
+        read_stats(f"{instance}-none")
+    with pytest.raises(ConfigError, match="of an instance on this host"):
+        read_stats("redis://central")
+
+
+# --- what comes out ---------------------------------------------------------------------------------------------------
+
+
+def test_an_item_tells_its_age_and_what_is_left() -> None:
+    """By this host's clock, and never less than 0."""
+    now = time.time()
+    old, new = Item(record_of(b"k", b"v", now - 5)), Item(record_of(b"k", b"v", now + 500), now + 100)
+    assert 5 <= old.age < 5 + HANG
+    assert (old.deadline, old.left, new.age) == (None, None, 0.0)
+    assert new.left is not None
+    assert 100 - HANG < new.left <= 100
+    assert Item(record_of(b"k", b"v", now), now - 1).left == 0.0
+    again: Item = pickle.loads(pickle.dumps(new))  # noqa: S301 - our own
+    assert (again, again.deadline, again.added, hash(again)) == (new, new.deadline, new.added, hash(new))
+    for name in ("key", "added", "age", "deadline", "_nothing"):
+        with pytest.raises(AttributeError):
+            setattr(new, name, "x")
+
+
+def test_every_error_and_result_pickles() -> None:
+    """A pool's process can hand on what it met; each is what the builtin says that fits."""
+    kinds = {name: kind for name, kind in vars(errors).items() if isinstance(kind, type) and kind is not MqueueError}
+    assert {"Disconnected", "OutcomeUnknown", "EngineError", "ClientClosed"} <= set(kinds)
+    for kind in kinds.values():
+        again = pickle.loads(pickle.dumps(kind("why")))  # noqa: S301 - our own
+        assert (type(again), str(again)) == (kind, "why")
+    for result in AddResult:
+        assert pickle.loads(pickle.dumps(result)) is result  # noqa: S301 - our own
+        if not result:
+            refused = pickle.loads(pickle.dumps(Refused(result)))  # noqa: S301 - our own
+            assert (refused.result, str(refused)) == (result, f"not added: {result.reason}")
+
+
+def test_what_is_worth_another_try() -> None:
+    """And what is not: a queue that is closed for good, a mistake."""
+    again = (errors.LockTimeout, errors.Reentered, errors.Disconnected, errors.OutcomeUnknown)
+    assert all(issubclass(kind, errors.Unavailable) for kind in again)
+    never = (errors.QueueClosed, errors.ClientClosed, errors.UnknownQueue, errors.EngineError, errors.NotAllowed)
+    assert not any(issubclass(kind, errors.Unavailable) for kind in never)
+    assert issubclass(errors.Disconnected, ConnectionError)
+    assert issubclass(errors.LockTimeout, TimeoutError)
+
+
+def test_items_go_from_queue_to_queue(queue: AttachedQueue, instance: str) -> None:
+    """`add_many` takes items, reserved ones too, with every byte of them."""
+    target = Queue.create(instance, "target", window=16 << 20)
+    queue.add_many([(b"\xff\x00", "\ud800"), ("k", b"")])
+    batch = queue.reserve_many(5).take()
+    with attach("target", instance) as client:
+        assert client.add_many([*batch, ("new", "1")]) == [AddResult.ADDED] * 3
+    assert batch.done(item for item in batch) == 2
+    assert target.peek(2) == list(batch)
+    assert not isinstance(target.peek()[0], ReservedItem)

@@ -1,0 +1,96 @@
+"""The light `dataclass(frozen=True)` against the original: the same for whoever uses it."""
+
+from __future__ import annotations
+
+import copy
+import dataclasses
+import pickle
+import subprocess
+import sys
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from kemi import frozen
+from tests.conftest import CHECKOUT
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+
+@frozen.dataclass(frozen=True)
+class Light:
+    """A class."""
+
+    size: int
+    limit: int | None = None
+    reasons: Mapping[str, int] = frozen.field(default_factory=dict)
+
+
+@dataclasses.dataclass(frozen=True)
+class Original:
+    """The same."""
+
+    size: int
+    limit: int | None = None
+    reasons: Mapping[str, int] = dataclasses.field(default_factory=dict)
+
+
+def both(*values: Any, **named: Any) -> tuple[Any, Any]:
+    """Make one of each."""
+    light: Any = Light
+    return light(*values, **named), Original(*values, **named)
+
+
+@pytest.mark.parametrize("arguments", [((1,), {}), ((1, 2, {"a": 3}), {}), ((1,), {"reasons": {"b": 1}})], ids=str)
+def test_it_is_as_the_original(arguments: tuple[Any, Any]) -> None:
+    light, original = both(*arguments[0], **arguments[1])
+    assert repr(light) == repr(original).replace("Original", "Light")
+    assert dataclasses.asdict(light) == dataclasses.asdict(original)
+    assert dataclasses.astuple(light) == dataclasses.astuple(original)
+    assert [field.name for field in dataclasses.fields(light)] == ["size", "limit", "reasons"]
+    changed, expected = dataclasses.replace(light, limit=7), dataclasses.replace(original, limit=7)
+    assert dataclasses.asdict(changed) == dataclasses.asdict(expected)
+    assert (light == changed, light == copy.copy(light), light == original) == (False, True, False)
+    assert pickle.loads(pickle.dumps(light)) == light  # noqa: S301 - our own
+    assert light != 5
+
+
+def test_the_default_of_a_factory_is_not_shared() -> None:
+    (one, _), (other, _) = both(1), both(1)
+    assert one.reasons == {}
+    assert one.reasons is not other.reasons
+
+
+def test_it_cannot_be_changed() -> None:
+    light, _ = both(1)
+    for name in ("size", "new"):
+        with pytest.raises(dataclasses.FrozenInstanceError):
+            setattr(light, name, 2)
+        with pytest.raises(dataclasses.FrozenInstanceError):
+            delattr(light, name)
+    assert light.size == 1
+
+
+@pytest.mark.parametrize(
+    "arguments", [((), {}), ((1, 2, 3, 4), {}), ((1,), {"unknown": 1}), ((1,), {"size": 2})], ids=str
+)
+def test_wrong_arguments(arguments: tuple[Any, Any]) -> None:
+    with pytest.raises(TypeError):
+        both(*arguments[0], **arguments[1])
+    light: Any = Light
+    with pytest.raises(TypeError, match="Light: missing, unknown or given twice: "):
+        light(*arguments[0], **arguments[1])
+
+
+def test_only_frozen_ones() -> None:
+    with pytest.raises(ValueError, match="only frozen"):
+        frozen.dataclass(frozen=False)
+
+
+def test_statistics_need_no_dataclasses() -> None:
+    """Which is why it is there."""
+    code = "import sys, kemi.queue.view; print('dataclasses' in sys.modules, 'inspect' in sys.modules)"
+    argv = [sys.executable, "-S", "-c", code]
+    done = subprocess.run(argv, check=True, capture_output=True, text=True, timeout=60, cwd=CHECKOUT)
+    assert done.stdout == "False False\n"
