@@ -13,7 +13,7 @@ from kemi.cli.call import Call, Failure
 from kemi.cli.codes import DONE
 from kemi.cli.output import say
 from kemi.cli.relay_settings import Settings
-from kemi.queue.attached import AttachedQueue
+from kemi.queue.client.attached import AttachedQueue
 from kemi.relay.forward import Counts, Forward
 from kemi.relay.server import RedisEngine
 

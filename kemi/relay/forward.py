@@ -23,7 +23,7 @@ from hashlib import sha256
 from typing import Any
 
 from kemi.errors import MqueueError, SegmentError, Unavailable
-from kemi.queue.attached import AttachedQueue
+from kemi.queue.client.attached import AttachedQueue, queue_in_use
 from kemi.queue.delivery.hold import DONE, Hold, Settlement, settle_all
 from kemi.queue.delivery.reserved import ReservedItem, holds_of
 from kemi.queue.format.item import flags_of
@@ -116,7 +116,8 @@ class Forward:
         pause: sleeps; may raise what ends this. Raises at the start what does not pass: ConfigError, NotAllowed,
         EngineError, and SegmentError when the queue has another relay.
         """
-        self.take_lock(self.queue.segment.name, self.queue._u64[W_CREATED])  # noqa: SLF001
+        segment = queue_in_use(self.queue).segment
+        self.take_lock(segment.name, segment.words[W_CREATED])
         try:
             while not stopped():
                 try:

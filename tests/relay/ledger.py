@@ -14,13 +14,13 @@ from collections import Counter
 from functools import partial
 from typing import TYPE_CHECKING, Callable, NamedTuple
 
-import mqueue_kemi
 from kemi.errors import MqueueError
 from kemi.relay.engine import Durability
 from kemi.relay.forward import Forward
 from kemi.relay.server import RedisEngine
 from kemi.relay.url import parse
 from tests.relay.servers import PATIENCE, until
+from tests.support.clients import attach
 
 if TYPE_CHECKING:
     from tests.processes.children import Child, Children
@@ -43,7 +43,7 @@ def produce(instance: str, name: str, number: int) -> int:
     """Add items until SIGTERM comes. Returns how many the queue took, which are 0, 1, 2 and so on."""
     going = [True]
     signal.signal(signal.SIGTERM, lambda *_: going.clear())
-    queue = mqueue_kemi.attach(name, instance, lock_timeout=_LOCK_TIMEOUT)
+    queue = attach(name, instance, lock_timeout=_LOCK_TIMEOUT)
     count = 0
     while going:
         for _ in range(20):
@@ -55,7 +55,7 @@ def produce(instance: str, name: str, number: int) -> int:
 
 def relay(instance: str, name: str, url: str, durability: str, replay: float = 0.0, batch: int = 64) -> None:
     """Relay until this process is killed."""
-    queue = mqueue_kemi.attach(name, instance, lock_timeout=_LOCK_TIMEOUT)
+    queue = attach(name, instance, lock_timeout=_LOCK_TIMEOUT)
     engine = RedisEngine(parse(url), name, Durability.parse(durability))
     while True:
         try:

@@ -16,6 +16,7 @@ from kemi.relay.url import parse
 from tests.relay.ledger import Run, relay
 from tests.relay.proxy import Proxy
 from tests.relay.servers import until
+from tests.support.clients import attach
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -80,7 +81,7 @@ def test_an_engine_that_is_full(serve: Serve, children: Children, start: Callabl
     queue = serve("name=q")
     assert all(queue.add_many([("k", str(number)) for number in range(300)]))
     most = 100
-    attached = mqueue_kemi.attach("q", serve.instance)
+    attached = attach("q", serve.instance)
 
     def run() -> None:
         forward = Forward(
@@ -143,7 +144,7 @@ def test_one_relay_a_queue(serve: Serve, children: Children, engine: EngineServe
     until(lambda: engine.items("q"), "it relays")
 
     def second() -> str:
-        attached = mqueue_kemi.attach("q", serve.instance)
+        attached = attach("q", serve.instance)
         try:
             Forward(attached, RedisEngine(parse(engine.url), "q", Durability())).run(lambda: True, time.sleep)
         except mqueue_kemi.SegmentError as error:

@@ -347,6 +347,11 @@ class AttachedQueue(QueueClient):
         return f"<{about}, size={len(queue)} addmode={queue.addmode} server={queue.owner().pid}>"
 
 
+def queue_in_use(client: AttachedQueue) -> Queue:
+    """Return the queue that a client uses now, for tools of this package that need its segment."""
+    return client._current.queue  # noqa: SLF001 - it is a part of the class above
+
+
 def _at_address(address: Address) -> AttachedQueue:
     """What a pickled client becomes."""
     client = AttachedQueue.__new__(AttachedQueue)
