@@ -232,7 +232,7 @@ class Store:
         """Two queues in one table would mix their items."""
         seen: dict[str, str] = {}
         for queue, table in found.items():
-            other = seen.setdefault(table.known_as, queue)
+            other = seen.setdefault(str(table.oid or table.known_as), queue)
             if other != queue:
                 raise self._place(queue).error(
                     f"queue {other!r} has the same table there", "give one of them another name, or no dbmode"

@@ -12,6 +12,7 @@ import importlib
 import math
 import select
 import socket
+import threading
 from collections.abc import Generator, Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -23,11 +24,14 @@ from kemi.database.url import MYSQL, SQLITE
 # Seconds between two statements of a transaction, until the database undoes it: who began it is not reachable any more.
 IDLE_TIMEOUT = 300
 _READ, _WRITE = 1, 2  # psycopg's words for what a wait is for, and for what came
-# Strict: what a column cannot hold is an error, not a shorter item. And MariaDB from 11.6.2 on refuses by default what
-# touches a row that others have changed since the transaction began; a load beside a writer would fail with error 1020.
+# Strict: what a column cannot hold is an error, not a shorter item. No other mode of the server's: one takes an empty
+# item for NULL, one has SHOW CREATE TABLE leave out what SQLAlchemy reads there. And MariaDB from 11.6.2 on refuses by
+# default what touches a row that others have changed since the transaction began; a load beside a writer would fail.
 # A server whose completion_type is RELEASE ends the connection behind each COMMIT.
 _MYSQL_SESSION = (
-    "SET SESSION sql_mode = CONCAT(@@sql_mode, ',STRICT_ALL_TABLES'),"
+    "SET SESSION sql_mode = 'STRICT_ALL_TABLES,NO_ENGINE_SUBSTITUTION', sql_quote_show_create = 1,"
+    " sql_safe_updates = 0,"
+    " character_set_client = utf8mb4, character_set_connection = utf8mb4, character_set_results = utf8mb4,"
     " innodb_lock_wait_timeout = {lock}, lock_wait_timeout = {lock}, wait_timeout = {idle}, completion_type = 0"
     " /*M!110602 , innodb_snapshot_isolation = OFF */"
 )
@@ -53,17 +57,39 @@ def listen(engine: Any, kind: str, driver: str, clock: Clock) -> None:
 
 @contextmanager
 def bounded(engine: Any, clock: Clock) -> Iterator[None]:
-    """All waits of psycopg2 inside keep to the clock; it has one function for the whole process."""
+    """All waits of psycopg2 inside keep to the clock. It has one function for the process and all its threads."""
     if engine.dialect.driver != "psycopg2":
         yield
         return
     extensions = importlib.import_module("psycopg2.extensions")
-    before = extensions.get_wait_callback()
-    extensions.set_wait_callback(lambda connection: _wait_for_psycopg2(connection, clock, extensions))
+    outer = getattr(_this_thread, "clock", None)
+    _this_thread.clock = clock
+    with _users.lock:
+        if not _users.count:
+            _users.before = extensions.get_wait_callback()
+            extensions.set_wait_callback(lambda connection: _wait_for_psycopg2(connection, extensions))
+        _users.count += 1
     try:
         yield
     finally:
-        extensions.set_wait_callback(before)
+        _this_thread.clock = outer
+        with _users.lock:
+            _users.count -= 1
+            if not _users.count:
+                extensions.set_wait_callback(_users.before)
+
+
+class _Users:
+    """Who counts on psycopg2's function: it is taken away with the last of them."""
+
+    def __init__(self) -> None:
+        self.lock = threading.Lock()
+        self.count = 0
+        self.before: Any = None
+
+
+_users = _Users()
+_this_thread = threading.local()
 
 
 def limit_waiting(connection: Any, kind: str, clock: Clock) -> None:
@@ -73,6 +99,7 @@ def limit_waiting(connection: Any, kind: str, clock: Clock) -> None:
         connection.exec_driver_sql(f"SET LOCAL lock_timeout = {lock}")
         connection.exec_driver_sql(f"SET LOCAL statement_timeout = {wait}")
         connection.exec_driver_sql(f"SET LOCAL idle_in_transaction_session_timeout = '{IDLE_TIMEOUT}s'")
+        connection.exec_driver_sql("SET LOCAL quote_all_identifiers = off")  # SQLAlchemy would know no type in quotes
 
 
 def _connect_timeout(clock: Clock) -> int:
@@ -130,13 +157,14 @@ def _limit_mysql_end(connection: Any, clock: Clock) -> None:
 # --- psycopg2 and psycopg ---------------------------------------------------------------------------------------------
 
 
-def _wait_for_psycopg2(connection: Any, clock: Clock, extensions: Any) -> None:
+def _wait_for_psycopg2(connection: Any, extensions: Any) -> None:
+    clock: Clock | None = getattr(_this_thread, "clock", None)
     while True:
         state = connection.poll()
         if state == extensions.POLL_OK:
             return
         event = select.POLLIN if state == extensions.POLL_READ else select.POLLOUT
-        if not _poll(connection.fileno(), event, clock.wait()):
+        if not _poll(connection.fileno(), event, clock.wait() if clock else None) and clock:
             raise clock.late()
 
 
@@ -158,8 +186,8 @@ def _limit_psycopg(connection: Any, clock: Clock) -> None:
     connection.wait = wait
 
 
-def _poll(descriptor: int, events: int, seconds: float) -> int:
-    """Wait for one descriptor, of any number: `select` takes only those below 1024."""
+def _poll(descriptor: int, events: int, seconds: float | None) -> int:
+    """Wait for one descriptor, of any number: `select` takes only those below 1024. None: for ever."""
     poll = select.poll()
     poll.register(descriptor, events)
-    return next((event for _, event in poll.poll(seconds * 1000)), 0)
+    return next((event for _, event in poll.poll(None if seconds is None else seconds * 1000)), 0)

@@ -51,6 +51,16 @@ _ADVICE = (
         "another process is using it; try again when it has ended",
     ),
     (
+        r"statement timeout|max_statement_time",
+        "let the user of db_url have more time for a statement there; or raise db_timeout",
+    ),
+    (
+        r"too many connections|max_user_connections|connection slots|too many clients|connection limit exceeded",
+        "it has no connection left: have it allow more, or find who holds them",
+    ),
+    (r"file name too long", "the server makes a file of that name: give the queue a shorter one"),
+    (r"init_connect", "correct init_connect of that server"),
+    (
         r"insecure transport|no encryption|ssl off|requires? (a )?secure|ssl connection is required",
         'the server demands TLS: modparam("mqueue", "db_tls", "on"), or "verify"',
     ),
@@ -107,9 +117,10 @@ _ADVICE = (
         "drop the unique index: items may be equal to others",
     ),
     (
-        r"generated column|insertable-into|join view|because it is a view|cannot (insert into|change) .*view",
+        r"generated column|non-DEFAULT value|insertable-into|join view|cannot (insert into|change) .*view|it is a view",
         "take a plain table with plain columns, or a view that can be written to",
     ),
+    (r"exclusion constraint", "drop that constraint: items may be equal to others"),
     (r"foreign key", "drop the foreign key: items have any key and value"),
     (r"no partition", "have a partition for every item"),
     (r"check constraint|constraint .* failed for", "drop the CHECK that refuses items"),

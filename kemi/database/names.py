@@ -16,6 +16,8 @@ from kemi.database.url import MYSQL, POSTGRES, SQLITE
 # PostgreSQL counts bytes, MySQL characters.
 _LONGEST_NAME = {MYSQL: 64, POSTGRES: 63}
 OWN = "mqueue_kemi_"  # begins the names of this module's own tables
+_TABLES = "rpvfm"  # PostgreSQL's letters for tables and views; the trial tells which of them serve
+_OTHERS = {"S": "a sequence", "i": "an index", "I": "an index", "c": "a type"}
 _PLAIN = re.compile(r"(?:(?P<schema>[a-z_][a-z0-9_$]*)\.)?(?P<table>[a-z_][a-z0-9_$]*)")
 
 
@@ -73,6 +75,24 @@ def find(inspector: Any, place: Place) -> Found:
     return Found(
         exact, exists=True, note=f"there is the table {other}, too, which the C module uses; its rows are left there"
     )
+
+
+def relation(connection: Any, place: Place, name: Name) -> tuple[int, str]:
+    """What PostgreSQL has of that name: its number, and what an operator should know. Raises StoreError."""
+    import sqlalchemy as sa
+
+    quoted = ".".join('"' + part.replace('"', '""') + '"' for part in (name.schema, name.table) if part)
+    query = sa.text("SELECT CAST(oid AS bigint), relkind, relpersistence FROM pg_class WHERE oid = to_regclass(:name)")
+    row = connection.execute(query, {"name": quoted}).first()
+    if row is None:
+        raise place.error("another process makes or drops it concurrently", "try again")
+    kind, lasts = (value.decode() if isinstance(value, bytes) else str(value) for value in row[1:])
+    if kind not in _TABLES:
+        other = _OTHERS.get(kind, "something else")
+        raise place.error(f"there is {other} of that name", "give the queue another name, or no dbmode")
+    if lasts == "u":
+        return int(row[0]), f"a crash of the database empties it: ALTER TABLE {quoted} SET LOGGED"
+    return int(row[0]), ""
 
 
 def fold(connection: Any, kind: str, name: Name) -> Name:

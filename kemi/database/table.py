@@ -61,7 +61,8 @@ class QueueTable(NamedTuple):
     transactional: bool | None  # does a rollback take rows back? None: only a trial can tell
     made: bool = False  # just now
     notes: tuple[str, ...] = ()  # what an operator should know
-    known_as: str = ""  # the same for two queues if and only if they have the same table
+    known_as: str = ""  # the same for all names of one table that differ in capital letters only
+    oid: int = 0  # in PostgreSQL: the same for two queues if and only if they have the same table
 
     def widen(self, column: str, *, any_bytes: bool = False) -> str:
         """How to make a column that holds an item. any_bytes: one that is no text."""
@@ -96,12 +97,15 @@ def open_table(connection: Any, place: Place, *, inexact: bool = False) -> Queue
         if not found.exists:
             _create(connection, place, name)
         inspector = sa.inspect(connection)
+        oid, note = names.relation(connection, place, name) if place.url.kind == POSTGRES else (0, "")
         try:
             columns = inspector.get_columns(name.table, schema=name.schema)
         except sa.exc.NoSuchTableError:
             raise place.error("another process makes or drops it concurrently", "try again") from None
-        types = {str(column["name"]).lower(): column["type"] for column in columns}
+        types = {_column_name(place, column): column["type"] for column in columns}
         _check(place, set(types))
+        if any(_column_name(place, column) == ADDED and column.get("computed") for column in columns):
+            del types[ADDED]  # a column of somebody else's
         unique = _unique(inspector, name)
         # sqlite takes NULL for a primary key of any other type.
         unique = unique and (place.url.kind != SQLITE or str(types["id"]).upper() == "INTEGER")
@@ -135,9 +139,16 @@ def open_table(connection: Any, place: Place, *, inexact: bool = False) -> Queue
         unique if place.url.kind == SQLITE else isinstance(types["id"], sa.Integer),
         transactional,
         not found.exists,
-        (found.note,) if found.note else (),
+        tuple(text for text in (found.note, note) if text),
         ".".join(part for part in reversed(names.fold(connection, place.url.kind, name)) if part),
+        oid,
     )
+
+
+def _column_name(place: Place, column: Any) -> str:
+    """The name of a column as a statement has it: only PostgreSQL tells capital letters from small ones."""
+    name = str(column["name"])
+    return name if place.url.kind == POSTGRES else name.lower()
 
 
 def _quoting(connection: Any) -> Callable[[str], str]:

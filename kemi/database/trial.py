@@ -10,15 +10,18 @@ from __future__ import annotations
 import contextlib
 import os
 import pwd
+import time
 from collections.abc import Iterator
 from typing import Callable
 
+from kemi.database.batches import Item
 from kemi.database.rows import Rows
 from kemi.database.table import QueueTable
 from kemi.errors import AllUndone, ItemUnfit, StoreError
 
 # Text that a column of numbers would change; and what a CHECK may accept: the first that the table takes is enough.
 _VALUES = (b"1e3", b"", b"{}", b"[]")
+_KEYS = (b"007", b"008", b"009")
 
 Begin = Callable[[], contextlib.AbstractContextManager[Rows]]
 
@@ -36,37 +39,38 @@ def write(begin: Begin, *, keyed: bool, inexact: bool) -> str:
     refused = StoreError("nothing was tried")
     told = ""
     for value in _VALUES:
-        items = [(b"007", value), (b"008" if keyed else b"007", value)]
+        items: list[Item] = [(key, value, time.time()) for key in (_KEYS[0], _KEYS[keyed], _KEYS[2])]
         try:
-            found = _write(begin, items)
+            found, before = _write(begin, items)
         except (ItemUnfit, AllUndone) as error:
             refused = refused if told else error
             told = f"not every item has room there: {refused}"
             continue
         if found.transactional is not True:
-            _take_back(begin, found, items, inexact=inexact)
+            _take_back(begin, found, before, inexact=inexact)
         return told
     raise refused
 
 
-def _write(begin: Begin, items: list[tuple[bytes, bytes]]) -> QueueTable:
+def _write(begin: Begin, items: list[Item]) -> tuple[QueueTable, int]:
+    """Returns the table, and its last id before."""
     with contextlib.suppress(Undo), begin() as rows:
-        table = rows.table
-        rows.insert(items)
+        table, before = rows.table, rows.last_id()
+        rows.insert(items[:2])
+        rows.insert(items[2:])  # once more behind them: numbers may go down, or round
         last = rows.last_id()
         if rows.delete(last, last) != 1:
             raise table.place.error(
                 "a row that was written could not be deleted", "look for a trigger, a rule or a policy"
             )
         raise Undo
-    return table
+    return table, before
 
 
-def _take_back(begin: Begin, table: QueueTable, items: list[tuple[bytes, bytes]], *, inexact: bool) -> None:
+def _take_back(begin: Begin, table: QueueTable, before: int, *, inexact: bool) -> None:
     """See whether it was undone: a view may stand before a table without transactions."""
     with begin() as rows:
-        left = [row.id for row in rows.read() if (row.key, row.value) in items]
-        left = left[-1:]  # the other one was deleted
+        left = [row.id for row in rows.read() if row.id > before and row.key in _KEYS]
         for number in left:
             rows.delete(number, number)
     if left and not inexact:
