@@ -74,6 +74,7 @@ from kemi.queue.format.item import Data, Item
 from kemi.queue.format.item import key_of as _key_of
 from kemi.queue.format.item import value_of as _value_of
 from kemi.queue.format.outcome import AddResult, Refused, Stats
+from kemi.queue.kernel import choice as _kernel
 from kemi.queue.log.core import ADDED as _ADDED
 from kemi.queue.stop import Event, Stop
 from kemi.server import left as _left
@@ -297,7 +298,14 @@ def _nothing(queue: object, null: _Null, error: Exception, part: Callable[[bytes
     return null
 
 
-_FUNCTIONS = _Functions(mq_add, mq_fetch, mq_pv_free, mq_size, mqk_get, mqk_gete, mqk_getw, mqv_get, mqv_gete, mqv_getw)
+_FUNCTIONS = _Functions(
+    *_kernel.script_functions(
+        (mq_add, mq_fetch, mq_pv_free, mq_size, mqk_get, mqk_gete, mqk_getw, mqv_get, mqv_gete, mqv_getw),
+        _queues,
+        _fetched,
+    )
+)
+globals().update(_FUNCTIONS._asdict())  # those of the kernel, where there is one
 
 
 # --- outside of Kamailio ----------------------------------------------------------------------------------------------

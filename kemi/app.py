@@ -12,6 +12,7 @@ from typing import Any
 from kemi import definitions, lifecycle
 from kemi.errors import ConfigError, MqueueError
 from kemi.instance import Instance, queues
+from kemi.queue.kernel import choice as kernel
 from kemi.server import asked, core, ksr, left, log, native, refused, standin, threads
 from kemi.server.ksr import Functions
 from kemi.slots import fetched
@@ -55,7 +56,8 @@ def mod_init(handler: Any, module_folder: str, functions: Functions) -> Any:
     refused.prepare(queues)
     threads.keep_to_main_thread()
     standin.take_place(functions, _stop, settings, _running.meet_new)
-    log.started(f"instance {_running.name!r} is ready, with {_told_at_start() or 'no queue: none is defined'}")
+    told = _told_at_start() or "no queue: none is defined"
+    log.started(f"instance {_running.name!r} is ready, with {told}; kernel: {kernel.description()}")
     if _private is not None:
         ksr.put_in_place(functions)
     return handler

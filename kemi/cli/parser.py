@@ -21,7 +21,8 @@ from kemi.text import one_line
 
 TYPE_CHECKING = False  # the one of typing costs as much as the whole of argparse
 if TYPE_CHECKING:
-    from typing import NoReturn
+    from collections.abc import Sequence
+    from typing import Any, NoReturn
 
 _COLUMNS = 80  # where there is no terminal
 _PORTS = 65536
@@ -66,6 +67,22 @@ class _Parser(argparse.ArgumentParser):
         super().error(one_line(message))
 
 
+class _Version(argparse._VersionAction):  # noqa: SLF001 - the class of action="version"
+    """Says which kernel runs, too, which is looked up only then."""
+
+    def __call__(
+        self,
+        parser: argparse.ArgumentParser,
+        namespace: argparse.Namespace,
+        values: str | Sequence[Any] | None,
+        option: str | None = None,
+    ) -> None:
+        from kemi.queue.kernel import choice
+
+        self.version = f"mqueue-kemi {VERSION} (kernel: {choice.description()})"
+        super().__call__(parser, namespace, values, option)
+
+
 def parser() -> argparse.ArgumentParser:
     """The parser; `run` of what it returns is the command."""
     whole = _Parser(
@@ -75,7 +92,9 @@ def parser() -> argparse.ArgumentParser:
         formatter_class=_Help,
         allow_abbrev=False,
     )
-    whole.add_argument("--version", action="version", version=f"mqueue-kemi {VERSION}")
+    whole.add_argument(
+        "--version", action=_Version, version="", help="show the version and which kernel runs, and exit"
+    )
     default = os.environ.get(INSTANCE_VARIABLE) or DEFAULT_INSTANCE
     whole.add_argument("--instance", type=_text, default=default, metavar="I", help=_INSTANCE_HELP % default)
     whole.add_argument("--owner", default=None, metavar="USER", help=_OWNER_HELP)

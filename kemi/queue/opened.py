@@ -16,6 +16,7 @@ from kemi.queue import futex
 from kemi.queue.format import keyhash, layout
 from kemi.queue.format.layout import FETCH_MOVED, PENDING, W_ADDED, W_EVENT, W_FLAGS, W_POPPED, Mapping
 from kemi.queue.holding import Holding
+from kemi.queue.kernel import choice
 from kemi.queue.log.contents import Log
 from kemi.queue.log.keyed import KeyedLog
 from kemi.queue.log.plain import PlainLog
@@ -48,7 +49,7 @@ class _Futex:
         futex.wake(self._word, count)
 
 
-class Opened:
+class Opened(choice.Base):
     """The parts of a queue, and how they are used together."""
 
     def __init__(self, name: str, segment: Segment, registry: Registry | None, lock_timeout: float = 1.0) -> None:
@@ -79,6 +80,7 @@ class Opened:
         self.sibling: Callable[[str], Any] = _no_sibling
         self._settles = False  # may this process use what was on its way elsewhere when its owner died?
         self._mutex = Mutex(segment, lock_timeout, self._repair, self._progress)
+        choice.attach(self, segment)
 
     def _make_log(self) -> Log:
         mapping = Mapping(self.segment.bytes, self.segment.words, self.segment.halves)
@@ -201,6 +203,7 @@ class Opened:
             self._give_back_claimed()
             if self._asleep:
                 self._events.notify_all()  # this process's own hear that it is closed
+        choice.detach(self)
         closed: Any = _Closed(self.name)
         # No call in between: a signal handler that raises finds it open, or closed.
         self._mutex = self._log = self._u64 = self._append = self._pop = self._holding = self._events = closed

@@ -52,6 +52,7 @@ from kemi.queue.format.layout import (
 )
 from kemi.queue.format.outcome import CLOSED, NOT_TRIED, AddResult, Stats, rest_after
 from kemi.queue.holding import DeadLetter
+from kemi.queue.kernel import choice
 from kemi.queue.life import Life
 from kemi.queue.log import contents
 from kemi.queue.log.core import ADDED, KEPT, TOO_LARGE, Delivery
@@ -673,8 +674,13 @@ if sys.version_info < (3, 10):  # where a `finally` can be skipped: slower, and 
         del getattr(Queue, _name).__wrapped__
 
 
+choice.take_over(Queue, ADDED, KEPT)
+
+
 def check_threads() -> None:
     """From now on `add` and `pop` ask `onlymain`, too: there is another thread, or is about to be one."""
+    if choice.check_threads(_checked):
+        return
     for name in ("add", "pop"):
         method = getattr(Queue, name)
         if not hasattr(method, "__wrapped__"):

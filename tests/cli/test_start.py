@@ -12,6 +12,7 @@ import pytest
 
 import mqueue_kemi
 from kemi.cli.parser import parser
+from kemi.queue.kernel import choice
 from tests.cli.command import CHECKOUT
 
 if TYPE_CHECKING:
@@ -55,7 +56,7 @@ def loaded(*arguments: str) -> set[str]:
     return set(done.stderr.splitlines()[-1].split())
 
 
-@pytest.mark.parametrize("arguments", [["--help"], ["--version"], ["consume", "--help"]])
+@pytest.mark.parametrize("arguments", [["--help"], ["consume", "--help"]])
 def test_help_imports_nothing_of_shared_memory(arguments: list[str]) -> None:
     assert loaded(*arguments).isdisjoint(HEAVY)
 
@@ -75,7 +76,11 @@ def test_every_command_is_there(name: str) -> None:
 
 def test_version(command: Command) -> None:
     done = command("--version")
-    assert (done.code, done.out, done.err) == (0, f"mqueue-kemi {mqueue_kemi.__version__}\n", "")
+    assert (done.code, done.out, done.err) == (
+        0,
+        f"mqueue-kemi {mqueue_kemi.__version__} (kernel: {choice.description()})\n",
+        "",
+    )
 
 
 @pytest.mark.parametrize(("columns", "widest"), [("60", 58), ("0", 78), ("x", 78)])

@@ -19,6 +19,7 @@ from kemi.errors import SegmentError
 from kemi.queue import header, mutex
 from kemi.queue.format import layout
 from kemi.queue.format.layout import CHUNK, W_ADDED, W_HEAD_ODD, W_POPPED, W_RECOVERED, W_TAIL_ODD
+from kemi.queue.kernel import choice
 from kemi.queue.log.core import ADDED
 from kemi.queue.log.plain import PlainLog
 from tests.processes.cases import CASES, Case
@@ -103,10 +104,12 @@ class Stage:
             return [str(error)]
         return []
 
-    def moments(self) -> int:
-        """Count the moments of the operation."""
+    def moments(self, *, native: bool = True) -> int:
+        """Count the moments of the operation; of that in Python alone, if not native."""
 
         def act() -> int:
+            if not native:
+                choice.detach(self.queue)
             moments = Moments()
             watch(self.queue, moments)
             self.case.operate(self.queue)
@@ -177,6 +180,7 @@ def walk_exceptions(stage: Stage) -> list[str]:
     """Raise an exception at every moment but the last, which is the end of the lock itself; say what was wrong."""
 
     def act(moment: int) -> list[str]:
+        choice.detach(stage.queue)  # no exception comes in the native kernel
         watch(stage.queue, Moments(moment, _raise))
         reference = stage.queue._mutex.ref
         try:
@@ -188,7 +192,7 @@ def walk_exceptions(stage: Stage) -> list[str]:
         return stage._examine((1,))[1]
 
     wrong: list[str] = []
-    for moment in range(1, stage.moments()):
+    for moment in range(1, stage.moments(native=False)):
         try:
             found = stage.children.fork(lambda: act(moment)).result()  # noqa: B023 it runs at once
         except ChildError as error:

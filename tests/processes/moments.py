@@ -13,6 +13,7 @@ import signal
 import sys
 from typing import TYPE_CHECKING, Any, Callable
 
+from kemi.queue.kernel import choice
 from tests.processes.serve import registry_of
 from tests.support.rewire import rewire
 
@@ -76,7 +77,12 @@ class Watched:
 
 
 def watch(queue: Queue, moments: Moments) -> None:
-    """Let everything that this queue writes in this process pass `moments`. For the rest of the process's life."""
+    """Let everything that this queue writes in this process pass `moments`. For the rest of the process's life.
+
+    Also what the native kernel writes, if it is built to be struck.
+    """
+    if hasattr(choice.lib, "set_hook"):
+        choice.lib.set_hook(moments.pass_one)
     rewire(queue, lambda view: Watched(view, moments))
     registry = registry_of(queue)
     registry._table = Watched(registry._table, moments)

@@ -16,8 +16,8 @@ if TYPE_CHECKING:
 def test_a_start_tells_its_queues_and_a_stop_what_it_discards(servers: Servers) -> None:
     """One line each, with the numbers; a stop that discards nothing says nothing."""
     server = servers.start(Kamailio(["name=a", "name=b", "name=empty", "name=kept;recover=2"], workers=2))
-    ready = f"mqueue_kemi: instance '{server.instance}' is ready, with a, b, empty, kept"
-    assert [line.partition("): ")[2] for line in server.process.log_lines("is ready")] == [ready]
+    ready = f"mqueue_kemi: instance '{server.instance}' is ready, with a, b, empty, kept; kernel: "
+    assert [line.partition("): ")[2][: len(ready)] for line in server.process.log_lines("is ready")] == [ready]
     assert server.run("return [mq.mq_add(q, 'k', 'v') for q in ('a', 'a', 'a', 'b', 'kept')]") == [1] * 5
     server.stop()
     assert len(server.process.log_lines("discarded")) == 1

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any, Callable
 
 from kemi.queue.format.layout import Mapping
 from kemi.queue.holding import Holding
+from kemi.queue.kernel import choice
 from kemi.queue.log.keyed import KeyedLog
 from kemi.queue.log.plain import PlainLog
 from kemi.queue.sync.eventcount import EventCount
@@ -15,7 +16,12 @@ if TYPE_CHECKING:
 
 
 def rewire(queue: Queue, through: Callable[[Any], Any]) -> None:
-    """Build the parts of a queue anew, on views that `through` makes of its bytes, u64 and u32."""
+    """Build the parts of a queue anew, on views that `through` makes of its bytes, u64 and u32.
+
+    The native kernel would pass them by: it leaves this queue to Python, unless it has a hook for its stores.
+    """
+    if not hasattr(choice.lib, "set_hook"):
+        choice.detach(queue)
     one: Any = queue
     one._bytes, one._u64, one._u32 = map(through, (one._bytes, one._u64, one._u32))
     mapping = Mapping(one._bytes, one._u64, one._u32)

@@ -19,6 +19,7 @@ from kemi.owner import _start_time, this_process
 from kemi.queue import header, keeping
 from kemi.queue.format import layout
 from kemi.queue.format.outcome import CLOSED
+from kemi.queue.kernel import choice
 from kemi.queue.log.core import ADDED
 from kemi.queue.queue import Queue
 from kemi.replacing import Replacement
@@ -97,7 +98,10 @@ def test_what_a_start_makes(start: Callable[..., None], instance: str, server: A
     start("name=a", "name=b.c/d", mode="0660", group=os.getgid())
     assert files(instance) == ["", ".a", ".b%2Ec%2Fd"]
     assert {path.stat().st_mode & 0o777 for path in SHM.glob(f"mqk.{instance}*")} == {0o660}
-    assert notices(server) == f"mqueue_kemi: instance {instance!r} is ready, with a, b.c/d\n"
+    assert (
+        notices(server)
+        == f"mqueue_kemi: instance {instance!r} is ready, with a, b.c/d; kernel: {choice.description()}\n"
+    )
 
 
 def test_without_queues(start: Callable[..., None], instance: str) -> None:

@@ -1,0 +1,1 @@
+"""The optional kernel in C, and which one is used."""

@@ -1,0 +1,399 @@
+/* The optional kernel: what queues do most often, in C, on the same bytes and with the same lock as the Python code.
+ *
+ * Rules:
+ *   - What is rare is Python's: growth, repair, limits that are met, corruption, a lock that is not free at once, a
+ *     closed queue, arguments of other types. Then the kernel has changed nothing, and calls the Python function with
+ *     the same arguments, whose results and errors are therefore the same.
+ *   - While the lock is held the GIL is kept, and no Python code runs: no signal handler, no other thread.
+ *   - A cursor that memory holds is checked against the chunk map before anything is touched.
+ *   - The orders of stores are those of docs/format.md; each function names its own.
+ *
+ * Only the limited API of Python 3.10 is used. One interpreter uses it: see PyInit.
+ */
+#define PY_SSIZE_T_CLEAN
+#include <Python.h>
+#include <structmember.h>
+
+#include "keyed.h"
+#include "plain.h"
+#include "queue.h"
+
+#ifdef CRASH_POINTS
+#define NAME "_kernel_crash"
+#define INIT PyInit__kernel_crash
+#else
+#define NAME "_kernel"
+#define INIT PyInit__kernel
+#endif
+
+/* Set once, by `install`, `set_results` and `set_tables`. */
+static PyTypeObject *queue_type;
+static PyObject *added, *kept;        /* AddResult */
+static PyObject *queues, *fetched;    /* of this process: name -> Queue, name -> record or None */
+static PyObject *one, *minus_one, *minus_two;
+enum { ADD, POP, MQ_ADD, MQ_FETCH, MQ_SIZE, GET_KEY, GET_KEY_E, GET_KEY_W, GET_VALUE, GET_VALUE_E, GET_VALUE_W, PYTHONS };
+static const char *const names[PYTHONS] = {"add",     "pop",      "mq_add",   "mq_fetch", "mq_size", "mqk_get",
+                                           "mqk_gete", "mqk_getw", "mqv_get", "mqv_gete", "mqv_getw"};
+static PyObject *pythons[PYTHONS];    /* the functions in Python, which do whatever the kernel does not */
+static unsigned long long done, left; /* calls that the kernel did, and left to them */
+
+/* Put another object in a place. */
+static void
+put(PyObject **place, PyObject *object)
+{
+    PyObject *old = *place;
+    Py_XINCREF(object);
+    *place = object;
+    Py_XDECREF(old);
+}
+
+/* --- calling the Python code --------------------------------------------------------------------------------------- */
+
+/* Call a function with the arguments of this call; self may be NULL. */
+static PyObject *
+call(PyObject *function, PyObject *self, PyObject *const *args, Py_ssize_t count, PyObject *keywords)
+{
+    Py_ssize_t first = self != NULL, named = keywords ? PyTuple_Size(keywords) : 0;
+    PyObject *all = PyTuple_New(first + count), *by_name = named ? PyDict_New() : NULL, *result = NULL;
+    if (!all || (named && !by_name))
+        goto end;
+    if (self)
+        Py_INCREF(self), PyTuple_SetItem(all, 0, self);
+    for (Py_ssize_t each = 0; each < count; each++)
+        Py_INCREF(args[each]), PyTuple_SetItem(all, first + each, args[each]);
+    for (Py_ssize_t each = 0; each < named; each++)
+        if (PyDict_SetItem(by_name, PyTuple_GetItem(keywords, each), args[count + each]))
+            goto end;
+    result = PyObject_Call(function, all, by_name);
+end:
+    Py_XDECREF(all);
+    Py_XDECREF(by_name);
+    return result;
+}
+
+static PyObject *
+leave(int which, PyObject *self, PyObject *const *args, Py_ssize_t count, PyObject *keywords)
+{
+    left++;
+    if (!pythons[which]) {
+        PyErr_Format(PyExc_RuntimeError, "the kernel was not given the function %s", names[which]);
+        return NULL;
+    }
+    return call(pythons[which], self, args, count, keywords);
+}
+
+static inline PyObject *
+give(PyObject *object)
+{
+    done++;
+    Py_INCREF(object);
+    return object;
+}
+
+/* --- add and pop --------------------------------------------------------------------------------------------------- */
+
+/* The bytes of a key or value. 0: Python has to look at it. */
+static inline int
+text(PyObject *object, const char **bytes, size_t *size)
+{
+    Py_ssize_t length;
+    if (PyUnicode_CheckExact(object)) {
+        *bytes = PyUnicode_AsUTF8AndSize(object, &length);
+        if (!*bytes) { /* a lone surrogate */
+            PyErr_Clear();
+            return 0;
+        }
+    }
+    else if (PyBytes_CheckExact(object)) {
+        *bytes = PyBytes_AsString(object);
+        length = PyBytes_Size(object);
+    }
+    else
+        return 0;
+    *size = (size_t)length;
+    return length <= MAX_TEXT;
+}
+
+/* Where threads other than the main one may not use queues (kemi/queue/onlymain.py), Python refuses them. */
+static unsigned long only_thread; /* 0: any */
+
+static inline int
+is_refused(void)
+{
+    return only_thread && PyThread_get_thread_ident() != only_thread;
+}
+
+/* An add may go on with these: none of them is about the end of the log, or it is looked at. */
+enum { ADD_MAY = K_ADD_LIMITED | K_ADD_WAITING | K_FETCH_IN_FLIGHT | K_FETCH_AGING };
+
+/* GOT: `*is_kept` says which. SLOW: nothing has changed. */
+static int
+add(Queue *q, PyObject *key, PyObject *value, int *is_kept)
+{
+    Record record;
+    *is_kept = 0;
+    if (!q->base || is_refused() || !text(key, &record.key, &record.key_length) || !text(value, &record.value, &record.value_length))
+        return SLOW;
+    record.step = (record.key_length + record.value_length + K_RECORD_HEAD + 7) & ~UINT64_C(7);
+    record.added = wall_clock();
+    pthread_mutex_t *mutex = take_lock(q);
+    if (!mutex)
+        return SLOW;
+    uint64_t flags = LOAD(&q->u64[K_W_FLAGS]), called = 0;
+    int result = SLOW;
+    if (!(flags & ~(uint64_t)ADD_MAY)) {
+        if (q->addmode)
+            result = keyed_append(q, &record, flags, is_kept);
+        else if (!(flags & K_ADD_LIMITED) || !over_a_limit(q, record.step, 1))
+            result = plain_append(q, &record);
+        if (result == GOT && !*is_kept && flags & K_ADD_WAITING)
+            called = notify(q, 1);
+    }
+    free_lock(mutex);
+    if (called)
+        wake(q, called);
+    return result;
+}
+
+static int
+pop(Queue *q, PyObject **record)
+{
+    if (!q->base || is_refused())
+        return SLOW;
+    uint64_t *u64 = q->u64;
+    /* Without the lock: what left is read before what was added, so equal means empty at the first look. */
+    uint64_t removed = LOAD_ACQUIRE(&u64[K_W_POPPED]) + (q->addmode ? LOAD_ACQUIRE(&u64[K_W_BURIED]) : 0);
+    if (LOAD_ACQUIRE(&u64[K_W_ADDED]) == removed && LOAD(&u64[K_W_FLAGS]) < K_FETCH_FLAGS)
+        return EMPTY;
+    pthread_mutex_t *mutex = take_lock(q);
+    if (!mutex)
+        return SLOW;
+    uint64_t flags = LOAD(&u64[K_W_FLAGS]);
+    int result = flags >= K_FETCH_FLAGS ? SLOW : q->addmode ? keyed_pop(q, record, flags) : plain_pop(q, record);
+    free_lock(mutex);
+    return result;
+}
+
+/* --- a queue ------------------------------------------------------------------------------------------------------- */
+
+static PyObject *
+Queue_add(Queue *self, PyObject *const *args, Py_ssize_t count, PyObject *keywords)
+{
+    int is_kept;
+    if (count == 2 && !keywords && !PyErr_Occurred() && add(self, args[0], args[1], &is_kept) == GOT)
+        return give(is_kept ? kept : added);
+    return leave(ADD, (PyObject *)self, args, count, keywords);
+}
+
+static PyObject *
+Queue_pop(Queue *self, PyObject *const *args, Py_ssize_t count, PyObject *keywords)
+{
+    PyObject *record;
+    if (count == 0 && !keywords && !PyErr_Occurred())
+        switch (pop(self, &record)) {
+        case GOT:
+            done++;
+            return record;
+        case EMPTY:
+            return give(Py_None);
+        case FAILED:
+            return NULL;
+        }
+    return leave(POP, (PyObject *)self, args, count, keywords);
+}
+
+/* Why a segment is none that the kernel can use; NULL if it is. Everything read here is written once. */
+static const char *
+set_up(Queue *q, uint64_t window)
+{
+    const uint64_t *u64 = q->u64;
+    q->data = u64[K_W_DATA], q->map_size = u64[K_W_MAP_SIZE], q->bits = u64[K_W_CHUNK_BITS];
+    if (q->bits < K_MIN_CHUNK_BITS || q->bits > K_CHUNK_BITS || q->data >= q->map_size || q->map_size > window ||
+        q->data & ((UINT64_C(1) << q->bits) - 1) || K_CHUNK_MAP_AT + ((q->map_size - q->data) >> q->bits) > q->data)
+        return "its chunks do not fit";
+    q->chunk = UINT64_C(1) << q->bits, q->mask = q->chunk - 1;
+    q->map = (const unsigned char *)q->base + K_CHUNK_MAP_AT;
+    q->addmode = u64[K_W_ADDMODE];
+    uint64_t number = u64[K_W_MUTEX];
+    if (q->addmode > 2 || number >= K_MUTEX_COUNT)
+        return "its addmode or its lock is none";
+    q->mutex_kind = *mutex_word(q->base + K_MUTEX_AT + number * K_MUTEX_STRIDE, KIND_AT);
+    if (!q->addmode)
+        return NULL;
+    q->directory = u64[K_W_DIRECTORY_AT] >> 3, q->per_chunk = u64[K_W_BUCKETS_PER_CHUNK], q->secret = u64[K_W_SECRET];
+    if (!q->per_chunk || q->per_chunk & (q->per_chunk - 1) || q->per_chunk * 4 > q->chunk ||
+        q->directory * 8 + K_DIRECTORY_ENTRIES * 8 > q->data)
+        return "its key index does not fit";
+    if (u64[K_W_HASH] != K_SIPHASH_1_3 && u64[K_W_HASH] != K_SIPHASH_2_4)
+        return "its hash is not known";
+    q->block_rounds = u64[K_W_HASH] == K_SIPHASH_1_3 ? 1 : 2;
+    q->end_rounds = u64[K_W_HASH] == K_SIPHASH_1_3 ? 3 : 4;
+    return NULL;
+}
+
+static PyObject *
+Queue_attach(Queue *self, PyObject *args)
+{
+    PyObject *memory;
+    unsigned long long address, window;
+    if (!PyArg_ParseTuple(args, "OKK", &memory, &address, &window))
+        return NULL;
+    self->base = (char *)(uintptr_t)address;
+    self->u64 = (uint64_t *)self->base;
+    self->u32 = (uint32_t *)self->base;
+    const char *why = set_up(self, window);
+    if (why) {
+        self->base = NULL;
+        return PyUnicode_FromString(why);
+    }
+    put(&self->memory, memory);
+    Py_RETURN_NONE;
+}
+
+static PyObject *
+Queue_detach(Queue *self, PyObject *Py_UNUSED(ignored))
+{
+    self->base = NULL;
+    put(&self->memory, NULL);
+    Py_RETURN_NONE;
+}
+
+static void
+Queue_dealloc(Queue *self)
+{
+    PyTypeObject *type = Py_TYPE(self);
+    freefunc release = (freefunc)PyType_GetSlot(type, Py_tp_free);
+    Py_CLEAR(self->memory);
+    release(self);
+    Py_DECREF(type);
+}
+
+#define FUNCTION(function) (PyCFunction)(void (*)(void))function
+#define FAST (METH_FASTCALL | METH_KEYWORDS)
+
+static PyMethodDef queue_methods[] = {
+    {"kernel_attach", (PyCFunction)Queue_attach, METH_VARARGS,
+     "kernel_attach($self, memory, address, window, /)\n--\n\nUse this memory. Returns why not, or None."},
+    {"kernel_detach", (PyCFunction)Queue_detach, METH_NOARGS,
+     "kernel_detach($self, /)\n--\n\nLeave everything to Python from now on."},
+    {"add", FUNCTION(Queue_add), FAST,
+     "add($self, key, value)\n--\n\n"
+     "Append an item. What comes back is true when it is in the queue, and says why otherwise.\n\n"
+     "Raises ItemError for other types, LockTimeout, SegmentError."},
+    {"pop", FUNCTION(Queue_pop), FAST,
+     "pop($self)\n--\n\nTake the oldest item as its record (see `Item`); None if there is none."},
+    {NULL, NULL, 0, NULL}};
+static PyType_Slot queue_slots[] = {
+    {Py_tp_doc, "What a queue has of the kernel."},
+    {Py_tp_methods, queue_methods},
+    {Py_tp_new, PyType_GenericNew},
+    {Py_tp_dealloc, Queue_dealloc},
+    {0, NULL}};
+static PyType_Spec queue_spec = {"kemi.queue.kernel." NAME ".Queue", sizeof(Queue), 0,
+                                 Py_TPFLAGS_DEFAULT | Py_TPFLAGS_BASETYPE, queue_slots};
+
+#include "functions.h"
+
+/* --- the module ---------------------------------------------------------------------------------------------------- */
+
+static PyObject *
+install(PyObject *Py_UNUSED(module), PyObject *functions)
+{
+    if (!PyDict_Check(functions)) {
+        PyErr_SetString(PyExc_TypeError, "install() wants a dict");
+        return NULL;
+    }
+    for (int which = 0; which < PYTHONS; which++) {
+        PyObject *function = PyDict_GetItemString(functions, names[which]);
+        if (function)
+            put(&pythons[which], function);
+    }
+    Py_RETURN_NONE;
+}
+
+static PyObject *
+set_results(PyObject *Py_UNUSED(module), PyObject *args)
+{
+    PyObject *new_added, *new_kept;
+    if (!PyArg_ParseTuple(args, "OO", &new_added, &new_kept))
+        return NULL;
+    put(&added, new_added);
+    put(&kept, new_kept);
+    Py_RETURN_NONE;
+}
+
+static PyObject *
+set_tables(PyObject *Py_UNUSED(module), PyObject *args)
+{
+    PyObject *new_queues, *new_fetched;
+    if (!PyArg_ParseTuple(args, "O!O!", &PyDict_Type, &new_queues, &PyDict_Type, &new_fetched))
+        return NULL;
+    put(&queues, new_queues);
+    put(&fetched, new_fetched);
+    Py_RETURN_NONE;
+}
+
+static PyObject *
+calls(PyObject *Py_UNUSED(module), PyObject *Py_UNUSED(ignored))
+{
+    return Py_BuildValue("KK", done, left);
+}
+
+static PyObject *
+keep_to_thread(PyObject *Py_UNUSED(module), PyObject *number)
+{
+    unsigned long ident = PyLong_AsUnsignedLong(number);
+    if (PyErr_Occurred())
+        return NULL;
+    only_thread = ident;
+    Py_RETURN_NONE;
+}
+
+#ifdef CRASH_POINTS
+static PyObject *
+set_hook(PyObject *Py_UNUSED(module), PyObject *hook)
+{
+    crash_dead = 0;
+    put(&crash_hook, hook == Py_None ? NULL : hook);
+    Py_RETURN_NONE;
+}
+#endif
+
+static PyMethodDef methods[] = {
+    {"install", install, METH_O, "install(functions, /)\n--\n\nFunctions by name that do what the kernel does not."},
+    {"set_results", set_results, METH_VARARGS, "set_results(added, kept, /)\n--\n\nWhat an add returns."},
+    {"set_tables", set_tables, METH_VARARGS,
+     "set_tables(queues, fetched, /)\n--\n\nWhat a script's functions work on, by the queue's name."},
+    {"calls", calls, METH_NOARGS, "calls()\n--\n\nHow many calls the kernel did, and how many it left to Python."},
+    {"keep_to_thread", keep_to_thread, METH_O, "keep_to_thread(ident, /)\n--\n\nLeave other threads to Python; 0: none."},
+    SCRIPT_FUNCTIONS,
+#ifdef CRASH_POINTS
+    {"set_hook", set_hook, METH_O, "set_hook(hook, /)\n--\n\nCall it before each store; what is true ends all stores."},
+#endif
+    {NULL, NULL, 0, NULL}};
+static struct PyModuleDef module = {PyModuleDef_HEAD_INIT, NAME, "The optional kernel.", -1, methods, NULL, NULL, NULL, NULL};
+
+PyMODINIT_FUNC
+INIT(void)
+{
+    if (PyInterpreterState_GetID(PyInterpreterState_Get()) != 0) {
+        PyErr_SetString(PyExc_ImportError, "this is a subinterpreter");
+        return NULL;
+    }
+    PyObject *made = PyModule_Create(&module);
+    if (!made)
+        return NULL;
+    queue_type = (PyTypeObject *)PyType_FromSpec(&queue_spec);
+    one = PyLong_FromLong(1), minus_one = PyLong_FromLong(-1), minus_two = PyLong_FromLong(-2);
+    if (!queue_type || !one || !minus_one || !minus_two || PyModule_AddIntConstant(made, "FORMAT", K_VERSION))
+        goto failed;
+    Py_INCREF(queue_type);
+    if (PyModule_AddObject(made, "Queue", (PyObject *)queue_type)) {
+        Py_DECREF(queue_type);
+        goto failed;
+    }
+    return made;
+failed:
+    Py_DECREF(made);
+    return NULL;
+}

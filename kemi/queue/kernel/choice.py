@@ -1,0 +1,146 @@
+"""Which kernel does what queues do most often: Python's own, or the optional one in C.
+
+MQUEUE_KEMI_KERNEL chooses: "auto" (the default) takes the native one where it was built, "native" insists on it, "pure"
+does without. Both do the same stores on the same bytes, so processes with either use one queue together.
+
+The native kernel does what it can do at once, and calls the Python code for the rest (see `_kernel.c`). So it is put
+in place of a few functions, which it is given: `take_over` for queues, `script_functions` for a script's.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import importlib
+import os
+import sys
+import sysconfig
+import threading
+import warnings
+from collections.abc import Callable, Iterable
+from typing import TYPE_CHECKING, Any
+
+from kemi.names import KERNEL_VARIABLE
+from kemi.queue.format import layout
+
+AUTO, NATIVE, PURE = "auto", "native", "pure"
+# The native one, built to be struck at each of its stores; for tests.
+CRASH_POINTS = "crash-points"
+_MODULES = {AUTO: "_kernel", NATIVE: "_kernel", CRASH_POINTS: "_kernel_crash"}
+_NOT_BUILT = "the native one was not built"
+_IS_NEW: bool = sys.version_info >= (3, 10)
+_TAKEN_OVER = ("add", "pop")
+_pythons: dict[str, Callable[..., Any]] = {}  # what was in their place
+
+
+def _wanted() -> str:
+    wanted = os.environ.get(KERNEL_VARIABLE, "") or AUTO
+    if wanted not in (AUTO, NATIVE, PURE, CRASH_POINTS):
+        raise ImportError(f"{KERNEL_VARIABLE}={wanted!r}: it must be auto, native or pure")
+    return wanted
+
+
+def _unsuited() -> str:
+    """Why the native one cannot run in this Python; "" if it can."""
+    if not _IS_NEW:
+        return "the native one needs Python 3.10"
+    if sysconfig.get_config_var("Py_GIL_DISABLED"):
+        return "the native one needs a Python with its GIL"
+    return ""
+
+
+def _load(wanted: str) -> tuple[Any, str]:
+    """The native kernel, and "", or None and why there is none."""
+    if wanted == PURE:
+        return None, f"{KERNEL_VARIABLE}=pure"
+    if why := _unsuited():
+        return None, why
+    name = f"kemi.queue.kernel.{_MODULES[wanted]}"
+    try:
+        module = importlib.import_module(name)
+    except ImportError as error:
+        if isinstance(error, ModuleNotFoundError) and error.name == name:
+            return None, _NOT_BUILT
+        return None, f"the native one cannot be used: {error}"
+    if module.FORMAT != layout.VERSION:
+        return None, f"the native one is for memory format {module.FORMAT}, this is format {layout.VERSION}"
+    return module, ""
+
+
+_choice = _wanted()
+lib, why_not = _load(_choice)
+if lib is None and _choice in (NATIVE, CRASH_POINTS):
+    raise ImportError(
+        f"{KERNEL_VARIABLE}={_choice}, and there is no native kernel: {why_not}; build it with "
+        "`python3 setup.py build_ext --inplace`, or unset the variable"
+    )
+if lib is None and _choice == AUTO and _IS_NEW and why_not != _NOT_BUILT:
+    warnings.warn_explicit(f"its kernel is pure Python: {why_not}", RuntimeWarning, "mqueue_kemi", 0)
+
+if TYPE_CHECKING:
+    from kemi.queue.segment import Segment
+
+    class Base:
+        """What each queue has of the kernel."""
+
+elif lib is not None:
+    Base = lib.Queue
+else:
+
+    class Base:
+        """What each queue has of the kernel: nothing."""
+
+        __slots__ = ()
+
+
+def name() -> str:
+    """Which kernel runs, for people."""
+    return "pure Python" if lib is None else CRASH_POINTS if _choice == CRASH_POINTS else "native"
+
+
+def description() -> str:
+    """As `name`, and why it is not the native one."""
+    return f"{name()} ({why_not})" if why_not else name()
+
+
+def attach(queue: Any, segment: Segment) -> None:
+    """Let the kernel work on a queue's memory, which is checked."""
+    if lib is not None:
+        whole = segment.reference(0, 1)  # keeps the mapping
+        queue.kernel_attach(whole, ctypes.addressof(whole), segment.window)
+
+
+def detach(queue: Any) -> None:
+    """Keep the kernel from a queue's memory from now on."""
+    if lib is not None:
+        queue.kernel_detach()
+
+
+def take_over(queue_type: Any, added: object, kept: object) -> None:
+    """Put the kernel's functions in place of those of a class, which it then goes on with."""
+    if lib is None:
+        return
+    _pythons.update((name, getattr(queue_type, name)) for name in _TAKEN_OVER)
+    lib.set_results(added, kept)
+    lib.install(_pythons)
+    for name in _TAKEN_OVER:
+        setattr(queue_type, name, getattr(lib.Queue, name))
+
+
+def check_threads(checked: Callable[[Callable[..., Any]], Callable[..., Any]]) -> bool:
+    """Leave the calls of other threads than the main one to `checked` functions. False if there is no kernel."""
+    if lib is None:
+        return False
+    lib.install({name: checked(function) for name, function in _pythons.items()})
+    lib.keep_to_thread(threading.main_thread().ident)
+    return True
+
+
+def script_functions(
+    functions: Iterable[Callable[..., Any]], queues: dict[str, Any], fetched: dict[str, bytes | None]
+) -> list[Callable[..., Any]]:
+    """A script's functions: the kernel's in place of those that it has, which it then goes on with."""
+    by_name = {function.__name__: function for function in functions}
+    if lib is not None:
+        lib.install(by_name)
+        lib.set_tables(queues, fetched)
+    return [getattr(lib, name, function) for name, function in by_name.items()]

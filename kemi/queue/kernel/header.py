@@ -1,0 +1,39 @@
+"""The numbers of the format as a C header: `python3 -m kemi.queue.kernel.header` writes layout.h anew.
+
+One source of truth: `format.layout` says where everything lies, and a test compares this text with the file.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+
+from kemi.queue import pthread
+from kemi.queue.format import layout
+from kemi.queue.format.outcome import AddResult
+
+PATH = os.path.join(os.path.dirname(os.path.abspath(__file__)), "layout.h")
+# Of the C library's mutex, in the form that the kernel is built for.
+_MUTEX = ("HOLDER_AT", "OWNER_AT", "LOST", "HOLDER_MASK")
+
+
+def numbers() -> dict[str, int]:
+    """Every number that the kernel may use, by its name there."""
+    found = {f"K_{name}": value for name, value in vars(layout).items() if name.isupper() and isinstance(value, int)}
+    found.update((f"K_{result.name}", int(result)) for result in AddResult)
+    found.update((f"K_MUTEX_{name}", int(getattr(pthread, name))) for name in _MUTEX)
+    return found
+
+
+def text() -> str:
+    """Return what layout.h must be."""
+    lines = [f"#define {name} UINT64_C({value:#x})" for name, value in numbers().items()]
+    head = "/* Made by `python3 -m kemi.queue.kernel.header` from kemi/queue/format/layout.py: change that. */"
+    return "\n".join(
+        [head, "#ifndef K_LAYOUT_H", "#define K_LAYOUT_H", "#include <stdint.h>", "", *lines, "", "#endif", ""]
+    )
+
+
+if __name__ == "__main__":
+    with open(sys.argv[1] if len(sys.argv) > 1 else PATH, "w", encoding="ascii") as file:
+        file.write(text())

@@ -1,0 +1,224 @@
+/* Append and pop of a keyed log within a chunk (docs/format.md, orders 4, 5 and 6), as kemi/queue/log/keyed.py and
+ * kemi/queue/store/keyindex.py have them. More buckets, fewer buckets and compaction are Python's.
+ */
+#ifndef K_KEYED_H
+#define K_KEYED_H
+
+#include "journal.h"
+#include "plain.h"
+
+/* --- the hash: SipHash, whose key has the queue's secret as its lower half and 0 as its upper one ------------------ */
+
+#define ROTATED(x, b) ((x) << (b) | (x) >> (64 - (b)))
+
+static inline void
+stir(uint64_t v[4], int times)
+{
+    while (times--) {
+        v[0] += v[1], v[1] = ROTATED(v[1], 13) ^ v[0], v[0] = ROTATED(v[0], 32);
+        v[2] += v[3], v[3] = ROTATED(v[3], 16) ^ v[2];
+        v[0] += v[3], v[3] = ROTATED(v[3], 21) ^ v[0];
+        v[2] += v[1], v[1] = ROTATED(v[1], 17) ^ v[2], v[2] = ROTATED(v[2], 32);
+    }
+}
+
+static uint64_t
+key_hash(const Queue *q, const char *key, size_t length)
+{
+    uint64_t v[4] = {UINT64_C(0x736F6D6570736575) ^ q->secret, UINT64_C(0x646F72616E646F6D),
+                     UINT64_C(0x6C7967656E657261) ^ q->secret, UINT64_C(0x7465646279746573)};
+    uint64_t block, last = (uint64_t)length << 56;
+    size_t whole = length & ~(size_t)7;
+    for (size_t at = 0; at < whole; at += 8) {
+        memcpy(&block, key + at, 8);
+        v[3] ^= block;
+        stir(v, q->block_rounds);
+        v[0] ^= block;
+    }
+    for (size_t at = whole; at < length; at++)
+        last |= (uint64_t)(unsigned char)key[at] << 8 * (at - whole);
+    v[3] ^= last;
+    stir(v, q->block_rounds);
+    v[0] ^= last;
+    v[2] ^= 0xFF;
+    stir(v, q->end_rounds);
+    return v[0] ^ v[1] ^ v[2] ^ v[3];
+}
+
+/* --- the index ---------------------------------------------------------------------------------------------------- */
+
+enum { LONG_CHAIN = 64 }; /* records in a bucket; a longer one is looked through by Python */
+
+/* The bucket for a key, as an index among the u32 words; 0 where Python has to look. */
+static uint64_t
+bucket_of(Queue *q, uint64_t buckets, const char *key, size_t length)
+{
+    if (buckets < q->per_chunk || buckets > K_DIRECTORY_ENTRIES * q->per_chunk)
+        return 0;
+    uint64_t power = UINT64_C(1) << (63 - __builtin_clzll(buckets));
+    uint64_t number = key_hash(q, key, length) & (2 * power - 1) & 0xFFFFFFFF;
+    if (number >= buckets)
+        number -= power;
+    uint64_t chunk = LOAD(&q->u64[q->directory + number / q->per_chunk]);
+    if (chunk & q->mask || !is_used(q, chunk))
+        return 0;
+    return (chunk >> 2) + (number & (q->per_chunk - 1));
+}
+
+/* The record to which a link leads; 0 where Python has to look. */
+static inline uint64_t
+linked(Queue *q, uint64_t link)
+{
+    uint64_t at = q->data + (link << K_LINK_SHIFT);
+    return is_place(q, at) && at + K_RECORD_HEAD <= chunk_end(q, at) ? at : 0;
+}
+
+/* Look for a key from a bucket on. GOT: *lead leads to the record *at; EMPTY: there is none; SLOW. */
+static int
+seek(Queue *q, uint64_t bucket, const char *key, size_t length, uint64_t *lead, uint64_t *at)
+{
+    *lead = bucket;
+    for (int seen = 0; seen < LONG_CHAIN; seen++) {
+        uint64_t link = LOAD(&q->u32[*lead]);
+        if (!link)
+            return EMPTY;
+        if (!(*at = linked(q, link)))
+            return SLOW;
+        if (LOAD(&q->u32[(*at >> 2) + K_R_KEY]) == length) {
+            if (*at + K_RECORD_HEAD + length > chunk_end(q, *at))
+                return SLOW;
+            if (!memcmp(q->base + *at + K_RECORD_HEAD, key, length))
+                return GOT;
+        }
+        *lead = (*at >> 2) + K_R_LINK;
+    }
+    return SLOW;
+}
+
+static inline uint64_t
+in_log(Queue *q)
+{
+    return LOAD(&q->u64[K_W_ADDED]) - LOAD(&q->u64[K_W_POPPED]) - LOAD(&q->u64[K_W_BURIED]);
+}
+
+/* --- append ------------------------------------------------------------------------------------------------------- */
+
+/* Order 4: a key that is not there. */
+static int
+append_new(Queue *q, const Record *record, uint64_t bucket, uint64_t at, uint64_t flags)
+{
+    uint64_t *u64 = q->u64;
+    uint64_t added = LOAD(&u64[K_W_ADDED]);
+    write_record(q, at, record);
+    STORE(&q->u32[(at >> 2) + K_R_LINK], LOAD(&q->u32[bucket]));
+    STORE(&u64[K_W_FLAGS], flags | K_PENDING);
+    STORE(&u64[K_W_TAIL_ODD - (added & 1)], at + record->step);
+    COMMIT(&u64[K_W_ADDED], added + 1);
+    STORE(&q->u32[bucket], (uint32_t)((at - q->data) >> K_LINK_SHIFT));
+    STORE(&u64[K_W_FLAGS], flags);
+    return GOT;
+}
+
+/* Order 6: a record whose key an older one has, which becomes a tombstone. */
+static int
+replace(Queue *q, const Record *record, uint64_t lead, uint64_t old, uint64_t at, uint64_t flags)
+{
+    uint64_t *u64 = q->u64;
+    uint64_t room = q->chunk - K_CHUNK_HEAD, length = LOAD(&q->u32[old >> 2]);
+    uint64_t chunk = ((old & ~q->mask) >> 3) + K_C_DEAD;
+    uint64_t dead = LOAD(&u64[chunk]) + length, dead_in_all = LOAD(&u64[K_W_DEAD]) + length;
+    if (length & ~K_STEP_MASK || length < K_RECORD_HEAD || length & 7 || dead >= room)
+        return SLOW;
+    /* Is compaction due then? (FACTOR and SLACK_CHUNKS of kemi/queue/log/compaction.py) */
+    if (dead_in_all > 2 * room &&
+        (LOAD(&u64[K_W_TARGET]) || dead_in_all * 3 > 2 * room * LOAD(&u64[K_W_CHUNKS]) + 2 * room))
+        return SLOW;
+    uint64_t added = LOAD(&u64[K_W_ADDED]);
+    write_record(q, at, record);
+    STORE(&q->u32[(at >> 2) + K_R_LINK], LOAD(&q->u32[(old >> 2) + K_R_LINK]));
+    STORE(&u64[K_W_TAIL_ODD - (added & 1)], at + record->step);
+    uint64_t pairs[] = {K_W_ADDED,        added + 1,
+                        K_U32 + lead,     (at - q->data) >> K_LINK_SHIFT,
+                        K_U32 + (old >> 2), length | K_TOMBSTONE,
+                        K_W_BURIED,       LOAD(&u64[K_W_BURIED]) + 1,
+                        chunk,            dead,
+                        K_W_DEAD,         dead_in_all};
+    STORE(&u64[K_W_FLAGS], flags | K_PENDING);
+    commit_list(q, pairs, sizeof pairs / sizeof *pairs / 2);
+    close_list(q);
+    STORE(&u64[K_W_FLAGS], flags);
+    return GOT;
+}
+
+/* Append a record, or find that its key is there and stays: *kept. */
+static int
+keyed_append(Queue *q, const Record *record, uint64_t flags, int *kept)
+{
+    uint64_t buckets = LOAD(&q->u64[K_W_BUCKETS]), lead, old = 0;
+    uint64_t bucket = bucket_of(q, buckets, record->key, record->key_length);
+    if (!bucket)
+        return SLOW;
+    int found = seek(q, bucket, record->key, record->key_length, &lead, &old);
+    if (found == SLOW)
+        return SLOW;
+    if (found == GOT && q->addmode == 1) {
+        *kept = 1;
+        return GOT;
+    }
+    uint64_t at = LOAD(&q->u64[K_W_TAIL + (LOAD(&q->u64[K_W_ADDED]) & 1)]);
+    if (!is_place(q, at) || at + record->step >= chunk_end(q, at))
+        return SLOW;
+    if (flags & K_ADD_LIMITED && over_a_limit(q, record->step, found != GOT))
+        return SLOW;
+    if (found == GOT)
+        return replace(q, record, lead, old, at, flags);
+    /* From so many items on there is to be one more bucket. */
+    if (in_log(q) + LOAD(&q->u64[K_W_RETURNED]) >= buckets)
+        return SLOW;
+    return append_new(q, record, bucket, at, flags);
+}
+
+/* --- pop ---------------------------------------------------------------------------------------------------------- */
+
+/* Order 5. */
+static int
+keyed_pop(Queue *q, PyObject **record, uint64_t flags)
+{
+    uint64_t *u64 = q->u64;
+    uint64_t popped = LOAD(&u64[K_W_POPPED]), odd = popped & 1, items = in_log(q), buckets = LOAD(&u64[K_W_BUCKETS]);
+    if (!items)
+        return EMPTY;
+    uint64_t head = LOAD(&u64[K_W_HEAD + odd]);
+    if (!is_place(q, head) || items > (q->map_size - q->data) >> 3)
+        return SLOW;
+    uint64_t step = LOAD(&q->u32[head >> 2]), end = head + step; /* a tombstone's is too long */
+    if (step < K_RECORD_HEAD || step & 7 || end >= chunk_end(q, head))
+        return SLOW;
+    uint64_t length = LOAD(&q->u32[(head >> 2) + K_R_KEY]);
+    /* With so few items some buckets are to go, if they have more than one chunk. */
+    if (K_RECORD_HEAD + length > step || (buckets > q->per_chunk && items * 2 < buckets))
+        return SLOW;
+    uint64_t lead = bucket_of(q, buckets, q->base + head + K_RECORD_HEAD, length), at = 0;
+    if (!lead)
+        return SLOW;
+    for (int seen = 0; at != head; seen++) {
+        at = linked(q, LOAD(&q->u32[lead]));
+        if (!at || seen >= LONG_CHAIN)
+            return SLOW;
+        if (at != head)
+            lead = (at >> 2) + K_R_LINK;
+    }
+    *record = PyBytes_FromStringAndSize(q->base + head, (Py_ssize_t)step);
+    if (!*record)
+        return FAILED;
+    if (items > LOAD(&u64[K_W_HIGH_WATER]))
+        STORE(&u64[K_W_HIGH_WATER], items);
+    STORE(&u64[K_W_FLAGS], flags | K_PENDING);
+    STORE(&q->u32[lead], LOAD(&q->u32[(head >> 2) + K_R_LINK]));
+    STORE(&u64[K_W_HEAD_ODD - odd], end);
+    COMMIT(&u64[K_W_POPPED], popped + 1);
+    STORE(&u64[K_W_FLAGS], flags);
+    return GOT;
+}
+
+#endif

@@ -1,0 +1,92 @@
+/* Append and pop of a plain log within a chunk (docs/format.md, orders 1 and 2), as kemi/queue/log/plain.py has them. */
+#ifndef K_PLAIN_H
+#define K_PLAIN_H
+
+#include "queue.h"
+
+/* An item that is to be added. */
+typedef struct {
+    const char *key, *value;
+    size_t key_length, value_length;
+    uint64_t step;
+    double added;
+} Record;
+
+/* Texts longer than this are rare, and Python's to look after. */
+enum { MAX_TEXT = 1 << 20 };
+
+static inline double
+wall_clock(void)
+{
+    struct timespec now;
+    clock_gettime(CLOCK_REALTIME, &now);
+    return (double)((int64_t)now.tv_sec * 1000000000 + now.tv_nsec) / 1e9; /* as time.time() */
+}
+
+static inline void
+write_record(Queue *q, uint64_t at, const Record *record)
+{
+    char head[K_RECORD_HEAD];
+    uint32_t numbers[4] = {(uint32_t)record->step, (uint32_t)record->key_length, (uint32_t)record->value_length, 0};
+    memcpy(head, numbers, sizeof numbers);
+    memcpy(head + K_R_ADDED, &record->added, sizeof record->added);
+    copy_in(q->base + at, head, sizeof head);
+    copy_in(q->base + at + K_RECORD_HEAD, record->key, record->key_length);
+    copy_in(q->base + at + K_RECORD_HEAD + record->key_length, record->value, record->value_length);
+}
+
+/* Would an add of `step` bytes and `items` items more go over a limit (locked)? */
+static int
+over_a_limit(Queue *q, uint64_t step, uint64_t items)
+{
+    const uint64_t *u64 = q->u64;
+    uint64_t limit = LOAD(&u64[K_W_SIZE_LIMIT]), bytes = LOAD(&u64[K_W_BYTE_LIMIT]);
+    if (limit && size_of(q) + items > limit)
+        return 1;
+    if (!bytes)
+        return 0;
+    uint64_t tail = LOAD(&u64[K_W_TAIL + (LOAD(&u64[K_W_ADDED]) & 1)]);
+    uint64_t head = LOAD(&u64[K_W_HEAD + (LOAD(&u64[K_W_POPPED]) & 1)]);
+    uint64_t used = (LOAD(&u64[K_W_CHUNKS]) - 1) * (q->chunk - K_CHUNK_HEAD) + (tail & q->mask) - (head & q->mask) -
+                    LOAD(&u64[K_W_DEAD]) + LOAD(&u64[K_W_HELD_BYTES]);
+    return used + step > bytes;
+}
+
+static inline int
+plain_append(Queue *q, const Record *record)
+{
+    uint64_t *u64 = q->u64;
+    uint64_t added = LOAD(&u64[K_W_ADDED]), odd = added & 1;
+    uint64_t tail = LOAD(&u64[K_W_TAIL + odd]), end = tail + record->step;
+    if (!is_place(q, tail) || end >= chunk_end(q, tail))
+        return SLOW;
+    write_record(q, tail, record);
+    STORE(&u64[K_W_TAIL_ODD - odd], end);
+    COMMIT(&u64[K_W_ADDED], added + 1);
+    return GOT;
+}
+
+static inline int
+plain_pop(Queue *q, PyObject **record)
+{
+    uint64_t *u64 = q->u64;
+    uint64_t popped = LOAD(&u64[K_W_POPPED]), odd = popped & 1, items = LOAD(&u64[K_W_ADDED]) - popped;
+    if (!items)
+        return EMPTY;
+    uint64_t head = LOAD(&u64[K_W_HEAD + odd]);
+    if (!is_place(q, head) || items > (q->map_size - q->data) >> 3)
+        return SLOW;
+    uint64_t step = LOAD(&q->u32[head >> 2]), end = head + step; /* a tombstone's is too long */
+    if (step < K_RECORD_HEAD || step & 7 || end >= chunk_end(q, head))
+        return SLOW;
+    *record = PyBytes_FromStringAndSize(q->base + head, (Py_ssize_t)step);
+    if (!*record)
+        return FAILED;
+    if (items > LOAD(&u64[K_W_HIGH_WATER]))
+        STORE(&u64[K_W_HIGH_WATER], items);
+    STORE(&u64[K_W_HEAD_ODD - odd], end);
+    COMMIT(&u64[K_W_POPPED], popped + 1);
+    return GOT;
+}
+
+#endif

@@ -1,0 +1,167 @@
+"""The kernel, struck at each of its stores on plain memory: the crash-point walk of what it does in C.
+
+As a program, it says which walks fail: see `planted`.
+"""
+
+from __future__ import annotations
+
+import ctypes
+from typing import Any, Callable
+
+from kemi.errors import CorruptedError
+from kemi.queue.format import keyhash, layout
+from kemi.queue.kernel import choice
+from kemi.queue.log.core import ADDED
+from kemi.queue.queue import Queue as _Queue
+from tests.support.crash_points import Killed, Raised, Strike, Walk
+from tests.unit import test_keyed_log, test_plain_log
+from tests.unit.test_plain_log import record
+
+_MUTEX = slice(layout.MUTEX_AT, layout.MUTEX_AT + layout.MUTEX_STRIDE)
+Call = Callable[[Any], object]
+
+
+class Bare(choice.Base):
+    """What a queue has of the kernel, on the memory of a walk."""
+
+    add, pop = _Queue.add, _Queue.pop  # the kernel's
+
+
+class Native:
+    """Lets the kernel work on a walk's memory; struck, it is as dead as a killed process."""
+
+    def __init__(self, walk: Walk) -> None:
+        self._segment = segment = walk.segment
+        segment.u64[layout.W_HASH] = keyhash.FORM
+        queue: Any = Bare()
+        self._queue = queue
+        self._whole = ctypes.c_char.from_buffer(segment.memory)
+        why = queue.kernel_attach(self._whole, ctypes.addressof(self._whole), len(segment.memory))
+        assert why is None, why
+
+    def doing(self, call: Call) -> Callable[[Any], None]:
+        """Work for a walk."""
+
+        def work(_log: object) -> None:
+            segment = self._segment
+            segment.memory[_MUTEX] = bytes(layout.MUTEX_STRIDE)  # as the system frees it for the next one
+            dead = False
+
+            def hook() -> bool:
+                nonlocal dead
+                try:
+                    segment.strike.store(lambda: None)
+                except Killed:
+                    dead = True
+                except Raised:
+                    pass  # no Python code runs in there
+                return dead
+
+            before = choice.lib.calls()
+            choice.lib.set_hook(hook)
+            try:
+                call(self._queue)
+            finally:
+                choice.lib.set_hook(None)
+            segment.memory[_MUTEX] = bytes(layout.MUTEX_STRIDE)
+            assert choice.lib.calls() == (before[0] + 1, before[1]), "it was left to Python"
+            if dead:
+                raise Killed
+
+        return work
+
+
+def adds(key: str, size: int = 48) -> Call:
+    def call(queue: Any) -> None:
+        assert queue.add(key, "v" * (size - layout.RECORD_HEAD - len(key))) is ADDED
+
+    return call
+
+
+def pops(queue: Any) -> None:
+    assert queue.pop() is not None
+
+
+def waiting(log: Any) -> None:
+    """Have two waiters."""
+    u64 = log.core.mapping.u64
+    u64[layout.W_WAITERS] = u64[layout.W_PRESENT] = 2
+    u64[layout.W_FLAGS] |= layout.ADD_WAITING
+
+
+def limited(log: Any) -> None:
+    log.core.mapping.u64[layout.W_SIZE_LIMIT] = 50
+    log.core.mapping.u64[layout.W_BYTE_LIMIT] = 5000
+    log.core.mapping.u64[layout.W_FLAGS] |= layout.ADD_LIMITED
+
+
+def fill(*names: str) -> Callable[[Any], None]:
+    def prepare(log: Any) -> None:
+        for name in names:
+            assert log.append(*record(name.encode(), 48)) == ADDED
+
+    return prepare
+
+
+def then(*works: Callable[[Any], object]) -> Callable[[Any], None]:
+    def do(log: Any) -> None:
+        for work in works:
+            work(log)
+
+    return do
+
+
+NOTHING: Callable[[Any], None] = fill()
+EACH: dict[str, tuple[Callable[[Any], object], Call]] = {
+    "add to an empty one": (NOTHING, adds("k")),
+    "add": (fill("a", "b", "c"), adds("k")),
+    "add beside waiters": (then(fill("a"), waiting), adds("k")),
+    "add within limits": (then(fill("a"), limited), adds("k", 400)),
+    "pop": (fill("a", "b", "c"), pops),
+    "pop the last": (fill("a"), pops),
+    "pop beside waiters": (then(fill("a", "b"), waiting), pops),
+}
+KEYED = {
+    **EACH,
+    # Of several in a bucket: there are 8 buckets.
+    "add to long chains": (fill(*(f"k{number}" for number in range(7))), adds("k")),
+    "pop from long chains": (fill(*(f"k{number}" for number in range(8))), pops),
+}
+NEWEST = {
+    **KEYED,
+    "replace": (fill("a", "b", "c"), adds("b")),
+    "replace the oldest": (fill("a", "b", "c"), adds("a", 72)),
+    "replace the last": (fill("a", "b", "c"), adds("c")),
+    "replace the only one": (fill("a"), adds("a")),
+    "replace beside waiters": (then(fill("a", "b"), waiting), adds("b")),
+    "replace within limits": (then(fill("a", "b"), limited), adds("b", 400)),
+    "pop, the others replaced": (fill("a", "b", "c", "b"), pops),
+}
+MODES: dict[int, dict[str, tuple[Callable[[Any], object], Call]]] = {0: EACH, 1: KEYED, 2: NEWEST}
+NAMES = [(mode, name) for mode, cases in MODES.items() for name in cases]
+
+
+def strike_at_each_store(mode: int, name: str) -> int:
+    """Walk through one of them. Returns how many strikes there were; AssertionError, if something is wrong."""
+    prepare, call = MODES[mode][name]
+    walk = test_keyed_log.new(mode) if mode else test_plain_log.new()
+    go_on = test_keyed_log.go_on if mode else test_plain_log.go_on
+    native = Native(walk)
+    prepare(walk.open_log(walk.segment.plain))
+    walk.segment.strike = Strike()
+
+    def settle(log: Any) -> None:
+        log.core.mapping.u64[layout.W_FLAGS] &= ~layout.ADD_LIMITED
+        log.core.mapping.u64[layout.W_SIZE_LIMIT] = log.core.mapping.u64[layout.W_BYTE_LIMIT] = 0
+        go_on(log)
+
+    return walk.walk(native.doing(call), settle)
+
+
+def main() -> None:
+    """Print the walks that fail."""
+    for mode, name in NAMES:
+        try:
+            strike_at_each_store(mode, name)
+        except (AssertionError, CorruptedError, ValueError) as error:
+            print(f"{mode} {name}: {error!r:.200}")  # noqa: T201 - its output
