@@ -52,8 +52,8 @@ def waits(queue: Any) -> None:
 
 CALLS: dict[str, Callable[[Any], object]] = {
     **{f"add {key!r:.9} {value!r:.9}": adding(key, value) for key in TEXTS for value in TEXTS[:6]},
-    **{f"add key {wrong!r:.20}": adding(wrong, "v") for wrong in WRONG},
-    **{f"add value {wrong!r:.20}": adding("k", wrong) for wrong in WRONG},
+    **{f"add key of a wrong type {number}": adding(wrong, "v") for number, wrong in enumerate(WRONG)},
+    **{f"add value of a wrong type {number}": adding("k", wrong) for number, wrong in enumerate(WRONG)},
     "add a subclass of str": lambda q: q.add(Text("k"), Text("v")),
     "add by name": lambda q: q.add(key="k", value="v"),
     "add value by name": lambda q: q.add("k", value="v"),

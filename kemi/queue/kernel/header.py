@@ -6,6 +6,7 @@ One source of truth: `format.layout` says where everything lies, and a test comp
 from __future__ import annotations
 
 import os
+import re
 import sys
 
 from kemi.queue import pthread
@@ -25,13 +26,24 @@ def numbers() -> dict[str, int]:
     return found
 
 
+def used() -> set[str]:
+    """The names that the kernel's sources use."""
+    names: set[str] = set()
+    folder = os.path.dirname(PATH)
+    for file in sorted(os.listdir(folder)):
+        if file.endswith((".c", ".h")) and file != os.path.basename(PATH):
+            with open(os.path.join(folder, file), encoding="ascii") as source:
+                names.update(re.findall(r"\bK_[A-Z][A-Z0-9_]*\b", source.read()))
+    return {name for name in names if not name.endswith("_H")}
+
+
 def text() -> str:
-    """Return what layout.h must be."""
-    lines = [f"#define {name} UINT64_C({value:#x})" for name, value in numbers().items()]
+    """Return what layout.h must be. Raises KeyError for a name that is none."""
+    known = numbers()
+    lines = [f"#define {name} UINT64_C({known[name]:#x})" for name in sorted(used())]
     head = "/* Made by `python3 -m kemi.queue.kernel.header` from kemi/queue/format/layout.py: change that. */"
-    return "\n".join(
-        [head, "#ifndef K_LAYOUT_H", "#define K_LAYOUT_H", "#include <stdint.h>", "", *lines, "", "#endif", ""]
-    )
+    guard = ["#ifndef K_LAYOUT_H", "#define K_LAYOUT_H", "#include <stdint.h>"]
+    return "\n".join([head, *guard, "", *lines, "", "#endif", ""])
 
 
 if __name__ == "__main__":
