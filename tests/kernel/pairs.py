@@ -13,8 +13,17 @@ from kemi.queue.queue import Queue
 from kemi.queue.store.keyindex import KeyIndex
 
 # Words that differ between two queues of one process: when it was made, its secret, its place in a quota, its mutex. A
-# list of the journal means nothing afterwards, and the native kernel has fewer of them.
-_OWN = {layout.W_CREATED, layout.W_SECRET, layout.W_QUOTA_ENTRY, *range(128, 144), *range(152, 248), *range(384, 512)}
+# list of the journal means nothing afterwards, and the native kernel has fewer of them. The time in the queue is
+# measured now and then.
+_OWN = {
+    layout.W_CREATED,
+    layout.W_SECRET,
+    layout.W_QUOTA_ENTRY,
+    *range(128, 144),
+    *range(152, 248),
+    *range(296, 312),
+    *range(384, 512),
+}
 WINDOW = 8 << 20
 SECRET = 0x0123456789ABCDEF
 

@@ -184,3 +184,15 @@ def test_the_functions_of_a_script(pair: Pair, server: Any, mocker: Any) -> None
     for native, pure in zip(*found):
         assert native == pure
     pair.compare()
+
+
+def test_the_time_in_the_queue_is_measured(pair: Pair) -> None:
+    """Now and then, for all that left since the last time."""
+    for number in range(2000):
+        pair.both(adding(f"k{number}", "v" * 200))
+    for _ in range(1999):
+        pair.both(lambda queue: queue.pop())
+    for queue in (pair.native, pair.pure):
+        waited = queue.stats().waited
+        assert 1500 < sum(waited.counts) <= 1999
+        assert waited.total > 0

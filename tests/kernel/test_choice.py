@@ -16,7 +16,8 @@ if TYPE_CHECKING:
 
 SAY = "from kemi.queue.kernel import choice; print(choice.description())"
 OTHER_FORMAT = (
-    "import sys, types; sys.modules['kemi.queue.kernel._kernel'] = types.SimpleNamespace(FORMAT=4, Queue=object); "
+    "import sys, types; other = types.SimpleNamespace(FORMAT=4, REVISION=0, Queue=object); "
+    "sys.modules['kemi.queue.kernel._kernel'] = other; "
 )
 NOT_BUILT = "import sys; sys.modules['kemi.queue.kernel._kernel'] = None; "
 FREE_THREADED = "import sysconfig; sysconfig.get_config_vars()['Py_GIL_DISABLED'] = 1; "
@@ -46,7 +47,7 @@ def test_a_word_that_is_none() -> None:
 
 
 REASONS = {
-    "another format": (OTHER_FORMAT, "the native one is for memory format 4, this is format"),
+    "another format": (OTHER_FORMAT, "the native one is for memory format 4.0, this is format"),
     "free-threaded": (FREE_THREADED, "the native one needs a Python with its GIL"),
 }
 

@@ -22,6 +22,7 @@ from kemi.owner import this_process
 from kemi.queue import lockwait, section
 from kemi.queue.client.attached import AttachedQueue
 from kemi.queue.format import layout
+from kemi.queue.kernel import choice
 from kemi.queue.mutex import Mutex, trylock, unlock
 from kemi.queue.queue import Queue
 from kemi.queue.registry import Registry
@@ -186,6 +187,7 @@ def test_what_a_handler_lets_out_is_no_reason_to_keep_the_lock(queue: Queue, moc
         queue.peek()
         return append(record, step)
 
+    choice.detach(queue)  # what is interrupted here is Python
     mocker.patch.object(queue, "_append", interrupted)
     mocker.patch.object(queue, "_tail_end", 0)
     with pytest.raises(Reentered):

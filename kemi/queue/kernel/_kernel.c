@@ -385,7 +385,8 @@ INIT(void)
         return NULL;
     queue_type = (PyTypeObject *)PyType_FromSpec(&queue_spec);
     one = PyLong_FromLong(1), minus_one = PyLong_FromLong(-1), minus_two = PyLong_FromLong(-2);
-    if (!queue_type || !one || !minus_one || !minus_two || PyModule_AddIntConstant(made, "FORMAT", K_VERSION))
+    if (!queue_type || !one || !minus_one || !minus_two || PyModule_AddIntConstant(made, "FORMAT", K_VERSION) ||
+        PyModule_AddIntConstant(made, "REVISION", K_REVISION))
         goto failed;
     Py_INCREF(queue_type);
     if (PyModule_AddObject(made, "Queue", (PyObject *)queue_type)) {

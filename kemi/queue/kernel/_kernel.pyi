@@ -5,6 +5,7 @@ from typing import Any, Callable
 from kemi.queue.format.outcome import AddResult
 
 FORMAT: int  # version of the memory format that it was built for
+REVISION: int
 
 class Queue:
     def kernel_attach(self, memory: object, address: int, window: int, /) -> str | None: ...

@@ -61,8 +61,9 @@ def _load(wanted: str) -> tuple[Any, str]:
         if isinstance(error, ModuleNotFoundError) and error.name == name:
             return None, _NOT_BUILT
         return None, f"the native one cannot be used: {error}"
-    if module.FORMAT != layout.VERSION:
-        return None, f"the native one is for memory format {module.FORMAT}, this is format {layout.VERSION}"
+    built, present = f"{module.FORMAT}.{module.REVISION}", f"{layout.VERSION}.{layout.REVISION}"
+    if built != present:
+        return None, f"the native one is for memory format {built}, this is format {present}"
     return module, ""
 
 

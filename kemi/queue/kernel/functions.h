@@ -54,7 +54,8 @@ static PyObject *
 mq_size(PyObject *Py_UNUSED(module), PyObject *const *args, Py_ssize_t count, PyObject *keywords)
 {
     Queue *q = count == 1 && !keywords ? find(args[0]) : NULL;
-    if (q && q->base) {
+    /* What was given back for later does not count: Python looks at each of these. */
+    if (q && q->base && !LOAD(&q->u64[K_W_RETURNED])) {
         uint64_t size = size_of(q);
         if (!size)
             return give(minus_one);

@@ -15,6 +15,7 @@ from kemi.queue.format.outcome import AddResult
 
 PATH = os.path.join(os.path.dirname(os.path.abspath(__file__)), "layout.h")
 # Of the C library's mutex, in the form that the kernel is built for.
+_BOUNDS = "K_WAITED_BOUNDS"
 _MUTEX = ("HOLDER_AT", "OWNER_AT", "LOST", "HOLDER_MASK")
 
 
@@ -40,7 +41,9 @@ def used() -> set[str]:
 def text() -> str:
     """Return what layout.h must be. Raises KeyError for a name that is none."""
     known = numbers()
-    lines = [f"#define {name} UINT64_C({known[name]:#x})" for name in sorted(used())]
+    bounds = ", ".join(map(repr, layout.WAITED_BOUNDS))
+    lines = [f"#define {name} UINT64_C({known[name]:#x})" for name in sorted(used() - {_BOUNDS})]
+    lines.append(f"#define {_BOUNDS} {{{bounds}}}")
     head = "/* Made by `python3 -m kemi.queue.kernel.header` from kemi/queue/format/layout.py: change that. */"
     guard = ["#ifndef K_LAYOUT_H", "#define K_LAYOUT_H", "#include <stdint.h>"]
     return "\n".join([head, *guard, "", *lines, "", "#endif", ""])

@@ -218,6 +218,7 @@ keyed_pop(Queue *q, PyObject **record, uint64_t flags)
     STORE(&u64[K_W_HEAD_ODD - odd], end);
     COMMIT(&u64[K_W_POPPED], popped + 1);
     STORE(&u64[K_W_FLAGS], flags);
+    measure(q, head, step, *record);
     return GOT;
 }
 

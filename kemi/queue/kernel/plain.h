@@ -14,6 +14,8 @@ typedef struct {
 
 /* Texts longer than this are rare, and Python's to look after. */
 enum { MAX_TEXT = 1 << 20 };
+/* Of records that leave, one in so many bytes is measured (MEASURE_BYTES of kemi/queue/log/core.py). */
+enum { MEASURE_BYTES = 1 << 16 };
 
 static inline double
 wall_clock(void)
@@ -66,6 +68,29 @@ plain_append(Queue *q, const Record *record)
     return GOT;
 }
 
+/* Count how long a record that left at the head was in the queue, for all that left since the last one, now and then. */
+static inline void
+measure(Queue *q, uint64_t at, uint64_t step, PyObject *record)
+{
+    if (LIKELY(q->measured_low <= at && at + step < q->measured_end))
+        return;
+    static const double bounds[] = K_WAITED_BOUNDS;
+    uint64_t *u64 = q->u64, popped = LOAD(&u64[K_W_POPPED]), left = popped - LOAD(&u64[K_W_MEASURED]), bucket = 0;
+    double added;
+    q->measured_low = at, q->measured_end = at + (step < MEASURE_BYTES ? MEASURE_BYTES : step + 1);
+    if ((int64_t)left <= 0)
+        return;
+    memcpy(&added, PyBytes_AsString(record) + K_R_ADDED, sizeof added);
+    double waited = wall_clock() - added;
+    if (!(waited >= 0.0 && waited <= 1e9))
+        waited = 0.0; /* the system's clock was set */
+    while (bucket < sizeof bounds / sizeof *bounds && bounds[bucket] < waited)
+        bucket++;
+    STORE(&u64[K_W_WAITED + bucket], LOAD(&u64[K_W_WAITED + bucket]) + left);
+    STORE(&u64[K_W_WAITED_SUM], LOAD(&u64[K_W_WAITED_SUM]) + (uint64_t)(waited * 1e6) * left);
+    STORE(&u64[K_W_MEASURED], popped);
+}
+
 static inline int
 plain_pop(Queue *q, PyObject **record)
 {
@@ -86,6 +111,7 @@ plain_pop(Queue *q, PyObject **record)
         STORE(&u64[K_W_HIGH_WATER], items);
     STORE(&u64[K_W_HEAD_ODD - odd], end);
     COMMIT(&u64[K_W_POPPED], popped + 1);
+    measure(q, head, step, *record);
     return GOT;
 }
 

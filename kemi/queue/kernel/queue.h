@@ -37,6 +37,7 @@ typedef struct {
     uint64_t secret;
     int block_rounds, end_rounds; /* of its hash */
     uint32_t mutex_kind;
+    uint64_t measured_low, measured_end; /* no record that begins in between is measured */
     PyObject *memory; /* keeps the mapping */
 } Queue;
 
@@ -120,7 +121,7 @@ chunk_end(Queue *q, uint64_t at)
     return (at | q->mask) + 1;
 }
 
-/* Items that can be taken. What left is read before what was added, so none that is there all the time is missed. */
+/* Items that nobody holds. What left is read before what was added, so none that is there all the time is missed. */
 static inline uint64_t
 size_of(Queue *q)
 {
