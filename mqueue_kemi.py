@@ -36,11 +36,10 @@ if __name__ == "__main__":  # python3 -m mqueue_kemi, before all that only a ser
 
     raise SystemExit(main())
 
-import importlib
 import os
 import warnings
 from collections.abc import Callable
-from typing import Any, Protocol, TypeVar, cast
+from typing import Any, TypeVar
 
 from kemi import app
 from kemi.errors import (
@@ -341,7 +340,9 @@ def attach(
         warnings.warn("attach(..., instance=...) is attach(queue, where) now", DeprecationWarning, stacklevel=2)
         where = instance
     if _is_url(where):
-        return _engine(where).attach(queue, where, wait=wait, lock_timeout=lock_timeout, reattach=reattach)
+        from kemi.relay.engine import attach as attach_there
+
+        return attach_there(queue, where, wait=wait, lock_timeout=lock_timeout, reattach=reattach)
     return AttachedQueue(where, queue, lock_timeout, reattach=reattach, wait=wait, owner=owner)
 
 
@@ -356,38 +357,17 @@ async def aattach(
 ) -> QueueClient:
     """`attach` for asyncio: the event loop goes on while it waits for the server."""
     if _is_url(where):
-        return await _engine(where).aattach(queue, where, wait=wait, lock_timeout=lock_timeout, reattach=reattach)
+        from kemi.relay.engine import aattach as attach_there
+
+        return await attach_there(queue, where, wait=wait, lock_timeout=lock_timeout, reattach=reattach)
+
     from kemi.queue.client.aattach import attached
 
     return await attached(where, queue, lock_timeout, reattach=reattach, wait=wait, owner=owner)
 
 
-class _Engine(Protocol):
-    def attach(
-        self, queue: str, where: str, *, wait: float | None, lock_timeout: float, reattach: bool
-    ) -> QueueClient: ...
-
-    async def aattach(
-        self, queue: str, where: str, *, wait: float | None, lock_timeout: float, reattach: bool
-    ) -> QueueClient: ...
-
-
 def _is_url(where: object) -> bool:
     return isinstance(where, str) and "://" in where
-
-
-def _engine(where: str) -> _Engine:
-    """What has the clients of engines, which need redis-py. Raises ConfigError where there is none."""
-    try:
-        return cast("_Engine", importlib.import_module("kemi.relay.engine"))
-    except ModuleNotFoundError as error:
-        if not str(error.name).startswith("kemi.relay"):
-            raise
-        scheme = where.partition("://")[0]
-        raise ConfigError(
-            f"where={scheme}://...: this version attaches to instances on this host, not to a {scheme} server; write "
-            'the name of an instance, like "kamailio"'
-        ) from None
 
 
 def read_stats(where: str = _DEFAULT_INSTANCE) -> dict[str, Stats]:

@@ -8,9 +8,12 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import NamedTuple, Protocol
+from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 from kemi.errors import ConfigError
+
+if TYPE_CHECKING:
+    from kemi.queue.client.api import QueueClient
 
 
 class Sent(NamedTuple):
@@ -84,3 +87,27 @@ class Durability:
     def __str__(self) -> str:
         words = ["fsync"] * self.fsync + [f"replicas={self.replicas}"] * bool(self.replicas)
         return "+".join(words) or "memory"
+
+
+def attach(
+    queue: str, where: str, *, wait: float | None = 0.0, lock_timeout: float = 1.0, reattach: bool = True
+) -> QueueClient:
+    """A queue of an engine. Raises Disconnected, NotAllowed, EngineError, ConfigError. See `mqueue_kemi.attach`.
+
+    wait: seconds for the engine to appear, None for ever. lock_timeout: seconds for one reply.
+    """
+    from kemi.remote.client import EngineQueue
+
+    del reattach  # an engine's queue has no server that ends it
+    return EngineQueue(queue, where, wait=wait, lock_timeout=lock_timeout)
+
+
+async def aattach(
+    queue: str, where: str, *, wait: float | None = 0.0, lock_timeout: float = 1.0, reattach: bool = True
+) -> QueueClient:
+    """`attach`, while the event loop goes on."""
+    import asyncio
+    from functools import partial
+
+    call = partial(attach, queue, where, wait=wait, lock_timeout=lock_timeout, reattach=reattach)
+    return await asyncio.get_running_loop().run_in_executor(None, call)

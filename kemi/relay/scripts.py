@@ -28,7 +28,8 @@ class Script(NamedTuple):
     sha: str
 
 
-def _script(text: str) -> Script:
+def script(text: str) -> Script:
+    """A script, with its name."""
     return Script(text, hashlib.sha1(text.encode()).hexdigest())  # noqa: S324 - the engine's own name for it
 
 
@@ -37,7 +38,7 @@ def _script(text: str) -> Script:
 # - It always writes, also when it drops all: WAIT and WAITAOF wait for this connection's last write, and to a resend
 #   after a new connection they would otherwise say "there already" of what is not.
 # - The first write is to a hash: what the ACL does not allow, or no memory is left for, fails before anything counts.
-FORWARD = _script("""
+FORWARD = script("""
 local slots, turns, rest = {}, {}, {}
 local count = (#ARGV - 1) / 3
 for i = 1, count do
@@ -70,7 +71,7 @@ return {#new, count - #new}
 MOST_ITEMS = 1000  # of one call: unpack gives Lua's stack no more than 8000 values
 
 # KEYS: sources, then the key of what was seen of each older source. ARGV: the new source, seconds.
-NEW_SOURCE = _script("""
+NEW_SOURCE = script("""
 redis.call('SADD', KEYS[1], ARGV[1])
 for i = 2, #KEYS do
   if redis.call('TTL', KEYS[i]) == -1 then redis.call('EXPIRE', KEYS[i], ARGV[2]) end

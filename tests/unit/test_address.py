@@ -346,7 +346,7 @@ def test_where_and_its_old_name(server: Server) -> None:
             assert client.where == client.instance == server.instance
 
 
-@pytest.mark.parametrize(("where", "words"), [("redis://host/1", "not to a redis server"), (5, "must be text")])
+@pytest.mark.parametrize(("where", "words"), [("http://host/1", "is no engine"), (5, "must be text")])
 def test_a_wrong_where(where: Any, words: str) -> None:
     with pytest.raises(ConfigError, match=words):
         attach("q", where)

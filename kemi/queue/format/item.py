@@ -98,10 +98,10 @@ def item_id(created: int, seq: int) -> str:
     return f"{created:x}-{seq:x}"
 
 
-def record_of(key: bytes, value: bytes, added: float) -> bytes:
-    """A record, ready to be appended, of bytes as they lay in shared memory before."""
+def record_of(key: bytes, value: bytes, added: float, flags: int = 0) -> bytes:
+    """A record, ready to be appended, of bytes as they lay in shared memory before. flags: see `flags_of`."""
     step = RECORD_HEAD + len(key) + len(value) + 7 & -8
-    return RECORD.pack(step, len(key), len(value), 0, added) + key + value
+    return RECORD.pack(step, len(key), len(value) | flags, 0, added) + key + value
 
 
 def parts_of(record: bytes) -> tuple[bytes, bytes, float]:

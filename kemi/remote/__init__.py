@@ -1,0 +1,1 @@
+"""A queue of an engine as the processes have it that take from it: what `attach("q", "redis://...")` gives."""
