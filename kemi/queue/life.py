@@ -13,6 +13,7 @@ from kemi.queue import header, keeping
 from kemi.queue.format import layout
 from kemi.queue.format.layout import ADD_CLOSED, ADD_LIMITED, FETCH_AGING, FETCH_MOVED, PENDING, W_FLAGS
 from kemi.queue.log import contents
+from kemi.queue.mutex import sections
 from kemi.queue.registry import Registry
 from kemi.queue.section import Token
 from kemi.queue.segment import (
@@ -265,7 +266,7 @@ class Life(Waiting):
             except BaseException:
                 tokens[0].guard = weakref.ref(tokens[0], mutex.free_after())
                 raise
-            tokens[0].guard = weakref.ref(tokens[0], mutex.free)
+            mutex.held_by[0] = tokens[0].guard = weakref.ref(tokens[0], mutex.free)
             if u64[W_FLAGS] & PENDING:
                 self._repair()
             was_open = not self.is_closed()
@@ -300,3 +301,6 @@ class Life(Waiting):
     def clear(self) -> None:
         """Take all items away, the reserved ones too; they do not count as fetched."""
         self._work(lambda: contents.clear(self._log))
+
+
+sections.update((Life.remove.__code__, Life.moving.__wrapped__.__code__))  # type: ignore[attr-defined]

@@ -44,7 +44,8 @@ _SPINS = range(100)  # looks before sleeping: a holder is done within a microsec
 trylock, unlock = pthread.trylock, pthread.unlock
 DOUBTED = pthread.DOUBTED
 
-# Functions in which a variable `mutex` is the lock that is held, or about to be: `section.hold`, and the hot paths.
+# Functions in which a variable `mutex` is the lock that is held, or about to be: `section.hold`, the hot paths, and
+# whatever has a token of its own.
 sections: set[CodeType] = set()
 _tokens: dict[str, list[Callable[[], object]]] = {}  # by segment: see Mutex.held_by
 
@@ -96,8 +97,9 @@ class Mutex:
         holder, doubt = self._holder_of(number), self._doubt_of(number)
         ref = pthread.reference(self._segment, number)
         free = partial(pthread.free, ref)
-        # No call in between: all of it, or nothing.
-        self._holder, self.doubt, self.ref, self.free = holder, doubt, ref, free
+        # No call in between: all of it, or nothing. `ref` comes last for Python 3.9, where a handler may run even so:
+        # who still has the lost one comes here again.
+        self._holder, self.doubt, self.free, self.ref = holder, doubt, free, ref
 
     def _use_none(self) -> None:
         self.ref, self.free = pthread.NOWHERE, pthread.free_nothing
@@ -135,9 +137,7 @@ class Mutex:
     def refuse_twice(self) -> None:
         """Raise Reentered if a call of the calling thread, which this one interrupts, holds the lock."""
         if self.is_mine():
-            if not self._is_left():
-                self._give_up(errno.EDEADLK)
-            self._free_left()
+            self._give_up(errno.EDEADLK)
 
     def trust(self) -> None:
         """Nothing is half done any more: what is unlocked is free."""
@@ -173,23 +173,6 @@ class Mutex:
             frame = frame.f_back
         return calls
 
-    def _is_left(self) -> bool:
-        """Does this thread hold the lock, although no call of it but the present one is under way?"""
-        return self.held_by[0]() is None and self._calls(sys._getframe(1)) <= 1  # noqa: SLF001
-
-    def _free_left(self) -> None:
-        """Repair and free what a call of this thread left locked: exceptions came faster than it could free it."""
-
-        def repair() -> None:
-            self.doubt.value = DOUBTED
-            try:
-                self._repair()
-                self.trust()
-            finally:
-                unlock(self.ref)
-
-        undisturbed(repair)
-
     def try_for_end(self) -> bool:
         """Take the lock for the queue's end, without a repair; False if it is not to be had."""
         code = trylock(self.ref)
@@ -208,9 +191,6 @@ class Mutex:
         Returns with the lock held, what to unlock; or raises.
         """
         onlymain.check()
-        if code == errno.EDEADLK and not self._is_lost() and self._is_left():
-            self._free_left()
-            code = trylock(self.ref)
         if code == errno.EBUSY:
             code = self._spin()
         if code:

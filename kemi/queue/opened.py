@@ -204,10 +204,8 @@ class Opened(choice.Base):
             if self._asleep:
                 self._events.notify_all()  # this process's own hear that it is closed
         choice.detach(self)
-        closed: Any = _Closed(self.name)
-        # No call in between: a signal handler that raises finds it open, or closed.
-        self._mutex = self._log = self._u64 = self._append = self._pop = self._holding = self._events = closed
-        self.closed = True
+        parts = dict.fromkeys(("_mutex", "_log", "_u64", "_append", "_pop", "_holding", "_events"), _Closed(self.name))
+        self.__dict__.update(parts, closed=True)  # one call of C: a signal handler that raises finds it open, or closed
         self.segment.close()
 
     def _give_back_claimed(self) -> None:
