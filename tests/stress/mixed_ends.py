@@ -19,7 +19,7 @@ import tempfile
 import time
 from collections import Counter, deque
 from pathlib import Path
-from typing import Any
+from typing import Any, Callable
 
 from kemi.errors import ClientClosed, LockTimeout, MqueueError
 from kemi.owner import this_process
@@ -177,7 +177,13 @@ class Worker:
         self.note("done", *([] if item is None else [item.key]))
 
     def look(self) -> None:
-        call = self.random.choice([lambda: self.queue.peek(3), self.queue.stats, self.queue.undone])
+        peek = self.queue.peek
+        calls: list[Callable[[], object]] = [
+            lambda: peek(3),
+            self.queue.stats,
+            lambda: peek(None, reserved=True),
+        ]
+        call = self.random.choice(calls)
         self.armed = True
         call()
         self.armed = False
