@@ -39,7 +39,7 @@ if __name__ == "__main__":  # python3 -m mqueue_kemi, before all that only a ser
 import os
 import warnings
 from collections.abc import Callable
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from kemi import app
 from kemi.errors import (
@@ -82,6 +82,10 @@ from kemi.server import refused as _refused
 from kemi.server.ksr import Functions as _Functions
 from kemi.slots import fetched as _fetched
 
+if TYPE_CHECKING:  # what workers are made of is loaded when it is asked for, see `__getattr__`
+    from kemi.worker.spec import Failure, Reject, Retry, Tally
+    from kemi.worker.worker import Running, Worker, arun, run, worker
+
 __version__ = _VERSION
 
 __all__ = [
@@ -95,6 +99,7 @@ __all__ = [
     "Disconnected",
     "EngineError",
     "Event",
+    "Failure",
     "InstanceInUse",
     "Item",
     "ItemError",
@@ -108,15 +113,21 @@ __all__ = [
     "QueueClosed",
     "Reentered",
     "Refused",
+    "Reject",
     "Reservation",
     "ReservedItem",
+    "Retry",
+    "Running",
     "SegmentError",
     "SegmentMissing",
     "Stats",
     "Stop",
+    "Tally",
     "Unavailable",
     "UnknownQueue",
+    "Worker",
     "aattach",
+    "arun",
     "attach",
     "mod_init",
     "modparam",
@@ -131,6 +142,8 @@ __all__ = [
     "mqv_gete",
     "mqv_getw",
     "read_stats",
+    "run",
+    "worker",
 ]
 
 _NULL = "<null>"  # what KEMI's getw functions give for null
@@ -305,6 +318,24 @@ _FUNCTIONS = _Functions(
     )
 )
 globals().update(_FUNCTIONS._asdict())  # those of the kernel, where there is one
+
+
+# --- workers ----------------------------------------------------------------------------------------------------------
+
+_OF_WORKERS = {
+    **dict.fromkeys(("Failure", "Reject", "Retry", "Tally"), "kemi.worker.spec"),
+    **dict.fromkeys(("Running", "Worker", "arun", "run", "worker"), "kemi.worker.worker"),
+}
+
+
+def __getattr__(name: str) -> Any:
+    """Names of workers, which no routing script needs."""
+    if name not in _OF_WORKERS:
+        raise AttributeError(f"module 'mqueue_kemi' has no attribute {name!r}")
+    from importlib import import_module
+
+    found = globals()[name] = getattr(import_module(_OF_WORKERS[name]), name)
+    return found
 
 
 # --- outside of Kamailio ----------------------------------------------------------------------------------------------

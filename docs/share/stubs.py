@@ -22,7 +22,7 @@ def of(source: str) -> str:
     body: list[str] = []
     used = _annotation_names(tree, public)
     overloaded: set[str] = set()  # the function itself, after its overloads, says nothing more
-    for node in tree.body:
+    for node in _statements(tree):
         if isinstance(node, ast.ImportFrom) and node.module != "__future__":
             imports += _imported(node, public, used)
         elif isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)) and node.name in public:
@@ -35,6 +35,15 @@ def of(source: str) -> str:
     return "\n".join(
         [_HEADER.rstrip(), *parts, *imports, "", "__version__: str", "", f"__all__ = [\n{names},\n]", "", *body]
     )
+
+
+def _statements(tree: ast.Module) -> list[ast.stmt]:
+    """Return those of the module, with what it imports for type checkers only."""
+    found: list[ast.stmt] = []
+    for node in tree.body:
+        only_checked = isinstance(node, ast.If) and ast.unparse(node.test) == "TYPE_CHECKING"
+        found += node.body if isinstance(node, ast.If) and only_checked else [node]
+    return found
 
 
 def _public(tree: ast.Module) -> list[str]:

@@ -99,7 +99,8 @@ def parser() -> argparse.ArgumentParser:
     whole.add_argument("--instance", type=_text, default=default, metavar="I", help=_INSTANCE_HELP % default)
     whole.add_argument("--owner", default=None, metavar="USER", help=_OWNER_HELP)
     commands = whole.add_subparsers(required=True, metavar="COMMAND", dest="command")
-    for define in (_define_looking, _define_moving, _define_relaying, _define_watching, _define_judging):
+    defines = (_define_looking, _define_moving, _define_working, _define_relaying, _define_watching, _define_judging)
+    for define in defines:
         define(commands)
     return whole
 
@@ -245,6 +246,19 @@ def _define_relaying(commands: _Commands[_Parser]) -> None:
     one.add_argument("--metrics", metavar="FILE", help="put Prometheus' metrics of the relay there, every 5 seconds")
 
 
+def _define_working(commands: _Commands[_Parser]) -> None:
+    one = _command(commands, "work", "work:work", "run workers: functions with @worker above them", _WORK_MORE, "")
+    one.add_argument("functions", metavar="MODULE:FUNCTION", nargs="+", help="like calls:write, for calls.py")
+    one.add_argument("--where", default=None, metavar="I", help="an instance, as --instance; or an engine's URL")
+    text = "seconds, after SIGTERM, for what is in hand; 10 by default"
+    one.add_argument("--grace", type=_seconds, default=10.0, metavar="SECONDS", help=text)
+    one.add_argument(
+        "--log-format", choices=("text", "json"), default="text", help="lines for people, or objects of JSON"
+    )
+    text = "serve Prometheus' metrics there, like 127.0.0.1:9131"
+    one.add_argument("--metrics", type=_address, default=None, metavar="HOST:PORT", help=text)
+
+
 def _define_watching(commands: _Commands[_Parser]) -> None:
     text = "print each look as a line of JSON"
     one = _command(commands, "top", "top:top", "show again and again what the queues do", _TOP_MORE, text)
@@ -300,6 +314,11 @@ or with --keep-going goes on. An item that was taken and not printed when consum
 _JSON_MORE = """A line is {"key": "...", "value": "...", "added": seconds since 1970}. Bytes that are not UTF-8 stand in
 Base64 under "key_base64" or "value_base64" in place of "key" or "value". What is filled in is added now; its "added"
 is not heeded. drain ends when the queue is empty. On a terminal both show a progress bar."""
+_WORK_MORE = """The module is looked for in the current folder and on Python's path. Each function works in as many
+processes as its @worker says; one that dies is started again. SIGTERM and Ctrl-C end it with 0 after what is in hand is
+done; what is not done within --grace is given back, and a second signal gives it back at once. It waits for the server;
+a queue that a living server does not have ends it. Under systemd it takes Type=notify and WatchdogSec=. Logs are on
+stderr."""
 _TOP_MORE = """q ends it. IN/s are items added, OUT/s items taken; RESERVED are those that a consumer has taken and not
 done; HIGH is the most items at a time. It takes no lock."""
 _DB_MORE = """URL and the other --db- options are as in modparam("mqueue", "db_url", ...), and so on. It is done as

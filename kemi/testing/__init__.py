@@ -6,6 +6,8 @@ Never imported by the rest of the package.
 from kemi.testing.blocking import BlockingRoute
 from kemi.testing.errors import FakeError, NotCovered, SilentMistake
 from kemi.testing.fake import Call, FakeKSR
+from kemi.testing.item import FakeItem, item
+from kemi.testing.memory_queue import MemoryQueue
 from kemi.testing.runner import Result, Script, ScriptError, run_route
 from kemi.testing.state import Change, Line, Relayed, Reply
 
@@ -14,8 +16,10 @@ __all__ = [
     "Call",
     "Change",
     "FakeError",
+    "FakeItem",
     "FakeKSR",
     "Line",
+    "MemoryQueue",
     "NotCovered",
     "Relayed",
     "Reply",
@@ -23,5 +27,6 @@ __all__ = [
     "Script",
     "ScriptError",
     "SilentMistake",
+    "item",
     "run_route",
 ]

@@ -178,6 +178,7 @@ def test_a_real_prometheus(prometheus: Server, serve: Serve) -> None:
 UNITS = [
     "ops/systemd/mqueue-kemi-exporter.service",
     "ops/systemd/mqueue-kemi-worker@.service",
+    "ops/systemd/mqueue-kemi-work@.service",
     "ops/systemd/mqueue-relay@.service",
     "conf/cdr-worker.service",
 ]
@@ -215,14 +216,14 @@ def test_units(tmp_path: Path, path: str) -> None:
     assert float(level[1]) <= EXPOSURE
 
 
-@pytest.mark.parametrize("path", UNITS[:2])
+@pytest.mark.parametrize("path", UNITS[:3])
 def test_what_units_start(path: str) -> None:
     """It is a command line of ours."""
     from kemi.cli.parser import parser
 
     command = settings_of(path)["ExecStart"].replace("%I", "calls").split()
     assert command[0] == "/usr/bin/mqueue-kemi"
-    assert parser().parse_args(command[1:]).run in ("serve:serve_metrics", "move:consume")
+    assert parser().parse_args(command[1:]).run in ("serve:serve_metrics", "move:consume", "work:work")
 
 
 def test_the_worker_runs_without_memory_to_write_and_execute(serve: Serve, command: Command) -> None:

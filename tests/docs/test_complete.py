@@ -11,10 +11,11 @@ import pytest
 
 import mqueue_kemi
 from kemi import spec
-from kemi.cli import metrics
+from kemi.cli import metrics, workmetrics
 from kemi.cli.parser import parser
 from kemi.queue.client.attached import AttachedQueue
 from kemi.queue.format.outcome import AddResult, Stats
+from kemi.worker.worker import _OPTIONS
 from tests.docs import pages
 from tests.docs.pages import CHECKOUT
 
@@ -31,6 +32,9 @@ INSIDE = {
     "pop_if",
     "reserve_some",
 }
+
+
+OF_WORKERS = {"Failure", "Reject", "Retry", "Running", "Tally", "Worker", "arun", "run", "worker"}
 
 
 def missing(names: Iterable[str], text: str) -> list[str]:
@@ -70,13 +74,23 @@ def test_every_rpc_command() -> None:
 
 
 def test_every_error_and_result() -> None:
-    errors = [
-        name for name, kind in vars(mqueue_kemi).items() if isinstance(kind, type) and issubclass(kind, Exception)
-    ]
-    outside = set(errors) - {"InstanceInUse", "SegmentMissing", "MqueueError"}
+    kinds = {name: getattr(mqueue_kemi, name) for name in mqueue_kemi.__all__}
+    errors = [name for name, kind in kinds.items() if isinstance(kind, type) and issubclass(kind, Exception)]
+    outside = set(errors) - {"InstanceInUse", "SegmentMissing", "MqueueError"} - OF_WORKERS
     assert missing(outside, API) == []
     assert missing(AddResult.__members__, API) == []
     assert missing([field.name for field in fields(Stats)], API) == []
+
+
+def test_every_name_and_option_of_workers() -> None:
+    text = pages.text_of("docs/reference/workers.md")
+    assert missing(OF_WORKERS, text) == []
+    assert missing(_OPTIONS, text) == []
+    assert missing(_named_metrics(), text) == []
+
+
+def _named_metrics() -> Iterable[str]:
+    return (f"{workmetrics.PREFIX}{name}" for name, *_ in (*workmetrics._OF_PROCESSES, *workmetrics._OF_TIMES))
 
 
 def test_every_call_of_an_attached_queue() -> None:

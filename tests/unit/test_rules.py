@@ -104,6 +104,7 @@ OPTIONAL = {
     "kemi.database.ledger": {"sqlalchemy"},
     "kemi.database.statements": {"sqlalchemy"},
     "kemi.database.table": {"sqlalchemy"},
+    "kemi.worker.worker": {"typing_extensions"},  # for type checkers, which bring it
     "kemi.relay.link": {"redis"},
 }
 
@@ -120,9 +121,10 @@ def test_the_standard_library_is_enough() -> None:
         assert at_once.isdisjoint({"prometheus_client", "redis", "rich", "sqlalchemy", "tomli"})
 
 
-def test_a_server_loads_no_command_line() -> None:
+def test_a_server_loads_no_command_line_and_no_workers() -> None:
     """What a routing script imports is what it needs."""
-    code = f"import sys; sys.path.insert(0, {str(CHECKOUT)!r}); import mqueue_kemi; print('kemi.cli' in sys.modules)"
+    code = f"import sys; sys.path.insert(0, {str(CHECKOUT)!r}); import mqueue_kemi; "
+    code += "print({name for name in sys.modules if name.startswith(('kemi.cli', 'kemi.worker'))} or False)"
     argv = [sys.executable, "-I", "-S", "-c", code]
     done = subprocess.run(argv, check=True, timeout=60, cwd="/", capture_output=True, text=True)
     assert done.stdout == "False\n"

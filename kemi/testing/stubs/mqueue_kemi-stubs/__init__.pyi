@@ -44,6 +44,15 @@ from kemi.queue.format.outcome import Refused as Refused
 from kemi.queue.format.outcome import Stats as Stats
 from kemi.queue.stop import Event as Event
 from kemi.queue.stop import Stop as Stop
+from kemi.worker.spec import Failure as Failure
+from kemi.worker.spec import Reject as Reject
+from kemi.worker.spec import Retry as Retry
+from kemi.worker.spec import Tally as Tally
+from kemi.worker.worker import Running as Running
+from kemi.worker.worker import Worker as Worker
+from kemi.worker.worker import arun as arun
+from kemi.worker.worker import run as run
+from kemi.worker.worker import worker as worker
 
 __version__: str
 
@@ -58,6 +67,7 @@ __all__ = [
     "Disconnected",
     "EngineError",
     "Event",
+    "Failure",
     "InstanceInUse",
     "Item",
     "ItemError",
@@ -71,15 +81,21 @@ __all__ = [
     "QueueClosed",
     "Reentered",
     "Refused",
+    "Reject",
     "Reservation",
     "ReservedItem",
+    "Retry",
+    "Running",
     "SegmentError",
     "SegmentMissing",
     "Stats",
     "Stop",
+    "Tally",
     "Unavailable",
     "UnknownQueue",
+    "Worker",
     "aattach",
+    "arun",
     "attach",
     "mod_init",
     "modparam",
@@ -94,6 +110,8 @@ __all__ = [
     "mqv_gete",
     "mqv_getw",
     "read_stats",
+    "run",
+    "worker",
 ]
 
 def modparam(module: str, name: str, value: Any) -> int:
