@@ -14,8 +14,10 @@ from kemi.cli.codes import DONE
 from kemi.cli.output import say
 from kemi.cli.relay_settings import Settings
 from kemi.queue.client.attached import AttachedQueue
+from kemi.relay.back import Back
 from kemi.relay.forward import Counts, Forward
-from kemi.relay.server import RedisEngine
+from kemi.relay.link import connected
+from kemi.relay.server import RedisEngine, check_reader
 
 _EVERY = 5.0  # seconds between two writings of the metrics
 
@@ -44,6 +46,14 @@ def _engine(settings: Settings) -> RedisEngine:
 def _check(call: Call, settings: Settings) -> int:
     """`relay --check`: may the engine be used, and does it keep what is asked of it?"""
     engine = _engine(settings)
+    if settings.from_:
+        link = connected(engine.address)
+        try:
+            check_reader(link, settings.from_)
+        finally:
+            link.close()
+        call.tell(f"{engine.address}: all is well", engine=str(engine.address))
+        return DONE
     try:
         engine.connect()
     finally:
@@ -53,16 +63,21 @@ def _check(call: Call, settings: Settings) -> int:
 
 
 def _run(queue: AttachedQueue, settings: Settings) -> None:
-    forward = Forward(
-        queue,
-        _engine(settings),
-        host=settings.host_id,
-        batch=settings.batch,
-        replay=settings.replayed(),
-        tell=say,
-    )
-    with _metrics(settings, queue, lambda: forward.counts, forward.lag):
-        forward.run(signals.pending, _pause)
+    relaying: Forward | Back
+    if settings.from_:
+        address = settings.address()
+        relaying = Back(queue, address, settings.from_, host=settings.host_id, batch=settings.batch, tell=say)
+    else:
+        relaying = Forward(
+            queue,
+            _engine(settings),
+            host=settings.host_id,
+            batch=settings.batch,
+            replay=settings.replayed(),
+            tell=say,
+        )
+    with _metrics(settings, queue, lambda: relaying.counts, relaying.lag):
+        relaying.run(signals.pending, _pause)
 
 
 def _pause(seconds: float) -> None:

@@ -5,6 +5,7 @@ A queue Q is the stream mqk:{Q}; what belongs to it has {Q} in its name too, so 
     mqk:{Q}                items: fields i (id), t (time of adding), k (key), v (value), and f (flags, when not 0)
     mqk:{Q}:seen:SOURCE    what came from one source: slot -> turn of the last item that was in it; ~ counts resends
     mqk:{Q}:sources        the sources that there were
+    mqk:{Q}:reader         the way back: which host reads the stream, and the name of its positions
     mqk:{Q}:back           consumers: entries that were given back, by the moment (ms) from which they are due
     mqk:{Q}:stats          consumers: counters
 
@@ -77,6 +78,13 @@ for i = 2, #KEYS do
   if redis.call('TTL', KEYS[i]) == -1 then redis.call('EXPIRE', KEYS[i], ARGV[2]) end
 end
 return 1
+""")
+
+# KEYS: reader. ARGV: who wants to read a stream, and a new name for its positions. Replies whose it is, and the name.
+CLAIM = script("""
+redis.call('HSETNX', KEYS[1], 'owner', ARGV[1])
+redis.call('HSETNX', KEYS[1], 'name', ARGV[2])
+return redis.call('HMGET', KEYS[1], 'owner', 'name')
 """)
 
 

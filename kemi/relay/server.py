@@ -13,7 +13,7 @@ from collections.abc import Callable, Sequence
 from kemi.errors import ConfigError, EngineError, MqueueError, NotAllowed
 from kemi.relay.engine import Durability, Entry, Sent
 from kemi.relay.link import EngineBusy, Link, QueueFull, connected, packed
-from kemi.relay.scripts import FORWARD, NEW_SOURCE, RETIRED, seen_of, sources_of, stream_of
+from kemi.relay.scripts import FORWARD, GROUP, NEW_SOURCE, RETIRED, seen_of, sources_of, stream_of
 from kemi.relay.url import Address
 
 _CHECK_EVERY = 5.0  # seconds; the settings may be changed while the server runs
@@ -149,14 +149,8 @@ def check(link: Link, queue: str, durability: Durability) -> bool:
     Raises ConfigError, NotAllowed, EngineError; EngineBusy for what may pass.
     """
     where = f"{link.address.scheme} server {link.where}"
-    info = _info(link)
+    info = _usable(link, where)
     version = _version(info)
-    if version < _OLDEST:
-        raise ConfigError(f"{where}: redis_version={info.get('redis_version')}: at least 6.2 is needed")
-    if info.get("role", "master") != "master":
-        raise EngineBusy(f"{where}: role={info['role']}: it takes no items; name the master")
-    if info.get("cluster_enabled") == "1":
-        raise ConfigError(f"{where}: cluster_enabled=1: a cluster is not supported; name a server of its own")
     policy = info.get("maxmemory_policy", "noeviction")
     if policy != "noeviction":
         raise ConfigError(
@@ -171,6 +165,43 @@ def check(link: Link, queue: str, durability: Durability) -> bool:
     if replicas < durability.replicas:
         raise EngineBusy(f"{where}: connected_slaves={replicas}, and durability={durability} asks for more")
     return durability.fsync and has_waitaof
+
+
+def check_reader(link: Link, queue: str) -> None:
+    """Raise an error if a queue there cannot be relayed to here. Raises as `check`."""
+    where = f"{link.address.scheme} server {link.where}"
+    _usable(link, where)
+    stream = stream_of(queue)
+    _try_all(
+        link,
+        stream,
+        where,
+        ("XLEN", stream),
+        ("XREAD", "COUNT", 1, "STREAMS", stream, "$"),
+        ("XRANGE", stream, "0", "0"),
+        ("XDEL", stream, "0-1"),
+        ("XADD", f"{stream}:refused", "0-0", "k", "v"),
+        ("HMGET", f"{stream}:reader", "owner"),
+    )
+    for group in link.call("XINFO", "GROUPS", stream) if link.call("EXISTS", stream) else ():
+        about = dict(zip(group[::2], group[1::2]))
+        if about[b"name"] == GROUP.encode() and about[b"consumers"]:
+            raise ConfigError(
+                f"{where}: consumers take from queue {queue!r} too, {about[b'consumers']} of them: name a queue that is"
+                f" only for this relay; if they are gone, XGROUP DESTROY {stream} {GROUP}"
+            )
+
+
+def _usable(link: Link, where: str) -> dict[str, str]:
+    """What the server says of itself. Raises ConfigError, EngineBusy when it is none that can be written to."""
+    info = _info(link)
+    if _version(info) < _OLDEST:
+        raise ConfigError(f"{where}: redis_version={info.get('redis_version')}: at least 6.2 is needed")
+    if info.get("role", "master") != "master":
+        raise EngineBusy(f"{where}: role={info['role']}: it takes no items; name the master")
+    if info.get("cluster_enabled") == "1":
+        raise ConfigError(f"{where}: cluster_enabled=1: a cluster is not supported; name a server of its own")
+    return info
 
 
 def _info(link: Link) -> dict[str, str]:
@@ -223,7 +254,10 @@ def _setting(link: Link, name: str) -> str:
 def _check_commands(link: Link, queue: str, where: str) -> None:
     """Try what will be sent, in forms that change nothing: what is not allowed is known before the first item."""
     stream = stream_of(queue)
-    trials: tuple[tuple[object, ...], ...] = (
+    _try_all(
+        link,
+        stream,
+        where,
         ("SCRIPT", "LOAD", FORWARD.text),
         ("HMGET", f"{stream}:seen:check", "0"),
         ("HINCRBY", f"{stream}:seen:check", "~", "no number"),
@@ -236,6 +270,10 @@ def _check_commands(link: Link, queue: str, where: str) -> None:
         ("WAIT", 0, 1),
         ("EVALSHA", "0" * 40, 1, stream),
     )
+
+
+def _try_all(link: Link, stream: str, where: str, *trials: tuple[object, ...]) -> None:
+    """Raise an error for what is not allowed, or not there."""
     for trial, reply in zip(trials, link.calls(trials)):
         if isinstance(reply, NotAllowed):
             raise NotAllowed(f"{where}: this user may not use {trial[0]} on {stream}*: {reply}")

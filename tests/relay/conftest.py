@@ -10,7 +10,7 @@ from tests.cli.command import Command
 from tests.conftest import SHM
 from tests.processes.children import Children
 from tests.processes.serve import Serve
-from tests.relay.servers import DURABLE, PROGRAMS, EngineServer
+from tests.relay.servers import DURABLE, PROGRAMS, EngineServer, redis
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -50,6 +50,8 @@ def start(tmp_path: Path) -> Iterator[Callable[..., EngineServer]]:
     """Return what starts engines."""
     if not PROGRAMS:
         pytest.skip("there is neither redis-server nor valkey-server here")
+    if redis is None:
+        pytest.skip("the Python package redis is missing")
     started: list[EngineServer] = []
 
     def start(*options: str, **more: object) -> EngineServer:

@@ -11,9 +11,10 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import pytest
-
-redis = pytest.importorskip("redis", reason="the Python package redis is missing")
+try:
+    import redis
+except ImportError:
+    redis = None
 
 if TYPE_CHECKING:
     from collections.abc import Callable
