@@ -10,12 +10,19 @@ from __future__ import annotations
 import os
 from typing import NamedTuple
 
+from kemi import timens
+
+_TICK = 1_000_000_000 // os.sysconf("SC_CLK_TCK")  # ns
+
+
+_NONE = -(1 << 62)
+
 
 class Owner(NamedTuple):
     """A process on this host, beyond the reuse of its pid."""
 
     pid: int
-    start: int  # clock ticks since boot, field 22 of /proc/PID/stat
+    start: int  # clock ticks since boot, field 22 of /proc/PID/stat, as the host has it
     namespace: int  # inode of the pid namespace
 
     def shares_pids(self) -> bool:
@@ -35,7 +42,7 @@ class Owner(NamedTuple):
         except OSError:
             pass  # there is one, of another user
         try:
-            return _start_time(self.pid) != self.start
+            return abs(_start_time(self.pid) - self.start) > 1  # one, for what is rounded in a time namespace
         except OSError:
             return False  # /proc may be hidden, or all descriptors be in use: that proves nothing
 
@@ -58,8 +65,8 @@ def _namespace() -> int:
 
 
 def _start_time(pid: int) -> int:
-    """Start time of a process in ticks; -1 when only a zombie of it is left. Raises OSError."""
+    """Start time of a process in ticks; _NONE when only a zombie of it is left. Raises OSError."""
     with open(f"/proc/{pid}/stat", "rb") as stat:
         # The command's name stands in parentheses and may hold anything, also ")".
         fields = stat.read().rpartition(b")")[2].split()
-    return -1 if fields[0] in (b"Z", b"X") else int(fields[19])
+    return _NONE if fields[0] in (b"Z", b"X") else int(fields[19]) - timens.shift("boottime") // _TICK

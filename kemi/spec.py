@@ -39,7 +39,7 @@ class QueueSpec(NamedTuple):
     recover: int = 1  # what a server left in memory is taken over: 0 never, 1 after a crash, 2 after every stop
     max_deliveries: int = 0  # of a reserved item, 0 = any number
     dead_letter: str = ""  # the queue for items after that
-    maxage: float = 0.0  # seconds that an item is delivered for, 0 = for ever
+    maxage: float = 0  # seconds that an item is delivered for, 0 = for ever
 
     def reads_database(self) -> bool:
         """Are rows loaded at the start?"""

@@ -42,6 +42,10 @@ class Descriptor:
         """Is this the status of the file that was opened?"""
         return identity(status) == self._identity
 
+    def identity(self) -> tuple[int, int]:
+        """Device and inode of the file that was opened."""
+        return self._identity
+
     def close(self) -> None:
         """Close it, if it is still this file's."""
         self._closed = True

@@ -1,8 +1,8 @@
 """Reserved items of one queue: who holds them, what is given back, and what was delivered too often.
 
-Nobody waits for a holder's death: whoever takes an item while any are in flight looks for holders that are gone, and
-gives their items back first; a sleeper looks at least once in `eventcount.RECHECK`. A dead process stays dead, so
-looking needs no lock; only giving back does.
+Nobody waits for a holder's death: whoever takes an item while any are in flight looks for holders that are gone (see
+`holders`), and gives their items back first; a sleeper looks at least once in `eventcount.RECHECK`. A dead process
+stays dead, so looking needs no lock; only giving back does.
 
 In this process each item that it holds is claimed by an object (see `claims`). What is claimed by none was forgotten
 when a signal handler raised, and is given back, too.
@@ -15,7 +15,6 @@ import os
 import time
 from typing import Callable, final
 
-from kemi.owner import Owner, this_process
 from kemi.queue import claims
 from kemi.queue.format.item import item_id
 from kemi.queue.format.layout import (
@@ -32,6 +31,7 @@ from kemi.queue.format.layout import (
     W_RETURNED,
     W_UNMOVED,
 )
+from kemi.queue.holders import File, Holders
 from kemi.queue.log.contents import Log
 from kemi.queue.log.core import Delivery
 from kemi.queue.store.inflight import Entry, Holder
@@ -42,18 +42,7 @@ _MAX_AGED = 256  # items that are too old and go with one lock, of a log in whic
 _LOOK = 0.2  # seconds between looks for zombies and pids that are used again; who is gone is seen at once
 _RETRY = 1_000_000_000  # ns until a queue for dead letters that failed is tried again
 
-_me: Holder | None = None
 _time = time.time
-
-
-def this_holder() -> Holder:
-    """The calling process."""
-    global _me  # noqa: PLW0603 - asked for every item, and the answer costs a look into /proc
-    me = _me
-    if me is None or me.pid != os.getpid():
-        owner = this_process()
-        _me = me = Holder(0, owner.pid, owner.start, owner.namespace & 0xFFFFFFFF)
-    return me
 
 
 class DeadLetter:
@@ -82,8 +71,11 @@ class _Late:
 class Holding:
     """What is reserved in one queue. What is marked "locked" is called with the queue's lock held."""
 
-    def __init__(self, log: Log) -> None:
+    def __init__(self, log: Log, file: File | None = None) -> None:
+        """file: the queue's own, for life locks; None for a log on a plain buffer."""
         self._log = log
+        self._holders = Holders(file)
+        self._me: Holder | None = None
         self._in_flight = log.core.in_flight
         self._u64 = log.core.mapping.u64
         self._looked = 0.0
@@ -91,6 +83,18 @@ class Holding:
         self.is_behind = False  # is there more that is too old, so that `take` and so on found nothing?
         self._late: list[tuple[int, _Late]] = []
         self._created: int = self._u64[W_CREATED]
+
+    def begin(self) -> None:
+        """Before this process reserves: take its life lock, if it has none, or has it no more."""
+        self._me = self._holders.me()
+
+    def has_workers(self) -> bool:
+        """Does a process live that reserved items here, or tried to?"""
+        return self._holders.has_any()
+
+    def close(self) -> None:
+        """Let go of what is open."""
+        self._holders.close()
 
     def claim(self, held: Delivery, by: object) -> None:
         """Enter who has a reserved item in his hands (locked)."""
@@ -108,13 +112,13 @@ class Holding:
         """Holders that are gone; without the lock. This process is one of them when it has forgotten an item."""
         if self._u64[W_IN_FLIGHT] == self._u64[W_RETURNED]:
             return set()
-        me = this_holder()
+        me = self._holders.me()
         now = time.monotonic()
         closely = now - self._looked >= _LOOK
         if closely:
             self._looked = now
         holders = self._in_flight.holders()
-        gone = {holder for holder in holders if holder != me and _is_gone(holder, closely=closely)}
+        gone = {holder for holder in holders if holder != me and self._holders.is_gone(holder, closely=closely)}
         return gone | {me} if holders[me] > len(claims.of(self._created)) else gone
 
     def release_late(self) -> int:
@@ -136,7 +140,7 @@ class Holding:
 
         Returns how many items came back, and whether there may be more.
         """
-        me, claimed = this_holder(), claims.of(self._created)
+        me, claimed = self._holders.me(), claims.of(self._created)
         entries = self._in_flight.held_by(holders)
         deliveries = [Delivery.of(entry) for entry in entries if entry.holder != me]
         if me in holders:
@@ -148,7 +152,7 @@ class Holding:
         """Give back what this process holds and has forgotten (locked)."""
         if self._u64[W_IN_FLIGHT] == self._u64[W_RETURNED]:
             return 0
-        return self.release_stale({this_holder()})[0]
+        return self.release_stale({self._holders.me()})[0]
 
     # --- one item ---------------------------------------------------------------------------------------------------
 
@@ -172,7 +176,7 @@ class Holding:
         """The oldest item, which this process holds from now on (locked)."""
         if self._u64[W_FLAGS] & FETCH_AGING and not self._pass_aged():
             return None
-        return self._log.reserve(this_holder(), _now())
+        return self._log.reserve(self._me or self._holders.me(), _now())
 
     def seconds_to_due(self, most: float) -> float:
         """Seconds until the next item that was given back may be taken, `most` at most (locked)."""
@@ -224,7 +228,7 @@ class Holding:
 
     def _hold_letter(self) -> bool:
         """Hold the item that would be taken next, as a dead letter (locked). False if no entry is free for it."""
-        me, now = this_holder(), _now()
+        me, now = self._holders.me(), _now()
         entry = self._in_flight.first_due(now)
         found = self._log.hold(entry, me, counted=False) if entry else self._log.reserve(me, now)
         if found is None:
@@ -305,7 +309,7 @@ class Holding:
         letters: list[DeadLetter] = []
         if not self._has_dead_letters():
             return letters
-        me, now = this_holder(), _now()
+        me, now = self._holders.me(), _now()
         while len(letters) < count and (entry := self._in_flight.first_due(now)) and self._is_over(entry):
             letter = DeadLetter(*self._log.hold(entry, me, counted=False))
             self.claim(letter.held, letter)
@@ -323,13 +327,3 @@ class Holding:
         self._u64[W_UNMOVED] += 1
         if self._is_over(held):
             self._u64[W_EXHAUSTED] += 1
-
-
-def _is_gone(holder: Holder, *, closely: bool) -> bool:
-    try:
-        os.kill(holder.pid, 0)
-    except ProcessLookupError:
-        return True
-    except (OSError, OverflowError):
-        pass  # there is one, of another user
-    return bool(closely and holder.start and Owner(holder.pid, holder.start, holder.namespace).is_dead())

@@ -71,7 +71,7 @@ class Opened(choice.Base):
         self._append = self._log.append
         self._pop = self._log.pop
         self._tail_low = self._tail_end = self._head_low = self._head_end = self._high = 0
-        self._holding = Holding(self._log)
+        self._holding = Holding(self._log, segment)
         self._events = EventCount(self._log.core.mapping, _Futex(segment))
         self._registry = registry
         self._dead_letters: Any = None  # a queue, once it was needed
@@ -204,6 +204,7 @@ class Opened(choice.Base):
             if self._asleep:
                 self._events.notify_all()  # this process's own hear that it is closed
         choice.detach(self)
+        self._holding.close()
         parts = dict.fromkeys(("_mutex", "_log", "_u64", "_append", "_pop", "_holding", "_events"), _Closed(self.name))
         self.__dict__.update(parts, closed=True)  # one call of C: a signal handler that raises finds it open, or closed
         self.segment.close()

@@ -442,12 +442,17 @@ class Queue(Life):
                 self._refuse_full()
             return number or None
 
+        self._holding.begin()
         u64 = self._u64
         removed = u64[W_POPPED] + u64[W_BURIED]
         nothing = u64[W_ADDED] == removed and u64[W_FLAGS] < FETCH_FLAGS
         if nothing and timeout is not None and timeout <= 0:
             return None
         return self._wait(take, timeout)
+
+    def has_workers(self) -> bool:
+        """Does a process live that reserved items of this queue, or tried to? Without the lock; one system call."""
+        return self._holding.has_workers()
 
     def _refuse_full(self) -> None:
         """Raise MqueueError if there is an item, and processes hold all that can be reserved (locked).

@@ -244,6 +244,17 @@ class Segment:
         """A C object on these bytes, for a call that wants their address. The mapping lives as long as it does."""
         return (ctypes.c_char * length).from_buffer(self.bytes, offset)
 
+    def paths(self) -> list[str]:
+        """Ways to open the file once more, also when its name was taken away."""
+        ways = [path_of(self.name)]
+        with contextlib.suppress(SegmentError):
+            ways.append(f"/proc/self/fd/{self.fd}")
+        return ways
+
+    def identity(self) -> tuple[int, int]:
+        """Device and inode of the file."""
+        return self._descriptor.identity()
+
     def user(self) -> int:
         """The user that the file belongs to."""
         return os.fstat(self.fd).st_uid

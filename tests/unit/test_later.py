@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from kemi import timens
 from kemi.errors import MqueueError
 from kemi.owner import this_process
 from kemi.queue import holding
@@ -247,19 +248,19 @@ def test_at_the_bound_reserve_waits_for_the_next_that_is_due(
 def test_the_clock_is_that_of_the_host(mocker: MockerFixture, tmp_path: Any) -> None:
     """In a time namespace it is shifted back; where nothing is told, it is not."""
     offsets = tmp_path / "offsets"
-    mocker.patch.object(clock, "_OFFSETS", str(offsets))
+    mocker.patch.object(timens, "_OFFSETS", str(offsets))
+    mocker.patch.object(timens, "_shifts", {})
     for text, expected in (("monotonic  -5  500\nboottime 0 0\n", -5 * 10**9 + 500), ("monotonic", 0)):
         offsets.write_text(text)
-        clock._forget()
+        timens._shifts.clear()
         before = time.monotonic_ns()
         assert before - expected <= clock.now() <= time.monotonic_ns() - expected
     offsets.unlink()
-    clock._forget()
-    assert clock._read() == 0
+    assert timens._read("boottime") == 0
+    offsets.write_text("7 3 0\n1 4 0\n")
+    assert (timens._read("boottime"), timens._read("monotonic")) == (3 * 10**9, 4 * 10**9)
     mocker.patch("os.readlink", side_effect=lambda path: path)
-    assert clock._read() == 0
-    mocker.stopall()
-    clock._forget()
+    assert timens._read("boottime") == 0
 
 
 # --- too old

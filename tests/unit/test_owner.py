@@ -70,7 +70,7 @@ def test_a_zombie_is_dead(child: int) -> None:
     assert record.is_dead()
 
 
-@pytest.mark.parametrize("difference", [-1, 1])
+@pytest.mark.parametrize("difference", [-2, 2])
 def test_a_pid_that_is_used_again(child: int, difference: int) -> None:
     """The same pid with another start time is another process."""
     record = owner_of(child)

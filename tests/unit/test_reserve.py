@@ -265,18 +265,6 @@ def test_a_living_holder_keeps_it(make: Callable[..., Queue]) -> None:
         assert queue.stats().reserved == 1
 
 
-def test_a_pid_that_is_used_again(make: Callable[..., Queue], mocker: MockerFixture) -> None:
-    """A holder is a pid and its start: another process of that pid does not hold the item."""
-    queue = make(count=1)
-    me = holding.this_holder()
-    mocker.patch("kemi.queue.holding.this_holder", return_value=me._replace(pid=os.getppid(), start=me.start + 10**9))
-    reserve_for_good(queue)
-    mocker.stopall()
-    item = queue.fetch(1.0)
-    assert item is not None
-    assert item.key == "0"
-
-
 def test_a_forked_process_does_not_hold_it(make: Callable[..., Queue]) -> None:
     """Born in the block, it leaves the block, and the item is still its parent's."""
     queue = make(count=2)

@@ -58,8 +58,12 @@ class _Opening:
     """One opening of a file by this process, which knows whether its descriptor is still that file."""
 
     def __init__(self, path: str, flags: int, expected: tuple[int, int] | None) -> None:
-        """Open a file. expected: device and inode that it must be, if it must be one."""
-        low = os.open(path, flags | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+        """Open a file. expected: device and inode that it must be, if it must be one.
+
+        A path in /proc leads to an open file, also to one that was removed.
+        """
+        follow = 0 if path.startswith("/proc/") and expected else os.O_NOFOLLOW
+        low = os.open(path, flags | follow | os.O_NONBLOCK | os.O_CLOEXEC)
         try:
             status = os.fstat(low)
             self.file = (status.st_dev, status.st_ino)
@@ -109,18 +113,30 @@ _own_guard = threading.Lock()
 class LifeLock:
     """A lock that says that this process lives; with inherit, that it or a process forked from it does."""
 
-    def __init__(self, path: str, number: int, *, inherit: bool = False, shared: bool = False) -> None:
+    def __init__(
+        self,
+        path: str,
+        number: int,
+        *,
+        inherit: bool = False,
+        shared: bool = False,
+        file: tuple[int, int] | None = None,
+    ) -> None:
         """Take the lock on byte `number` of a file.
 
-        shared: for a lock that others may have, too. Raises SegmentError when another process has that number,
-        OSError when the file cannot be opened, or its file system has no such locks.
+        shared: for a lock that others may have, too. file: as for `Lives`. Raises SegmentError when another process
+        has that number, OSError when the file cannot be opened, or its file system has no such locks.
         """
         request = _request(fcntl.F_RDLCK if shared else fcntl.F_WRLCK, number)
         self.number = number
         self.path = path
         self._inherit = inherit
-        self._opening = _Opening(path, os.O_RDONLY if shared else os.O_RDWR, None)
+        self._opening = _Opening(path, os.O_RDONLY if shared else os.O_RDWR, file)
+        self._is_marked = False
         try:
+            if not inherit:
+                with contextlib.suppress(OSError):  # not every file system has such offsets
+                    self._is_marked = os.lseek(self._opening.fd, number, os.SEEK_SET) == number
             fcntl.fcntl(self._opening.fd, _SETLK, request)
         except BlockingIOError:
             self._opening.close()
@@ -143,6 +159,16 @@ class LifeLock:
         False after a fork, unless it is inherited, and after a library closed its descriptor.
         """
         return (self._inherit or self._opening.pid == os.getpid()) and self._opening.is_open()
+
+    def is_held(self) -> bool:
+        """As `is_mine`, in half of its time: for every item. The opening is known by where it stands in the file."""
+        opening = self._opening
+        if not self._is_marked:
+            return self.is_mine()
+        try:
+            return opening.pid == os.getpid() and os.lseek(opening.fd, 0, os.SEEK_CUR) == self.number
+        except OSError:
+            return False
 
     def free(self) -> None:
         """Give the lock up for every process that has this opening: for an owner that ends in order, never a child."""
@@ -190,6 +216,11 @@ class Lives:
     def is_locked(self, number: int) -> bool:
         """Return True if some other opening has the life lock `number`, also one of this process."""
         return _is_locked(self._fd(), fcntl.F_WRLCK, number)
+
+    def is_any_locked(self) -> bool:
+        """Return True if some other opening has any life lock on the file but number 0."""
+        request = _FLOCK.pack(fcntl.F_WRLCK, os.SEEK_SET, 1, 0, 0)
+        return bool(_FLOCK.unpack(fcntl.fcntl(self._fd(), _GETLK, request))[0] != fcntl.F_UNLCK)
 
     def is_dead(self, number: int, owner: Owner | None = None) -> bool:
         """Return True only if the holder is certainly gone: its lock is free, or its pid is dead in this namespace.

@@ -1,0 +1,176 @@
+"""Who holds items of a queue: the life lock of this process, and whether others still live.
+
+A process has one life lock for each queue of which it takes items, on the queue's own file (see `sync.lifelock`): from
+its first reservation on, until it ends, execs, or lets go of the queue. Where there can be none (an old kernel, a file
+that was removed and no /proc), its number is 0, and what the system says of its pid has to do.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import weakref
+from typing import Callable, Protocol, TypeVar, final
+
+from kemi.errors import SegmentError
+from kemi.owner import Owner, this_process
+from kemi.queue.store.inflight import Holder
+from kemi.queue.sync.lifelock import MAX_NUMBER, LifeLock, Lives
+
+_Opened = TypeVar("_Opened")
+_NAMESPACE = (1 << 32) - 1  # as much of its number as an entry has
+
+
+class File(Protocol):
+    """The file that the locks are on."""
+
+    def paths(self) -> list[str]:
+        """Ways to open it."""
+
+    def identity(self) -> tuple[int, int]:
+        """Device and inode. Raises SegmentError, OSError."""
+
+
+@final
+class _Life:
+    """This process, as a holder of items of one queue, whichever object it reserves with."""
+
+    def __init__(self, file: File) -> None:
+        self._file = file
+        self._lock: LifeLock | None = None
+        self._begin(int.from_bytes(os.urandom(8), "big") & MAX_NUMBER | 1)
+
+    def _begin(self, number: int) -> None:
+        owner = this_process()
+        self._lock = _first(self._file, lambda path, file: LifeLock(path, number, file=file))
+        self.pid = owner.pid
+        self.namespace = owner.namespace & _NAMESPACE
+        self.holder = Holder(number if self._lock else 0, owner.pid, owner.start, self.namespace)
+
+    def is_valid(self) -> bool:
+        """Does the holder still mean this process?"""
+        lock = self._lock
+        return lock.is_held() if lock is not None else self.pid == os.getpid()
+
+    def renew(self) -> None:
+        """A library closed the descriptor: go on as the same holder, for what this process holds still."""
+        lock = self._lock
+        if lock is not None:
+            lock.close()
+            self._begin(lock.number)
+
+    def __del__(self) -> None:
+        lock = getattr(self, "_lock", None)
+        if lock is not None:
+            lock.close()
+
+
+# By process and file: a forked process is another holder.
+_lives: weakref.WeakValueDictionary[tuple[int, tuple[int, int]], _Life] = weakref.WeakValueDictionary()
+_nobody = Holder(0, 0, 0, 0)
+
+
+@final
+class Holders:
+    """The holders of one queue's items, as this process sees them."""
+
+    def __init__(self, file: File | None) -> None:
+        """file: None where there is no file, as in a test of a plain buffer."""
+        self._file = file
+        self._life: _Life | None = None
+        self._lives: Lives | None = None
+
+    def me(self) -> Holder:
+        """This process."""
+        life = self._life
+        if life is None or not life.is_valid():
+            life = self._begin()
+        return life.holder
+
+    def _begin(self) -> _Life:
+        """Be a holder from now on, or again."""
+        life = self._life
+        if life is not None and life.pid == os.getpid():
+            life.renew()
+            return life
+        key = (os.getpid(), (0, id(self)))
+        if self._file is not None:
+            with contextlib.suppress(OSError, SegmentError):
+                key = (os.getpid(), self._file.identity())
+        life = _lives.get(key)
+        if life is None:
+            _lives[key] = life = _Life(self._file or _NoFile())
+        self._life = life
+        return life
+
+    def is_gone(self, holder: Holder, *, closely: bool) -> bool:
+        """Is it certain that the process is gone?
+
+        closely: look also for zombies and pids that are used again, which costs more.
+        """
+        if holder.life and self._is_locked(holder.life) is False:
+            return True
+        # A child that C code forked may keep the lock. A pid means something in its own namespace only.
+        if holder.namespace not in (0, self._namespace()):
+            return False
+        try:
+            os.kill(holder.pid, 0)
+        except ProcessLookupError:
+            return True
+        except (OSError, OverflowError):
+            pass  # there is one, of another user
+        return bool(closely and holder.start and Owner(holder.pid, holder.start, holder.namespace).is_dead())
+
+    def has_any(self) -> bool:
+        """Does a process live that reserved something at any time, this one included?"""
+        lives = self._open_lives()
+        try:
+            return lives is not None and lives.is_any_locked()
+        except (OSError, SegmentError):
+            return False
+
+    def _namespace(self) -> int:
+        life = self._life
+        return (life if life is not None and life.pid == os.getpid() else self._begin()).namespace
+
+    def _is_locked(self, number: int) -> bool | None:
+        """None where it cannot be told."""
+        lives = self._open_lives()
+        try:
+            return None if lives is None else lives.is_locked(number)
+        except (OSError, SegmentError, ValueError):
+            return None
+
+    def _open_lives(self) -> Lives | None:
+        if self._lives is None and self._file is not None:
+            self._lives = _first(self._file, Lives)
+        return self._lives
+
+    def close(self) -> None:
+        """Look no more, and hold nothing more, unless another object of this process does."""
+        self._life = None
+        lives, self._lives = self._lives, None
+        if lives is not None:
+            lives.close()
+
+    def __del__(self) -> None:
+        if getattr(self, "_lives", None) is not None:
+            self.close()
+
+
+class _NoFile:
+    """Implements `File`."""
+
+    def paths(self) -> list[str]:
+        return []
+
+    def identity(self) -> tuple[int, int]:
+        raise SegmentError("there is no file")
+
+
+def _first(file: File, opened: Callable[[str, tuple[int, int]], _Opened]) -> _Opened | None:
+    """What comes of the first way to open the file that leads to it; None if there is none."""
+    for path in file.paths():
+        with contextlib.suppress(OSError, SegmentError):
+            return opened(path, file.identity())
+    return None
