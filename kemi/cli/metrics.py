@@ -11,6 +11,7 @@ import os
 import platform
 import tempfile
 from collections.abc import Iterable, Iterator
+from itertools import accumulate
 from typing import NamedTuple
 
 from kemi import host
@@ -19,20 +20,29 @@ from kemi.cli.codes import UNUSABLE
 from kemi.errors import UnknownQueue
 from kemi.names import VERSION
 from kemi.queue.format import layout
+from kemi.queue.format.outcome import Waited
+from kemi.queue.statistics import reason_of
 from kemi.queue.view import InstanceView, QueueView
 
 PREFIX = "mqueue_kemi_"
 INSTANCE_LABEL = "mqueue_instance"  # not "instance", which Prometheus itself sets
-GAUGE, COUNTER = "gauge", "counter"
+GAUGE, COUNTER, HISTOGRAM = "gauge", "counter", "histogram"
 
 
 class Metric(NamedTuple):
-    """One metric with its samples: labels in a fixed order, and the number."""
+    """One metric with its samples: labels in a fixed order, and the number, or a histogram."""
 
     name: str  # a counter's without its _total
     kind: str
     help: str
     samples: list[tuple[dict[str, str], float]]
+    buckets: list[tuple[dict[str, str], Waited]] = []  # noqa: RUF012 - never changed
+
+
+def cumulative(waited: Waited) -> list[tuple[str, float]]:
+    """A histogram as Prometheus has it: how many were at most so long, for each bound, and for none."""
+    bounds = [repr(bound) for bound in waited.bounds] + ["+Inf"]
+    return list(zip(bounds, map(float, accumulate(waited.counts))))
 
 
 # Field of Stats → name, kind, help.
@@ -44,7 +54,6 @@ _OF_QUEUES = {
     "fetched": ("fetched", COUNTER, "Items taken."),
     "dropped": ("dropped", COUNTER, "Oldest items removed because size was exceeded."),
     "replaced": ("replaced", COUNTER, "Items replaced by a newer one of the same key (addmode 2)."),
-    "refused": ("refused", COUNTER, "Items not added: maxbytes, no memory, or too large."),
     "recovered": ("recovered", COUNTER, "Repairs after a process died in the middle of its work."),
     "high_water": ("high_water_items", GAUGE, "Most items at a time."),
     "size_limit": ("size_limit_items", GAUGE, "Most items that the queue may have (size)."),
@@ -52,12 +61,18 @@ _OF_QUEUES = {
     "reserved": ("reserved_items", GAUGE, "Items that a consumer has taken and not done."),
     "dead_lettered": ("dead_lettered", COUNTER, "Items moved to dead_letter after max_deliveries."),
     "exhausted": ("exhausted", COUNTER, "Times that an item came back after its last delivery, with no dead_letter."),
+    "unmoved": ("unmoved", COUNTER, "Moves to dead_letter that failed."),
+    "expired": ("expired", COUNTER, "Items that were older than maxage."),
+    "due": ("due_items", GAUGE, "Items that were given back for later."),
+    "maxage": ("max_age_seconds", GAUGE, "How long an item is delivered for (maxage)."),
     "oldest": ("oldest_timestamp_seconds", GAUGE, "When the oldest item that can be taken was added."),
 }
 
 
 # Fields that have no sample while they are 0 or None.
-_ABSENT = ("size_limit", "byte_limit", "oldest")
+_ABSENT = ("size_limit", "byte_limit", "maxage", "oldest")
+_REFUSED = "Adds that were refused, by reason: full (maxbytes), no_memory, too_large, closed."
+_WAITED = "Time that items were in the queue until they were taken or delivered for the first time."
 
 
 def collect(instance: str | None, queue: str | None = None) -> Iterator[Metric]:
@@ -83,6 +98,15 @@ def collect(instance: str | None, queue: str | None = None) -> Iterator[Metric]:
         numbers = [(labels, getattr(view.stats, field)) for labels, view in views if isinstance(view, QueueView)]
         samples = [(labels, float(number)) for labels, number in numbers if number or field not in _ABSENT]
         yield Metric(PREFIX + name, kind, text, samples)
+    stats = [(labels, view.stats) for labels, view in views if isinstance(view, QueueView)]
+    refused = [
+        ({**labels, "reason": reason_of(result)}, float(count))
+        for labels, found in stats
+        for result, count in found.refusals.items()
+    ]
+    yield Metric(f"{PREFIX}refused", COUNTER, _REFUSED, refused)
+    waited = [(labels, found.waited) for labels, found in stats]
+    yield Metric(f"{PREFIX}time_in_queue_seconds", HISTOGRAM, _WAITED, [], waited)
 
 
 def _find(instance: str, queue: str | None) -> host.Found:
@@ -118,10 +142,17 @@ def as_text(metrics: Iterable[Metric]) -> str:
     for metric in metrics:
         name = f"{metric.name}_total" if metric.kind == COUNTER else metric.name
         lines += [f"# HELP {name} {metric.help}", f"# TYPE {name} {metric.kind}"]
-        for labels, value in metric.samples:
-            inside = ",".join(f'{label}="{_quoted(content)}"' for label, content in labels.items())
-            lines.append(f"{name}{{{inside}}} {value!r}")
+        lines += [_line(name, labels, value) for labels, value in metric.samples]
+        for labels, waited in metric.buckets:
+            lines += [_line(f"{name}_bucket", {**labels, "le": le}, count) for le, count in cumulative(waited)]
+            lines.append(_line(f"{name}_sum", labels, waited.total))
+            lines.append(_line(f"{name}_count", labels, float(sum(waited.counts))))
     return "\n".join(lines) + "\n"
+
+
+def _line(name: str, labels: dict[str, str], value: float) -> str:
+    inside = ",".join(f'{label}="{_quoted(content)}"' for label, content in labels.items())
+    return f"{name}{{{inside}}} {value!r}"
 
 
 def _quoted(content: str) -> str:

@@ -320,7 +320,8 @@ done; what is not done within --grace is given back, and a second signal gives i
 a queue that a living server does not have ends it. Under systemd it takes Type=notify and WatchdogSec=. Logs are on
 stderr."""
 _TOP_MORE = """q ends it. IN/s are items added, OUT/s items taken; RESERVED are those that a consumer has taken and not
-done; HIGH is the most items at a time. It takes no lock."""
+done, DUE those given back for later; WAIT is how long items were in the queue that left since the last look, on
+average. Below stands why adds were refused. It takes no lock."""
 _DB_MORE = """URL and the other --db- options are as in modparam("mqueue", "db_url", ...), and so on. It is done as
 a whole or not at all; the next start of the server takes over what is in the queue."""
 _SERVE_MORE = "The metrics are those of stats --prometheus. It needs the Python package prometheus_client."

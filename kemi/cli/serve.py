@@ -56,11 +56,21 @@ def _application(instance: str | None) -> Callable[..., Any]:
         ) from None
     families = {metrics.GAUGE: core.GaugeMetricFamily, metrics.COUNTER: core.CounterMetricFamily}
 
+    def histogram(metric: metrics.Metric) -> Any:
+        labels = list(metric.buckets[0][0]) if metric.buckets else []
+        family = core.HistogramMetricFamily(metric.name, metric.help, labels=labels)
+        for values, waited in metric.buckets:
+            family.add_metric(list(values.values()), metrics.cumulative(waited), waited.total)
+        return family
+
     class Collector:
         """What prometheus_client asks at each scrape."""
 
         def collect(self) -> Iterator[Any]:
             for metric in metrics.collect(instance):
+                if metric.kind == metrics.HISTOGRAM:
+                    yield histogram(metric)
+                    continue
                 labels = list(metric.samples[0][0]) if metric.samples else []
                 family = families[metric.kind](metric.name, metric.help, labels=labels)
                 for values, number in metric.samples:

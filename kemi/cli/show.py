@@ -12,9 +12,11 @@ from kemi.cli.output import bytes_text, duration_text, say
 from kemi.errors import MqueueError, SegmentMissing
 from kemi.queue import trust
 from kemi.queue.format.outcome import Stats
-from kemi.queue.statistics import numbers_of
+from kemi.queue.statistics import details_of, mean_wait, numbers_of, reason_of, wait_within
 from kemi.queue.view import InstanceView, QueueView
 from kemi.text import printable
+
+_MOST = 0.95  # of the items, in what is said of the time in the queue
 
 
 def sizes(call: Call) -> int:
@@ -75,7 +77,10 @@ def stats(call: Call) -> int:
         raise Failure(USAGE, f"{'--output' if arguments.output else '--all'} goes with --prometheus")
     views = _views(call)
     if arguments.json:
-        found = [{"instance": call.instance, "queue": name, **numbers_of(view.stats)} for name, view in views.items()]
+        found = [
+            {"instance": call.instance, "queue": name, **numbers_of(view.stats), **details_of(view.stats)}
+            for name, view in views.items()
+        ]
         call.as_json(found[0] if arguments.queue is not None else found)
     else:
         for name, view in views.items():
@@ -103,10 +108,29 @@ def _description(name: str, stats: Stats) -> list[str]:
         shown = value
         if field == "oldest":
             shown = "-" if value is None else f"{duration_text(time.time() - value)} ago"
-        elif field.endswith("_limit") and not value:
+        elif (field.endswith("_limit") or field == "maxage") and not value:
             shown = "none"
+        elif field == "refused" and value:
+            shown = f"{value} ({refusals_text(stats)})"
         lines.append(f"  {field.replace('_', ' '):<{width}}  {shown}")
+    lines.append(f"  {'waited':<{width}}  {_waited_text(stats)}")
     return lines
+
+
+def refusals_text(stats: Stats) -> str:
+    """Refused adds by reason: "2 full, 1 too large"."""
+    counts = {result: count for result, count in stats.refusals.items() if count}
+    return ", ".join(f"{count} {reason_of(result).replace('_', ' ')}" for result, count in counts.items())
+
+
+def _waited_text(stats: Stats) -> str:
+    """How long items were in the queue."""
+    mean = mean_wait(stats.waited)
+    if mean is None:
+        return "-"
+    longest = wait_within(stats.waited, _MOST)
+    most = "" if longest is None else f", {_MOST:.0%} at most {duration_text(longest)}"
+    return f"{duration_text(mean)} on average{most}"
 
 
 # --- instances --------------------------------------------------------------------------------------------------------

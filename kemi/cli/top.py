@@ -20,12 +20,13 @@ from kemi.cli import signals
 from kemi.cli.call import Call
 from kemi.cli.codes import DONE
 from kemi.cli.output import Output, bytes_text, duration_text, table
+from kemi.cli.show import refusals_text
 from kemi.errors import MqueueError, UnknownQueue
-from kemi.queue.statistics import numbers_of
+from kemi.queue.statistics import details_of, mean_wait, numbers_of
 from kemi.queue.view import InstanceView, QueueView
 from kemi.text import printable
 
-HEADINGS = ["QUEUE", "SIZE", "IN/s", "OUT/s", "RESERVED", "DROPPED", "REFUSED", "OLDEST", "HIGH", "MEMORY"]
+HEADINGS = ["QUEUE", "SIZE", "IN/s", "OUT/s", "RESERVED", "DUE", "DROPPED", "REFUSED", "OLDEST", "WAIT"]
 _STDIN = 0
 
 
@@ -66,6 +67,8 @@ class Board:
                 sample = seen[one.name, name] = Sample(now, view)
                 shown = name if self._instance is not None else f"{one.name}/{name}"
                 rows.append(_row(shown, sample, self._before.get((one.name, name))))
+                if view.stats.refused:
+                    notes.append(f"{shown} refused {refusals_text(view.stats)}")
         self._before = seen
         return Frame(f"{time.strftime('%H:%M:%S')}  {'; '.join(map(_title, found)) or 'no server'}", found, rows, notes)
 
@@ -90,14 +93,16 @@ def _row(name: str, sample: Sample, before: Sample | None) -> list[object]:
     stats = sample.view.stats
     rate_in: object = "-"
     rate_out: object = "-"
+    earlier = None  # all that it ever had, at the first look
     if before is not None and before.view.created == sample.view.created:
         seconds = max(sample.at - before.at, 1e-3)
         rate_in = round((stats.added - before.view.stats.added) / seconds)
         rate_out = round((stats.fetched - before.view.stats.fetched) / seconds)
+        earlier = before.view.stats.waited
     age = duration_text(None if stats.oldest is None else time.time() - stats.oldest)
-    memory = bytes_text(stats.memory)
+    wait = duration_text(mean_wait(stats.waited, earlier))
     lost = [stats.dropped, stats.refused]
-    return [name, stats.size, rate_in, rate_out, stats.reserved, *lost, age, stats.high_water, memory]
+    return [name, stats.size, rate_in, rate_out, stats.reserved, stats.due, *lost, age, wait]
 
 
 def as_json(frame: Frame, at: float) -> dict[str, object]:
@@ -110,7 +115,13 @@ def as_json(frame: Frame, at: float) -> dict[str, object]:
             if isinstance(view, QueueView):
                 _, _, rate_in, rate_out, *_ = (None if cell == "-" else cell for cell in next(rates))
                 queues.append(
-                    {"queue": name, **numbers_of(view.stats), "in_per_second": rate_in, "out_per_second": rate_out}
+                    {
+                        "queue": name,
+                        **numbers_of(view.stats),
+                        **details_of(view.stats),
+                        "in_per_second": rate_in,
+                        "out_per_second": rate_out,
+                    }
                 )
         owner = one.owner()
         pid = owner.pid if owner else None

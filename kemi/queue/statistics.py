@@ -69,7 +69,39 @@ def numbers_of(stats: Stats) -> dict[str, Any]:
     return shown
 
 
-_NOT_SHOWN = ("refusals", "waited", "due", "expired", "unmoved", "maxage")
+def details_of(stats: Stats) -> dict[str, Any]:
+    """What is no plain number: refusals by reason, and the histogram of the time in the queue, as JSON has them."""
+    waited = stats.waited
+    return {
+        "refusals": {reason_of(result): count for result, count in stats.refusals.items()},
+        "waited": {"bounds": list(waited.bounds), "counts": list(waited.counts), "total": waited.total},
+    }
+
+
+def reason_of(result: AddResult) -> str:
+    """A refusal's name in metrics and JSON: full, no_memory, too_large, closed."""
+    return result.name.lower()
+
+
+def mean_wait(waited: Waited, before: Waited | None = None) -> float | None:
+    """Seconds that items were in the queue on average, all or those since an earlier look; None if there were none."""
+    count, total = sum(waited.counts), waited.total
+    if before is not None:
+        count, total = count - sum(before.counts), total - before.total
+    return max(0.0, total / count) if count > 0 else None
+
+
+def wait_within(waited: Waited, share: float) -> float | None:
+    """Seconds within which that share of the items left the queue, by the bounds; None if that is not known."""
+    wanted, seen = share * sum(waited.counts), 0
+    for bound, count in zip(waited.bounds, waited.counts):
+        seen += count
+        if wanted and seen >= wanted:
+            return bound
+    return None
+
+
+_NOT_SHOWN = ("refusals", "waited")
 NUMBERS = tuple(name for name in Stats.__annotations__ if name not in _NOT_SHOWN)
 
 

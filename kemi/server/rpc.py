@@ -6,6 +6,7 @@ Nothing is lost by a command: an item is taken only when its answer is complete.
 from __future__ import annotations
 
 import ctypes
+import math
 import time
 from typing import Any, Callable, NamedTuple
 
@@ -13,7 +14,7 @@ from kemi.errors import MqueueError
 from kemi.instance import queues
 from kemi.queue.format.item import Item
 from kemi.queue.queue import Queue
-from kemi.queue.statistics import numbers_of
+from kemi.queue.statistics import numbers_of, reason_of
 from kemi.server import core, log
 from kemi.server.call import Call, Fault, RpcApi, Value
 from kemi.server.left import clear
@@ -127,7 +128,14 @@ def _stats(call: Call) -> None:
 def _counters(queue: Queue, now: float) -> dict[str, Value]:
     stats = queue.stats()
     counts = {field: number for field, number in numbers_of(stats).items() if field != "oldest"}
-    return {"name": queue.name, **counts, "oldest_age": 0 if stats.oldest is None else _age(stats.oldest, now)}
+    counts["maxage"] = math.ceil(counts["maxage"])  # numbers are whole there
+    reasons = {f"refused_{reason_of(result)}": count for result, count in stats.refusals.items()}
+    return {
+        "name": queue.name,
+        **counts,
+        **reasons,
+        "oldest_age": 0 if stats.oldest is None else _age(stats.oldest, now),
+    }
 
 
 def _age(added: float, now: float) -> int:

@@ -34,7 +34,10 @@ if TYPE_CHECKING:
 def samples(text: str) -> dict[tuple[str, str], float]:
     """Read the text as Prometheus does: name and queue → number."""
     return {
-        (sample.name.replace("mqueue_kemi_", ""), sample.labels.get("queue", "")): sample.value
+        (
+            sample.name.replace("mqueue_kemi_", "") + sample.labels.get("reason", "") + sample.labels.get("le", ""),
+            sample.labels.get("queue", ""),
+        ): sample.value
         for family in text_string_to_metric_families(text)
         for sample in family.samples
     }
@@ -42,7 +45,7 @@ def samples(text: str) -> dict[tuple[str, str], float]:
 
 def test_every_statistic_is_a_metric() -> None:
     """A field that is added to Stats is a metric too, or left out on purpose."""
-    assert set(NUMBERS) - {"addmode", "max_deliveries"} == set(metrics._OF_QUEUES)
+    assert set(NUMBERS) - {"addmode", "max_deliveries", "refused"} == set(metrics._OF_QUEUES)
 
 
 def test_text(serve: Serve, command: Command) -> None:
@@ -65,11 +68,57 @@ def test_text(serve: Serve, command: Command) -> None:
     assert families["mqueue_kemi_items"].samples[0].labels["mqueue_instance"] == serve.instance
 
 
+def test_refusals_by_reason(serve: Serve, command: Command) -> None:
+    queue = serve("name=a;maxbytes=1k")
+    for size in (2000, 900, 900, 900):
+        queue.add("k", "v" * size)
+    found = {
+        sample.labels["reason"]: sample.value
+        for family in text_string_to_metric_families(command("stats", "--prometheus").out)
+        for sample in family.samples
+        if sample.name == "mqueue_kemi_refused_total"
+    }
+    assert set(found) == {"full", "too_large", "no_memory", "closed"}
+    refused = queue.stats().refusals
+    assert found == {result.name.lower(): count for result, count in refused.items()}
+    assert sum(found.values()) == queue.stats().refused == 3
+    assert re.search(r"refused +3 \(.*full.*\)", command("stats", "a").out)
+    assert command("stats", "a", "--json").json()["refusals"] == found
+    assert "a refused " in command("top", "-n", "1").out
+    assert json.loads(command("top", "-n", "1", "--json").out)["instances"][0]["queues"][0]["refusals"] == found
+
+
+def test_the_time_in_the_queue(serve: Serve, command: Command) -> None:
+    """A histogram, as Prometheus reads one; and for people how long it is on average, and mostly."""
+    queue = serve("name=a", "name=b")
+    for _ in range(10):
+        queue.add("k", "v")
+        with queue.reserve():
+            pass
+    text = command("stats", "--prometheus").out
+    (family,) = (one for one in text_string_to_metric_families(text) if one.name == "mqueue_kemi_time_in_queue_seconds")
+    assert family.type == "histogram"
+    for name, count in (("a", 10), ("b", 0)):
+        mine = [sample for sample in family.samples if sample.labels["queue"] == name]
+        bounds = [sample.labels["le"] for sample in mine if sample.name.endswith("_bucket")]
+        numbers = [sample.value for sample in mine if sample.name.endswith("_bucket")]
+        assert [float(bound) for bound in bounds] == [*layout.WAITED_BOUNDS, float("inf")]
+        assert numbers == sorted(numbers)
+        assert numbers[-1] == count
+        assert {sample.value for sample in mine if sample.name.endswith("_count")} == {count}
+    waited = queue.stats().waited
+    (total,) = (one.value for one in family.samples if one.name.endswith("_sum") and one.labels["queue"] == "a")
+    assert total == pytest.approx(waited.total)
+    assert re.search(r"waited +[0-9.]+s on average, 95% at most", command("stats", "a").out)
+    assert re.search(r"waited +-", command("stats", "b").out)
+    assert command("stats", "a", "--json").json()["waited"]["counts"] == list(waited.counts)
+
+
 def test_what_is_not_there_has_no_sample(serve: Serve, command: Command) -> None:
     """0 would be a limit that is always reached, and an item of 1970."""
     queue = serve("name=a", "name=b;size=3;maxbytes=1k")
     found = samples(command("stats", "--prometheus").out)
-    absent = ("size_limit_items", "byte_limit_bytes", "oldest_timestamp_seconds")
+    absent = ("size_limit_items", "byte_limit_bytes", "max_age_seconds", "oldest_timestamp_seconds")
     assert [name for name in absent if (name, "a") in found] == []
     assert (found["size_limit_items", "b"], found["byte_limit_bytes", "b"]) == (3, 1024)
     queue.add("k", "v")

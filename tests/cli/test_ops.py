@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 OPS = CHECKOUT / "ops"
 PROMETHEUS = OPS / "prometheus"
 PANELS = json.loads((OPS / "grafana" / "mqueue_kemi.json").read_text("utf-8"))["panels"]
+PARTS = ("bucket", "sum", "count")  # of a histogram
 QUERIES = {f"{panel['title']} {at['refId']}": at["expr"] for panel in PANELS for at in panel["targets"]}
 
 
@@ -48,7 +49,8 @@ def names(text: str) -> set[str]:
 def test_every_metric_is_there() -> None:
     """A metric that is renamed is renamed in the alerts and on the dashboard too."""
     kinds = {f"{metrics.PREFIX}{name}{'_total' * (kind == 'counter')}" for name, kind, _ in metrics._OF_QUEUES.values()}
-    kinds |= {f"{metrics.PREFIX}{name}" for name in ("up", "build_info", "max_memory_bytes", "unreadable")}
+    others = ("up", "build_info", "max_memory_bytes", "unreadable", "refused_total")
+    kinds |= {f"{metrics.PREFIX}{name}" for name in (*others, *(f"time_in_queue_seconds_{part}" for part in PARTS))}
     used = names(" ".join(QUERIES.values())) | names((PROMETHEUS / "mqueue_kemi.rules.yml").read_text("utf-8"))
     assert used <= kinds
     assert len(used) > 15

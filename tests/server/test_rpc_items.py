@@ -309,7 +309,8 @@ def test_stats(servers: Servers) -> None:
         assert stats == {
             "name": "q", "size": 2, "added": 5, "fetched": 1, "dropped": 2, "replaced": 0, "refused": 0, "recovered": 0,
             "size_limit": 3, "byte_limit": 0, "addmode": 0, "reserved": 0, "dead_lettered": 0, "exhausted": 0,
-            "max_deliveries": 0,
+            "max_deliveries": 0, "due": 0, "expired": 0, "unmoved": 0, "maxage": 0, "refused_no_memory": 0,
+            "refused_too_large": 0, "refused_full": 0, "refused_closed": 0,
         }  # fmt: skip
         both = ask(way, "mqueue.stats").result
         assert [one["name"] for one in both] == ["other", "q"]
