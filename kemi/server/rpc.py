@@ -122,20 +122,21 @@ def _stats(call: Call) -> None:
     now = time.time()
     if None in chosen:
         raise Fault(404, "No such queue")
-    call.structs([_counters(queue, now) for queue in chosen if queue])
+    call.structs([_counters(queue, now, whole=name is not None) for queue in chosen if queue])
 
 
-def _counters(queue: Queue, now: float) -> dict[str, Value]:
+def _counters(queue: Queue, now: float, *, whole: bool) -> dict[str, Value]:
+    """The numbers of a queue. whole: also what is 0 nearly always, for which an answer about many has no room."""
     stats = queue.stats()
     counts = {field: number for field, number in numbers_of(stats).items() if field != "oldest"}
     counts["maxage"] = math.ceil(counts["maxage"])  # numbers are whole there
-    reasons = {f"refused_{reason_of(result)}": count for result, count in stats.refusals.items()}
-    return {
-        "name": queue.name,
-        **counts,
-        **reasons,
-        "oldest_age": 0 if stats.oldest is None else _age(stats.oldest, now),
-    }
+    counts.update({f"refused_{reason_of(result)}": count for result, count in stats.refusals.items()})
+    if not whole:
+        counts = {field: number for field, number in counts.items() if number or not field.startswith(_SELDOM)}
+    return {"name": queue.name, **counts, "oldest_age": 0 if stats.oldest is None else _age(stats.oldest, now)}
+
+
+_SELDOM = ("due", "expired", "unmoved", "maxage", "refused_")
 
 
 def _age(added: float, now: float) -> int:
