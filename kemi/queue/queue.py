@@ -27,7 +27,7 @@ from kemi.queue.delivery.hold import Hold, Settlement
 from kemi.queue.delivery.reservation import Keep, Reservation
 from kemi.queue.delivery.reserved import Batch, ReservedItem
 from kemi.queue.format import layout
-from kemi.queue.format.item import Data, Item, encode
+from kemi.queue.format.item import Data, Item, deadline_after, encode, item_of
 from kemi.queue.format.layout import (
     ADD_CLOSED,
     ADD_LIMITED,
@@ -44,6 +44,7 @@ from kemi.queue.format.layout import (
     W_HEAD_ODD,
     W_HIGH_WATER,
     W_IN_FLIGHT,
+    W_MAX_AGE,
     W_POPPED,
     W_REFUSED,
     W_RETURNED,
@@ -185,9 +186,7 @@ class Queue(Life):
         self._add_batch([record], outcomes)
         return outcomes[0]
 
-    def add_from(
-        self, source: str | bytes, entries: Iterable[tuple[tuple[int, int], str | bytes, str | bytes]]
-    ) -> list[AddResult]:
+    def add_from(self, source: str | bytes, entries: Iterable[tuple[tuple[int, int], Data, Data]]) -> list[AddResult]:
         """Append what comes from a stream elsewhere, each entry once, whatever is killed on the way.
 
         source: what tells this stream from others, of which a queue knows POSITIONS at most. entries: position, key and
@@ -355,8 +354,15 @@ class Queue(Life):
     def fetch(self, timeout: float | None = 0.0) -> Item | None: ...
     def fetch(self, timeout: float | None = 0.0) -> Item | None:
         """Take the oldest item; wait for one at most `timeout` seconds (None: for ever). None when there is none."""
+        max_age = self.max_age  # read before: nothing may fail once an item was taken
         record = self.pop_wait(timeout)
-        return None if record is None else Item(record)
+        return None if record is None else item_of(record, max_age)
+
+    @property
+    def max_age(self) -> int:
+        """For how many ns an item is delivered; 0: for ever."""
+        age: int = self._u64[W_MAX_AGE]
+        return age
 
     def fetch_many(self, count: int, timeout: float | None = 0.0) -> list[Item]:
         """Take the oldest items, `count` at most; wait for the first one as `fetch` does.
@@ -364,6 +370,7 @@ class Queue(Life):
         One lock for BATCH of them.
         """
         records: list[bytes] = []
+        max_age = self.max_age
 
         def take() -> bool | None:
             return self._take_batch(count - len(records), records) or None
@@ -376,7 +383,7 @@ class Queue(Life):
                 if not records:
                     raise
                 break  # what was taken is not lost, and the next call meets the error again
-        return [Item(record) for record in records]
+        return [item_of(record, max_age) for record in records]
 
     def _take_batch(self, count: int, records: list[bytes]) -> bool:
         """Append some of the oldest items to `records`, also those before an error (locked)."""
@@ -429,13 +436,14 @@ class Queue(Life):
 
     def reserve_some(self, count: int, timeout: float | None, keep: Keep) -> int | None:
         """Reserve up to `count` items, as many as one lock is for; see `reservation.Reserver`."""
+        max_age = self.max_age
 
         def take() -> int | None:
             number = 0
             while number < min(count, RESERVES) and (found := self._holding.reserve()):
                 held, record = found
                 hold = Hold(self, held, self._holding.id_of(held), held.deliveries)
-                keep(ReservedItem(record, hold))
+                keep(ReservedItem(record, hold, deadline_after(record, max_age)))
                 self._holding.claim(held, hold)  # last: what an exception leaves unclaimed is given back at once
                 number += 1
             if not number:
@@ -616,7 +624,8 @@ class Queue(Life):
         return self.peek(None, reserved=True)
 
     def _items(self, places: Iterable[int]) -> list[Item]:
-        return [Item(self._log.core.records.read(at)) for at in places]
+        max_age = self.max_age
+        return [item_of(self._log.core.records.read(at), max_age) for at in places]
 
     def reason(self, outcome: AddResult) -> str:
         """Why this process's last add had that outcome: a sentence that says which limit was met."""

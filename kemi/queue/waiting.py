@@ -53,11 +53,11 @@ class Waiting(Opened):
         key: int | None = None  # while this process is counted as a waiter
         woken = False
         thread = threading.get_ident()
-        self._asleep.add(thread)  # before this process is counted, so that `close` wakes it
         try:
             while True:
                 left = deadline - time.monotonic()
                 if left > 0:
+                    self._asleep.add(thread)  # before this process is counted, so that `close` wakes it
                     self._look_a_moment()
                 found, key, seconds = self._take_or_prepare(take, key, woken=woken, sleeps=left > 0)
                 if key is None:

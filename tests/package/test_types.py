@@ -28,7 +28,7 @@ def copied(name: str, folder: Path) -> Path:
 
 @CHECKERS
 @VERSIONS
-@pytest.mark.parametrize("name", ["good", "bad"])
+@pytest.mark.parametrize("name", ["good", "clients", "bad"])
 def test_programs(
     environment: Environment, tmp_path: Path, check: Callable[..., list[Fault]], version: str, name: str
 ) -> None:

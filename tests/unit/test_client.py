@@ -51,6 +51,34 @@ def keys(queue: AttachedQueue) -> list[str]:
     return [item.key for item in queue.peek(None)]
 
 
+# --- what a relay needs ---
+
+
+def test_a_stream_from_elsewhere(queue: AttachedQueue, server: Queue) -> None:
+    """Each entry once, and up to where it came; not shown to those who complete names."""
+    assert queue.position("stream") is None
+    assert queue.add_from("stream", [((1, 0), "a", "1"), ((1, 1), "b", "2")]) == [AddResult.ADDED] * 2
+    assert queue.add_from("stream", iter([((1, 1), "b", "2"), ((2, 0), "c", "3")])) == [AddResult.KEPT, AddResult.ADDED]
+    assert queue.position("stream") == server.position("stream") == (2, 0)
+    assert keys(queue) == ["a", "b", "c"]
+    assert {"add_from", "position", "reserve_some"}.isdisjoint(dir(queue))
+
+
+def test_an_item_of_a_queue_with_maxage_has_a_deadline(queue: AttachedQueue, server: Queue) -> None:
+    """However it is taken."""
+    server.set_max_age(HANG)
+    queue.add_many([(str(number), "") for number in range(6)])
+    items: list[Item | None] = [*queue.peek(1), queue.fetch(), *queue.fetch_many(1), queue.fetch(HANG)]
+    items += [queue.reserve().take(), *queue.reserve_many(1).take(), asyncio.run(queue.afetch())]
+    for item in items:
+        assert item is not None
+        assert item.deadline == item.added + HANG
+        assert item.left is not None
+        assert 0 < item.left <= HANG
+        if isinstance(item, ReservedItem):
+            assert item.done()
+
+
 # --- the Protocol -----------------------------------------------------------------------------------------------------
 
 

@@ -16,6 +16,7 @@ import pytest
 from kemi.errors import LockTimeout, Reentered
 from kemi.queue import claims
 from kemi.queue.delivery.hold import DONE
+from kemi.queue.delivery.reservation import _Owned
 from kemi.queue.format.layout import W_IN_FLIGHT
 from kemi.queue.queue import Queue
 from kemi.queue.section import hold
@@ -77,7 +78,7 @@ def test_just_after_it_was_reserved(queue: Queue, mocker: MockerFixture) -> None
 def test_just_after_it_was_kept(queue: Queue, mocker: MockerFixture) -> None:
     """The reservation has it, and its block does not begin."""
     block = queue.reserve()
-    mocker.patch.object(block._owned, "keep", raising_after(block._owned.keep))
+    mocker.patch.object(_Owned, "keep", raising_after(_Owned.keep))
     with pytest.raises(Boom):
         block.__enter__()
     assert keys(queue) == ["k"]
@@ -85,7 +86,7 @@ def test_just_after_it_was_kept(queue: Queue, mocker: MockerFixture) -> None:
 
 def test_in_the_end_of_its_entry(queue: Queue, mocker: MockerFixture) -> None:
     block = queue.reserve()
-    mocker.patch.object(block._owned, "enter", side_effect=Boom)
+    mocker.patch.object(_Owned, "enter", side_effect=Boom)
     with pytest.raises(Boom):
         block.__enter__()
     assert keys(queue) == ["k"]

@@ -14,7 +14,7 @@ from kemi.queue.client.api import Pair, QueueClient
 from kemi.queue.client.current import CurrentQueue
 from kemi.queue.delivery.reservation import AsyncReservation, Keep, Reservation
 from kemi.queue.delivery.reserved import Batch, ReservedItem
-from kemi.queue.format.item import Data, Item
+from kemi.queue.format.item import Data, Item, item_of
 from kemi.queue.format.outcome import CLOSED, AddResult, Stats, rest_after
 from kemi.queue.stop import STOP_LOOK, Stop, stopper
 from kemi.queue.trust import named_owner
@@ -117,6 +117,15 @@ class AttachedQueue(QueueClient):
 
         return self._current.add(add, lambda found: CLOSED in found)
 
+    def add_from(self, source: str | bytes, entries: Iterable[tuple[tuple[int, int], Data, Data]]) -> list[AddResult]:
+        """Add what comes from a stream elsewhere, each entry once: for relays. See `Queue.add_from`."""
+        all_entries = list(entries)
+        return self._current.add(lambda queue: queue.add_from(source, all_entries), lambda found: CLOSED in found)
+
+    def position(self, source: str | bytes) -> tuple[int, int] | None:
+        """Return up to where a stream was added by `add_from`; None if nothing was."""
+        return self._current.present().position(source)
+
     # --- out --------------------------------------------------------------------------------------------------------
 
     @overload
@@ -126,13 +135,16 @@ class AttachedQueue(QueueClient):
     def fetch(self, timeout: float | None = 0.0) -> Item | None:
         """Take the oldest item; wait for one at most `timeout` seconds (None: for ever). None when there is none."""
         seconds = times.seconds(timeout)
+        queue = self._current.queue
         try:
-            record = self._current.queue.pop()
+            max_age = queue.max_age  # read before: nothing may fail once an item was taken
+            record = queue.pop()
         except QueueClosed:
-            record = None
-        if record is None:
-            record = self._current.wait_for(lambda queue, left: queue.pop_wait(left), seconds)
-        return None if record is None else Item(record)
+            pass
+        else:
+            if record is not None:
+                return item_of(record, max_age)
+        return self._current.wait_for(lambda queue, left: queue.fetch(left), seconds)
 
     def fetch_many(self, count: int, timeout: float | None = 0.0) -> list[Item]:
         """Take the oldest items, `count` at most; wait for the first one as `fetch` does."""
@@ -256,8 +268,7 @@ class AttachedQueue(QueueClient):
     async def afetch(self, timeout: float | None = 0.0) -> Item | None: ...
     async def afetch(self, timeout: float | None = 0.0) -> Item | None:
         """`fetch` for asyncio. A call that is cancelled takes nothing."""
-        record = await self._current.look_for(lambda queue: queue.pop(), timeout)
-        return None if record is None else Item(record)
+        return await self._current.look_for(lambda queue: queue.fetch(), timeout)
 
     async def afetch_many(self, count: int, timeout: float | None = 0.0) -> list[Item]:
         """`fetch_many` for asyncio. A call that is cancelled takes nothing."""
@@ -332,7 +343,7 @@ class AttachedQueue(QueueClient):
 
     def __dir__(self) -> list[str]:
         """Only what works here, for completion."""
-        inside = ("reserve_some", "areserve_some")
+        inside = ("reserve_some", "areserve_some", "add_from", "position")
         return [name for name in super().__dir__() if name[:2] == "__" or (name[0] != "_" and name not in inside)]
 
     def __repr__(self) -> str:

@@ -13,8 +13,8 @@ import contextlib
 from typing import Any, Callable, Generic, Protocol, TypeVar, cast, final
 
 from kemi.errors import LockTimeout, MqueueError
-from kemi.queue.delivery.hold import DONE, GIVE_BACK, asettle_all, settle_all
-from kemi.queue.delivery.reserved import Batch, ReservedItem, holds_of
+from kemi.queue.delivery.hold import DONE, GIVE_BACK, Settlement, asettle_all, settle_all
+from kemi.queue.delivery.reserved import Batch, ReservedItem, holds_of, settle
 
 Got_co = TypeVar("Got_co", covariant=True)  # a Batch; or ReservedItem, with None where the wait may end
 Keep = Callable[[ReservedItem], None]
@@ -39,6 +39,8 @@ class AsyncReserver(Protocol):
 
 class _Owned:
     """The items of one reservation. While there are any it is a `_Held`."""
+
+    __slots__ = ("entered", "filled", "items", "left", "queue", "single", "timeout")
 
     def __init__(self, queue: object, count: int | None, timeout: float | None) -> None:
         """count: None for one item that is not in a batch."""
@@ -98,10 +100,18 @@ class _Owned:
         self.let_go()
         return result
 
+    def settle(self, how: Settlement) -> None:
+        """Settle what is unsettled."""
+        if self.single:
+            for item in self.items:
+                settle(item, how)
+        else:
+            settle_all(holds_of(self.items), how)
+
     def undo(self) -> None:
         """Give back what is unsettled. Whoever calls this has an exception that counts more than an error of ours."""
         with contextlib.suppress(MqueueError):
-            settle_all(holds_of(self.items), GIVE_BACK)
+            self.settle(GIVE_BACK)
         self.let_go()
 
     def let_go(self) -> None:
@@ -118,6 +128,8 @@ class _Owned:
 class _Held(_Owned):
     """Others die without a method: Python drops what a signal handler raises in it."""
 
+    __slots__ = ()
+
     def __del__(self) -> None:
         self.undo()
 
@@ -128,6 +140,8 @@ class Reservation(Generic[Got_co]):
 
     None when nothing came within the timeout (an empty batch for `reserve_many`).
     """
+
+    __slots__ = ("_owned",)
 
     def __init__(self, queue: Reserver, count: int | None, timeout: float | None) -> None:
         """count: items of a batch; None for one item that is in none. timeout: seconds to wait for the first one."""
@@ -156,7 +170,7 @@ class Reservation(Generic[Got_co]):
             owned.undo()
             return
         try:
-            settle_all(holds_of(owned.items), DONE)
+            owned.settle(DONE)
         except LockTimeout:
             owned.let_go()  # the queue remembers that it is done
             raise
@@ -179,6 +193,8 @@ class Reservation(Generic[Got_co]):
 @final
 class AsyncReservation(Generic[Got_co]):
     """`Reservation` for `async with`."""
+
+    __slots__ = ("_owned",)
 
     def __init__(self, queue: AsyncReserver, count: int | None, timeout: float | None) -> None:
         """As `Reservation`."""

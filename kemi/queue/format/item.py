@@ -98,6 +98,19 @@ def item_id(created: int, seq: int) -> str:
     return f"{created:x}-{seq:x}"
 
 
+def item_of(record: bytes, max_age: int) -> Item:
+    """The item of a record, in a queue that delivers for `max_age` ns; 0: for ever."""
+    return Item(record, deadline_after(record, max_age)) if max_age else Item(record)
+
+
+def deadline_after(record: bytes, max_age: int) -> float | None:
+    """The moment until which a queue delivers it that does so for `max_age` ns; 0: for ever."""
+    if not max_age:
+        return None
+    added: float = RECORD.unpack_from(record)[4]
+    return added + max_age / 1e9
+
+
 def record_of(key: bytes, value: bytes, added: float, flags: int = 0) -> bytes:
     """A record, ready to be appended, of bytes as they lay in shared memory before. flags: see `flags_of`."""
     step = RECORD_HEAD + len(key) + len(value) + 7 & -8

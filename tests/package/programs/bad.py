@@ -18,6 +18,15 @@ def use(queue: Queue) -> None:
     queue.stats().full  # E: no such statistic
     queue.peek()[0].deliveries  # E: was not reserved
     queue.putt("x", "y")  # E: no such method
+    queue.undone()  # E: no engine has it
+    queue.clear()  # E: only the server does that
+    queue.peek()[0].done()  # E: was not reserved
+    queue.peek()[0].key = "x"  # E: an item stays as it is
+    queue.stats().size = 3  # E: so do statistics
+    with queue.reserve(None) as kept:
+        kept.give_back(5)  # E: by its name
+        kept.id = "x"  # E: an item stays as it is
+    queue.reserve_many(2).take().done(5)  # E: which items
 
 
 async def use_async(queue: AttachedQueue) -> None:
