@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 try:
-    import redis
+    import redis as redis
 except ImportError:
     redis = None
 
