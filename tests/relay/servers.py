@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import importlib
+import importlib.util
 import os
 import shutil
 import signal
@@ -11,16 +13,12 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-try:
-    import redis as redis
-except ImportError:
-    redis = None
-
 if TYPE_CHECKING:
     from collections.abc import Callable
 
 HOST = "127.0.0.1"
 PATIENCE = 60.0  # seconds; only what hangs takes so long
+redis: Any = importlib.import_module("redis") if importlib.util.find_spec("redis") else None
 PROGRAMS = tuple(name for name in ("redis-server", "valkey-server") if shutil.which(name))
 
 
