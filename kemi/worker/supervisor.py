@@ -43,7 +43,7 @@ LOOK = 0.25  # seconds between two looks at processes and `stop`
 DEATHS = 30  # in a row, with no item finished between them
 _FIRST_PAUSE, _LONGEST_PAUSE = 0.1, 5.0  # seconds before the next start
 _MARGIN = 2.0  # seconds that a process has more than its time limit, and its grace period, before it is killed
-_SERVER_STARTS = 5.0  # seconds in which a living server may make its queues
+_SERVER_STARTS = 3.0  # seconds in which a living server may make its queues
 
 Beside = Callable[[Board], int]  # what another process does, until it is ended
 
