@@ -42,6 +42,9 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from kemi import app
+from kemi import asking as _asking
+from kemi.answers.asking import Request as _Request
+from kemi.answers.results import Answer, AnswerStatus, AskResult
 from kemi.errors import (
     ClientClosed,
     ConfigError,
@@ -90,6 +93,9 @@ __version__ = _VERSION
 
 __all__ = [
     "AddResult",
+    "Answer",
+    "AnswerStatus",
+    "AskResult",
     "AsyncReservation",
     "AttachedQueue",
     "Batch",
@@ -127,7 +133,9 @@ __all__ = [
     "UnknownQueue",
     "Worker",
     "aattach",
+    "answer",
     "arun",
+    "ask",
     "attach",
     "mod_init",
     "modparam",
@@ -308,6 +316,39 @@ def _nothing(queue: object, null: _Null, error: Exception, part: Callable[[bytes
     if not isinstance(queue, str) or queue not in _queues:
         _failed("mqk/mqv", queue, LookupError(), 0)
     return null
+
+
+# --- asking a worker --------------------------------------------------------------------------------------------------
+
+
+def ask(
+    queue: str,
+    key: str | bytes,
+    value: str | bytes = "",
+    *,
+    then: str,
+    timeout: float,
+    wait_for_worker: bool = False,
+) -> AskResult:
+    """Ask a worker outside, and let the SIP worker go on with other calls meanwhile.
+
+    The transaction, made if need be, is suspended. `then(self, msg)` of the script runs in the answers process when the
+    answer, a failure or the timeout (seconds, more than 0) comes; `answer` tells which. It does not run after a CANCEL.
+    Neither blocks: nor must `then`, which has the transaction's reply lock.
+
+    What comes back is true when that is so; otherwise the script replies itself, now. A question that no living process
+    works for fails at once; with wait_for_worker it waits. Raises nothing; the log says what was wrong.
+    """
+    try:
+        return _asking.ask(_Request(queue, key, value, then, timeout, wait_for_worker))
+    except Exception as error:
+        _failed("ask", queue, error, -1)
+        return AskResult.FAILED
+
+
+def answer() -> Answer:
+    """What a route that `ask` named runs for: the answer, a worker's failure, or that nobody answered in time."""
+    return _asking.answer()
 
 
 _FUNCTIONS = _Functions(

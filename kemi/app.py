@@ -9,7 +9,7 @@ import contextlib
 from collections.abc import Iterator
 from typing import Any
 
-from kemi import definitions, lifecycle
+from kemi import asking, definitions, lifecycle
 from kemi.errors import ConfigError, MqueueError
 from kemi.instance import Instance, queues
 from kemi.queue.kernel import choice as kernel
@@ -46,10 +46,10 @@ def mod_init(handler: Any, module_folder: str, functions: Functions) -> Any:
     settings, _collected = _collected, Settings()
     if _running is not None:
         _reload(_running, settings, module_folder if handler is None else None)
-        return native.Handler(functions) if handler is None else handler
+        return asking.attach(native.Handler(functions, asking) if handler is None else handler)
     if handler is None:
         definitions.read(_definitions_file(module_folder), settings)
-        handler = native.Handler(functions)
+        handler = native.Handler(functions, asking)
     if _private is not None:
         _keep_to(_private, settings)
     _running = lifecycle.start(settings, _surroundings())
@@ -60,7 +60,8 @@ def mod_init(handler: Any, module_folder: str, functions: Functions) -> Any:
     log.started(f"instance {_running.name!r} is ready, with {told}; kernel: {kernel.description()}")
     if _private is not None:
         ksr.put_in_place(functions)
-    return handler
+    asking.start(_running, settings, why_missing)
+    return asking.attach(handler)
 
 
 def _reload(instance: Instance, settings: Settings, module_folder: str | None) -> None:
@@ -111,6 +112,7 @@ def _stop() -> None:
     """End what this process started; in a process forked from that one, nothing."""
     global _running
     instance, _running = _running, None
+    asking.end()
     if instance is not None and instance.is_owner():
         lifecycle.stop(instance, asked.ended_by_itself, _surroundings())
 
@@ -131,6 +133,7 @@ def private(instance: str) -> Iterator[None]:
     """
     global _private, _running, _collected
     before = (_private, _running, _collected, dict(queues), dict(fetched))
+    service = asking.end()
     _private, _running, _collected = instance, None, Settings()
     queues.clear()
     fetched.clear()
@@ -144,6 +147,7 @@ def private(instance: str) -> Iterator[None]:
                 table.clear()
                 table.update(content)  # type: ignore[arg-type]
             _private, _running, _collected = before[:3]
+            asking.bring_back(service)
 
 
 def _keep_to(instance: str, settings: Settings) -> None:

@@ -22,11 +22,13 @@ from kemi.queue.presence import Presence
 from kemi.queue.queue import Queue
 from kemi.queue.registry import Registry
 from kemi.queue.segment import (
+    ANSWERS,
     MAKER,
     NAME_MAX,
     SHM_DIR,
     Access,
     Segment,
+    answers_name,
     is_left_draft,
     path_of,
     queue_name,
@@ -314,6 +316,32 @@ class Instance:
         defined = {path_of(segment_name(self.name, name)) for name in queues}
         return [path for path in _files(segment_name(self.name) + ".") if path not in defined and "~" not in path]
 
+    # --- answers queues: see kemi.answers -----------------------------------------------------------------------------
+
+    def make_answers(self, number: int) -> Queue:
+        """Make an answers queue. Raises FileExistsError when it is there."""
+        name = answers_name(segment_name(self.name, "x"), number)
+        if os.path.lexists(path_of(name)):
+            raise FileExistsError(name)
+        queue = self._create(QueueSpec(f"{ANSWERS}{number}"), draft=True)
+        try:
+            queue.segment.take_free(name)
+        except BaseException:
+            queue.remove()
+            raise
+        return queue
+
+    def attach_answers(self, number: int) -> Queue:
+        """Use an answers queue. Raises SegmentMissing, SegmentError."""
+        return self._of_segment(answers_name(segment_name(self.name, "x"), number), f"{ANSWERS}{number}")
+
+    def _remove_answers(self) -> None:
+        number = 0
+        with contextlib.suppress(SegmentError):  # the last one, or what is left to `_remove_drafts`
+            while True:
+                self.attach_answers(number).remove()
+                number += 1
+
     # --- the end ------------------------------------------------------------------------------------------------------
 
     def put_registry_back(self) -> None:
@@ -336,6 +364,7 @@ class Instance:
             # Called before that one: who finds no file any more is free to start.
             each.callback(self.let_go)
             each.callback(self._remove_drafts)  # of workers that were ended in the middle of a reload
+            each.callback(self._remove_answers)  # before their names are taken for drafts'
             for queue in queues.values():
                 if queue not in kept:
                     each.callback(queue.remove)

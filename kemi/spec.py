@@ -25,6 +25,7 @@ _SUFFIXES = {"": 1, "k": 1 << 10, "m": 1 << 20, "g": 1 << 30, "t": 1 << 40}
 _LONGEST_WAIT = 3600  # seconds
 _MOST_DELIVERIES = (1 << 16) - 2
 _LONGEST_AGE = 100 * 366 * 86400  # seconds
+_MOST_ASKED = 1_000_000
 _LARGEST = 1 << 46  # bytes; more than a process can map
 
 
@@ -68,6 +69,7 @@ class Settings:
     max_memory: int = 0  # bytes, 0 = what `kemi.queue.limits` finds right
     dbmode_compat: str = ""  # what a bare 2 or 3 means: as documented, "code", or "" for who has not said it
     ambiguous: dict[str, int] = field(default_factory=dict)  # the dbmode of queues that were defined with such a number
+    max_asked: int = 5000  # questions that wait for an answer
     mqueue_size: int = 0  # for the next mqueue_name
     mqueue_addmode: int = 0
 
@@ -306,6 +308,10 @@ def _set_dbmode_compat(settings: Settings, where: str, value: Value) -> None:
     settings.dbmode_compat = text
 
 
+def _set_max_asked(settings: Settings, where: str, value: Value) -> None:
+    settings.max_asked = _integer(where, value, 1, _MOST_ASKED)
+
+
 def _set_mqueue_size(settings: Settings, where: str, value: Value) -> None:
     settings.mqueue_size = _integer(where, value, 0, (1 << 31) - 1)
 
@@ -336,6 +342,7 @@ _PARAMETERS: dict[str, Callable[[Settings, str, Value], None]] = {
     "group": _set_group,
     "instance": _set_instance,
     "lock_timeout": _set_lock_timeout,
+    "max_asked": _set_max_asked,
     "max_memory": _set_max_memory,
     "mode": _set_mode,
     "mqueue": _set_queue,

@@ -35,6 +35,7 @@ _NUMBER = _SYSCALL_NUMBERS.get(os.uname().machine)
 _WAIT, _WAKE = 0, 1
 _POLL = 0.02  # seconds between looks on an architecture whose number is not known
 SLICE = 0.04  # seconds that the main thread sleeps before it looks for signals again
+_sliced = [True]
 
 
 class _TimeSpec(ctypes.Structure):
@@ -56,7 +57,7 @@ def wait(word: Any, expected: int, timeout: float) -> bool:
     if _NUMBER is None:
         time.sleep(min(timeout, _POLL))
         return False
-    slice_ = SLICE if _is_main_thread() else timeout
+    slice_ = SLICE if _is_main_thread() and _sliced[0] else timeout
     deadline = time.monotonic() + timeout
     left = timeout
     while True:
@@ -67,6 +68,11 @@ def wait(word: Any, expected: int, timeout: float) -> bool:
         left = deadline - time.monotonic()
         if left <= 0 or not code or ctypes.get_errno() != errno.ETIMEDOUT:
             return not code
+
+
+def expect_no_signals() -> None:
+    """From here on this process's sleeps are whole: it is one whose signals no Python code handles."""
+    _sliced[0] = False
 
 
 def pause(seconds: float) -> None:

@@ -20,10 +20,13 @@ from kemi.queue.format.item import item_id
 from kemi.queue.format.layout import (
     DEAD_LETTER_AT,
     FETCH_AGING,
+    QUESTION,
+    R_VALUE,
     W_CREATED,
     W_DEAD_LETTERS,
     W_DROPPED,
     W_EXHAUSTED,
+    W_EXPIRED,
     W_FLAGS,
     W_IN_FLIGHT,
     W_MAX_AGE,
@@ -31,12 +34,14 @@ from kemi.queue.format.layout import (
     W_RETURNED,
     W_UNMOVED,
 )
+from kemi.queue.format.question import envelope_of
 from kemi.queue.holders import File, Holders
 from kemi.queue.log.contents import Log
 from kemi.queue.log.core import Delivery
 from kemi.queue.store.inflight import Entry, Holder
 from kemi.queue.sync.clock import now as _now
 
+MAX_EXPIRED = 256  # questions dropped with one lock: some 500 µs
 MAX_NACKS = 24  # items given back with one lock: some 100 µs
 _MAX_AGED = 256  # items that are too old and go with one lock, of a log in which several go with one commit
 _LOOK = 0.2  # seconds between looks for zombies and pids that are used again; who is gone is seen at once
@@ -77,6 +82,7 @@ class Holding:
         self._holders = Holders(file)
         self._me: Holder | None = None
         self._in_flight = log.core.in_flight
+        self._mapping = log.core.mapping
         self._u64 = log.core.mapping.u64
         self._looked = 0.0
         self._aged: list[DeadLetter] = []
@@ -173,10 +179,28 @@ class Holding:
         return self._log.fetch(_now())
 
     def reserve(self) -> tuple[Delivery, bytes] | None:
-        """The oldest item, which this process holds from now on (locked)."""
+        """The oldest item, which this process holds from now on (locked); not what nobody waits for."""
         if self._u64[W_FLAGS] & FETCH_AGING and not self._pass_aged():
             return None
+        self._drop_expired()
         return self._log.reserve(self._me or self._holders.me(), _now())
+
+    def _drop_expired(self) -> None:
+        for _ in range(MAX_EXPIRED):
+            now = _now()
+            at = self._log.next(now)
+            if not at or not self._mapping.u32[(at >> 2) + R_VALUE] & QUESTION:
+                return
+            envelope = envelope_of(self._log.core.records.read(at))
+            if envelope is None or now < envelope.deadline:
+                return
+            self._log.fetch(now)
+            self._u64[W_EXPIRED] += 1
+
+    def record_of(self, held: Delivery) -> bytes | None:
+        """The record of a reserved item (locked); None if it is not this delivery any more."""
+        entry = self._in_flight.held(*held[:3])
+        return None if entry is None else self._log.core.records.read(entry.at)
 
     def seconds_to_due(self, most: float) -> float:
         """Seconds until the next item that was given back may be taken, `most` at most (locked)."""

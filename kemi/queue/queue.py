@@ -13,16 +13,17 @@ import math
 import sys
 import time
 from _thread import start_new_thread
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from errno import ENOTRECOVERABLE
 from functools import wraps
 from hashlib import sha256
 from itertools import islice
-from typing import Any, overload
+from types import MappingProxyType
+from typing import Any, TypeVar, overload
 
 from kemi import times
 from kemi.errors import LockTimeout, MqueueError, Reentered, SegmentMissing
-from kemi.queue import header, onlymain
+from kemi.queue import answering, header, onlymain
 from kemi.queue.delivery.hold import Hold, Settlement
 from kemi.queue.delivery.reservation import Keep, Reservation
 from kemi.queue.delivery.reserved import Batch, ReservedItem
@@ -52,6 +53,7 @@ from kemi.queue.format.layout import (
     W_TAIL_ODD,
 )
 from kemi.queue.format.outcome import CLOSED, NOT_TRIED, AddResult, Stats, rest_after
+from kemi.queue.format.question import deadline_of, is_question
 from kemi.queue.holding import DeadLetter
 from kemi.queue.kernel import choice
 from kemi.queue.life import Life
@@ -60,7 +62,7 @@ from kemi.queue.log.core import ADDED, KEPT, TOO_LARGE, Delivery
 from kemi.queue.log.plain import PlainLog
 from kemi.queue.mutex import DOUBTED, sections, trylock, unlock
 from kemi.queue.pthread import NOWHERE
-from kemi.queue.segment import sibling_name
+from kemi.queue.segment import answers_name, sibling_name
 from kemi.queue.statistics import stats_of
 from kemi.queue.stop import STOP_LOOK, Stop, stopper
 from kemi.queue.sync.clock import now
@@ -72,6 +74,8 @@ BATCH_BYTES = 1 << 20
 RESERVES, ACKS = 12, 24
 _TOLD = 60.0  # seconds between two lines that all entries are in use
 
+_Result = TypeVar("_Result")
+
 _PADDING = [bytes(length) for length in range(8)]
 _pack = RECORD.pack
 _now = time.time
@@ -81,6 +85,7 @@ class Queue(Life):
     """A queue in shared memory, as this process uses it. Safe with threads and across fork."""
 
     _told_full = -math.inf
+    _answers: Mapping[int, Queue] = MappingProxyType({})  # by shard, as they were needed
 
     # --- the work ---------------------------------------------------------------------------------------------------
 
@@ -243,6 +248,42 @@ class Queue(Life):
         number = _source_number(source)
         found = self._work(lambda: self._log.core.position_of(number))
         return (found.major, found.minor) if found and (found.major or found.minor) else None
+
+    def add_record_if(self, record: bytes, accept: Callable[[], bool]) -> AddResult:
+        """`add_record`, unless `accept` is false, which makes it FULL. It is called under the lock: be short."""
+
+        def add() -> tuple[AddResult, int]:
+            if not accept():
+                self._u64[W_REFUSED - FIRST_REFUSAL + AddResult.FULL] += 1
+                return AddResult.FULL, 0
+            run, called = self._add_run([record], 0)
+            return run[0], called
+
+        outcome, called = self._work(add)
+        if called:
+            self._events.wake(called)
+        return outcome
+
+    def add_question(self, record: bytes) -> AddResult:
+        """Append a question. It never takes the place of an older one: at the size limit it is FULL."""
+        return self.add_record_if(record, lambda: not self.is_at_limit())
+
+    def is_at_limit(self) -> bool:
+        """Return True if one item more would make the oldest one go."""
+        limit = self._u64[layout.W_SIZE_LIMIT]
+        return bool(limit and len(self) >= limit)
+
+    def count(self, word: int, by: int = 1) -> None:
+        """Add to a word of the header."""
+
+        def count() -> None:
+            self._u64[word] += by
+
+        self._work(count)
+
+    def locked(self, work: Callable[[], _Result]) -> _Result:
+        """Call `work` with the lock held: be short."""
+        return self._work(work)
 
     def _add_batch(self, records: list[bytes], outcomes: list[AddResult]) -> None:
         """Append records, and what became of each to `outcomes`, also of those before an error."""
@@ -442,8 +483,9 @@ class Queue(Life):
             number = 0
             while number < min(count, RESERVES) and (found := self._holding.reserve()):
                 held, record = found
-                hold = Hold(self, held, self._holding.id_of(held), held.deliveries)
-                keep(ReservedItem(record, hold, deadline_after(record, max_age)))
+                asked = is_question(record)
+                hold = Hold(self, held, self._holding.id_of(held), held.deliveries, asked=asked)
+                keep(ReservedItem(record, hold, deadline_of(record) if asked else deadline_after(record, max_age)))
                 self._holding.claim(held, hold)  # last: what an exception leaves unclaimed is given back at once
                 number += 1
             if not number:
@@ -484,6 +526,7 @@ class Queue(Life):
 
     def settle(self, tokens: Sequence[Delivery], how: Settlement) -> int:
         """Settle reserved items; see `hold.Source`. Returns how many were this process's until then."""
+        told = self._tell(tokens, how) if how.kind in ("answer", "reject") else 0
         if how.kind == "reject":
             return sum(map(self._reject, tokens))
         done = how.kind != "give back"
@@ -498,7 +541,24 @@ class Queue(Life):
                     self._holding.later(held, due, done=done, counted=how.counted)
                 self._end_later(tokens[-1], error, due, done=done, counted=how.counted)
                 raise
-        return settled if how.kind != "answer" else 0  # nobody asked
+        return settled if how.kind != "answer" else told
+
+    def _tell(self, tokens: Sequence[Delivery], how: Settlement) -> int:
+        """Tell who asked. Returns how many wait for it."""
+        told = 0
+        for held in tokens:
+            try:
+                record = self._work(lambda held=held: self._holding.record_of(held))  # type: ignore[misc]
+                if record is None:
+                    continue
+                if how.kind == "answer":
+                    told += answering.answer(self, record, how.value)
+                else:
+                    answering.fail(self, record, how.reason)
+            except LockTimeout as error:
+                self._end_later(held, error, done=False)
+                raise
+        return told
 
     async def asettle(self, tokens: Sequence[Delivery], how: Settlement) -> int:
         """`settle`, while the event loop goes on."""
@@ -575,6 +635,21 @@ class Queue(Life):
                 # Its file was removed under a living server, which works on with what it has mapped; so does this one.
             self._dead_letters = present
         return present
+
+    def answers_queue(self, shard: int, created: int) -> Queue | None:
+        """The answers queue with that number and time of making; None if it is gone, as with its server."""
+        present = self._answers.get(shard)
+        if present is not None and present.segment.words[layout.W_CREATED] == created:
+            return present
+        try:
+            found = Queue.of_segment(answers_name(self.segment.name, shard), self._registry, self._mutex.timeout)
+        except SegmentMissing:
+            return None
+        if found.segment.words[layout.W_CREATED] != created:
+            found.close()
+            return None
+        self._answers = {**self._answers, shard: found}
+        return found
 
     # --- for asyncio (see `aio`) ------------------------------------------------------------------------------------
 

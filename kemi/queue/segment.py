@@ -31,6 +31,7 @@ from kemi.queue.trust import Users
 SHM_DIR = "/dev/shm"  # noqa: S108 - that is where Linux keeps shared memory
 PREFIX = "mqk."
 NAME_MAX = 255
+ANSWERS = "~answers"
 MAKER = 60  # characters at most that tell who makes a draft
 _DRAFT = re.compile(r"~(\d{1,20})\.(\d{1,20})\.(\d{1,20})\.[0-9a-f]{8}")
 _PLAIN = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789_-"  # in a name as they are
@@ -59,6 +60,14 @@ def segment_name(instance: str, queue: str | None = None) -> str:
 def sibling_name(name: str, queue: str) -> str:
     """Name in /dev/shm of another queue of the same instance."""
     return f"{name.rpartition('.')[0]}.{_encode(queue)}"
+
+
+def answers_name(name: str, shard: int) -> str:
+    """Name in /dev/shm of an answers queue of the same instance.
+
+    No queue that a user defines can have it; and it is taken away where drafts are, which a dead server left.
+    """
+    return f"{name.rpartition('.')[0]}.{ANSWERS}{shard}"
 
 
 def queue_name(name: str) -> str:
@@ -280,6 +289,18 @@ class Segment:
         except OSError as error:
             raise _not_renamed(path_of(self.name), path_of(name), error) from None
         self.name = name
+
+    def take_free(self, name: str) -> None:
+        """Take another name. Raises FileExistsError when a segment has it, SegmentError, NotAllowed."""
+        try:
+            os.link(path_of(self.name), path_of(name))
+        except FileExistsError:
+            raise
+        except OSError as error:
+            raise _not_renamed(path_of(self.name), path_of(name), error) from None
+        old, self.name = self.name, name
+        with contextlib.suppress(OSError):
+            os.unlink(path_of(old))
 
     def unlink(self) -> None:
         """Take the name away. The memory goes when the last process that has it mapped is gone. Raises NotAllowed."""

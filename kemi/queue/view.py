@@ -22,7 +22,7 @@ from kemi.queue import header, trust
 from kemi.queue.format import layout
 from kemi.queue.format.layout import CHUNK_HEAD, RECORD, STEP_MASK, TOMBSTONE
 from kemi.queue.format.outcome import Stats
-from kemi.queue.segment import path_of, segment_name
+from kemi.queue.segment import answers_name, path_of, segment_name
 from kemi.queue.statistics import stats_of
 from kemi.queue.sync.clock import now
 
@@ -82,6 +82,14 @@ def look_at_instance(instance: str) -> InstanceView:
         words = _words(fd)
         table = _numbers(fd, layout.QUOTA_ENTRIES, layout.QUOTA_AT)
         return InstanceView(_owner(words), words[layout.W_MAX_MEMORY], sum(table), os.fstat(fd).st_uid)
+
+
+def look_at_answers(instance: str, number: int) -> memoryview:
+    """The header's words of an answers queue. Raises as `look_at_queue`."""
+    name = answers_name(segment_name(instance, "x"), number)
+    with _opened(name) as fd:
+        _check_queue(fd, name)
+        return _words(fd)
 
 
 def look_at_lock(instance: str, queue: str) -> int:

@@ -32,6 +32,14 @@ def error(text: str) -> None:
         _logger.error("%s", _line(text))
 
 
+def warning(text: str) -> None:
+    """Something is slow or odd, and an operator should look at it."""
+    if (ksr := _ksr()) is not None:
+        ksr.warn(_line(text) + "\n")
+    else:
+        _logger.warning("%s", _line(text))
+
+
 def started(text: str) -> None:
     """All is well at the start: a line that an operator looks for, and nobody outside of a server."""
     if (ksr := _ksr()) is not None:

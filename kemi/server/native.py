@@ -6,8 +6,10 @@ text only; bytes that are none cross as hexadecimal digits, which Kamailio itsel
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Protocol
 
+from kemi.answers.asking import Request
+from kemi.answers.results import Answer
 from kemi.queue.format.item import Item
 from kemi.server import log
 from kemi.server.ksr import Functions
@@ -22,8 +24,9 @@ _SCRATCH = "mqueue_kemi_hex"
 class Handler:
     """What app_python3 calls. Each method gets the SIP message first, and its result is python_exec's."""
 
-    def __init__(self, functions: Functions) -> None:
+    def __init__(self, functions: Functions, asking: Any) -> None:
         self._functions = functions
+        self._asking: Asking = asking
 
     def child_init(self, _rank: int) -> int:
         """Nothing is to be done for a process: it inherits the queues."""
@@ -68,6 +71,74 @@ class Handler:
         else:
             _pv().seti(f"$vn(mq_size_{queue})", max(code, 0))
         return code
+
+    # --- asking -------------------------------------------------------------------------------------------------------
+
+    def mq_ask(self, _message: object, how: str) -> int:
+        """python_exec("mq_ask", "QUEUE;then=ROUTE;timeout=SECONDS"), key and value as for mq_add.
+
+        1: asked, and route[ROUTE] runs once; below 0 as AskResult: reply now. `;wait_for_worker=1`: see `ask`.
+        """
+        clear()
+        try:
+            request = _request(how)
+        except ValueError as error:
+            log.error(f"mq_ask({how!r}): {error}")
+            return -1
+        return int(self._asking.ask(request))
+
+    def mq_answer(self, _message: object) -> int:
+        """Begin a route that mq_ask named: fills $vn(mqk_QUEUE), $vn(mqv_QUEUE) and, unless answered, $vn(mqr_QUEUE).
+
+        1 answered; -1 failed, -2 timed out, and $vn(mqr_QUEUE) says why; -3 this is no such route.
+        """
+        clear()
+        answer = self._asking.begin_route()
+        if answer.queue:
+            _set(f"mqk_{answer.queue}", answer.key.encode("utf-8", "surrogateescape"))
+            _set(f"mqv_{answer.queue}", answer.value_bytes)
+            _set(f"mqr_{answer.queue}", answer.reason.encode("utf-8", "surrogateescape"))
+        return int(answer.status)
+
+    def mq_answers(self, _message: object) -> int:
+        """For an rtimer: let transactions go on whose answers come, or whose time is over."""
+        clear()
+        return int(self._asking.serve())
+
+
+class Asking(Protocol):
+    """What is asked of `kemi.asking`."""
+
+    def ask(self, request: Request) -> int:
+        """Ask; never raises."""
+
+    def begin_route(self) -> Answer:
+        """What the route that runs now runs for."""
+
+    def serve(self) -> int:
+        """Be an answers process for a while."""
+
+
+_HOW = {"then", "timeout", "wait_for_worker"}
+
+
+def _request(how: str) -> Request:
+    """Read what mq_ask was given. Raises ValueError."""
+    queue, *parts = (part.strip() for part in how.split(";") if part.strip())
+    given: dict[str, str] = {}
+    for part in parts:
+        name, _, value = (piece.strip() for piece in part.partition("="))
+        if name not in _HOW or name in given:
+            raise ValueError(f"{part!r}: write QUEUE;then=ROUTE;timeout=SECONDS, and perhaps wait_for_worker=1")
+        given[name] = value
+    try:
+        timeout = float(given.get("timeout", ""))
+    except ValueError:
+        raise ValueError("timeout= must be a number of seconds, as in lookups;then=ANSWERED;timeout=2.0") from None
+    wait = given.get("wait_for_worker", "0")
+    if wait not in ("0", "1"):
+        raise ValueError(f"wait_for_worker={wait}: write 0 or 1")
+    return Request(queue, _get(f"mqk_{queue}"), _get(f"mqv_{queue}"), given.get("then", ""), timeout, wait == "1")
 
 
 def _pv() -> Any:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 import mqueue_kemi
+from kemi import asking
 from kemi.server.ksr import Functions
 from kemi.server.native import Handler
 from mqueue_kemi import modparam, mq_add, mq_size
@@ -73,7 +74,7 @@ def variables(server: Any) -> Variables:
 @pytest.fixture
 def handler() -> Handler:
     """Return the handler."""
-    return Handler(mqueue_kemi._FUNCTIONS)
+    return Handler(mqueue_kemi._FUNCTIONS, asking)
 
 
 def test_a_process_needs_nothing(handler: Handler) -> None:
@@ -144,5 +145,5 @@ def test_bytes_that_a_variable_cannot_hold(variables: Variables, handler: Handle
 @pytest.mark.usefixtures("variables")
 def test_codes_are_numbers(mocker: MockerFixture) -> None:
     """python_exec wants an int, whatever a function gives."""
-    handler = Handler(Functions(*[mocker.Mock(return_value=True)] * len(Functions._fields)))
+    handler = Handler(Functions(*[mocker.Mock(return_value=True)] * len(Functions._fields)), asking)
     assert type(handler.mq_add(MESSAGE, "q")) is type(handler.mq_pv_free(MESSAGE, "q")) is int

@@ -8,7 +8,7 @@
     +--------+-----------+--------------------+------------------+--------------+- - -+---------+---------+----
 
     chunk:   next u64 | previous u64 | dead u64 | first u64 | held u64 | detached u64 | free u64 u64 | records ...
-    record:  step u32 | key length u32 | value length u32 | link u32 | added f64 | key | value | (padding to 8)
+    record:  step u32 | key length u32 | value length u32 | link u32 | added f64 | key | value | (envelope) | padding
     entry:   at u64 | seq u64 | due u64 | holder u64 | start u64 | pid u32 | namespace u32 |
              deliveries u32 | heap position u32 | next free u32 | uncounted u32
     journal: commit u64, then on the next line pairs of (where u64, value u64)
@@ -129,6 +129,18 @@ W_WAITED = 296
 WAITED_BOUNDS = (0.001, 0.005, 0.02, 0.1, 0.5, 1.0, 2.0, 5.0, 10.0, 30.0, 60.0, 300.0, 3600.0)  # seconds, inclusive
 W_WAITED_SUM = 310  # microseconds
 W_MEASURED = 311  # POPPED when it was measured last
+# Of an answers queue only. What became of questions is written by the answers process: each ends once.
+W_ASK_SERVER = 248  # pid, start and namespace of the answers process; pid 0 = none yet
+W_ASK_SLOW = 251  # routes that took longer than 50 ms
+W_ASKED = 312  # questions that were ever entered; under the lock
+W_ASK_ANSWERED = 313
+W_ASK_FAILED = 314  # a worker said so, or it could not be queued
+W_ASK_TIMED_OUT = 315
+W_ASK_CANCELLED = 316  # the caller gave up: the route did not run
+W_ASK_GONE = 317  # the transaction was not there any more, or not suspended
+W_ASK_WITHDRAWN = 318  # not asked after all
+ASK_ENDS = 6  # words of that, from ASK_ANSWERED on
+W_ASK_LATE = 319  # answers for no question that waits: late, or a second one
 
 # Bits of W_FLAGS. An add takes the short way when none is set, a fetch when the word is below FETCH_FLAGS.
 ADD_LIMITED = 1  # a limit is set
@@ -184,6 +196,7 @@ VALUE_PASS = 1 << 31  # in the value's length: how the texts were encoded
 KEY_PASS = 1 << 30
 QUESTION = 1 << 29  # in the value's length: somebody waits for an answer, and an envelope follows the value
 LENGTH_MASK = QUESTION - 1
+ENVELOPE_BYTES = 64  # not counted in the value's length
 MAX_STEP = LENGTH_MASK - 7
 LINK_SHIFT = 3  # a link is the distance from chunk 0 in units of 8 bytes; 0 = none
 

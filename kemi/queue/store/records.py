@@ -14,7 +14,9 @@ from kemi.errors import CorruptedError
 from kemi.queue.format.layout import (
     C_NEXT,
     CHUNK_HEAD,
+    ENVELOPE_BYTES,
     LENGTH_MASK,
+    QUESTION,
     R_ADDED,
     R_KEY,
     R_VALUE,
@@ -74,7 +76,8 @@ class Records:
             if not length or length & 7 or at + length > end:
                 raise CorruptedError(f"the tombstone at {at} has {length} bytes")
             return step
-        key, value = self._u32[(at >> 2) + R_KEY], self._u32[(at >> 2) + R_VALUE] & LENGTH_MASK
+        key, value = self._u32[(at >> 2) + R_KEY], self._u32[(at >> 2) + R_VALUE]
+        value = (value & LENGTH_MASK) + (ENVELOPE_BYTES if value & QUESTION else 0)
         if end - at < RECORD_HEAD or RECORD_HEAD + key + value + 7 & -8 != length:
             raise CorruptedError(f"the record at {at} of {length} bytes claims a key of {key} and a value of {value}")
         return step

@@ -12,6 +12,9 @@ or app_python3 loads this module itself for a native kamailio.cfg (see `mod_init
 from __future__ import annotations
 
 from typing import Any
+from kemi.answers.results import Answer as Answer
+from kemi.answers.results import AnswerStatus as AnswerStatus
+from kemi.answers.results import AskResult as AskResult
 from kemi.errors import ClientClosed as ClientClosed
 from kemi.errors import ConfigError as ConfigError
 from kemi.errors import Disconnected as Disconnected
@@ -58,6 +61,9 @@ __version__: str
 
 __all__ = [
     "AddResult",
+    "Answer",
+    "AnswerStatus",
+    "AskResult",
     "AsyncReservation",
     "AttachedQueue",
     "Batch",
@@ -95,7 +101,9 @@ __all__ = [
     "UnknownQueue",
     "Worker",
     "aattach",
+    "answer",
     "arun",
+    "ask",
     "attach",
     "mod_init",
     "modparam",
@@ -163,6 +171,20 @@ def mqv_gete(queue: str) -> str:
 
 def mqv_getw(queue: str) -> str:
     """As `mqv_get`, with "<null>" for none."""
+
+def ask(queue: str, key: str | bytes, value: str | bytes='', *, then: str, timeout: float, wait_for_worker: bool=False) -> AskResult:
+    """Ask a worker outside, and let the SIP worker go on with other calls meanwhile.
+
+    The transaction, made if need be, is suspended. `then(self, msg)` of the script runs in the answers process when the
+    answer, a failure or the timeout (seconds, more than 0) comes; `answer` tells which. It does not run after a CANCEL.
+    Neither blocks: nor must `then`, which has the transaction's reply lock.
+
+    What comes back is true when that is so; otherwise the script replies itself, now. A question that no living process
+    works for fails at once; with wait_for_worker it waits. Raises nothing; the log says what was wrong.
+    """
+
+def answer() -> Answer:
+    """What a route that `ask` named runs for: the answer, a worker's failure, or that nobody answered in time."""
 
 def attach(queue: str, where: str=_DEFAULT_INSTANCE, *, wait: float | None=0.0, owner: str | int | None=None, lock_timeout: float=1.0, reattach: bool=True, instance: str | None=None) -> QueueClient:
     """Return a queue of a running Kamailio, for any process on its host that may read and write its segment.

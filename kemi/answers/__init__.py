@@ -1,0 +1,1 @@
+"""Questions that a routing script asks a worker outside, and how their transactions go on: `ask`, and the answers."""

@@ -1,0 +1,47 @@
+"""Telling who asked: a worker's answer to a question, or that there is none."""
+
+from __future__ import annotations
+
+import time
+from typing import Protocol
+
+from kemi.errors import SegmentError
+from kemi.queue.format.item import encode
+from kemi.queue.format.outcome import AddResult
+from kemi.queue.format.question import ANSWERED, FAILED, envelope_of, message_key
+
+
+class AnswersQueue(Protocol):
+    """What an answer is added to."""
+
+    def add(self, key: str | bytes, value: str | bytes) -> AddResult:
+        """Append an item."""
+
+
+class Answerable(Protocol):
+    """The queue that a question was in."""
+
+    def answers_queue(self, shard: int, created: int) -> AnswersQueue | None:
+        """The answers queue of its instance with that number and time of making; None if it is gone."""
+
+
+def answer(queue: Answerable, record: bytes, value: str | bytes) -> bool:
+    """Answer a question. False: nobody asked, or nobody waits any more. Raises ItemError, LockTimeout."""
+    data, _, _ = encode(value, b"")
+    return _tell(queue, record, ANSWERED, data)
+
+
+def fail(queue: Answerable, record: bytes, reason: str) -> bool:
+    """Say that there is no answer, and why. As `answer`."""
+    return _tell(queue, record, FAILED, reason.encode("utf-8", "backslashreplace"))
+
+
+def _tell(queue: Answerable, record: bytes, kind: int, value: bytes) -> bool:
+    envelope = envelope_of(record)
+    if envelope is None or time.monotonic_ns() >= envelope.deadline:
+        return False
+    try:
+        answers = queue.answers_queue(envelope.shard, envelope.answers)
+        return answers is not None and bool(answers.add(message_key(kind, envelope.name), value))
+    except SegmentError:  # its server ended
+        return False
