@@ -60,7 +60,7 @@ def mod_init(handler: Any, module_folder: str, functions: Functions) -> Any:
     log.started(f"instance {_running.name!r} is ready, with {told}; kernel: {kernel.description()}")
     if _private is not None:
         ksr.put_in_place(functions)
-    asking.start(_running, settings, why_missing)
+    asking.start(_running, settings, why_missing, alone=_private is not None)
     return asking.attach(handler)
 
 

@@ -33,8 +33,8 @@ class _State:
 _state = _State()
 
 
-def start(instance: Instance, settings: Settings, why_no_queue: Callable[[str], str]) -> None:
-    """Be ready to ask, in this process and those forked from it. A note in the log if answers have no process."""
+def start(instance: Instance, settings: Settings, why_no_queue: Callable[[str], str], *, alone: bool) -> None:
+    """Be ready to ask, in this process and those forked from it. alone: see `Service`."""
     _state.service = Service(
         instance,
         queues,
@@ -43,6 +43,7 @@ def start(instance: Instance, settings: Settings, why_no_queue: Callable[[str], 
         Log(log.error, log.warning),
         why_no_queue=why_no_queue,
         why_no_answers=_why_no_answers,
+        alone=alone,
     )
 
 

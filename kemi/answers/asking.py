@@ -14,7 +14,6 @@ If a process dies between two steps, so does its server.
 from __future__ import annotations
 
 import math
-import time
 from collections.abc import Callable, Mapping
 from typing import NamedTuple, final
 
@@ -27,6 +26,7 @@ from kemi.queue.format.item import encode
 from kemi.queue.format.outcome import AddResult
 from kemi.queue.format.question import Name, Route, question_record
 from kemi.queue.queue import Queue
+from kemi.queue.sync.clock import now
 
 LONGEST = 3600.0  # seconds
 BACKSTOP = 1000  # ms that tm waits longer than the answers process
@@ -61,6 +61,7 @@ class Asking:
         tm: Tm,
         queues: Mapping[str, Queue],
         max_asked: int,
+        has_worker: Callable[[Queue], bool],
         *,
         why_no_queue: Callable[[str], str],
         why_no_answers: Callable[[], str],
@@ -70,6 +71,7 @@ class Asking:
         self._tm = tm
         self._queues = queues
         self._max_asked = max_asked
+        self._has_worker = has_worker
         self._why_no_queue = why_no_queue
         self._why_no_answers = why_no_answers
         self._error = error
@@ -101,7 +103,7 @@ class Asking:
         if self._tm.is_cancelled():
             return AskResult.CANCELLED
         shard, name = self._shards.of(transaction), new_name(transaction)
-        asked = time.monotonic_ns()
+        asked = now()
         deadline = asked + int(seconds * 1e9)
         self._enter(shard, name, deadline, asked, Route(request.then, request.queue, key))
         suspended = self._tm.suspend(math.ceil(seconds * 1000) + BACKSTOP)
@@ -126,7 +128,7 @@ class Asking:
             raise Refusal(AskResult.FAILED, f"then={then!r}: the script has no such route")
         if not self._shards.all():
             raise Refusal(AskResult.FAILED, self._why_no_answers())
-        if not request.wait_for_worker and not queue.workers.is_there_any():
+        if not request.wait_for_worker and not self._has_worker(queue):
             raise Refusal(
                 AskResult.NO_WORKER,
                 "no worker: no living process has reserved items of this queue; start one (mqueue-kemi work), or let "

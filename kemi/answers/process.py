@@ -28,6 +28,7 @@ from kemi.queue.format.layout import (
     W_ASK_WITHDRAWN,
 )
 from kemi.queue.format.question import ANSWERED, ASKED, FAILED, WITHDRAWN, Message, message_of, route_of
+from kemi.queue.sync.clock import now
 
 SLOW = 0.05  # seconds
 BATCH = 32
@@ -58,14 +59,11 @@ class Turn:
 class AnswersProcess:
     """What one answers process knows. All of it is lost with the process, as are the transactions."""
 
-    def __init__(
-        self, shard: Shard, tm: Tm, log: Log, route: str | None = None, now: Callable[[], int] = time.monotonic_ns
-    ) -> None:
+    def __init__(self, shard: Shard, tm: Tm, log: Log, route: str | None = None) -> None:
         """route: in which all transactions go on; None: each in the one that was named."""
         self._shard = shard
         self._tm = tm
         self._route = route
-        self._now = now
         self._error = log.error
         self._seldom = Seldom(log.warn)
         self._taken: deque[Item] = deque()  # from the queue, and not looked at
@@ -83,10 +81,10 @@ class AnswersProcess:
 
     def serve(self, seconds: float) -> None:
         """Work for so long, asleep while there is nothing to do. Raises MqueueError."""
-        end = self._now() + int(seconds * 1e9)
-        while (left := end - self._now()) > 0:
+        end = now() + int(seconds * 1e9)
+        while (left := end - now()) > 0:
             deadline = self._pending.next_deadline()
-            wait = left if deadline is None else min(left, max(0, deadline - self._now()))
+            wait = left if deadline is None else min(left, max(0, deadline - now()))
             self.work(wait / 1e9)
 
     def work(self, timeout: float = 0.0) -> None:
@@ -95,7 +93,7 @@ class AnswersProcess:
             self._taken.extend(self._shard.queue.fetch_many(BATCH, timeout))
         while self._taken:
             self._take(self._taken.popleft())
-        while (late := self._pending.take_late(self._now())) is not None:
+        while (late := self._pending.take_late(now())) is not None:
             self._go_on(late, AnswerStatus.TIMED_OUT, b"", "no answer came in time")
 
     def _take(self, item: Item) -> None:
@@ -120,7 +118,7 @@ class AnswersProcess:
 
     def _go_on(self, question: Question, status: AnswerStatus, value: bytes, reason: str) -> None:
         then, queue, key = question.route
-        waited = (self._now() - question.asked) / 1e9
+        waited = (now() - question.asked) / 1e9
         answer = Answer(status, queue, key.decode("utf-8", "surrogateescape"), value, reason, waited)
         turn = self._turn = Turn(then, answer)
         begin = time.monotonic()

@@ -25,6 +25,10 @@ TURN = 30.0  # seconds that one call of the timer takes; then Kamailio has its t
 _PAUSE = 1.0  # seconds after an error, so that a timer of a millisecond does not fill the log
 
 
+def _has_worker(queue: Queue) -> bool:
+    return queue.workers.is_there_any()
+
+
 class Service:
     """What this process asks and answers."""
 
@@ -38,8 +42,11 @@ class Service:
         *,
         why_no_queue: Callable[[str], str],
         why_no_answers: Callable[[], str],
+        alone: bool = False,
     ) -> None:
-        self.shards = Shards(instance)
+        """alone: this process is all that there is of a server, as in a test; every queue has a worker then."""
+        self.shards = Shards(instance, made_when_asked=alone)
+        self.without_worker: set[str] = set()  # names of queues, where this process is alone
         self.handler: Any = None
         self._tm = tm
         self._log = log
@@ -50,10 +57,14 @@ class Service:
             tm,
             queues,
             max_asked,
+            self._seems_to_have_worker if alone else _has_worker,
             why_no_queue=why_no_queue,
             why_no_answers=why_no_answers,
             error=log.error,
         )
+
+    def _seems_to_have_worker(self, queue: Queue) -> bool:
+        return queue.name not in self.without_worker
 
     def attach_to(self, handler: Any, *, in_named_route: bool) -> None:
         """Let the handler of a script have what rtimer and tm call. Raises AttributeError where it takes nothing.

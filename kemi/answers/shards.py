@@ -111,8 +111,10 @@ def _words(owner: Owner) -> bytes:
 class Shards:
     """All answers queues of an instance, as this process knows them."""
 
-    def __init__(self, instance: Instance) -> None:
+    def __init__(self, instance: Instance, *, made_when_asked: bool = False) -> None:
+        """made_when_asked: the first one is made when it is asked for, as where no server is around."""
         self._instance = instance
+        self._made_when_asked = made_when_asked
         self._found: list[Shard] = []
         self._looked = 0.0
 
@@ -122,6 +124,8 @@ class Shards:
         if not self._found or now - self._looked > _LOOK:
             self._looked = now
             self._look()
+            if not self._found and self._made_when_asked:
+                self._make(0)
         return self._found
 
     def of(self, transaction: Identity) -> Shard:
@@ -131,14 +135,19 @@ class Shards:
 
     def make(self) -> Shard | None:
         """Make one more; None if there are MAX_SHARDS."""
-        for number in range(len(self.all()), MAX_SHARDS):
-            try:
-                queue = self._instance.make_answers(number)
-            except FileExistsError:
-                continue  # another process was faster
-            self._look()
-            return Shard(number, queue)
+        self._look()
+        for number in range(len(self._found), MAX_SHARDS):
+            if (made := self._make(number)) is not None:
+                return made
         return None
+
+    def _make(self, number: int) -> Shard | None:
+        try:
+            queue = self._instance.make_answers(number)
+        except FileExistsError:
+            return None  # another process was faster
+        self._look()
+        return Shard(number, queue)
 
     def claim(self) -> Shard | None:
         """One that this process alone serves; None if there can be no more."""

@@ -9,6 +9,7 @@ from kemi.errors import SegmentError
 from kemi.queue.format.item import encode
 from kemi.queue.format.outcome import AddResult
 from kemi.queue.format.question import ANSWERED, FAILED, envelope_of, message_key
+from kemi.queue.sync.clock import now
 
 
 class AnswersQueue(Protocol):
@@ -36,9 +37,15 @@ def fail(queue: Answerable, record: bytes, reason: str) -> bool:
     return _tell(queue, record, FAILED, reason.encode("utf-8", "backslashreplace"))
 
 
+def deadline_of(record: bytes) -> float | None:
+    """The moment (seconds since the epoch) from which nobody wants an answer; None of what is no question."""
+    envelope = envelope_of(record)
+    return None if envelope is None else time.time() + (envelope.deadline - now()) / 1e9
+
+
 def _tell(queue: Answerable, record: bytes, kind: int, value: bytes) -> bool:
     envelope = envelope_of(record)
-    if envelope is None or time.monotonic_ns() >= envelope.deadline:
+    if envelope is None or now() >= envelope.deadline:
         return False
     try:
         answers = queue.answers_queue(envelope.shard, envelope.answers)

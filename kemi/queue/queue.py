@@ -53,7 +53,7 @@ from kemi.queue.format.layout import (
     W_TAIL_ODD,
 )
 from kemi.queue.format.outcome import CLOSED, NOT_TRIED, AddResult, Stats, rest_after
-from kemi.queue.format.question import deadline_of, is_question
+from kemi.queue.format.question import is_question
 from kemi.queue.holding import DeadLetter
 from kemi.queue.kernel import choice
 from kemi.queue.life import Life
@@ -485,7 +485,9 @@ class Queue(Life):
                 held, record = found
                 asked = is_question(record)
                 hold = Hold(self, held, self._holding.id_of(held), held.deliveries, asked=asked)
-                keep(ReservedItem(record, hold, deadline_of(record) if asked else deadline_after(record, max_age)))
+                asked = is_question(record)
+                hold = Hold(self, held, self._holding.id_of(held), held.deliveries, asked=asked)
+                keep(ReservedItem(record, hold, answering.deadline_of(record) if asked else deadline_after(record, max_age)))
                 self._holding.claim(held, hold)  # last: what an exception leaves unclaimed is given back at once
                 number += 1
             if not number:

@@ -94,12 +94,6 @@ def envelope_of(record: bytes) -> Envelope | None:
     return Envelope(answers, Name(index, label, serial), deadline, asked, shard)
 
 
-def deadline_of(record: bytes) -> float | None:
-    """The moment (seconds since the epoch) from which nobody wants an answer; None of another item."""
-    envelope = envelope_of(record)
-    return None if envelope is None else time.time() + (envelope.deadline - time.monotonic_ns()) / 1e9
-
-
 def message_key(kind: int, name: Name, deadline: int = 0, asked: int = 0) -> bytes:
     """The head of a message, which is its item's key."""
     return _HEAD.pack(kind, name.hash_index, name.label, 0, name.serial, deadline, asked)
