@@ -55,7 +55,7 @@ class Request(NamedTuple):
 class Asking:
     """Asks for the processes of one server."""
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - what it works with
         self,
         shards: Shards,
         tm: Tm,

@@ -32,7 +32,7 @@ def _has_worker(queue: Queue) -> bool:
 class Service:
     """What this process asks and answers."""
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - what it works with
         self,
         instance: Instance,
         queues: Mapping[str, Queue],

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from kemi.answers.view import Totals, totals
 from mqueue_kemi import attach
 from tests.server import sip
-from tests.server.harness import Kamailio
+from tests.server.harness import Kamailio, Server
 from tests.server.process import wait_until
 
 if TYPE_CHECKING:
@@ -94,7 +94,7 @@ class Asking(Kamailio):
 class Worker:
     """Answers from this process."""
 
-    def __init__(self, server: Kamailio, queue: str = "lookups") -> None:
+    def __init__(self, server: Server, queue: str = "lookups") -> None:
         self.queue: Any = attach(queue, server.instance)
 
     def answer(self, value: str, timeout: float = 30.0) -> bool:

@@ -46,7 +46,8 @@ request_route {
 route[ANSWERED] {
     python_exec("mq_answer");
     xlog("L_NOTICE", "SAID answer $rc $vn(mqk_lookups) $vn(mqv_lookups) $vn(mqr_lookups)\\n");
-    t_reply("480", "Answered $vn(mqv_lookups)");
+    $var(reason) = "Answered " + $vn(mqv_lookups);
+    t_reply("480", "$var(reason)");
 }
 
 route[MQ_ANSWERS] {
