@@ -26,7 +26,7 @@ _PAUSE = 1.0  # seconds after an error, so that a timer of a millisecond does no
 
 
 def _has_worker(queue: Queue) -> bool:
-    return queue.workers.is_there_any()
+    return queue.has_workers()
 
 
 class Service:
