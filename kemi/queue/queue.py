@@ -487,7 +487,8 @@ class Queue(Life):
                 hold = Hold(self, held, self._holding.id_of(held), held.deliveries, asked=asked)
                 asked = is_question(record)
                 hold = Hold(self, held, self._holding.id_of(held), held.deliveries, asked=asked)
-                keep(ReservedItem(record, hold, answering.deadline_of(record) if asked else deadline_after(record, max_age)))
+                deadline = answering.deadline_of(record) if asked else deadline_after(record, max_age)
+                keep(ReservedItem(record, hold, deadline))
                 self._holding.claim(held, hold)  # last: what an exception leaves unclaimed is given back at once
                 number += 1
             if not number:
