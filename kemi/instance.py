@@ -15,7 +15,7 @@ from typing import NamedTuple
 
 from kemi.errors import ConfigError, InstanceInUse, MqueueError, NotAllowed, SegmentError, SegmentMissing
 from kemi.owner import Owner, this_process
-from kemi.queue import descriptor, keeping, limits, presence, trust
+from kemi.queue import descriptor, header, keeping, limits, presence, trust
 from kemi.queue.format import layout
 from kemi.queue.keeping import UNSAVED, Crossing
 from kemi.queue.presence import Presence
@@ -76,6 +76,7 @@ class Instance:
         self._advice = advice
         self.is_new = False  # was there nothing of it, not even a dead server's?
         self._presence = Presence(_user_of(access), self.name)
+        header.set_life(registry.segment, self._presence.number)
 
     @classmethod
     def open(cls, settings: Settings, uid: int = -1, gid: int = -1, advice: str = trust.SERVER_ADVICE) -> Instance:
@@ -202,7 +203,9 @@ class Instance:
 
     def _of_segment(self, full_name: str, name: str) -> Queue:
         users = trust.users([self._access.uid])
-        queue = Queue.of_segment(full_name, self.registry, self.settings.lock_timeout, name, users, self._advice)
+        queue = Queue.of_segment(
+            full_name, self.registry, self.settings.lock_timeout, name, users, self._advice, takes_over=True
+        )
         _check_giving(queue.segment, self._access)
         return queue
 
@@ -285,6 +288,8 @@ class Instance:
 
     def take(self, queue: Queue) -> None:
         """From here on this is the queue of its name."""
+        if queue.owner() == self.owner:
+            header.set_life(queue.segment, self._presence.number)
         queues[queue.name] = queue
         queue.sibling = queues.get
 
@@ -292,7 +297,7 @@ class Instance:
         """The queue of a dead server, or of this one. Raises InstanceInUse."""
         queue = self._attach(spec.name)
         present = queue.owner()
-        if present != self.owner and not present.is_dead():
+        if present != self.owner and not header.is_owner_dead(queue.segment):
             raise InstanceInUse(
                 f"queue {spec.name!r} in use by {trust.who(present, queue.segment.user())} "
                 f"({path_of(segment_name(self.name, spec.name))}): "

@@ -13,8 +13,9 @@ from kemi.queue import pthread
 from kemi.queue.format import keyhash, layout
 from kemi.queue.format.abi import abi
 from kemi.queue.format.layout import ABSENT, CHUNK_MAP_AT, LEAVING, TAKEN, UNSURE, USED
-from kemi.queue.segment import Segment, path_of
+from kemi.queue.segment import SHM_DIR, Segment, path_of
 from kemi.queue.store.keyindex import MAX_SECRET
+from kemi.queue.sync.lifelock import is_number_locked
 
 Check = Callable[[int, str], int]  # descriptor and name → bytes to map
 
@@ -55,9 +56,28 @@ def owner_of(segment: Segment) -> Owner:
 
 
 def set_owner(segment: Segment, owner: Owner) -> None:
-    """Make another process the owner."""
+    """Make another process the owner, whose life lock is told by `set_life`."""
+    segment.words[layout.W_OWNER_LIFE] = 0
     for number, value in enumerate(owner):
         segment.words[layout.W_OWNER_PID + number] = value
+
+
+def set_life(segment: Segment, number: int) -> None:
+    """The owner's life lock, on the folder of shared memory: see `presence`."""
+    segment.words[layout.W_OWNER_LIFE] = number
+
+
+def is_owner_dead(segment: Segment) -> bool:
+    """Is the owner certainly gone? In another pid namespace only its life lock says so."""
+    owner, life = owner_of(segment), segment.words[layout.W_OWNER_LIFE]
+    if owner.is_dead():
+        return True
+    if not life or owner.shares_pids():
+        return False
+    try:
+        return not is_number_locked(SHM_DIR, life)
+    except (OSError, ValueError, SegmentError):
+        return False
 
 
 def checker(magic: bytes, what: str) -> Check:

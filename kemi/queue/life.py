@@ -100,17 +100,20 @@ class Life(Waiting):
         name: str = "",
         users: Users | None = None,
         advice: str = SERVER_ADVICE,
+        *,
+        takes_over: bool = False,
     ) -> _Life:
         """`attach` by the segment's name in /dev/shm.
 
         users: whom it may belong to; None: only to the user of its instance. advice: see `Segment.attach`.
+        takes_over: the owner may have lived in another pid namespace, if it is dead.
         """
         if users is not None:
             segment = Segment.attach(full_name, _check, users, advice)
         else:
             users = None if registry is None else frozenset({registry.segment.user()})
             segment = Segment.attach(full_name, _check, users, INSTANCE_ADVICE)
-        if not header.owner_of(segment).shares_pids():
+        if not header.owner_of(segment).shares_pids() and not (takes_over and header.is_owner_dead(segment)):
             raise SegmentError(
                 f"{path_of(segment.name)} was made in another pid namespace, where the lock's thread ids mean other "
                 "threads; run both in one (for containers: --pid)"
@@ -148,7 +151,7 @@ class Life(Waiting):
     def _refuse_living(self, heir: Owner) -> None:
         """Two may find the owner dead; only the first of them gets the queue."""
         present = self.owner()
-        if present != heir and not present.is_dead():
+        if present != heir and not header.is_owner_dead(self.segment):
             raise InstanceInUse(
                 f"queue {self.name!r} in use by {who(present, self.segment.user())} ({path_of(self.segment.name)}): "
                 'stop that server, or take another modparam("mqueue", "instance", "...")'

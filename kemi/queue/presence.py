@@ -13,7 +13,7 @@ from collections.abc import Iterable
 from kemi.errors import SegmentError
 from kemi.queue import trust
 from kemi.queue.segment import SHM_DIR
-from kemi.queue.sync.lifelock import LifeLock, folder_lock, folder_number, is_folder_locked
+from kemi.queue.sync.lifelock import MAX_NUMBER, LifeLock, folder_lock, folder_number, is_folder_locked
 
 WHAT_REMOVES = (
     f"something removed its files from {SHM_DIR} while it runs (RemoveIPC= in /etc/systemd/logind.conf, a cleaner of "
@@ -30,10 +30,14 @@ class Presence:
     """
 
     _lock: LifeLock | None = None
+    number = 0  # of this server alone, never used again: by which those in other pid namespaces see it; 0 = none
 
     def __init__(self, user: int, instance: str) -> None:
         with contextlib.suppress(OSError, SegmentError):
             self._lock = folder_lock(SHM_DIR, user, instance)
+            number = int.from_bytes(os.urandom(8), "big") & MAX_NUMBER | 1
+            self._lock.take_also(number)
+            self.number = number
 
     def end(self) -> None:
         """Give it up for all processes of the server: it ends in order."""

@@ -63,7 +63,7 @@ class Registry:
 
         def claim() -> None:
             present = self.owner()
-            if not present.is_dead():
+            if not header.is_owner_dead(self.segment):
                 raise InstanceInUse(
                     f"instance in use by {who(present, self.segment.user())} ({path_of(self.segment.name)}): stop that "
                     'server, or give this one another name with modparam("mqueue", "instance", "...")'

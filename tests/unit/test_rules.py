@@ -61,6 +61,7 @@ def test_the_queue_knows_no_kamailio(name: str) -> None:
         "kemi.frozen",
         "kemi.names",
         "kemi.times",
+        "kemi.timens",
         "kemi.owner",
     }
 

@@ -170,11 +170,15 @@ class LifeLock:
         except OSError:
             return False
 
+    def take_also(self, number: int) -> None:
+        """Have a shared lock on one more byte, as long as this one. Raises OSError."""
+        fcntl.fcntl(self._opening.fd, _SETLK, _request(fcntl.F_RDLCK, number))
+
     def free(self) -> None:
-        """Give the lock up for every process that has this opening: for an owner that ends in order, never a child."""
+        """Give it up for every process that has this opening: for an owner that ends in order, never a child."""
         with contextlib.suppress(OSError):
             if self._opening.is_open():
-                fcntl.fcntl(self._opening.fd, _SETLK, _request(fcntl.F_UNLCK, self.number))
+                fcntl.fcntl(self._opening.fd, _SETLK, _FLOCK.pack(fcntl.F_UNLCK, os.SEEK_SET, 0, 0, 0))
 
     def close(self) -> None:
         """Give the lock up: it is free when no process has this opening any more."""
@@ -247,8 +251,13 @@ def folder_lock(folder: str, user: int, instance: str) -> LifeLock:
 
 def is_folder_locked(folder: str, user: int, instance: str) -> bool:
     """Return True if a server of this user and instance lives, in another process or in this one."""
+    return is_number_locked(folder, folder_number(user, instance))
+
+
+def is_number_locked(folder: str, number: int) -> bool:
+    """Return True if some other opening has a shared lock with this number on a folder. Raises OSError."""
     opening = _Opening(folder, os.O_RDONLY, None)
     try:
-        return _is_locked(opening.fd, fcntl.F_WRLCK, folder_number(user, instance))
+        return _is_locked(opening.fd, fcntl.F_WRLCK, number)
     finally:
         opening.close()
