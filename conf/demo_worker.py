@@ -52,13 +52,13 @@ class Worker:
 
     def __init__(self, folder: Path) -> None:
         self._database = folder / "cdr.sqlite"
+        self._environment = {**os.environ, "CDR_DATABASE": str(self._database)}
         self._log = folder / "worker.log"
         self._process: subprocess.Popen[bytes] | None = None
 
     def start(self) -> int:
-        command = [sys.executable, "-B", "-m", "conf.cdr_worker", str(self._database)]
-        command += ["--queue", QUEUE, "--instance", INSTANCE]
-        self._process = start(command, self._log, dict(os.environ))
+        command = [sys.executable, "-B", "-m", "mqueue_kemi", "work", "conf.cdr_worker:write", "--where", INSTANCE]
+        self._process = start(command, self._log, self._environment)
         return self._process.pid
 
     def kill(self) -> None:
@@ -88,10 +88,6 @@ class Worker:
         """Caller and number of each call in the table."""
         return [(caller, int(callee)) for caller, callee in self._read("SELECT caller, callee FROM cdr")]
 
-    def rejected(self) -> int:
-        """How many records were none that the worker knows."""
-        return len(self._read("SELECT why FROM rejected"))
-
     def _read(self, query: str) -> list[Any]:
         if not self._database.exists():
             return []
@@ -104,8 +100,11 @@ class Worker:
             database.close()
 
 
-def watch(server: Server, senders: Senders, worker: Worker) -> None:
-    """Show queue and table until all is sent and written; kill the worker on the way."""
+def watch(server: Server, senders: Senders, worker: Worker) -> int:
+    """Show queue and table until all is sent and written; kill the worker on the way.
+
+    Gives how many records were none that the worker knows.
+    """
     began = time.monotonic()
     kills = list(KILL_AT)
     start_at = 0.0
@@ -125,7 +124,7 @@ def watch(server: Server, senders: Senders, worker: Worker) -> None:
                 start_at = 0.0
                 print(f"          it starts again, pid {worker.start()}")
             if done and not size and not start_at and not kills:
-                return
+                return queue.stats().dead_lettered
             pause(SAMPLE_EVERY)
     raise DemoError("not all calls were written in time")
 
@@ -167,12 +166,12 @@ def run(folder: Path) -> list[str]:
         senders = Senders(folder, CALLS)
         try:
             senders.start(server.port)
-            watch(server, senders, worker)
+            rejected = watch(server, senders, worker)
         finally:
             senders.stop()
         problems += worker.stop()
         print()
-        problems += problems_of(senders.results(), worker.rows(), worker.rejected())
+        problems += problems_of(senders.results(), worker.rows(), rejected)
     except (DemoError, MqueueError) as error:
         problems.append(str(error))
     finally:

@@ -1,4 +1,4 @@
-"""Routing script (KEMI): each call is queued as a record, for a worker outside of Kamailio (cdr_worker.py).
+"""Routing script (KEMI): each call is queued as a record, for a worker outside (cdr_worker.py, or cdr/worker.py).
 
 The key is the Call-ID, which tells one call from every other; the value is JSON, so that it can grow.
 """
@@ -25,7 +25,9 @@ QUEUE = "cdr"
 
 modparam("mqueue", "instance", os.environ.get("MQUEUE_KEMI_INSTANCE", "kamailio"))
 # Bounded, because nobody may take anything out: when the worker is away for too long, calls are still answered.
-modparam("mqueue", "mqueue", f"name={QUEUE};maxbytes=64m")
+# What the worker cannot write, whatever it tries, goes to the second queue, and waits there for a person.
+modparam("mqueue", "mqueue", f"name={QUEUE}_dead;maxbytes=16m")
+modparam("mqueue", "mqueue", f"name={QUEUE};maxbytes=64m;max_deliveries=20;dead_letter={QUEUE}_dead")
 
 
 class Script:

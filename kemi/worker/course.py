@@ -179,7 +179,7 @@ class Course:
             blamed, self._suspects = self._suspects, []
         for suspect in blamed:
             yield from self._blame(suspect)
-        if self.place.read(board.PAUSED):
+        if self._paused_since or self.place.read(board.PAUSED):
             yield Recovered()
 
     # --- failure ------------------------------------------------------------------------------------------------------
