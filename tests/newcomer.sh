@@ -5,14 +5,16 @@ set -eu
 
 usage() {
     cat <<'END'
-usage: sh tests/newcomer.sh [--debian bookworm|trixie] [--without WORD]...
+usage: sh tests/newcomer.sh [--debian bookworm|trixie] [--without WORD]... [--tests ARGUMENTS]
 
 Makes a Debian by debootstrap, with nothing more in it, copies the checkout there, and types what README.md says: the
 package is built and installed, the demo runs, the tests run. Then the README's script and kamailio.cfg serve a first
-queue. Ends with 0 only if every command did, and says how long each took.
+queue. Ends with 0 only if every command did, and says how long each took. The demo must show its first item within
+two minutes, the installation of its packages included, unless the machine had other work.
 
   --debian RELEASE  this host's own by default
   --without WORD    leaves out commands with this word, for instance tests/run.sh, which takes half an hour
+  --tests ARGUMENTS for tests/run.sh, for instance '-e py -- tests/unit': all of it takes half an hour
   --help            this text
 
 Needs root, and a mirror of Debian. The Debian is made once, as by conf/deb.sh, and copied; nothing else changes here.
@@ -31,12 +33,16 @@ fail() {
 CDPATH='' cd -- "$(dirname -- "$0")/.."
 # shellcheck disable=SC1091 # of the host
 host=$(. /etc/os-release && echo "${VERSION_CODENAME-}")
-release=$host without=''
+release=$host without='' tests='' first_within=120
 while [ $# -gt 0 ]; do
     case $1 in
-        --debian | --without)
+        --debian | --without | --tests)
             [ $# -gt 1 ] || fail "$1 needs a value; sh tests/newcomer.sh --help says which" 2
-            if [ "$1" = --debian ]; then release=$2; else without="$without $2"; fi
+            case $1 in
+                --debian) release=$2 ;;
+                --without) without="$without $2" ;;
+                --tests) tests=" $2" ;;
+            esac
             shift
             ;;
         -h | --help) usage; exit ;;
@@ -88,10 +94,34 @@ type_it() {
     for word in $without; do
         case $1 in *"$word"*) say "left out: $1" && return ;; esac
     done
-    begin=$(date +%s)
+    set -- "$(echo "$1" | sed "s|sh tests/run.sh|&$tests|; s| *#.*||")"
+    begin=$(date +%s) busy=$(other_work)
     say "typed: $1"
-    there "$1" || fail "in $release this ended with $?: $1"
+    rm -f "$work/first" "$work/status"
+    { there "$1" || echo $? >"$work/status"; } | note_first_item
+    [ ! -e "$work/status" ] || fail "in $release this ended with $(cat "$work/status"): $1"
     say "done in $(($(date +%s) - begin)) s: $1"
+    case $1 in *conf/demo.sh*) check_first_item ;; esac
+}
+
+# Copies what a command says, and notes when the demo drew its first bar with items.
+note_first_item() {
+    while IFS= read -r line; do
+        printf '%s\n' "$line"
+        [ -e "$work/first" ] || ! printf '%s\n' "$line" | grep -Eq '^ +[0-9.]+ s +[1-9]' || date +%s >"$work/first"
+    done
+}
+
+check_first_item() {
+    [ -e "$work/first" ] || fail "the demo showed no item"
+    took=$(($(cat "$work/first") - begin))
+    say "the first item was seen after $took s"
+    [ "$took" -le "$first_within" ] || [ "$busy" = yes ] || fail "that is more than $first_within s"
+}
+
+# Had the machine more to do than it has processors, before a command began?
+other_work() {
+    awk -v processors="$(nproc)" '{ print $1 > processors / 2 ? "yes" : "no" }' /proc/loadavg
 }
 
 python3 -m tests.docs.words README.md newcomer >"$work/commands"
