@@ -7,7 +7,6 @@ standard input, queue and key are in its environment.
 from __future__ import annotations
 
 import os
-import subprocess
 
 from kemi.cli.lines import json_line
 from kemi.queue.format.item import Item
@@ -22,6 +21,8 @@ def run(command: str, queue: str, item: Item, as_json: bool) -> None:
 
     as_json: its standard input is the item's line of JSON, in place of the value.
     """
+    import subprocess  # which `add` and `fetch` would wait for, too
+
     # The environment cannot hold a NUL; who needs such keys takes --json.
     key = item.key_bytes.replace(b"\0", b"\\x00")
     environment = {**os.environb, b"MQUEUE_KEY": key, b"MQUEUE_QUEUE": queue.encode("utf-8", "surrogateescape")}

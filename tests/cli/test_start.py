@@ -67,6 +67,13 @@ def test_looking_imports_nothing_that_changes_a_queue(serve: Serve, arguments: l
     assert loaded("--instance", serve.instance, *arguments).isdisjoint(FOR_QUEUES)
 
 
+@pytest.mark.parametrize("arguments", [["add", "a", "k", "v"], ["fetch", "a"], ["drain", "a"], ["fill", "a"]])
+def test_moving_imports_nothing_of_a_server(serve: Serve, arguments: list[str]) -> None:
+    serve("name=a").add("k", "v")
+    heavy = ("asyncio", "dataclasses", "kemi.instance", "kemi.spec", "kemi.store", "multiprocessing", "platform")
+    assert loaded("--instance", serve.instance, *arguments).isdisjoint([*heavy, "secrets", "subprocess"])
+
+
 @pytest.mark.parametrize("name", commands())
 def test_every_command_is_there(name: str) -> None:
     """Each names a function by text, which is looked up only when it is run."""
