@@ -38,7 +38,9 @@ hold_services() {
     installed postgresql-common || hold_service postgresql
     installed prometheus || hold_service prometheus
     installed redis-server || hold_service redis-server
-    installed valkey-server || hold_service valkey-server
+    case $packages in
+        *valkey-server*) installed valkey-server || hold_service valkey-server ;; # Debian 12 has none
+    esac
     if ! [ -e "$policy" ] && ! [ -L "$policy" ]; then # a container without systemd knows no masks
         printf '#!/bin/sh\nexit 101\n' >"$policy"
         chmod 755 "$policy"
