@@ -231,7 +231,7 @@ def _define_relaying(commands: _Commands[_Parser]) -> None:
     one.add_argument("--durability", metavar="D", help=text)
     text = "of what was sent, so many seconds are sent again after each new connection; with memory 5, else 0"
     one.add_argument("--replay", type=_seconds, metavar="SECONDS", help=text)
-    one.add_argument("--batch", type=_count, metavar="N", help="most items that are sent together; 256 by default")
+    one.add_argument("--batch", type=_count, metavar="N", help="most items that are sent together; 400 by default")
     one.add_argument("--max-len", type=_count, metavar="N", help="most items in the queue there; then they stay here")
     one.add_argument("--timeout", type=_seconds, metavar="SECONDS", help="for a reply of the server; 5 by default")
     one.add_argument(

@@ -38,7 +38,7 @@ class Settings:
     stream: str = ""  # the queue's name there
     durability: str = "fsync"
     replay: float | None = None
-    batch: int = 256
+    batch: int = 400
     max_len: int | None = None
     host_id: str = ""
     user: str | None = None

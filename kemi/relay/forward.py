@@ -33,7 +33,7 @@ from kemi.queue.sync.lifelock import MAX_NUMBER, LifeLock
 from kemi.relay.engine import Engine, Entry
 from kemi.relay.link import LONGEST_PAUSE, Backoff, EngineBusy
 
-BATCH = 256  # items; the next batch is reserved while the engine works on one
+BATCH = 400  # items; the next batch is reserved while the engine works on one
 BATCH_BYTES = 1 << 20
 IDLE = 1.0  # seconds between two looks whether the engine is still there, while there is nothing to send
 _LOCK_NUMBER = MAX_NUMBER  # of the lock of the queue's relay, on the queue's file
