@@ -71,7 +71,10 @@ def pause(seconds: float) -> None:
 class Server:
     """A Kamailio on a free port, with all its files in `folder`."""
 
-    def __init__(self, config: Path, folder: Path) -> None:
+    def __init__(
+        self, config: Path, folder: Path, defines: Sequence[str] = (), environment: Mapping[str, str] | None = None
+    ) -> None:
+        """defines: for Kamailio's preprocessor, NAME=VALUE each."""
         self.port = free_port()
         self._log = folder / "kamailio.log"
         # kamailio.py takes the instance from the environment, a native configuration from its definitions.
@@ -85,7 +88,9 @@ class Server:
         }
         command = ["kamailio", "-f", str(config), "-w", str(ROOT), "-DD", "-E", "-Y", str(folder), "-m", "32"]
         command += ["-A", f"SIP_PORT={self.port}", "-A", f"CONSUME_INTERVAL={CONSUME_EVERY}"]
-        self._process = start(command, self._log, {**os.environ, **settings})
+        for define in defines:
+            command += ["-A", define]
+        self._process = start(command, self._log, {**os.environ, **settings, **(environment or {})})
 
     def wait_until_ready(self) -> None:
         """Return when the server answers a keepalive."""

@@ -4,7 +4,7 @@ set -eu
 
 usage() {
     cat <<'END'
-usage: sh conf/demo.sh [--native | --worker]
+usage: sh conf/demo.sh [--native | --worker | --ask]
 
 Starts a Kamailio of its own on 127.0.0.1, lets sipp send it some hundred calls and messages, shows how the
 queue fills and drains, and counts what came out. Ends with 0 only if nothing was lost, nothing came twice
@@ -13,6 +13,8 @@ and the order of each sender was kept. Takes some ten seconds and leaves nothing
   --native    with routes in Kamailio's own language (kamailio-native.cfg) instead of Python (kamailio.cfg)
   --worker    with a worker outside of Kamailio (cdr_worker.py), which writes each call to a database; it is
               killed (kill -9) in the middle of its work, twice, and every call must be in the table once
+  --ask       200 calls that each need a look-up of 0.2 s over HTTP: with a route that waits for it, and with one
+              that asks a worker (conf/ask); one line with both times, after some 25 seconds
   --help      this text
 
 On Debian, missing packages (kamailio, kamailio-python3-modules, sip-tester) are installed first, as root or
@@ -30,6 +32,7 @@ for option; do
     case $option in
         --native) demo='conf.demo conf/kamailio-native.cfg' ;;
         --worker) demo=conf.demo_worker ;;
+        --ask) demo=conf.demo_ask ;;
         -h | --help) usage; exit ;;
         *) fail "unknown option '$option'; sh conf/demo.sh --help lists what there is" 2 ;;
     esac

@@ -30,6 +30,10 @@ class Pending:
     def __len__(self) -> int:
         return len(self._questions)
 
+    def all(self) -> list[Question]:
+        """What waits, in the order of asking."""
+        return list(self._questions.values())
+
     def add(self, question: Question) -> None:
         """It waits from now on."""
         self._questions[question.name] = question

@@ -79,6 +79,14 @@ class AnswersProcess:
         """What the route that runs now runs for."""
         return NOTHING if self._turn is None else self._turn.answer
 
+    def pending(self) -> list[Question]:
+        """What waits, in the order of asking."""
+        return self._pending.all()
+
+    def next_deadline(self) -> int | None:
+        """When the next one's time is over, in monotonic ns; None if none waits."""
+        return self._pending.next_deadline()
+
     def serve(self, seconds: float) -> None:
         """Work for so long, asleep while there is nothing to do. Raises MqueueError."""
         end = now() + int(seconds * 1e9)

@@ -101,8 +101,9 @@ class Service:
     def serve(self, *_message: object) -> int:
         """Be an answers process for a while: what the timer calls, again and again."""
         try:
-            process = self._process or self._begin()
+            process = self.begin()
             if process is not None:
+                futex.expect_no_signals()
                 process.serve(TURN)
                 return 1
             self._log.error(f"there are {MAX_SHARDS} answers processes already: lower mode= of their rtimer")
@@ -111,8 +112,10 @@ class Service:
         time.sleep(_PAUSE)
         return 1
 
-    def _begin(self) -> AnswersProcess | None:
-        futex.expect_no_signals()
+    def begin(self) -> AnswersProcess | None:
+        """Be an answers process from now on; None if there are too many. Raises MqueueError."""
+        if self._process is not None:
+            return self._process
         shard = self.shards.claim()
         if shard is None:
             return None

@@ -114,6 +114,7 @@ class Shards:
     def __init__(self, instance: Instance, *, made_when_asked: bool = False) -> None:
         """made_when_asked: the first one is made when it is asked for, as where no server is around."""
         self._instance = instance
+        self.instance = instance.name
         self._made_when_asked = made_when_asked
         self._found: list[Shard] = []
         self._looked = 0.0

@@ -19,7 +19,11 @@ from typing import Any, Optional
 
 LONGEST = 0.05  # seconds
 _SCHEDULED = "/proc/thread-self/schedstat"  # ns on a processor, ns in the queue for one, turns
-_ADVICE = "its worker serves no other call meanwhile; put the work into a queue and let another process do it"
+ADVICE = "its worker serves no other call meanwhile; put the work into a queue and let another process do it"
+REPLY_LOCK = (
+    "it has the lock of its transaction's replies meanwhile: a SIP worker that gets a retransmission of the call "
+    "waits, and so does every other answer; for something slow, ask again"
+)
 
 # C functions of the standard library that wait for something outside: by module, or by the type that they belong to.
 # What a driver of a database or a client of a service does in C counts as well; a file on a disk does not.
@@ -61,8 +65,8 @@ class BlockingRoute(UserWarning):
 
 
 @contextlib.contextmanager
-def watched(name: str) -> Iterator[None]:
-    """Warn if what runs meanwhile waits for more than 50 ms, or starts a thread."""
+def watched(name: str, advice: str = ADVICE) -> Iterator[None]:
+    """Warn if what runs meanwhile waits for more than 50 ms, or starts a thread. advice: what to do then."""
     with _threads() as started, _waits() as waits:
         yield
     started += waits.threads
@@ -74,7 +78,7 @@ def watched(name: str) -> Iterator[None]:
             stacklevel=4,
         )
     if waits.seconds > LONGEST:
-        text = f"{name} has waited for {waits.seconds:.2f} s, longest in {waits.longest[1]}: {_ADVICE}"
+        text = f"{name} has waited for {waits.seconds:.2f} s, longest in {waits.longest[1]}: {advice}"
         warnings.warn(text, BlockingRoute, stacklevel=4)
 
 

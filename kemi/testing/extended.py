@@ -17,7 +17,6 @@ _STARTED = int(time.time())
 _METHODS = {"INVITE": 1, "CANCEL": 2, "ACK": 4, "BYE": 8, "INFO": 16, "REGISTER": 32, "SUBSCRIBE": 64, "NOTIFY": 128}
 _MORE_METHODS = {"MESSAGE": 256, "OPTIONS": 512, "PRACK": 1024, "UPDATE": 2048, "REFER": 4096, "PUBLISH": 8192}
 _VERSIONS = {"5.6": "5.6.3", "6.0": "6.0.1"}
-_LABELS = (15173, 736549355)  # a transaction has two numbers; which ones, only a server knows
 
 
 def at(state: State, name: str, place: int) -> Value:
@@ -164,7 +163,9 @@ def _label(place: int, *, made: bool) -> Getter:
     def give(state: State, _: str) -> Value:
         if not state.message.is_request and not state.transaction.relayed:
             return None
-        return _LABELS[place] if state.transaction.exists or made else None
+        if not state.transaction.exists and not made:
+            return None
+        return state.transaction.identity[place]
 
     return give
 

@@ -23,6 +23,7 @@ from kemi.testing.errors import NotCovered, SilentMistake
 from kemi.testing.memory import Contact
 from kemi.testing.message import Message
 from kemi.testing.state import Line, Name, Relayed, Reply, State, Value
+from kemi.testing.transaction import Transaction
 
 __all__ = ["Call", "FakeKSR", "Line", "NotCovered", "Relayed", "Reply", "SilentMistake"]
 
@@ -66,6 +67,8 @@ class FakeKSR:
         self.onsend_route: str | None = "ksr_onsend_route"
         self.on_relay: Callable[[], None] = lambda: None  # what the runner does when a request goes on
         self.on_forward: Callable[[], None] = lambda: None  # the same without a transaction
+        # What it does when a suspended transaction goes on in a route.
+        self.on_continue: Callable[[Transaction, str], None] = lambda *_: None
         self.module = self._make()
 
     # --- what a test sees -------------------------------------------------------------------------------------------

@@ -10,17 +10,20 @@ import os
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
+from kemi.answers.service import THEN
 from kemi.instance import queues
 from kemi.queue.format.item import Item
 from kemi.testing import conversation, embedder, release
-from kemi.testing.blocking import watched
+from kemi.testing.blocking import ADVICE, REPLY_LOCK, watched
 from kemi.testing.calls import system_error
 from kemi.testing.errors import SilentMistake
 from kemi.testing.fake import CLIENT, Call, FakeKSR
 from kemi.testing.loading import ScriptError, execute, loaded
 from kemi.testing.message import FAKED, Message
 from kemi.testing.msg import Msg
+from kemi.testing.questions import Asked, Questions
 from kemi.testing.state import Line, Relayed, Reply, Value
+from kemi.testing.transaction import Transaction
 
 __all__ = ["Msg", "Result", "Script", "ScriptError", "run_route"]
 
@@ -39,11 +42,17 @@ class Result(NamedTuple):
     calls: tuple[Call, ...]
     queues: dict[str, list[tuple[str, str]]]  # name → key and value of each item, oldest first
     ksr: FakeKSR
+    suspended: bool = False  # the transaction waits for an answer
 
     @property
     def text(self) -> str:
         """The log as one text."""
         return "".join(line.text for line in self.log)
+
+    @property
+    def code(self) -> int | None:
+        """The code of the last reply; None for none."""
+        return self.replies[-1].code if self.replies else None
 
     def get(self, name: str) -> Value:
         """The value of a variable: result.get("$var(a)")."""
@@ -73,6 +82,8 @@ class Script:
         try:
             if FakeKSR.current() is not found:
                 self._stack.enter_context(found.installed())
+            self._questions = Questions()
+            self._stack.enter_context(self._questions.time())
             self._module = self._stack.enter_context(loaded(source))
             self._start()
         except BaseException:
@@ -88,6 +99,7 @@ class Script:
     def close(self) -> None:
         """End it: its queues are gone, and `import KSR` is as before."""
         self.ksr.on_relay = self.ksr.on_forward = lambda: None
+        self.ksr.on_continue = lambda *_: None
         self._stack.close()
 
     def reload(self) -> None:
@@ -100,6 +112,7 @@ class Script:
         self.handler = self._embedder.start(self._module, self.rank)
         self.ksr.on_relay = self._on_relay
         self.ksr.on_forward = self._on_forward
+        self.ksr.on_continue = self._on_continue
 
     # --- routes -----------------------------------------------------------------------------------------------------
 
@@ -182,6 +195,7 @@ class Script:
             tuple(self.ksr.calls[marks[3] :]),
             queue_contents(),
             self.ksr,
+            state.transaction.suspended,
         )
 
     def _run_if_there(self, name: str, kind: str) -> int | None:
@@ -202,7 +216,7 @@ class Script:
             )
         before, self.ksr.state.route_kind = self.ksr.state.route_kind, kind
         try:
-            with watched(name):
+            with watched(self._questions.name_of(name), REPLY_LOCK if name == THEN else ADVICE):
                 returned = route(*self._embedder.arguments(self.ksr), *arguments)
         except SystemExit:
             return None
@@ -218,6 +232,36 @@ class Script:
                 f"{name} has returned {returned!r}, not a number: in Kamailio 5.6 that error breaks the next route"
             )
         return _NONE_IN_C
+
+    # --- questions --------------------------------------------------------------------------------------------------
+
+    def asked(self, queue: str) -> list[Asked]:
+        """What the script has asked there and nobody has answered yet, the oldest first."""
+        return self._questions.all(queue)
+
+    def work(self, worker: Any) -> list[Result]:
+        """Let a worker (`mqueue_kemi.worker`) answer all that was asked in its queue; what the routes then did."""
+        return self._questions.work(worker)
+
+    def advance(self, seconds: float) -> list[Result]:
+        """Let time pass, in which nothing sleeps: what routes do whose question has timed out, in order."""
+        return self._questions.advance(seconds)
+
+    def no_worker(self, queue: str) -> None:
+        """From here on no process works on a queue: `ask` gives NO_WORKER. Until then there seems to be one."""
+        self._questions.no_worker(queue)
+
+    def _on_continue(self, transaction: Transaction, route: str) -> None:
+        """A suspended transaction goes on, as in a failure route: with its request, not with the message of now."""
+        state = self.ksr.state
+
+        def run() -> int | None:
+            conversation.enter_request(state, transaction, None)
+            returned = self._call(route, "failure")
+            transaction.kept = state.keep()
+            return returned
+
+        self._questions.went_on(self._record(run))
 
     def _on_relay(self) -> None:
         """What tm runs while it sends a request on. In 5.6 a route that is missing fails the call."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import itertools
 from collections.abc import Callable
 from typing import Any, NamedTuple, Protocol, Union
 
@@ -82,6 +83,7 @@ class State:
         self.armed: dict[str, str] = {}  # routes as a script of this process armed them last
         self.listening = ("127.0.0.1", 5060)
         self.dropped = False
+        self._received = itertools.count()
         self.receive(Message(FAKED, ("127.0.0.1", 5060), self.listening))
 
     def receive(self, message: Message) -> None:
@@ -89,7 +91,7 @@ class State:
         self.message = message
         self.clear()
         self.dropped = False
-        self.transaction = Transaction(message)
+        self.transaction = Transaction(message, next(self._received))
         self.branch = 0  # $T_branch_idx
         self.route_kind = "request"
 
@@ -148,6 +150,7 @@ class Server(Protocol):
     server_log: list[Line]
     on_relay: Callable[[], None]
     on_forward: Callable[[], None]
+    on_continue: Callable[[Transaction, str], None]
 
     def value(self, name: Name) -> Value:
         """The value of a variable."""

@@ -27,11 +27,16 @@ class Branch:
         return self.status < FINAL
 
 
+_INDEX, _LABEL = 15173, 736549355  # which ones, only a server knows
+
+
 class Transaction:
     """What tm knows of the request."""
 
-    def __init__(self, message: Message) -> None:
+    def __init__(self, message: Message, number: int = 0) -> None:
+        """number: of those that a state has seen."""
         self.message = message  # the request
+        self.identity = (_INDEX, _LABEL + number)
         self.exists = False
         self.status = 0  # of the last reply that was sent
         self.branches: list[Branch] = []
@@ -39,6 +44,8 @@ class Transaction:
         self.routes: dict[str, str] = {}  # branch_route → the function's name
         self.kept: dict[str, Any] = {}  # what belongs to the request, for the routes that come later
         self.suspended = False
+        self.continued = False  # it went on after an answer
+        self.replied = False  # with a final reply
 
     @property
     def relayed(self) -> bool:

@@ -28,7 +28,7 @@ from tests.support.with_plugin import with_plugin
 
 CHECKOUT = Path(__file__).resolve().parents[2]
 WITHIN = 60.0  # seconds, for each block
-QUEUES = ("myq", "calls", "cdr", "acc", "work0", "bad", "qaz", "work1", "work2", "work3", "cdr_dead")
+QUEUES = ("myq", "calls", "cdr", "acc", "work0", "bad", "qaz", "work1", "work2", "work3", "cdr_dead", "lookups")
 PYTHON = "/usr/bin/python3"
 SCRIPT = f"""
 import KSR

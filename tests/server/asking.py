@@ -119,6 +119,7 @@ class Agent:
         self.port, self.user, self.method = port, user, method
         self.mark = f"{os.getpid()}-a{next(_serial)}"
         self.replies: list[tuple[float, int, str, str]] = []  # seconds, code, reason, method
+        self.text = ""  # of the last reply
         self.begin = time.monotonic()
         self.send(method)
 
@@ -141,6 +142,7 @@ class Agent:
             text = self.sock.recv(65535).decode()
         except socket.timeout:
             return False
+        self.text = text
         line, *lines = text.split("\r\n")
         _, code, reason = line.split(" ", 2)
         method = next(header for header in lines if header.lower().startswith("cseq:")).split()[-1]

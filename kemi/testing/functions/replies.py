@@ -50,6 +50,9 @@ def t_reply(fake: Server, code: int, reason: str) -> int:
     transaction = fake.state.transaction
     if not transaction.exists or (transaction.status >= FINAL and fake.state.route_kind != "failure"):
         return -1
+    if transaction.continued and transaction.replied:
+        return -1
+    transaction.replied = code >= FINAL
     transaction.status = code
     transaction.suspended = False
     if transaction not in fake.state.transactions:

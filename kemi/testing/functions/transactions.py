@@ -13,7 +13,8 @@ from kemi.testing.state import Relayed, Reply, Server
 from kemi.testing.transaction import FAILED, FINAL, Branch, Transaction
 
 _EXISTS_ALREADY = -10
-_TRYING = 100
+_TRYING, _CANCELLED, _ERROR = 100, 487, 500
+_SERVER_ERROR = "I'm terribly sorry, server error occurred (1/TM)"
 _OF_TM = ("branch", "failure", "branch_failure", "onreply")  # routes that tm itself runs
 _OF_REPLIES = ("core_onreply", "onreply")
 _BAD_ROUTE = -1
@@ -173,6 +174,9 @@ def _relay_within(fake: Server) -> int:
         if theirs is not None:
             theirs.canceled = True
             state.replies.append(Reply(200, "canceling", (), "", "tm"))
+            if theirs.suspended and not theirs.replied:
+                theirs.status, theirs.replied = _CANCELLED, True
+                state.replies.append(Reply(_CANCELLED, "Request canceled", (), "", "tm"))
     return 1
 
 
@@ -195,9 +199,38 @@ def _t_replicate(fake: Server, uri: str) -> int:
 
 
 def _t_suspend(fake: Server) -> int:
-    if not fake.state.transaction.exists:
+    """1 also for what the caller cancelled, which is not suspended then."""
+    state = fake.state
+    if not state.transaction.exists:
         _t_newtran(fake)
-    fake.state.transaction.suspended = True
+    transaction = state.transaction
+    if transaction.canceled:
+        return 1
+    if transaction.replied:
+        return -1
+    transaction.suspended = True
+    if state.message.method == "INVITE" and transaction.status < _TRYING:
+        transaction.status = _TRYING
+    transaction.kept = state.keep()
+    if transaction not in state.transactions:
+        state.transactions.append(transaction)
+    return 1
+
+
+def _t_continue(fake: Server, index: int, label: int, route: str) -> int:
+    """1 also where the route does not run, because the caller cancelled."""
+    state = fake.state
+    found = next((each for each in state.transactions if each.identity == (index, label)), None)
+    if found is None or not found.suspended:
+        return -1
+    found.suspended = False
+    if found.canceled:
+        return 1
+    found.continued = True
+    fake.on_continue(found, route)
+    if not (found.replied or found.suspended or any(branch.open for branch in found.branches)):
+        found.status, found.replied = _ERROR, True
+        state.replies.append(Reply(_ERROR, _SERVER_ERROR, (), "", "tm"))
     return 1
 
 
@@ -266,6 +299,7 @@ COVERED: dict[str, Callable[..., Any]] = {
         one,
     ),
     "tmx.t_suspend": _t_suspend,
+    "tmx.t_continue": _t_continue,
     "tmx.t_flush_flags": _of_transaction,
     "tmx.t_flush_xflags": _of_transaction,
     "tmx.t_drop": _of_transaction,
