@@ -248,7 +248,7 @@ def _define_relaying(commands: _Commands[_Parser]) -> None:
 
 def _define_working(commands: _Commands[_Parser]) -> None:
     one = _command(commands, "work", "work:work", "run workers: functions with @worker above them", _WORK_MORE, "")
-    one.add_argument("functions", metavar="MODULE:FUNCTION", nargs="+", help="like calls:write, for calls.py")
+    one.add_argument("functions", metavar="MODULE:FUNCTION", nargs="+", help="like calls:write, or dir/calls.py:write")
     one.add_argument("--where", default=None, metavar="I", help="an instance, as --instance; or an engine's URL")
     text = "seconds, after SIGTERM, for what is in hand; 10 by default"
     one.add_argument("--grace", type=_seconds, default=10.0, metavar="SECONDS", help=text)
@@ -314,11 +314,11 @@ or with --keep-going goes on. An item that was taken and not printed when consum
 _JSON_MORE = """A line is {"key": "...", "value": "...", "added": seconds since 1970}. Bytes that are not UTF-8 stand in
 Base64 under "key_base64" or "value_base64" in place of "key" or "value". What is filled in is added now; its "added"
 is not heeded. drain ends when the queue is empty. On a terminal both show a progress bar."""
-_WORK_MORE = """The module is looked for in the current folder and on Python's path. Each function works in as many
-processes as its @worker says; one that dies is started again. SIGTERM and Ctrl-C end it with 0 after what is in hand is
-done; what is not done within --grace is given back, and a second signal gives it back at once. It waits for the server;
-a queue that a living server does not have ends it. Under systemd it takes Type=notify and WatchdogSec=. Logs are on
-stderr."""
+_WORK_MORE = """The module is looked for in the current folder and on Python's path; dir/calls.py is a file. Each
+function works in as many processes as its @worker says; one that dies is started again. SIGTERM and Ctrl-C end it
+with 0 after what is in hand is done; what is not done within --grace is given back, and a second signal gives it back
+at once. It waits for the server; a queue that a living server does not have ends it. Under systemd it takes
+Type=notify and WatchdogSec=. Logs are on stderr."""
 _TOP_MORE = """q ends it. IN/s are items added, OUT/s items taken; RESERVED are those that a consumer has taken and not
 done, DUE those given back for later; WAIT is how long items were in the queue that left since the last look, on
 average. Below stands why adds were refused. It takes no lock."""

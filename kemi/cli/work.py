@@ -25,7 +25,7 @@ _SHOWN = 10  # names in an error
 
 
 def work(call: Call) -> int:
-    """`work MODULE:FUNCTION...`."""
+    """`work MODULE:FUNCTION...`; the module may be a file, like conf/calls.py."""
     arguments = call.arguments
     _log_to_stderr(arguments.log_format)
     workers = [_worker(text) for text in arguments.functions]
@@ -50,13 +50,9 @@ def _worker(text: str) -> Worker[..., Any]:
     """The worker of a text like module:function. Raises Failure."""
     name, colon, function = text.partition(":")
     if not colon or not name or not function:
-        found = "" if colon or "/" in text else _there(_module(text), text)
+        found = "" if colon or not text or text.endswith(".py") else _there(_module(text), text)
         raise Failure(USAGE, f"{text!r} is no MODULE:FUNCTION; write for instance calls:write{found}")
-    if "/" in name or name.endswith(".py"):
-        dotted = name.removesuffix(".py")
-        dotted = ".".join(part for part in dotted.split("/") if part not in ("", "."))
-        raise Failure(USAGE, f"{name!r} is a file; write the module as import does, {dotted}:{function}")
-    module = _module(name)
+    module = _of_file(name) if name.endswith(".py") else _module(name)
     value: Any = module
     for part in function.split("."):
         value = getattr(value, part, None)
@@ -76,6 +72,19 @@ def _there(module: ModuleType, name: str) -> str:
     """The end of an error: the workers of a module."""
     found = sorted(key for key, value in vars(module).items() if isinstance(value, Worker))
     return f"; its workers: {', '.join(f'{name}:{key}' for key in found[:_SHOWN])}" if found else "; it has no worker"
+
+
+def _of_file(path: str) -> ModuleType:
+    """The module of a file, whose folder is the first where it finds others, as `python3 FILE` does."""
+    folder, file = os.path.split(os.path.abspath(path))
+    if not os.path.isfile(os.path.join(folder, file)):
+        raise Failure(USAGE, f"there is no file {path!r}; write where it is, or a module as import does, calls:write")
+    sys.path.insert(0, folder)
+    module = _module(file[: -len(".py")])
+    found = os.path.abspath(getattr(module, "__file__", None) or "")
+    if not os.path.samefile(os.path.join(folder, file), found):
+        raise Failure(USAGE, f"{path!r}: its name is that of the module {found}, which Python finds first; rename it")
+    return module
 
 
 def _module(name: str) -> ModuleType:
