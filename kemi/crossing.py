@@ -1,7 +1,7 @@
 """Items cross between queues and their tables in the database, each way in one transaction.
 
 Whatever kills the process, or the database, and whenever: an item is on one side afterwards, or the next start finds
-out on which. What may be in both places is marked before the transaction ends (see `kemi.queue.keeping`), and the
+out on which. What may be in both places is marked before the transaction ends (see `queue.catalog.keeping`), and the
 transaction has a token in the database that is there only if it was committed (see `kemi.database.ledger`):
 
     load    token; for each queue: rows + items of the queue -> a draft, delete the rows, name the draft ~loaded;
@@ -22,9 +22,9 @@ from typing import NamedTuple
 from kemi.database.trial import Undo
 from kemi.errors import AllUndone, CommitUnknown, Contended
 from kemi.instance import Instance, Settled
-from kemi.queue import keeping
+from kemi.queue.catalog import keeping
+from kemi.queue.catalog.keeping import LOADED, SAVING, UNSAVED, Crossing
 from kemi.queue.format.item import parts_of, record_of
-from kemi.queue.keeping import LOADED, SAVING, UNSAVED, Crossing
 from kemi.queue.queue import Queue
 from kemi.replacing import Replacement, Replacing
 from kemi.spec import QueueSpec

@@ -11,14 +11,14 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from kemi.errors import ConfigError, InstanceInUse, MqueueError, SegmentError, SegmentMissing, UnknownQueue
 from kemi.owner import Owner, this_process
-from kemi.queue import trust
+from kemi.queue.catalog.view import InstanceView, QueueView, look_at_instance, look_at_queue
 from kemi.queue.format.outcome import Stats
-from kemi.queue.segment import PREFIX, SHM_DIR, decoded, path_of, segment_name
-from kemi.queue.view import InstanceView, QueueView, look_at_instance, look_at_queue
+from kemi.queue.shm import trust
+from kemi.queue.shm.segment import PREFIX, SHM_DIR, decoded, path_of, segment_name
 
 if TYPE_CHECKING:
     from kemi.instance import Instance
-    from kemi.queue.registry import Registry
+    from kemi.queue.catalog.registry import Registry
 
 ALIVE, DEAD, UNKNOWN = "alive", "dead", "unknown"
 
@@ -132,7 +132,7 @@ def _found(name: str, queue_names: list[str]) -> Found | None:
 
 def no_instance(name: str) -> str:
     """The sentence for an instance that is not there, with those that are."""
-    from kemi.queue import presence
+    from kemi.queue.shm import presence
 
     there = ", ".join(map(repr, names())) or "none"
     lives = presence.vanished(presence.trusted_servers(), name)
@@ -158,7 +158,7 @@ def drop(instance: str, queue: str | None = None) -> None:
     """
     # Who only looks at what is there has no need of these, and they take most of the time of a start.
     from kemi.instance import Instance
-    from kemi.queue.registry import Registry
+    from kemi.queue.catalog.registry import Registry
     from kemi.spec import Settings
 
     found = find(instance)

@@ -15,13 +15,15 @@ from typing import NamedTuple
 
 from kemi.errors import ConfigError, InstanceInUse, MqueueError, NotAllowed, SegmentError, SegmentMissing
 from kemi.owner import Owner, this_process
-from kemi.queue import descriptor, header, keeping, limits, presence, trust
+from kemi.queue.catalog import header, keeping
+from kemi.queue.catalog.keeping import UNSAVED, Crossing
+from kemi.queue.catalog.registry import Registry
+from kemi.queue.catalog.view import look_at_instance
 from kemi.queue.format import layout
-from kemi.queue.keeping import UNSAVED, Crossing
-from kemi.queue.presence import Presence
 from kemi.queue.queue import Queue
-from kemi.queue.registry import Registry
-from kemi.queue.segment import (
+from kemi.queue.shm import descriptor, limits, presence, trust
+from kemi.queue.shm.presence import Presence
+from kemi.queue.shm.segment import (
     ANSWERS,
     MAKER,
     NAME_MAX,
@@ -34,7 +36,6 @@ from kemi.queue.segment import (
     queue_name,
     segment_name,
 )
-from kemi.queue.view import look_at_instance
 from kemi.spec import QueueSpec, Settings
 
 # Name → queue of the instance that this process serves. One object for the life of the process.

@@ -11,10 +11,10 @@ from kemi import dbmode, vanished
 from kemi.crossing import Crossings, Load
 from kemi.errors import CommitUnknown, ConfigError, DatabaseAway, MqueueError, StoreError
 from kemi.instance import Instance, Settled, max_memory_of, queues
-from kemi.queue import keeping
-from kemi.queue.keeping import NONE, UNSAVED, Crossing
+from kemi.queue.catalog import keeping
+from kemi.queue.catalog.keeping import NONE, UNSAVED, Crossing
 from kemi.queue.queue import Queue
-from kemi.queue.segment import path_of
+from kemi.queue.shm.segment import path_of
 from kemi.replacing import Replacing
 from kemi.spec import QueueSpec, Settings
 from kemi.store import Options, Store

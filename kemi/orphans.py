@@ -12,9 +12,9 @@ from kemi import host
 from kemi.crossing import Crossings, Load, Saved
 from kemi.errors import UnknownQueue
 from kemi.instance import Instance, queues
-from kemi.queue import keeping
-from kemi.queue.keeping import UNSAVED, Crossing
-from kemi.queue.trust import OWNER_ADVICE
+from kemi.queue.catalog import keeping
+from kemi.queue.catalog.keeping import UNSAVED, Crossing
+from kemi.queue.shm.trust import OWNER_ADVICE
 from kemi.replacing import Replacing
 from kemi.spec import QueueSpec, Settings
 from kemi.store import Options, Store

@@ -66,7 +66,7 @@ class Settings:
     group: int = -1  # gid, -1 = the server's own
     lock_timeout: float = 1.0  # seconds
     core: int = CORE_KNOWN
-    max_memory: int = 0  # bytes, 0 = what `kemi.queue.limits` finds right
+    max_memory: int = 0  # bytes, 0 = what `kemi.queue.shm.limits` finds right
     dbmode_compat: str = ""  # what a bare 2 or 3 means: as documented, "code", or "" for who has not said it
     ambiguous: dict[str, int] = field(default_factory=dict)  # the dbmode of queues that were defined with such a number
     max_asked: int = 5000  # questions that wait for an answer

@@ -1,6 +1,6 @@
 """Queues of a living server whose files something removed: told, and put back at its end where items are to stay.
 
-The server works on with what it has mapped. That a second one does not start beside it, see `kemi.queue.presence`.
+The server works on with what it has mapped. That a second one does not start beside it, see `kemi.queue.shm.presence`.
 """
 
 from __future__ import annotations
@@ -11,11 +11,11 @@ from collections.abc import Iterable
 
 from kemi.errors import SegmentError
 from kemi.instance import Instance, queues
-from kemi.queue import header, keeping
-from kemi.queue.presence import WHAT_REMOVES
+from kemi.queue.catalog import header, keeping
+from kemi.queue.catalog.registry import Registry
 from kemi.queue.queue import Queue
-from kemi.queue.registry import Registry
-from kemi.queue.segment import path_of
+from kemi.queue.shm.presence import WHAT_REMOVES
+from kemi.queue.shm.segment import path_of
 from kemi.replacing import Replacing
 from kemi.spec import QueueSpec
 

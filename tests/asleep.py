@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from kemi.queue import futex
+from kemi.queue.sync import futex
 
 if TYPE_CHECKING:
     from collections.abc import Callable

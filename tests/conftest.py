@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING
 import pytest
 from hypothesis import settings
 
-from kemi.queue import futex, waiting
+from kemi.queue import waiting
 from kemi.queue.client import aio, current
-from kemi.queue.sync import eventcount
+from kemi.queue.sync import eventcount, futex
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -5,7 +5,7 @@ from __future__ import annotations
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
-from kemi.queue.mutex import Mutex, unlock
+from kemi.queue.lock.mutex import Mutex, unlock
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -17,8 +17,8 @@ from kemi.answers.shards import MAX_SHARDS, Shards
 from kemi.answers.tm import Tm
 from kemi.errors import MqueueError
 from kemi.instance import Instance
-from kemi.queue import futex
 from kemi.queue.queue import Queue
+from kemi.queue.sync import futex
 
 SERVE, THEN = "ksr_mqueue_answers", "ksr_mqueue_then"
 TURN = 30.0  # seconds that one call of the timer takes; then Kamailio has its turn

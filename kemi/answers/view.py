@@ -6,8 +6,8 @@ from typing import NamedTuple
 
 from kemi.answers.shards import MAX_SHARDS
 from kemi.errors import SegmentMissing
+from kemi.queue.catalog.view import look_at_answers
 from kemi.queue.format import layout
-from kemi.queue.view import look_at_answers
 
 
 class Totals(NamedTuple):

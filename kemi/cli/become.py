@@ -1,7 +1,7 @@
 """Root's commands go on as the user whom an instance belongs to, before they map anything of it.
 
 What that user can write into a segment may then do to the command what it may do to that user's own programs, and no
-more. Only a trusted user is become (see `kemi.queue.trust`); attaching refuses what belongs to any other.
+more. Only a trusted user is become (see `kemi.queue.shm.trust`); attaching refuses what belongs to any other.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ import pwd
 
 from kemi import host
 from kemi.errors import NotAllowed, UnknownQueue
-from kemi.queue import trust
+from kemi.queue.shm import trust
 
 
 def owner_of(instance: str, named: str | None, *, anybody: bool = False) -> None:

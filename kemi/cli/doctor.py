@@ -20,10 +20,10 @@ from kemi.cli.call import Call
 from kemi.cli.codes import DONE
 from kemi.errors import MqueueError
 from kemi.names import DB_URL_VARIABLE, INSTANCE_VARIABLE, OWNER_VARIABLE, VERSION
+from kemi.queue.catalog.view import InstanceView, QueueView, look_at_lock
 from kemi.queue.format import layout
-from kemi.queue.segment import PREFIX, SHM_DIR, path_of, segment_name
-from kemi.queue.statistics import numbers_of
-from kemi.queue.view import InstanceView, QueueView, look_at_lock
+from kemi.queue.format.statistics import numbers_of
+from kemi.queue.shm.segment import PREFIX, SHM_DIR, path_of, segment_name
 from kemi.text import printable
 
 _PACKAGES = ("SQLAlchemy", "PyMySQL", "psycopg", "psycopg2", "psycopg2-binary", "rich", "prometheus_client")

@@ -9,7 +9,7 @@ from kemi import host
 from kemi.cli import signals
 from kemi.cli.call import Call, Failure
 from kemi.cli.codes import DONE, MISSING, USAGE
-from kemi.queue.view import QueueView
+from kemi.queue.catalog.view import QueueView
 
 _STDIN = 0
 

@@ -38,7 +38,7 @@ def _run(arguments: Sequence[str] | None) -> int:
     except SystemExit:
         sys.stdout.flush()  # the help; at the interpreter's end it is too late for a reader that went away
         raise
-    from kemi.queue import trust  # a help does without it
+    from kemi.queue.shm import trust  # a help does without it
 
     try:
         trust.named_owner(parsed.owner)  # a user that there is not is a mistake, also where no queue is attached

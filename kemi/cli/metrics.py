@@ -19,10 +19,10 @@ from kemi.cli.call import Failure
 from kemi.cli.codes import UNUSABLE
 from kemi.errors import UnknownQueue
 from kemi.names import VERSION
+from kemi.queue.catalog.view import InstanceView, QueueView
 from kemi.queue.format import layout
 from kemi.queue.format.outcome import Waited
-from kemi.queue.statistics import reason_of
-from kemi.queue.view import InstanceView, QueueView
+from kemi.queue.format.statistics import reason_of
 
 PREFIX = "mqueue_kemi_"
 INSTANCE_LABEL = "mqueue_instance"  # not "instance", which Prometheus itself sets

@@ -10,10 +10,10 @@ from kemi.cli.call import Call, Failure
 from kemi.cli.codes import DONE, NOTHING, USAGE
 from kemi.cli.output import bytes_text, duration_text, say
 from kemi.errors import MqueueError, SegmentMissing
-from kemi.queue import trust
+from kemi.queue.catalog.view import InstanceView, QueueView
 from kemi.queue.format.outcome import Stats
-from kemi.queue.statistics import details_of, mean_wait, numbers_of, reason_of, wait_within
-from kemi.queue.view import InstanceView, QueueView
+from kemi.queue.format.statistics import details_of, mean_wait, numbers_of, reason_of, wait_within
+from kemi.queue.shm import trust
 from kemi.text import printable
 
 _MOST = 0.95  # of the items, in what is said of the time in the queue

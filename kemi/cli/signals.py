@@ -32,7 +32,7 @@ class Interrupted(BaseException):
 
 def _note(number: int, frame: FrameType | None) -> None:
     _noted.append(number)
-    futex = sys.modules.get("kemi.queue.futex")  # who has not imported it does not sleep in it
+    futex = sys.modules.get("kemi.queue.sync.futex")  # who has not imported it does not sleep in it
     if futex is not None and frame is not None and frame.f_code is futex.wait.__code__:
         raise Interrupted(number)
 

@@ -22,8 +22,8 @@ from kemi.cli.codes import DONE
 from kemi.cli.output import Output, bytes_text, duration_text, table
 from kemi.cli.show import refusals_text
 from kemi.errors import MqueueError, UnknownQueue
-from kemi.queue.statistics import details_of, mean_wait, numbers_of
-from kemi.queue.view import InstanceView, QueueView
+from kemi.queue.catalog.view import InstanceView, QueueView
+from kemi.queue.format.statistics import details_of, mean_wait, numbers_of
 from kemi.text import printable
 
 HEADINGS = ["QUEUE", "SIZE", "IN/s", "OUT/s", "RESERVED", "DUE", "DROPPED", "REFUSED", "OLDEST", "WAIT"]

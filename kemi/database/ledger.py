@@ -8,8 +8,8 @@
         Items that the columns of their queue's table cannot hold, byte by byte. after_id: the row of the queue's table
         behind which they stand.
 
-Where they cannot be made (the user may not, and nobody did), `Ledger.missing` says why: see kemi.queue.keeping for what
-is promised then.
+Where they cannot be made (the user may not, and nobody did), `Ledger.missing` says why: see queue.catalog.keeping
+for what is promised then.
 """
 
 from __future__ import annotations

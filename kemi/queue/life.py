@@ -9,14 +9,15 @@ from typing import TypeVar
 
 from kemi.errors import CommitUnknown, InstanceInUse, NoMemory, SegmentError
 from kemi.owner import Owner, this_process
-from kemi.queue import header, keeping
+from kemi.queue.catalog import header, keeping
+from kemi.queue.catalog.registry import Registry
 from kemi.queue.format import layout
 from kemi.queue.format.layout import ADD_CLOSED, ADD_LIMITED, FETCH_AGING, FETCH_MOVED, PENDING, W_FLAGS
+from kemi.queue.lock.mutex import sections
+from kemi.queue.lock.section import Token
+from kemi.queue.lock.undisturbed import undisturbed
 from kemi.queue.log import contents
-from kemi.queue.mutex import sections
-from kemi.queue.registry import Registry
-from kemi.queue.section import Token
-from kemi.queue.segment import (
+from kemi.queue.shm.segment import (
     PRIVATE,
     SHM_DIR,
     Access,
@@ -26,8 +27,7 @@ from kemi.queue.segment import (
     queue_name,
     segment_name,
 )
-from kemi.queue.trust import INSTANCE_ADVICE, SERVER_ADVICE, Users, who
-from kemi.queue.undisturbed import undisturbed
+from kemi.queue.shm.trust import INSTANCE_ADVICE, SERVER_ADVICE, Users, who
 from kemi.queue.waiting import Waiting
 
 _Life = TypeVar("_Life", bound="Life")

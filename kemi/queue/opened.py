@@ -12,22 +12,22 @@ import struct
 from typing import Any, Callable, TypeVar
 
 from kemi.errors import ClientClosed, CorruptedError, MqueueError, QueueClosed, SegmentError
-from kemi.queue import futex
+from kemi.queue.catalog.memory import InstanceMemory
+from kemi.queue.catalog.registry import Registry
+from kemi.queue.delivery.holding import Holding
 from kemi.queue.format import keyhash, layout
 from kemi.queue.format.layout import FETCH_MOVED, PENDING, W_ADDED, W_EVENT, W_FLAGS, W_POPPED, Mapping
-from kemi.queue.holding import Holding
 from kemi.queue.kernel import choice
+from kemi.queue.lock.mutex import DOUBTED, Mutex
+from kemi.queue.lock.section import hold
+from kemi.queue.lock.undisturbed import undisturbed
 from kemi.queue.log.contents import Log
 from kemi.queue.log.keyed import KeyedLog
 from kemi.queue.log.plain import PlainLog
 from kemi.queue.log.verify import verify
-from kemi.queue.memory import InstanceMemory
-from kemi.queue.mutex import DOUBTED, Mutex
-from kemi.queue.registry import Registry
-from kemi.queue.section import hold
-from kemi.queue.segment import Segment, path_of
+from kemi.queue.shm.segment import Segment, path_of
+from kemi.queue.sync import futex
 from kemi.queue.sync.eventcount import EventCount
-from kemi.queue.undisturbed import undisturbed
 
 # What bytes that are no log may raise. After one of these `verify` looks at them.
 _SUSPECT = (CorruptedError, IndexError, ValueError, OverflowError, struct.error)

@@ -23,8 +23,10 @@ from typing import Any, TypeVar, overload
 
 from kemi import times
 from kemi.errors import LockTimeout, MqueueError, Reentered, SegmentMissing
-from kemi.queue import answering, header, onlymain
+from kemi.queue import answering
+from kemi.queue.catalog import header
 from kemi.queue.delivery.hold import Hold, Settlement
+from kemi.queue.delivery.holding import DeadLetter
 from kemi.queue.delivery.reservation import Keep, Reservation
 from kemi.queue.delivery.reserved import Batch, ReservedItem
 from kemi.queue.format import layout
@@ -54,16 +56,16 @@ from kemi.queue.format.layout import (
 )
 from kemi.queue.format.outcome import CLOSED, NOT_TRIED, AddResult, Stats, rest_after
 from kemi.queue.format.question import is_question
-from kemi.queue.holding import DeadLetter
+from kemi.queue.format.statistics import stats_of
 from kemi.queue.kernel import choice
 from kemi.queue.life import Life
+from kemi.queue.lock import onlymain
+from kemi.queue.lock.mutex import DOUBTED, sections, trylock, unlock
+from kemi.queue.lock.pthread import NOWHERE
 from kemi.queue.log import contents
 from kemi.queue.log.core import ADDED, KEPT, TOO_LARGE, Delivery
 from kemi.queue.log.plain import PlainLog
-from kemi.queue.mutex import DOUBTED, sections, trylock, unlock
-from kemi.queue.pthread import NOWHERE
-from kemi.queue.segment import answers_name, sibling_name
-from kemi.queue.statistics import stats_of
+from kemi.queue.shm.segment import answers_name, sibling_name
 from kemi.queue.stop import STOP_LOOK, Stop, stopper
 from kemi.queue.sync.clock import now
 

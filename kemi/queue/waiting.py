@@ -14,6 +14,7 @@ from typing import Callable, TypeVar
 
 from kemi import times
 from kemi.errors import MqueueError, QueueClosed
+from kemi.queue.delivery.holding import DeadLetter
 from kemi.queue.format.layout import (
     ADD_CLOSED,
     FETCH_AGING,
@@ -26,7 +27,6 @@ from kemi.queue.format.layout import (
     W_POPPED,
     W_RETURNED,
 )
-from kemi.queue.holding import DeadLetter
 from kemi.queue.opened import Opened
 from kemi.queue.store.inflight import Holder
 from kemi.queue.sync.eventcount import RECHECK

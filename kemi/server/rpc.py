@@ -13,8 +13,8 @@ from typing import Any, Callable, NamedTuple
 from kemi.errors import MqueueError
 from kemi.instance import queues
 from kemi.queue.format.item import Item
+from kemi.queue.format.statistics import numbers_of, reason_of
 from kemi.queue.queue import Queue
-from kemi.queue.statistics import numbers_of, reason_of
 from kemi.server import core, log
 from kemi.server.call import Call, Fault, RpcApi, Value
 from kemi.server.left import clear

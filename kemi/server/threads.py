@@ -2,7 +2,7 @@
 
 With `threads_mode` 0, which is all that 5.6 has, the process keeps the interpreter while it waits for messages. A
 thread that a script or a library of its started gets on only while the main thread sleeps in Python, does input or
-output there, or runs long enough. Such a thread must not use queues (see `kemi.queue.onlymain`). With `threads_mode` 1
+output there, or runs long enough. Such a thread must not use queues (see `queue.lock.onlymain`). With `threads_mode` 1
 (6.x) threads run freely, and may.
 """
 
@@ -14,7 +14,7 @@ import threading
 from functools import wraps
 from typing import Any
 
-from kemi.queue import onlymain
+from kemi.queue.lock import onlymain
 from kemi.queue.queue import check_threads
 from kemi.server import core, embedder
 

@@ -16,7 +16,7 @@ from typing import Any, Callable
 import KSR  # noqa: TID251 it runs inside the server
 
 import mqueue_kemi
-from kemi.queue import mutex
+from kemi.queue.lock import mutex
 
 OURS, THEIRS = "ours", "C module"
 KEY, VALUE = "key12345", "v" * 100

@@ -112,7 +112,7 @@ def latency(serve: Serve, engine: EngineServer) -> float:
         while there.fetch_many(500):
             pass
         adding = forked(add)
-        times = []
+        times: list[float] = []
         while len(times) < count:
             batch = there.reserve_many(64, 10).take()
             times += [time.time() - item.added for item in batch]
@@ -127,7 +127,7 @@ def beside(serve: Serve, drain: Callable[[], object]) -> float:
     queue = attach_here("q", serve.instance, lock_timeout=60)
     queue.add_many([("k", VALUE)] * BACKLOG)
     pid = forked(drain)
-    times = []
+    times: list[float] = []
     for _ in range(ADDS):
         begun = time.perf_counter()
         queue.add("k", VALUE)

@@ -12,8 +12,8 @@ import time
 import timeit
 from typing import TYPE_CHECKING, Any, Callable
 
-from kemi.queue import mutex
 from kemi.queue.format import item, layout
+from kemi.queue.lock import mutex
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

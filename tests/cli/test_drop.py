@@ -12,7 +12,7 @@ import pytest
 from kemi import host
 from kemi.errors import InstanceInUse
 from kemi.owner import Owner, this_process
-from kemi.queue import header
+from kemi.queue.catalog import header
 from kemi.queue.log.core import ADDED
 from kemi.queue.queue import Queue
 from tests.asleep import asleep

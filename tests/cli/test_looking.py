@@ -14,7 +14,7 @@ import pytest
 
 import mqueue_kemi
 from kemi import host
-from kemi.queue import view
+from kemi.queue.catalog import view
 from tests.cli.command import CHECKOUT, NOBODY, pairs
 from tests.conftest import SHM
 from tests.locked import locked

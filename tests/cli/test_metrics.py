@@ -18,7 +18,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from kemi.cli import metrics
 from kemi.names import VERSION
 from kemi.queue.format import layout
-from kemi.queue.statistics import NUMBERS
+from kemi.queue.format.statistics import NUMBERS
 from tests.cli.command import wait_for
 from tests.conftest import SHM
 from tests.locked import locked

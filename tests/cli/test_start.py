@@ -33,7 +33,7 @@ raise SystemExit(code)
 FOR_QUEUES = (
     "kemi.instance",
     "kemi.queue.queue",
-    "kemi.queue.registry",
+    "kemi.queue.catalog.registry",
     "kemi.spec",
     "kemi.store",
     "dataclasses",

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from kemi.queue import header
+from kemi.queue.catalog import header
 from kemi.queue.format.layout import CHUNK
 from kemi.queue.kernel import choice
 from tests.kernel.pairs import Pair

@@ -18,8 +18,8 @@ from kemi.queue.format import layout
 from kemi.queue.format.item import Item
 from kemi.queue.format.layout import MUTEX_AT, PENDING, W_COMMIT, W_FLAGS, W_MUTEX
 from kemi.queue.kernel import choice
+from kemi.queue.lock.mutex import trylock, unlock
 from kemi.queue.log.core import ADDED
-from kemi.queue.mutex import trylock, unlock
 from kemi.queue.queue import Queue
 from tests.unit.children import fork
 

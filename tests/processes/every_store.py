@@ -16,10 +16,11 @@ from itertools import count
 from typing import TYPE_CHECKING, Any, Callable
 
 from kemi.errors import SegmentError
-from kemi.queue import header, mutex
+from kemi.queue.catalog import header
 from kemi.queue.format import layout
 from kemi.queue.format.layout import CHUNK, W_ADDED, W_HEAD_ODD, W_POPPED, W_RECOVERED, W_TAIL_ODD
 from kemi.queue.kernel import choice
+from kemi.queue.lock import mutex
 from kemi.queue.log.core import ADDED
 from kemi.queue.log.plain import PlainLog
 from tests.processes.cases import CASES, Case

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from kemi.queue.format.statistics import numbers_of
 from kemi.queue.log.core import ADDED, KEPT
-from kemi.queue.statistics import numbers_of
 from tests.processes.serve import file_sizes, items, registry_of
 
 if TYPE_CHECKING:

@@ -14,9 +14,9 @@ import mqueue_kemi
 from kemi import app, host
 from kemi.errors import ConfigError, MqueueError, SegmentError
 from kemi.instance import queues
-from kemi.queue import descriptor
 from kemi.queue.log.core import ADDED
-from kemi.queue.segment import SHM_DIR, path_of, segment_name
+from kemi.queue.shm import descriptor
+from kemi.queue.shm.segment import SHM_DIR, path_of, segment_name
 from tests.processes import own_shm
 from tests.processes.sound import faults
 from tests.support.clients import attach, inner

@@ -12,11 +12,11 @@ from typing import TYPE_CHECKING, Any, Callable
 import pytest
 
 from kemi.errors import LockTimeout
-from kemi.queue import trust
 from kemi.queue.format import layout
+from kemi.queue.lock.mutex import unlock
 from kemi.queue.log.core import ADDED
-from kemi.queue.mutex import unlock
-from kemi.queue.openfile import OpenFile
+from kemi.queue.shm import trust
+from kemi.queue.shm.openfile import OpenFile
 from tests.asleep import asleep
 from tests.conftest import HANG
 from tests.processes.moments import Moments, watch

@@ -17,8 +17,8 @@ import pytest
 import mqueue_kemi
 from kemi.errors import NoMemory, SegmentError
 from kemi.instance import queues
-from kemi.queue import segment
-from kemi.queue.segment import SHM_DIR
+from kemi.queue.shm import segment
+from kemi.queue.shm.segment import SHM_DIR
 from kemi.server import refused
 from tests.processes import own_shm
 from tests.processes.logged import Logged

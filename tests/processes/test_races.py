@@ -23,12 +23,12 @@ import mqueue_kemi
 from kemi import app, host, orphans
 from kemi.errors import InstanceInUse, LockTimeout, MqueueError, QueueClosed, SegmentMissing, UnknownQueue
 from kemi.instance import queues
-from kemi.queue import trust
+from kemi.queue.catalog.registry import Registry
 from kemi.queue.client.attached import AttachedQueue
-from kemi.queue.openfile import OpenFile
 from kemi.queue.queue import Queue
-from kemi.queue.registry import Registry
-from kemi.queue.segment import SHM_DIR, Segment, path_of, segment_name
+from kemi.queue.shm import trust
+from kemi.queue.shm.openfile import OpenFile
+from kemi.queue.shm.segment import SHM_DIR, Segment, path_of, segment_name
 from kemi.store import Store
 
 if TYPE_CHECKING:
@@ -111,7 +111,7 @@ def look(instance: str) -> None:
         with contextlib.suppress(UnknownQueue):
             host.find_queue(instance, "q")
         with contextlib.suppress(UnknownQueue, QueueClosed, LockTimeout), AttachedQueue(instance, "q") as queue:
-            assert {item.key for item in queue.undone()} <= {"m1", "m2", "r1", "r2"}
+            assert {item.key for item in queue.peek(None, reserved=True)} <= {"m1", "m2", "r1", "r2"}
 
 
 def operation(what: str, instance: str, url: str) -> str:
@@ -235,7 +235,7 @@ class Race:
         memory = None
         if Path(path_of(segment_name(self.instance, "q"))).exists():
             with Queue.attach(self.instance, "q") as queue:
-                memory = tuple(item.key for item in queue.undone())
+                memory = tuple(item.key for item in queue.peek(None, reserved=True))
         with contextlib.closing(sqlite3.connect(self.file)) as database:
             rows = tuple(key for (key,) in database.execute("SELECT key FROM q ORDER BY id"))
         return State(memory, rows)

@@ -22,12 +22,12 @@ from kemi.errors import ConfigError, MqueueError, NotAllowed, QueueClosed
 from kemi.instance import Instance, queues
 from kemi.names import OWNER_VARIABLE
 from kemi.owner import this_process
-from kemi.queue import trust
+from kemi.queue.catalog.registry import Registry
 from kemi.queue.format import layout
 from kemi.queue.log.core import ADDED
 from kemi.queue.queue import Queue
-from kemi.queue.registry import Registry
-from kemi.queue.segment import SHM_DIR, Access, path_of, segment_name
+from kemi.queue.shm import trust
+from kemi.queue.shm.segment import SHM_DIR, Access, path_of, segment_name
 from kemi.server import core
 from kemi.spec import QueueSpec, Settings
 from tests.support.clients import attach

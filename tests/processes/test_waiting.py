@@ -13,10 +13,10 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from kemi.errors import LockTimeout
-from kemi.queue import futex, opened
+from kemi.queue import opened
 from kemi.queue import queue as queue_module
 from kemi.queue.log.core import ADDED
-from kemi.queue.sync import eventcount
+from kemi.queue.sync import eventcount, futex
 from tests.asleep import asleep
 from tests.conftest import HANG
 from tests.processes.moments import die

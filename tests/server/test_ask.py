@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING
 import pytest
 
 from kemi.queue import answering
+from kemi.queue.catalog.view import look_at_answers
 from kemi.queue.format import layout
-from kemi.queue.view import look_at_answers
 from tests.asleep import idle
 from tests.server.asking import Agent, Asking, Worker
 from tests.server.process import wait_until

@@ -32,8 +32,8 @@ import os, sys
 from kemi.owner import this_process
 from kemi.queue.format import layout
 from kemi.queue.queue import Queue
-from kemi.queue.registry import Registry
-from kemi.queue.segment import Access
+from kemi.queue.catalog.registry import Registry
+from kemi.queue.shm.segment import Access
 instance = sys.argv[1]
 Registry.create(instance, this_process(), 1 << 30, access=Access(0o666))
 Queue.create(instance, "q", window=layout.CHUNK, access=Access(0o666)).add("forged", "item")

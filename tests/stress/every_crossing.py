@@ -27,10 +27,10 @@ import mqueue_kemi
 from kemi import app
 from kemi.errors import MqueueError
 from kemi.instance import queues
-from kemi.queue import keeping
+from kemi.queue.catalog import keeping
 from kemi.queue.log.core import ADDED
 from kemi.queue.queue import Queue
-from kemi.queue.segment import Segment, path_of, segment_name
+from kemi.queue.shm.segment import Segment, path_of, segment_name
 from tests.processes.children import Child, ChildError, Children
 from tests.processes.moments import Moments, Watched, die
 from tests.processes.serve import items as items_of

@@ -10,13 +10,13 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from kemi.queue import pthread
 from kemi.queue.format import layout
+from kemi.queue.lock import pthread
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from kemi.queue.segment import Segment
+    from kemi.queue.shm.segment import Segment
 
 ASK = signal.SIGUSR1
 _PATIENCE = 10.0  # seconds for a worker to write its stack

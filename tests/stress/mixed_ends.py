@@ -23,10 +23,10 @@ from typing import Any, Callable
 
 from kemi.errors import ClientClosed, LockTimeout, MqueueError
 from kemi.owner import this_process
+from kemi.queue.catalog.registry import Registry
 from kemi.queue.client.attached import AttachedQueue
 from kemi.queue.log.core import ADDED
 from kemi.queue.queue import Queue
-from kemi.queue.registry import Registry
 from tests.stress import lock_report
 from tests.stress.mixed_books import Balance, balance
 

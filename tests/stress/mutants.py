@@ -21,14 +21,14 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from kemi.errors import MqueueError
 from kemi.owner import this_process
-from kemi.queue import header, view
+from kemi.queue.catalog import header, view
+from kemi.queue.catalog.registry import Registry
+from kemi.queue.catalog.view import look_at_instance, look_at_queue
 from kemi.queue.format import layout
 from kemi.queue.format.layout import CHUNK, CHUNK_HEAD, CHUNK_ROOM, PAGE, RECORD, RECORD_HEAD, TOMBSTONE
 from kemi.queue.log.core import ADDED
 from kemi.queue.queue import Queue
-from kemi.queue.registry import Registry
-from kemi.queue.segment import path_of, segment_name
-from kemi.queue.view import look_at_instance, look_at_queue
+from kemi.queue.shm.segment import path_of, segment_name
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -9,7 +9,7 @@ import sys
 from functools import partial
 from typing import TYPE_CHECKING
 
-from kemi.queue import header
+from kemi.queue.catalog import header
 from kemi.queue.format.layout import CHUNK
 from kemi.queue.log.keyed import KeyedLog
 from tests.processes import moments as moments_module

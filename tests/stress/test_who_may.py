@@ -19,13 +19,13 @@ from kemi import app
 from kemi.errors import ConfigError, InstanceInUse, MqueueError, SegmentError, UnknownQueue
 from kemi.instance import queues
 from kemi.owner import this_process
-from kemi.queue import keeping
+from kemi.queue.catalog import keeping
+from kemi.queue.catalog.keeping import LOADED, Crossing
+from kemi.queue.catalog.registry import Registry
 from kemi.queue.format import layout
-from kemi.queue.keeping import LOADED, Crossing
 from kemi.queue.log.core import ADDED
 from kemi.queue.queue import Queue
-from kemi.queue.registry import Registry
-from kemi.queue.segment import SHM_DIR, path_of, segment_name
+from kemi.queue.shm.segment import SHM_DIR, path_of, segment_name
 from tests.processes.children import CHECKOUT
 from tests.processes.serve import items
 from tests.server.harness import Kamailio

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Callable
 
+from kemi.queue.delivery.holding import Holding
 from kemi.queue.format.layout import Mapping
-from kemi.queue.holding import Holding
 from kemi.queue.kernel import choice
 from kemi.queue.log.keyed import KeyedLog
 from kemi.queue.log.plain import PlainLog

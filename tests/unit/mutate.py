@@ -20,7 +20,7 @@ from kemi.queue.format import layout
 from kemi.queue.format.layout import CHUNK, CHUNK_HEAD, CHUNK_MAP_AT, CHUNK_ROOM, PAGE, TOMBSTONE
 from kemi.queue.log.core import Delivery
 from kemi.queue.queue import Queue
-from kemi.queue.segment import path_of, segment_name
+from kemi.queue.shm.segment import path_of, segment_name
 from tests.locked import reserve_for_good
 
 MANY = 50  # calls on one queue; more than it has items
@@ -99,7 +99,7 @@ def use(queue: Queue) -> None:
     for number in range(MANY):
         tried(lambda: repr(queue.fetch()), lambda number=number: queue.add(f"key{number}", ""))
     tried(lambda: queue.set_limits(2, 0), lambda: queue.add("key1", "x"), lambda: queue.fetch(0.01))
-    tried(reserve, reserve, queue.settle, lambda: queue.fetch_many(2), lambda: queue.wait_ready(0.01))
+    tried(reserve, reserve, queue.wait_until_unlocked, lambda: queue.fetch_many(2), lambda: queue.wait_ready(0.01))
     tried(lambda: queue.adopt(queue.owner()), queue.fetch, lambda: queue.add("key2", "x"), queue.stats)
 
 

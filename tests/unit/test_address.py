@@ -17,10 +17,10 @@ import pytest
 import mqueue_kemi
 from kemi.errors import ConfigError, MqueueError, QueueClosed, UnknownQueue
 from kemi.owner import this_process
+from kemi.queue.catalog.registry import Registry
 from kemi.queue.client.current import CurrentQueue
 from kemi.queue.format.item import Item
 from kemi.queue.queue import Queue
-from kemi.queue.registry import Registry
 from mqueue_kemi import aattach
 from tests.conftest import HANG
 from tests.support.clients import attach, inner

@@ -15,13 +15,13 @@ import pytest
 
 from kemi.errors import ClientClosed, LockTimeout, QueueClosed, UnknownQueue
 from kemi.owner import this_process
+from kemi.queue.catalog.registry import Registry
 from kemi.queue.client import aio, current
 from kemi.queue.client.current import CurrentQueue
 from kemi.queue.format.layout import W_WAITERS
 from kemi.queue.format.outcome import CLOSED, AddResult
 from kemi.queue.log.core import ADDED
 from kemi.queue.queue import Queue
-from kemi.queue.registry import Registry
 from kemi.queue.sync.eventcount import EventCount
 from tests.conftest import HANG
 from tests.support.clients import attach, inner

@@ -11,9 +11,9 @@ import pytest
 from kemi.errors import LockTimeout, MqueueError
 from kemi.owner import this_process
 from kemi.queue import opened
+from kemi.queue.catalog.registry import Registry
 from kemi.queue.client.attached import AttachedQueue
 from kemi.queue.queue import ACKS, RESERVES, Queue
-from kemi.queue.registry import Registry
 from tests.unit.children import child, fork, in_child
 
 if TYPE_CHECKING:

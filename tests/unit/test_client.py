@@ -18,11 +18,11 @@ import mqueue_kemi
 from kemi import errors
 from kemi.errors import ClientClosed, ConfigError, MqueueError, QueueClosed, UnknownQueue
 from kemi.owner import this_process
+from kemi.queue.catalog.registry import Registry
 from kemi.queue.delivery.reserved import ReservedItem
 from kemi.queue.format.item import Item, record_of
 from kemi.queue.format.outcome import AddResult, Refused
 from kemi.queue.queue import Queue
-from kemi.queue.registry import Registry
 from mqueue_kemi import AttachedQueue, QueueClient, read_stats
 from tests.conftest import HANG
 from tests.support.clients import attach, inner

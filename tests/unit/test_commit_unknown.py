@@ -19,10 +19,10 @@ import sqlalchemy as sa
 from kemi import app
 from kemi.errors import CommitUnknown
 from kemi.instance import queues
-from kemi.queue import keeping
+from kemi.queue.catalog import keeping
+from kemi.queue.catalog.keeping import SAVING
 from kemi.queue.client.attached import AttachedQueue
 from kemi.queue.format.outcome import CLOSED
-from kemi.queue.keeping import SAVING
 from kemi.queue.queue import Queue
 from mqueue_kemi import QueueClosed, mod_init, modparam, mq_add
 from tests.conftest import SHM

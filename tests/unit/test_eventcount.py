@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import pytest
 
-from kemi.queue import futex
 from kemi.queue.format.layout import ADD_LIMITED, ADD_WAITING, W_EVENT, W_FLAGS, W_PRESENT, W_WAITERS, Mapping
+from kemi.queue.sync import futex
 from kemi.queue.sync.eventcount import EventCount
 
 if TYPE_CHECKING:

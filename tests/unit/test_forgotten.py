@@ -14,12 +14,12 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from kemi.errors import LockTimeout, Reentered
-from kemi.queue import claims
+from kemi.queue.delivery import claims
 from kemi.queue.delivery.hold import DONE
 from kemi.queue.delivery.reservation import _Owned
 from kemi.queue.format.layout import W_IN_FLIGHT
+from kemi.queue.lock.section import hold
 from kemi.queue.queue import Queue
-from kemi.queue.section import hold
 from kemi.queue.store.journal import Journal
 from kemi.queue.sync.eventcount import EventCount
 from tests.asleep import asleep

@@ -10,13 +10,13 @@ from typing import TYPE_CHECKING
 import pytest
 
 from kemi.owner import Owner
+from kemi.queue.catalog.registry import Registry
 from kemi.queue.format import keyhash, layout
 from kemi.queue.format.abi import abi
 from kemi.queue.format.outcome import AddResult
 from kemi.queue.log.core import ADDED, Position
 from kemi.queue.log.keyed import KeyedLog
 from kemi.queue.log.plain import PlainLog
-from kemi.queue.registry import Registry
 from kemi.queue.store.inflight import Holder
 from tests.conftest import SHM
 from tests.support.crash_points import Segment

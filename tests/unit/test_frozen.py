@@ -90,7 +90,7 @@ def test_only_frozen_ones() -> None:
 
 def test_statistics_need_no_dataclasses() -> None:
     """Which is why it is there."""
-    code = "import sys, kemi.queue.view; print('dataclasses' in sys.modules, 'inspect' in sys.modules)"
+    code = "import sys, kemi.queue.catalog.view; print('dataclasses' in sys.modules, 'inspect' in sys.modules)"
     argv = [sys.executable, "-S", "-c", code]
     done = subprocess.run(argv, check=True, capture_output=True, text=True, timeout=60, cwd=CHECKOUT)
     assert done.stdout == "False False\n"

@@ -14,13 +14,12 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from kemi.owner import this_process
-from kemi.queue import futex
+from kemi.queue.catalog.registry import Registry
 from kemi.queue.client import current
 from kemi.queue.client.attached import AttachedQueue
 from kemi.queue.format.layout import W_FLAGS, W_PRESENT, W_WAITERS
 from kemi.queue.queue import Queue
-from kemi.queue.registry import Registry
-from kemi.queue.sync import eventcount
+from kemi.queue.sync import eventcount, futex
 from tests.asleep import asleep
 from tests.conftest import HANG
 from tests.unit.children import fork, kill

@@ -11,12 +11,12 @@ import pytest
 
 from kemi.errors import SegmentError
 from kemi.owner import this_process
-from kemi.queue import header
+from kemi.queue.catalog import header
+from kemi.queue.catalog.registry import Registry
 from kemi.queue.format import layout
 from kemi.queue.format.abi import abi
 from kemi.queue.format.layout import CHUNK
 from kemi.queue.queue import Queue
-from kemi.queue.registry import Registry
 from tests.conftest import SHM
 
 if TYPE_CHECKING:

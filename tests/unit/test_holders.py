@@ -15,9 +15,9 @@ import pytest
 
 from kemi import timens
 from kemi.owner import Owner, this_process
-from kemi.queue import holders
+from kemi.queue.delivery import holders
 from kemi.queue.queue import Queue
-from kemi.queue.segment import path_of
+from kemi.queue.shm.segment import path_of
 from tests.conftest import HANG
 from tests.locked import reserve_for_good
 from tests.unit.children import CHECKOUT, child, killed_after

@@ -13,12 +13,12 @@ import pytest
 from kemi.errors import LockTimeout, Reentered, SegmentError
 from kemi.owner import this_process
 from kemi.queue import opened
+from kemi.queue.catalog.registry import Registry
 from kemi.queue.format import layout
 from kemi.queue.format.outcome import CLOSED
+from kemi.queue.lock.mutex import trylock
 from kemi.queue.log.core import ADDED
-from kemi.queue.mutex import trylock
 from kemi.queue.queue import Queue
-from kemi.queue.registry import Registry
 from kemi.queue.sync.eventcount import EventCount
 from tests.unit.children import child, in_child, killed_after
 

@@ -13,8 +13,10 @@ import pytest
 from kemi import timens
 from kemi.errors import MqueueError
 from kemi.owner import this_process
-from kemi.queue import holding
 from kemi.queue import queue as queues
+from kemi.queue.catalog.registry import Registry
+from kemi.queue.catalog.view import look_at_queue
+from kemi.queue.delivery import holding
 from kemi.queue.delivery.hold import DONE, GIVE_BACK, Settlement
 from kemi.queue.delivery.reserved import ReservedItem, settle
 from kemi.queue.format import layout
@@ -23,9 +25,7 @@ from kemi.queue.format.outcome import CLOSED, NOT_TRIED
 from kemi.queue.log import core
 from kemi.queue.log.core import ADDED, FULL, KEPT
 from kemi.queue.queue import Queue
-from kemi.queue.registry import Registry
 from kemi.queue.sync import clock
-from kemi.queue.view import look_at_queue
 from tests.asleep import asleep
 from tests.conftest import HANG
 from tests.unit.children import fork, killed_after

@@ -15,11 +15,12 @@ import pytest
 
 from kemi.errors import LockTimeout, SegmentError
 from kemi.owner import this_process
-from kemi.queue import header, lockwait, pthread, section
+from kemi.queue.catalog import header
 from kemi.queue.format import layout
-from kemi.queue.mutex import Mutex, trylock, unlock
-from kemi.queue.section import hold
-from kemi.queue.segment import Segment, path_of
+from kemi.queue.lock import lockwait, pthread, section
+from kemi.queue.lock.mutex import Mutex, trylock, unlock
+from kemi.queue.lock.section import hold
+from kemi.queue.shm.segment import Segment, path_of
 from tests.locked import locked
 from tests.unit.children import child, fork, in_child, kill, killed_after
 

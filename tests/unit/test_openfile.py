@@ -10,9 +10,9 @@ import signal
 from typing import TYPE_CHECKING
 
 from kemi.owner import this_process
+from kemi.queue.catalog.registry import Registry
 from kemi.queue.client.attached import AttachedQueue
 from kemi.queue.queue import Queue
-from kemi.queue.registry import Registry
 
 if TYPE_CHECKING:
     import pytest

@@ -14,7 +14,7 @@ import pytest
 
 from kemi.errors import InstanceInUse
 from kemi.instance import Instance, queues
-from kemi.queue import header
+from kemi.queue.catalog import header
 from kemi.queue.format import layout
 from kemi.spec import QueueSpec, Settings
 from tests.unit.children import CHECKOUT

@@ -9,9 +9,9 @@ import pytest
 
 import mqueue_kemi
 from kemi.owner import this_process
+from kemi.queue.catalog.registry import Registry
 from kemi.queue.format.layout import CHUNK
 from kemi.queue.queue import Queue
-from kemi.queue.registry import Registry
 from mqueue_kemi import AddResult, ItemError, MqueueError, Refused, attach
 
 if TYPE_CHECKING:

@@ -8,8 +8,8 @@ import subprocess
 import sys
 
 from kemi.owner import this_process
+from kemi.queue.catalog.registry import Registry
 from kemi.queue.queue import Queue
-from kemi.queue.registry import Registry
 from tests.conftest import CHECKOUT, HANG
 
 

@@ -17,8 +17,10 @@ import pytest
 
 from kemi.errors import ItemError, LockTimeout, NoMemory, QueueClosed, SegmentError, SegmentMissing
 from kemi.owner import Owner, this_process
-from kemi.queue import keeping
 from kemi.queue import queue as queues
+from kemi.queue.catalog import keeping
+from kemi.queue.catalog.keeping import SAVING, UNSAVED, Crossing
+from kemi.queue.catalog.registry import Registry
 from kemi.queue.client.attached import AttachedQueue
 from kemi.queue.format import layout
 from kemi.queue.format.item import record_of
@@ -33,11 +35,9 @@ from kemi.queue.format.layout import (
     W_WAITERS,
 )
 from kemi.queue.format.outcome import CLOSED, AddResult, Stats, Waited
-from kemi.queue.keeping import SAVING, UNSAVED, Crossing
 from kemi.queue.log import keyed, plain
 from kemi.queue.log.core import ADDED, FULL, KEPT, NO_MEMORY, TOO_LARGE
 from kemi.queue.queue import Queue
-from kemi.queue.registry import Registry
 from kemi.queue.sync.eventcount import EventCount
 from tests.asleep import asleep
 from tests.conftest import HANG, SHM
@@ -50,7 +50,7 @@ if TYPE_CHECKING:
 
     from pytest_mock import MockerFixture
 
-    from kemi.queue.segment import Segment
+    from kemi.queue.shm.segment import Segment
 
 WINDOW = 16 << 20
 ADDMODES = pytest.mark.parametrize("addmode", [0, 1, 2])

@@ -17,11 +17,11 @@ from hypothesis.stateful import (
 )
 
 from kemi.owner import this_process
+from kemi.queue.catalog.registry import Registry
 from kemi.queue.format.item import encode
 from kemi.queue.format.layout import CHUNK_ROOM
 from kemi.queue.log.core import ADDED, FULL, KEPT, NO_MEMORY
 from kemi.queue.queue import Queue
-from kemi.queue.registry import Registry
 from tests.locked import locked
 from tests.unit.children import killed_after
 

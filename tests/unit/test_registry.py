@@ -6,11 +6,11 @@ import pytest
 
 from kemi.errors import ConfigError, InstanceInUse, SegmentMissing
 from kemi.owner import Owner, this_process
+from kemi.queue.catalog.registry import Registry
 from kemi.queue.format import layout
 from kemi.queue.format.layout import CHUNK
 from kemi.queue.log.core import ADDED, NO_MEMORY
 from kemi.queue.queue import Queue
-from kemi.queue.registry import Registry
 from tests.unit.children import child
 
 LIMIT = 1 << 30

@@ -15,15 +15,16 @@ import pytest
 
 from kemi.errors import ClientClosed, ItemError, LockTimeout, MqueueError, QueueClosed, SegmentError
 from kemi.owner import this_process
-from kemi.queue import holding, opened
+from kemi.queue import opened
 from kemi.queue import queue as queues
+from kemi.queue.catalog.registry import Registry
+from kemi.queue.delivery import holding
 from kemi.queue.format import layout
 from kemi.queue.format.layout import CHUNK
 from kemi.queue.format.outcome import CLOSED, NOT_TRIED
 from kemi.queue.log.core import ADDED, FULL, KEPT, TOO_LARGE
 from kemi.queue.log.plain import PlainLog
 from kemi.queue.queue import Queue
-from kemi.queue.registry import Registry
 from tests.conftest import HANG
 from tests.locked import reserve_for_good
 from tests.unit.children import child, fork, killed_after

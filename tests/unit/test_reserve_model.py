@@ -18,12 +18,12 @@ from hypothesis.stateful import (
 )
 
 from kemi.owner import this_process
+from kemi.queue.catalog.registry import Registry
 from kemi.queue.delivery.reservation import Reservation
 from kemi.queue.delivery.reserved import ReservedItem
 from kemi.queue.format.layout import CHUNK_ROOM, W_QUOTA_ENTRY
 from kemi.queue.log.core import ADDED, KEPT
 from kemi.queue.queue import Queue
-from kemi.queue.registry import Registry
 from tests.locked import reserve_for_good
 from tests.unit.children import killed_after
 

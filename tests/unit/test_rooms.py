@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from kemi.queue import limits, rooms
+from kemi.queue.shm import limits, rooms
 
 if TYPE_CHECKING:
     from pathlib import Path

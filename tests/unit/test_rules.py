@@ -103,6 +103,7 @@ OPTIONAL = {
     "kemi.database.drivers": {"sqlalchemy"},
     "kemi.database.engine": {"sqlalchemy"},
     "kemi.database.ledger": {"sqlalchemy"},
+    "kemi.database.names": {"sqlalchemy"},
     "kemi.database.statements": {"sqlalchemy"},
     "kemi.database.table": {"sqlalchemy"},
     "kemi.worker.worker": {"typing_extensions"},  # for type checkers, which bring it

@@ -19,15 +19,15 @@ import pytest
 
 from kemi.errors import LockTimeout, Reentered
 from kemi.owner import this_process
-from kemi.queue import lockwait, section
+from kemi.queue.catalog.registry import Registry
 from kemi.queue.client.attached import AttachedQueue
 from kemi.queue.format import layout
 from kemi.queue.kernel import choice
-from kemi.queue.mutex import Mutex, trylock, unlock
+from kemi.queue.lock import lockwait, section
+from kemi.queue.lock.mutex import Mutex, trylock, unlock
+from kemi.queue.lock.section import Token, hold
+from kemi.queue.lock.undisturbed import undisturbed
 from kemi.queue.queue import Queue
-from kemi.queue.registry import Registry
-from kemi.queue.section import Token, hold
-from kemi.queue.undisturbed import undisturbed
 from tests.conftest import HANG
 from tests.locked import locked
 from tests.unit.children import child, fork

@@ -18,10 +18,10 @@ from hypothesis import strategies as st
 
 from kemi.errors import ConfigError, NoMemory, SegmentError, SegmentMissing
 from kemi.owner import this_process
-from kemi.queue import descriptor, mapping
 from kemi.queue.format.layout import CHUNK
-from kemi.queue.openfile import OpenFile
-from kemi.queue.segment import (
+from kemi.queue.shm import descriptor, mapping
+from kemi.queue.shm.openfile import OpenFile
+from kemi.queue.shm.segment import (
     PRIVATE,
     Access,
     Segment,
@@ -249,7 +249,7 @@ def test_something_lies_under_the_drafts_name(
     """Whoever guessed it: another name is taken, and what lies there stays as it was."""
     guessed = SHM / f"{name}~1.2.3.deadbeef"
     names = [guessed.name, guessed.name, f"{name}~1.2.3.00000000"]
-    mocker.patch("kemi.queue.segment.draft_name", side_effect=names)
+    mocker.patch("kemi.queue.shm.segment.draft_name", side_effect=names)
     plant(guessed)
     before = guessed.lstat()
     try:
@@ -486,7 +486,7 @@ import sys
 from multiprocessing import resource_tracker
 from kemi.errors import SegmentError
 from kemi.queue.queue import Queue
-from kemi.queue.segment import path_of, segment_name
+from kemi.queue.shm.segment import path_of, segment_name
 instance = sys.argv[1]
 queue = Queue.create(instance, "q", window=1 << 20)
 queue.add("k", "v")

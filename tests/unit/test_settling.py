@@ -17,11 +17,11 @@ import pytest
 from kemi import times
 from kemi.errors import ConfigError, ItemError, LockTimeout
 from kemi.owner import this_process
+from kemi.queue.catalog.registry import Registry
 from kemi.queue.delivery.hold import DONE, GIVE_BACK, Hold, Settlement, settle_all
 from kemi.queue.delivery.reserved import Batch, ReservedItem, holds_of, settle
 from kemi.queue.format.item import record_of
 from kemi.queue.queue import Queue
-from kemi.queue.registry import Registry
 from tests.conftest import HANG
 from tests.unit.children import child, fork
 

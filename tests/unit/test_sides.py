@@ -15,11 +15,11 @@ import pytest
 from kemi.crossing import Crossings
 from kemi.errors import StoreError
 from kemi.instance import Instance, queues
-from kemi.queue import keeping
+from kemi.queue.catalog import keeping
+from kemi.queue.catalog.keeping import LOADED, SAVING, Crossing
 from kemi.queue.format import layout
-from kemi.queue.keeping import LOADED, SAVING, Crossing
 from kemi.queue.queue import Queue
-from kemi.queue.segment import PRIVATE
+from kemi.queue.shm.segment import PRIVATE
 from kemi.spec import QueueSpec, Settings
 from kemi.store import Store
 

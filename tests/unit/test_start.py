@@ -16,7 +16,7 @@ import pytest
 from kemi import app
 from kemi.instance import queues, untouched
 from kemi.owner import _start_time, this_process
-from kemi.queue import header, keeping
+from kemi.queue.catalog import header, keeping
 from kemi.queue.format import layout
 from kemi.queue.format.outcome import CLOSED
 from kemi.queue.kernel import choice

@@ -21,10 +21,10 @@ from kemi.database import faults, url
 from kemi.errors import ConfigError, MqueueError, NotAllowed, SegmentError, StoreError
 from kemi.instance import queues
 from kemi.owner import this_process
+from kemi.queue.catalog.registry import Registry
 from kemi.queue.format import layout
 from kemi.queue.queue import Queue
-from kemi.queue.registry import Registry
-from kemi.queue.segment import path_of, segment_name
+from kemi.queue.shm.segment import path_of, segment_name
 from kemi.server import log
 from kemi.spec import Settings, parse_queue
 from kemi.text import one_line, printable

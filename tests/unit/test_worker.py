@@ -15,8 +15,8 @@ import pytest
 import mqueue_kemi
 from kemi.errors import ConfigError
 from kemi.owner import this_process
+from kemi.queue.catalog.registry import Registry
 from kemi.queue.queue import Queue
-from kemi.queue.registry import Registry
 from kemi.testing import FakeItem, MemoryQueue, item
 from mqueue_kemi import Failure, Reject, ReservedItem, Retry, Tally, Worker, worker
 

@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Any, Callable, NamedTuple
 
 from kemi import times
 from kemi.errors import ConfigError, MqueueError
-from kemi.queue.segment import segment_name
-from kemi.queue.trust import named_owner
+from kemi.queue.shm.segment import segment_name
+from kemi.queue.shm.trust import named_owner
 
 if TYPE_CHECKING:
     from kemi.queue.queue import Queue

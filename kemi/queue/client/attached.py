@@ -16,8 +16,8 @@ from kemi.queue.delivery.reservation import AsyncReservation, Keep, Reservation
 from kemi.queue.delivery.reserved import Batch, ReservedItem
 from kemi.queue.format.item import Data, Item, item_of
 from kemi.queue.format.outcome import CLOSED, AddResult, Stats, rest_after
+from kemi.queue.shm.trust import named_owner
 from kemi.queue.stop import STOP_LOOK, Stop, stopper
-from kemi.queue.trust import named_owner
 
 if TYPE_CHECKING:
     from kemi.queue.queue import Queue

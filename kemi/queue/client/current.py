@@ -19,12 +19,12 @@ from typing import TYPE_CHECKING, Callable, TypeVar, cast, final
 
 from kemi import times
 from kemi.errors import ClientClosed, QueueClosed, SegmentError, SegmentMissing, UnknownQueue
-from kemi.queue import futex
+from kemi.queue.catalog.registry import Registry
 from kemi.queue.client.address import Address, Unattached, refuse_to_block, waited
-from kemi.queue.presence import why_missing
 from kemi.queue.queue import Queue
-from kemi.queue.registry import Registry
-from kemi.queue.trust import CLIENT_ADVICE, SAME_ADVICE, client_users
+from kemi.queue.shm.presence import why_missing
+from kemi.queue.shm.trust import CLIENT_ADVICE, SAME_ADVICE, client_users
+from kemi.queue.sync import futex
 
 if TYPE_CHECKING:
     from kemi.queue.client.aio import Doorbell

@@ -114,7 +114,7 @@ text(PyObject *object, const char **bytes, size_t *size)
     return length <= MAX_TEXT;
 }
 
-/* Where threads other than the main one may not use queues (kemi/queue/onlymain.py), Python refuses them. */
+/* Where threads other than the main one may not use queues (kemi/queue/lock/onlymain.py), Python refuses them. */
 static unsigned long only_thread; /* 0: any */
 
 static inline int

@@ -78,7 +78,7 @@ if lib is None and _choice == AUTO and _IS_NEW and why_not != _NOT_BUILT:
     warnings.warn_explicit(f"its kernel is pure Python: {why_not}", RuntimeWarning, "mqueue_kemi", 0)
 
 if TYPE_CHECKING:
-    from kemi.queue.segment import Segment
+    from kemi.queue.shm.segment import Segment
 
     class Base:
         """What each queue has of the kernel."""

@@ -9,9 +9,9 @@ import os
 import re
 import sys
 
-from kemi.queue import pthread
 from kemi.queue.format import layout
 from kemi.queue.format.outcome import AddResult
+from kemi.queue.lock import pthread
 
 PATH = os.path.join(os.path.dirname(os.path.abspath(__file__)), "layout.h")
 # Of the C library's mutex, in the form that the kernel is built for.

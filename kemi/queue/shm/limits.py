@@ -14,7 +14,7 @@ import os
 import resource
 import time
 
-from kemi.queue import rooms
+from kemi.queue.shm import rooms
 
 LOOK = 1.0  # seconds
 _PART = 32  # of what is left may be taken before the next look

@@ -9,7 +9,7 @@ from typing import Any, Callable
 
 from kemi.queue.format import layout
 from kemi.queue.format.abi import abi
-from kemi.queue.segment import Segment
+from kemi.queue.shm.segment import Segment
 
 _PROCESS_SHARED = 1
 _ROBUST = 1

@@ -15,7 +15,8 @@ import os
 import time
 from typing import Callable, final
 
-from kemi.queue import claims
+from kemi.queue.delivery import claims
+from kemi.queue.delivery.holders import File, Holders
 from kemi.queue.format.item import item_id
 from kemi.queue.format.layout import (
     DEAD_LETTER_AT,
@@ -35,7 +36,6 @@ from kemi.queue.format.layout import (
     W_UNMOVED,
 )
 from kemi.queue.format.question import envelope_of
-from kemi.queue.holders import File, Holders
 from kemi.queue.log.contents import Log
 from kemi.queue.log.core import Delivery
 from kemi.queue.store.inflight import Entry, Holder

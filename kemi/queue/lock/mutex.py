@@ -31,12 +31,14 @@ from types import CodeType, FrameType
 from typing import Any, NoReturn, TypeVar
 
 from kemi.errors import LockTimeout, Reentered, SegmentError
-from kemi.queue import futex, onlymain, pthread, trust
 from kemi.queue.format import layout
-from kemi.queue.lockwait import lock_until
-from kemi.queue.openfile import OpenFile
-from kemi.queue.segment import Segment, path_of
-from kemi.queue.undisturbed import undisturbed
+from kemi.queue.lock import onlymain, pthread
+from kemi.queue.lock.lockwait import lock_until
+from kemi.queue.lock.undisturbed import undisturbed
+from kemi.queue.shm import trust
+from kemi.queue.shm.openfile import OpenFile
+from kemi.queue.shm.segment import Segment, path_of
+from kemi.queue.sync import futex
 
 _ALL = (1 << 31) - 1
 _SPINS = range(100)  # looks before sleeping: a holder is done within a microsecond, a sleep costs fifty

@@ -18,12 +18,13 @@ from typing import NamedTuple
 
 from kemi.errors import MqueueError, SegmentError
 from kemi.owner import Owner
-from kemi.queue import header, trust
+from kemi.queue.catalog import header
 from kemi.queue.format import layout
 from kemi.queue.format.layout import CHUNK_HEAD, RECORD, STEP_MASK, TOMBSTONE
 from kemi.queue.format.outcome import Stats
-from kemi.queue.segment import answers_name, path_of, segment_name
-from kemi.queue.statistics import stats_of
+from kemi.queue.format.statistics import stats_of
+from kemi.queue.shm import trust
+from kemi.queue.shm.segment import answers_name, path_of, segment_name
 from kemi.queue.sync.clock import now
 
 _LOOKS = 3
@@ -94,7 +95,7 @@ def look_at_answers(instance: str, number: int) -> memoryview:
 
 def look_at_lock(instance: str, queue: str) -> int:
     """Return the id of the thread that holds a queue's lock, 0 for none. Raises as `look_at_queue`."""
-    from kemi.queue import pthread
+    from kemi.queue.lock import pthread
 
     name = segment_name(instance, queue)
     with _opened(name) as fd:

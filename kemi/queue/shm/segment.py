@@ -23,10 +23,10 @@ from typing import Any, NamedTuple
 
 from kemi.errors import ConfigError, MqueueError, NoMemory, SegmentError, SegmentMissing
 from kemi.owner import Owner, this_process
-from kemi.queue import limits, mapping, trust
-from kemi.queue.descriptor import Descriptor
-from kemi.queue.openfile import OpenFile
-from kemi.queue.trust import Users
+from kemi.queue.shm import limits, mapping, trust
+from kemi.queue.shm.descriptor import Descriptor
+from kemi.queue.shm.openfile import OpenFile
+from kemi.queue.shm.trust import Users
 
 SHM_DIR = "/dev/shm"  # noqa: S108 - that is where Linux keeps shared memory
 PREFIX = "mqk."

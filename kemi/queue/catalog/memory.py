@@ -6,9 +6,9 @@ import contextlib
 from typing import final
 
 from kemi.errors import NoMemory, SegmentError
+from kemi.queue.catalog.registry import Registry
 from kemi.queue.format.layout import W_CREATED, W_QUOTA_ENTRY
-from kemi.queue.registry import Registry
-from kemi.queue.segment import Segment
+from kemi.queue.shm.segment import Segment
 
 
 @final

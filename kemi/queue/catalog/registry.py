@@ -8,12 +8,12 @@ from __future__ import annotations
 
 from kemi.errors import ConfigError, InstanceInUse
 from kemi.owner import Owner
-from kemi.queue import header
+from kemi.queue.catalog import header
 from kemi.queue.format import layout
-from kemi.queue.mutex import Mutex
-from kemi.queue.section import hold
-from kemi.queue.segment import PRIVATE, Access, Segment, path_of, segment_name
-from kemi.queue.trust import CLIENT_ADVICE, Users, who
+from kemi.queue.lock.mutex import Mutex
+from kemi.queue.lock.section import hold
+from kemi.queue.shm.segment import PRIVATE, Access, Segment, path_of, segment_name
+from kemi.queue.shm.trust import CLIENT_ADVICE, Users, who
 
 _check = header.checker(layout.INSTANCE_MAGIC, "instance")
 

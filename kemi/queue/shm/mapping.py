@@ -21,7 +21,7 @@ import os
 from typing import Any
 
 from kemi.errors import NoMemory
-from kemi.queue import trust
+from kemi.queue.shm import trust
 
 _MAP_FIXED = 0x10
 # Below Python 3.13 mmap does not have it. Most machines have the value of x86 and ARM.

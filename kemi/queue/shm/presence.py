@@ -11,8 +11,8 @@ import os
 from collections.abc import Iterable
 
 from kemi.errors import SegmentError
-from kemi.queue import trust
-from kemi.queue.segment import SHM_DIR
+from kemi.queue.shm import trust
+from kemi.queue.shm.segment import SHM_DIR
 from kemi.queue.sync.lifelock import MAX_NUMBER, LifeLock, folder_lock, folder_number, is_folder_locked
 
 WHAT_REMOVES = (

@@ -19,8 +19,8 @@ import weakref
 from errno import ENOTRECOVERABLE
 from typing import Any, Callable, TypeVar
 
-from kemi.queue import onlymain
-from kemi.queue.mutex import DOUBTED, Mutex, sections, trylock
+from kemi.queue.lock import onlymain
+from kemi.queue.lock.mutex import DOUBTED, Mutex, sections, trylock
 
 _Result = TypeVar("_Result")
 

@@ -9,11 +9,11 @@ from collections.abc import Callable
 from kemi.errors import SegmentError
 from kemi.names import VERSION as RELEASE
 from kemi.owner import Owner
-from kemi.queue import pthread
 from kemi.queue.format import keyhash, layout
 from kemi.queue.format.abi import abi
 from kemi.queue.format.layout import ABSENT, CHUNK_MAP_AT, LEAVING, TAKEN, UNSURE, USED
-from kemi.queue.segment import SHM_DIR, Segment, path_of
+from kemi.queue.lock import pthread
+from kemi.queue.shm.segment import SHM_DIR, Segment, path_of
 from kemi.queue.store.keyindex import MAX_SECRET
 from kemi.queue.sync.lifelock import is_number_locked
 

@@ -1,0 +1,1 @@
+"""What segments say of queues and instances: owners, quota, shutdown policy; and a look at them without a lock."""

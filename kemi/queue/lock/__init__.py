@@ -1,0 +1,1 @@
+"""The one lock of a segment, and a piece of work with it held, wherever a signal handler raises."""
