@@ -41,7 +41,12 @@ class MixedLoad(Load):
 @pytest.mark.parametrize("timeout", [0.0, 0.5], ids=["polling", "waiting"])
 @pytest.mark.parametrize("addmode", [0, 1, 2])
 def test_killed_at_random(
-    serve: Serve, children: Children, tmp_path: Path, stress: bool, addmode: int, timeout: float  # noqa: F811
+    serve: Serve,
+    children: Children,
+    tmp_path: Path,
+    stress: bool,
+    addmode: int,
+    timeout: float,  # noqa: F811
 ) -> None:
     """Everything that was added comes out, but for one item at most in the hands of each killed consumer."""
     queue = serve(f"name=q;addmode={addmode}", lock_timeout="5")

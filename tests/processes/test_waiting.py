@@ -15,6 +15,7 @@ import pytest
 from kemi.errors import LockTimeout
 from kemi.queue import opened
 from kemi.queue import queue as queue_module
+from kemi.queue.kernel import choice
 from kemi.queue.log.core import ADDED
 from kemi.queue.sync import eventcount, futex
 from tests.asleep import asleep
@@ -108,6 +109,8 @@ def test_killed_when_just_woken(
     monkeypatch.setattr(futex, "SLICE", HANG)  # who looks for signals meanwhile sees the item, too
     queue = serve("name=q")
     slow = 0
+
+    choice.detach(queue)  # which has slices of its own
 
     def die_awake() -> None:
         kernel: Any = queue._events._futex

@@ -17,6 +17,7 @@
 #include "keyed.h"
 #include "plain.h"
 #include "queue.h"
+#include "waiting.h"
 
 #ifdef CRASH_POINTS
 #define NAME "_kernel_crash"
@@ -31,8 +32,8 @@ static PyTypeObject *queue_type;
 static PyObject *added, *kept;        /* AddResult */
 static PyObject *queues, *fetched;    /* of this process: name -> Queue, name -> record or None */
 static PyObject *one, *minus_one, *minus_two;
-enum { ADD, POP, MQ_ADD, MQ_FETCH, MQ_SIZE, GET_KEY, GET_KEY_E, GET_KEY_W, GET_VALUE, GET_VALUE_E, GET_VALUE_W, PYTHONS };
-static const char *const names[PYTHONS] = {"add",     "pop",      "mq_add",   "mq_fetch", "mq_size", "mqk_get",
+enum { ADD, POP, POP_WAIT, MQ_ADD, MQ_FETCH, MQ_SIZE, GET_KEY, GET_KEY_E, GET_KEY_W, GET_VALUE, GET_VALUE_E, GET_VALUE_W, PYTHONS };
+static const char *const names[PYTHONS] = {"add",     "pop",      "pop_wait", "mq_add",   "mq_fetch", "mq_size", "mqk_get",
                                            "mqk_gete", "mqk_getw", "mqv_get", "mqv_gete", "mqv_getw"};
 static PyObject *pythons[PYTHONS];    /* the functions in Python, which do whatever the kernel does not */
 static unsigned long long done, left; /* calls that the kernel did, and left to them */
@@ -202,6 +203,55 @@ Queue_pop(Queue *self, PyObject *const *args, Py_ssize_t count, PyObject *keywor
     return leave(POP, (PyObject *)self, args, count, keywords);
 }
 
+/* Seconds to wait: 0 or more, infinity for None. -1: Python has to look. */
+static double
+seconds_of(PyObject *timeout)
+{
+    if (timeout == Py_None)
+        return Py_HUGE_VAL;
+    if (!PyFloat_CheckExact(timeout) && !PyLong_CheckExact(timeout))
+        return -1;
+    double seconds = PyFloat_AsDouble(timeout);
+    if (PyErr_Occurred()) {
+        PyErr_Clear();
+        return -1;
+    }
+    return seconds >= 0 ? seconds : -1;
+}
+
+/* Go on with a wait in Python. */
+static PyObject *
+wait_on(Queue *self, double left)
+{
+    PyObject *seconds = left == Py_HUGE_VAL ? give(Py_None) : PyFloat_FromDouble(left < 0 ? 0 : left);
+    PyObject *found = seconds ? leave(POP_WAIT, (PyObject *)self, &seconds, 1, NULL) : NULL;
+    Py_XDECREF(seconds);
+    return found;
+}
+
+static PyObject *
+Queue_pop_wait(Queue *self, PyObject *const *args, Py_ssize_t count, PyObject *keywords)
+{
+    PyObject *record;
+    double seconds = count == 1 && !keywords && !PyErr_Occurred() ? seconds_of(args[0]) : -1, left;
+    int result = seconds < 0 ? SLOW : pop(self, &record);
+    if (result == EMPTY && seconds > 0) {
+        result = pop_wait(self, seconds, &record, &left);
+        if (result == SLOW)
+            return wait_on(self, left);
+    }
+    switch (result) {
+    case GOT:
+        done++;
+        return record;
+    case EMPTY:
+        return give(Py_None);
+    case FAILED:
+        return NULL;
+    }
+    return leave(POP_WAIT, (PyObject *)self, args, count, keywords);
+}
+
 /* Why a segment is none that the kernel can use; NULL if it is. Everything read here is written once. */
 static const char *
 set_up(Queue *q, uint64_t window)
@@ -239,6 +289,7 @@ Queue_attach(Queue *self, PyObject *args)
     if (!PyArg_ParseTuple(args, "OKK", &memory, &address, &window))
         return NULL;
     self->base = (char *)(uintptr_t)address;
+    self->looks = MAX_LOOKS;
     self->u64 = (uint64_t *)self->base;
     self->u32 = (uint32_t *)self->base;
     const char *why = set_up(self, window);
@@ -280,6 +331,8 @@ static PyMethodDef queue_methods[] = {
      "add($self, key, value)\n--\n\n"
      "Append an item. What comes back is true when it is in the queue, and says why otherwise.\n\n"
      "Raises ItemError for other types, LockTimeout, SegmentError."},
+    {"pop_wait", FUNCTION(Queue_pop_wait), FAST,
+     "pop_wait($self, timeout)\n--\n\n`pop` that sleeps until there is an item, at most `timeout` seconds (None: for ever)."},
     {"pop", FUNCTION(Queue_pop), FAST,
      "pop($self)\n--\n\nTake the oldest item as its record (see `Item`); None if there is none."},
     {NULL, NULL, 0, NULL}};

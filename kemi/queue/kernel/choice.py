@@ -28,7 +28,7 @@ CRASH_POINTS = "crash-points"
 _MODULES = {AUTO: "_kernel", NATIVE: "_kernel", CRASH_POINTS: "_kernel_crash"}
 _NOT_BUILT = "the native one was not built"
 _IS_NEW: bool = sys.version_info >= (3, 10)
-_TAKEN_OVER = ("add", "pop")
+_TAKEN_OVER = ("add", "pop", "pop_wait")
 _pythons: dict[str, Callable[..., Any]] = {}  # what was in their place
 
 

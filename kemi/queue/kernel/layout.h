@@ -3,6 +3,7 @@
 #define K_LAYOUT_H
 #include <stdint.h>
 
+#define K_ADD_CLOSED UINT64_C(0x2)
 #define K_ADD_LIMITED UINT64_C(0x1)
 #define K_ADD_WAITING UINT64_C(0x4)
 #define K_CHUNK_BITS UINT64_C(0x12)
@@ -60,6 +61,7 @@
 #define K_W_MEASURED UINT64_C(0x137)
 #define K_W_MUTEX UINT64_C(0x80)
 #define K_W_POPPED UINT64_C(0x40)
+#define K_W_PRESENT UINT64_C(0x4a)
 #define K_W_RETURNED UINT64_C(0x61)
 #define K_W_SECRET UINT64_C(0xb)
 #define K_W_SIZE_LIMIT UINT64_C(0x20)

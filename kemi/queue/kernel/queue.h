@@ -38,6 +38,7 @@ typedef struct {
     int block_rounds, end_rounds; /* of its hash */
     uint32_t mutex_kind;
     uint64_t measured_low, measured_end; /* no record that begins in between is measured */
+    int looks; /* before a sleep, see look_a_moment */
     PyObject *memory; /* keeps the mapping */
 } Queue;
 
