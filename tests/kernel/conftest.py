@@ -10,6 +10,7 @@ from kemi.queue.catalog import header
 from kemi.queue.format.layout import CHUNK
 from kemi.queue.kernel import choice
 from tests.kernel.pairs import Pair
+from tests.processes.conftest import children, serve  # noqa: F401 - fixtures
 from tests.unit.conftest import instance, ksr, server  # noqa: F401 - fixtures
 
 if TYPE_CHECKING:

@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING
 import pytest
 
 from kemi.queue.kernel import choice
-from tests.processes.conftest import children, serve  # noqa: F401 - fixtures
 from tests.processes.sound import faults
 from tests.processes.test_random_kills import LONG, PATIENCE, Load
 
@@ -46,7 +45,7 @@ def test_killed_at_random(
     tmp_path: Path,
     stress: bool,
     addmode: int,
-    timeout: float,  # noqa: F811
+    timeout: float,
 ) -> None:
     """Everything that was added comes out, but for one item at most in the hands of each killed consumer."""
     queue = serve(f"name=q;addmode={addmode}", lock_timeout="5")
