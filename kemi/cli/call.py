@@ -9,7 +9,15 @@ from kemi.errors import UnknownQueue
 
 TYPE_CHECKING = False  # a checker takes it for true; the one of typing costs as much as the whole of argparse
 if TYPE_CHECKING:
+    from typing import Union
+
     from kemi.queue.client.attached import AttachedQueue
+    from kemi.remote.client import EngineQueue
+
+    AnyQueue = Union[AttachedQueue, EngineQueue]
+
+
+_REPLY = 5.0  # seconds for an engine
 
 
 class Failure(Exception):
@@ -51,8 +59,16 @@ class Call:
 
         become.owner_of(self.instance, self.arguments.owner, anybody=anybody)
 
-    def queue(self) -> AttachedQueue:
+    def queue(self) -> AnyQueue:
         """The queue asked for, attached."""
+        if "://" in self.instance:
+            from kemi.remote.client import EngineQueue
+
+            return EngineQueue(self.arguments.queue, self.instance, lock_timeout=_REPLY)
+        return self.local_queue()
+
+    def local_queue(self) -> AttachedQueue:
+        """The queue asked for, of an instance on this host."""
         from kemi import host
         from kemi.queue.client.attached import AttachedQueue
 
@@ -62,10 +78,10 @@ class Call:
         except UnknownQueue:
             raise UnknownQueue(host.no_queue(self.instance, self.arguments.queue)) from None
 
-    def source(self) -> AttachedQueue:
+    def source(self) -> AnyQueue:
         """The queue asked for, from which items are to be taken."""
         queue = self.queue()
-        if queue.is_moving():
+        if getattr(queue, "is_moving", bool)():
             say(
                 f"queue {queue.name!r}: nobody can take its items, they were on their way to its table or "
                 "from it; the next start of its server finds out where they are, as `mqueue-kemi save` does"

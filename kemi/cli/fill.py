@@ -13,7 +13,10 @@ from kemi.cli.lines import BadLine, parse
 from kemi.cli.output import say
 from kemi.cli.progress import progress
 from kemi.cli.taking import add_all
-from kemi.queue.client.attached import AttachedQueue
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from kemi.cli.call import AnyQueue
 
 _READ = 1 << 16  # bytes
 _STDIN = 0
@@ -44,7 +47,7 @@ class _Filling:
         self._line = 0  # lines that are done
         self.items = 0  # that were added
 
-    def add(self, queue: AttachedQueue, lines: list[bytes]) -> None:
+    def add(self, queue: AnyQueue, lines: list[bytes]) -> None:
         """Add the items of some lines. Raises Failure at the first that is none, or that is refused."""
         pairs: list[Pair] = []
         numbers: list[int] = []

@@ -14,8 +14,11 @@ from kemi.cli.lines import json_line, text_line
 from kemi.cli.output import Output, say
 from kemi.cli.progress import Advance, progress
 from kemi.cli.taking import Taking, put_back, taking, waiting
-from kemi.queue.client.attached import AttachedQueue
 from kemi.queue.format.item import Item
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from kemi.cli.call import AnyQueue
 
 _BATCH = 256  # items that drain takes at a time
 _FIRST_PAUSE, _LONGEST_PAUSE = 1.0, 30.0  # seconds, after a command that failed
@@ -121,14 +124,14 @@ def drain(call: Call) -> int:
     return DONE if taken else NOTHING
 
 
-def _drain_batches(queue: AttachedQueue, output: Output, count: Advance) -> None:
+def _drain_batches(queue: AnyQueue, output: Output, count: Advance) -> None:
     signals.check()
     while items := queue.fetch_many(_BATCH):
         _write_or_put_back(queue, output, items)
         count(len(items))
 
 
-def _write_or_put_back(queue: AttachedQueue, output: Output, items: Sequence[Item]) -> None:
+def _write_or_put_back(queue: AnyQueue, output: Output, items: Sequence[Item]) -> None:
     lines = [json_line(item) for item in items]
     begin = output.written
     try:

@@ -30,9 +30,7 @@ def relay(call: Call) -> int:
             setattr(call.arguments, name, getattr(settings, name))
     if call.arguments.check:
         return _check(call, settings)
-    with call.queue() as queue:
-        if not isinstance(queue, AttachedQueue):
-            raise TypeError(queue)
+    with call.local_queue() as queue:
         _run(queue, settings)
     signals.check()
     return DONE

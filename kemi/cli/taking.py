@@ -15,15 +15,18 @@ from kemi.cli import signals
 from kemi.cli.lines import json_line
 from kemi.cli.output import say
 from kemi.errors import MqueueError
-from kemi.queue.client.attached import AttachedQueue
 from kemi.queue.format.item import Item
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from kemi.cli.call import AnyQueue
 
 _SLICE = 1.0  # seconds
 
 Taking = Callable[["float | None"], "AbstractContextManager[Item | None]"]
 
 
-def taking(queue: AttachedQueue, reserve: bool) -> Taking:
+def taking(queue: AnyQueue, reserve: bool) -> Taking:
     """How to take one item: a context manager for a time to wait, seconds. An exception in its block puts it back.
 
     reserve: the item stays in shared memory until the block ends, so that not even the death of this process loses it.
@@ -32,7 +35,7 @@ def taking(queue: AttachedQueue, reserve: bool) -> Taking:
 
 
 @contextmanager
-def _fetched(queue: AttachedQueue, timeout: float | None) -> Iterator[Item | None]:
+def _fetched(queue: AnyQueue, timeout: float | None) -> Iterator[Item | None]:
     item = queue.fetch(timeout)
     try:
         yield item
@@ -58,7 +61,7 @@ def waiting(take: Taking, timeout: float) -> Iterator[Item | None]:
                 return
 
 
-def put_back(queue: AttachedQueue, items: Sequence[Item]) -> None:
+def put_back(queue: AnyQueue, items: Sequence[Item]) -> None:
     """Add again what was taken and not delivered; what the queue does not take any more is told on stderr."""
     for item in items:
         try:
@@ -70,7 +73,7 @@ def put_back(queue: AttachedQueue, items: Sequence[Item]) -> None:
             say(f"taken and not put back ({why}): ", json_line(item).decode())
 
 
-def add_all(queue: AttachedQueue, pairs: Sequence[tuple[str | bytes, str | bytes]]) -> tuple[int, str | None]:
+def add_all(queue: AnyQueue, pairs: Sequence[tuple[str | bytes, str | bytes]]) -> tuple[int, str | None]:
     """Add pairs. Returns how many were added before the first that was not, and why that one was not."""
     try:
         outcomes = queue.add_many(pairs)

@@ -118,6 +118,14 @@ class EngineQueue:
                 results += [AddResult.NOT_TRIED] * (len(records) - len(results))
         return results
 
+    def reason(self, outcome: AddResult) -> str:
+        """Why an add had that outcome: a sentence that says which limit was met."""
+        if outcome is AddResult.FULL:
+            return f"the queue has max_len={self._group.address.max_len} items"
+        if outcome is AddResult.NO_MEMORY:
+            return f"no memory: maxmemory of {self.where} is reached"
+        return outcome.reason
+
     # --- out --------------------------------------------------------------------------------------------------------
 
     @overload

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
-    from tests.cli.command import Command
+    from tests.cli.command import Command, Done
     from tests.processes.serve import Serve
     from tests.relay.servers import EngineServer
 
@@ -179,6 +179,25 @@ def test_a_file_with_a_mistake(command: Command, tmp_path: Path, text: str, says
     said = command("relay", "--config", str(file), bare=False).failed(2)
     assert says in said
     assert str(file) in said
+
+
+def test_the_commands_take_a_url(command: Command, engine: EngineServer) -> None:
+    """As they take the name of an instance."""
+
+    def run(*arguments: str, stdin: bytes = b"") -> Done:
+        return command("--instance", engine.url, *arguments, stdin=stdin, bare=False)
+
+    for number in range(3):
+        assert run("add", "q", "k", str(number)).code == 0
+    assert run("peek", "q").out == "k\t0\nk\t1\nk\t2\n"
+    assert run("fetch", "q").out == "k\t0\n"
+    assert run("fetch", "q", "--reserve").out == "k\t1\n"
+    drained = run("drain", "q", "--reserve").out
+    assert json.loads(drained)["value"] == "2"
+    assert run("fetch", "q").code == 1
+    assert run("fill", "q", stdin=drained.encode()).code == 0
+    assert run("consume", "q").out == "k\t2\n"
+    assert "cannot connect" in command("--instance", f"redis://{HOST}:{free_port()}", "peek", "q", bare=False).failed(6)
 
 
 def test_a_command_line_with_a_mistake(command: Command) -> None:
