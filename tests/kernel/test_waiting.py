@@ -11,10 +11,10 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from kemi.errors import ClientClosed, MqueueError
-from kemi.queue import futex
 from kemi.queue.format.layout import W_FLAGS, W_PRESENT, W_WAITERS
 from kemi.queue.kernel import choice
 from kemi.queue.queue import Queue
+from kemi.queue.sync import futex
 from tests.unit.children import child
 
 if TYPE_CHECKING:

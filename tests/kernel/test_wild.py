@@ -26,9 +26,10 @@ def words(queue: Any, chance: random.Random) -> int:
     chunks = queue._log.core.chunks
     used = [chunks.offset(number) for number, state in enumerate(chunks.states()) if state == layout.USED]
     if chance.random() < 0.5 or not used:
-        return chance.choice([word for word in HEADER if word != layout.W_MUTEX])
+        header: int = chance.choice([word for word in HEADER if word != layout.W_MUTEX])
+        return header
     at = chance.choice(used) >> 3
-    return at + chance.choice([*range(60), chance.randrange(chunks.size >> 3)])
+    return int(at + chance.choice([*range(60), chance.randrange(chunks.size >> 3)]))
 
 
 def strike(instance: str, seed: int) -> None:

@@ -36,7 +36,7 @@ print(choice.description(), choice.lib.calls())
 def build_with(built: Built, tmp_path: Path, kernel: str, **env: str) -> tuple[int, str, list[str]]:
     """Build a wheel; return the code, what was said, and the names of what was made."""
     source = unpack(built.sdist, tmp_path / "unpacked")
-    argv = [sys.executable, "-m", "build", "--no-isolation", "--wheel", "--outdir", tmp_path, source]
+    argv: list[str | Path] = [sys.executable, "-m", "build", "--no-isolation", "--wheel", "--outdir", tmp_path, source]
     done = run(*argv, cwd=tmp_path, env={"MQUEUE_KEMI_BUILD": kernel, **env})
     return done.returncode, done.stdout, [path.name for path in tmp_path.glob("*.whl")]
 
