@@ -17,10 +17,11 @@ from kemi.answers.shards import MAX_SHARDS, Shards
 from kemi.answers.tm import Tm
 from kemi.errors import MqueueError
 from kemi.instance import Instance
+from kemi.names import ANSWERS_ROUTE
 from kemi.queue.queue import Queue
 from kemi.queue.sync import futex
 
-SERVE, THEN = "ksr_mqueue_answers", "ksr_mqueue_then"
+SERVE, THEN = ANSWERS_ROUTE, "ksr_mqueue_then"
 TURN = 30.0  # seconds that one call of the timer takes; then Kamailio has its turn
 _PAUSE = 1.0  # seconds after an error, so that a timer of a millisecond does not fill the log
 

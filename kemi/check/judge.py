@@ -10,6 +10,7 @@ from kemi.check.config import PYTHON_MODULES, Callback, Config, Named
 from kemi.check.problems import Place, Problem, Problems
 from kemi.check.script import Methods, Script
 from kemi.errors import ConfigError
+from kemi.names import ANSWERS_ROUTE
 from kemi.server.native import Handler
 from kemi.spec import Settings
 
@@ -50,6 +51,8 @@ class _Judge:
             of_the_c_module = theirs and not use.by.startswith("mq_")
             if script.knows_all_queues and use.name not in self.queues and not of_the_c_module:
                 self._undefined(use.place, use.name, use.by)
+        if script.asks is not None and config is not None:
+            self._answers(script.asks, config)
         if config is not None and _FUNCTIONS_MODULE in config.modules:
             self._of_functions(script, config)
         elif config is not None or not script.is_of_functions():
@@ -86,7 +89,7 @@ class _Judge:
         """What kamailio.cfg and the script itself name."""
         found = [Callback(route.name, route.place, route.by, -1) for route in script.routes]
         if config is not None:
-            found += config.callbacks()
+            found += [callback for callback in config.callbacks() if callback.method != ANSWERS_ROUTE]
             found += [Callback(method.text, method.place, "python_exec", -1) for method, _ in config.executed]
         return found
 
@@ -158,8 +161,21 @@ class _Judge:
         for method, queue in config.executed:
             if method.text not in methods:
                 self.problems.error(method.place, f'python_exec("{method.text}"): there are {", ".join(methods)}')
-            elif queue is not None and "$" not in queue.text and queue.text not in queues:
-                self._undefined(queue.place, queue.text, f'python_exec("{method.text}", ...)')
+            elif queue is not None and "$" not in queue.text and (name := _queue_of(queue.text)) not in queues:
+                self._undefined(queue.place, name, f'python_exec("{method.text}", ...)')
+
+    def _answers(self, asks: Place, config: Config) -> None:
+        """Does kamailio.cfg have what a script needs that asks?"""
+        modules = [f"{name}.so" for name in ("tm", "tmx", "rtimer") if name not in config.modules]
+        if modules:
+            self.problems.error(asks, f"the script calls ask(), and kamailio.cfg loads no {' and no '.join(modules)}")
+        if not any(callback.method == ANSWERS_ROUTE for callback in config.callbacks()):
+            self.problems.error(
+                asks,
+                "the script calls ask(), and kamailio.cfg has no answers process: write "
+                'modparam("rtimer", "timer", "name=answers;interval=1000u;mode=1;") and '
+                f'modparam("rtimer", "exec", "timer=answers;route={ANSWERS_ROUTE}")',
+            )
 
     # --- what is looked at
 
@@ -207,6 +223,11 @@ class _Judge:
             self.problems.error(Place(path, int(line)), text)
         else:
             self.problems.error(Place(path, 1), str(error))
+
+
+def _queue_of(text: str) -> str:
+    """The queue in what python_exec is given: QUEUE, or QUEUE;then=ROUTE;..."""
+    return text.partition(";")[0].strip()
 
 
 def _span(takes: tuple[int, float]) -> str:

@@ -21,6 +21,7 @@ _FUNCTIONS = {
     **{f"mq{part}_{get}": (1, 1) for part in "kv" for get in ("get", "gete", "getw")},
 }
 _KEYWORDS = {"mq_fetch": {"queue", "timeout"}, "mq_add": {"queue", "key", "value"}}
+_LONGEST_ASK = 3600  # seconds
 _VARIABLE = re.compile(r"\$\(?mq(?:[kv]|_size)\(([^$(){}]+)\)")
 _SENDS = re.compile(r"relay|forward|uac|t_load_contacts")
 _NAMES_A_ROUTE = re.compile(r"KSR\.\w+\.t_on_\w+")
@@ -55,6 +56,8 @@ class Script:
         self._direct: dict[str, str] = {}
         self._conditional: set[int] = set()
         self._loops: dict[int, ast.For] = {}  # by what stands in them
+        self.asks: Place | None = None  # where it calls `ask`
+        self._ignored: set[int] = set()  # calls whose result nobody looks at
         self.sends = False  # does it send requests on, so that there are replies?
         self._calls_mod_init = False
         self.tree = self._parsed()
@@ -93,6 +96,8 @@ class Script:
     def _note(self, node: ast.AST) -> None:
         """Names that are imported; what is run under a condition, or again and again."""
         self._import(node)
+        if isinstance(node, ast.Expr) and isinstance(node.value, ast.Call):
+            self._ignored.add(id(node.value))
         self.sends |= isinstance(node, ast.Attribute) and bool(_SENDS.search(node.attr))
         if isinstance(node, (ast.If, ast.Try, ast.FunctionDef, ast.AsyncFunctionDef, ast.For, ast.While)):
             self._conditional.update(id(inner) for inner in ast.walk(node))
@@ -111,7 +116,7 @@ class Script:
             names = [alias for alias in node.names if alias.name != "*"]
             self._direct.update({alias.asname or alias.name: alias.name for alias in names})
             if len(names) < len(node.names):
-                self._direct.update({name: name for name in ("modparam", "mod_init", *_FUNCTIONS)})
+                self._direct.update({name: name for name in ("modparam", "mod_init", "ask", *_FUNCTIONS)})
 
     # --- calls
 
@@ -134,6 +139,8 @@ class Script:
             self._calls_mod_init = True
         elif name in _FUNCTIONS:
             self._function(call, name)
+        elif name == "ask":
+            self._ask(call)
         elif _NAMES_A_ROUTE.fullmatch(ast.unparse(call.func)) and call.args:
             route = self._text(call.args[0])
             if route:
@@ -188,6 +195,35 @@ class Script:
             self._problems.error(self._at(call), f"{_short(call)}: {name} takes {takes} arguments")
         if call.args and (queue := self._text(call.args[0])) is not None:
             self.uses.append(Use(queue, self._at(call), name))
+
+    def _ask(self, call: ast.Call) -> None:
+        """A question: its queue, its route, and whether the script looks at what came of it."""
+        self.asks = self.asks or self._at(call)
+        given = {keyword.arg: keyword.value for keyword in call.keywords}
+        if id(call) in self._ignored:
+            self._problems.warning(
+                self._at(call), f"{_short(call)}: what ask() returns is not looked at; when it is false, nobody replies"
+            )
+        if None in given or any(isinstance(argument, ast.Starred) for argument in call.args):
+            return
+        if missing := [name for name in ("then", "timeout") if name not in given]:
+            self._problems.error(self._at(call), f"{_short(call)}: ask needs {' and '.join(missing)}=")
+        if call.args and (queue := self._text(call.args[0])) is not None:
+            self.uses.append(Use(queue, self._at(call), "ask"))
+        if "then" in given and (route := self._text(given["then"])):
+            self.routes.append(Use(route, self._at(call), "ask(then=...)"))
+        if "timeout" in given:
+            self._timeout(given["timeout"])
+
+    def _timeout(self, node: ast.expr) -> None:
+        try:
+            value = self._literals.value(node)
+        except Unknown:
+            return
+        if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 < value <= _LONGEST_ASK:
+            self._problems.error(
+                self._at(node), f"timeout={ast.unparse(node)}: write seconds, more than 0 and at most {_LONGEST_ASK}"
+            )
 
     def _text(self, node: ast.expr) -> str | None:
         try:

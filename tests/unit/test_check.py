@@ -228,6 +228,76 @@ def test_a_name_that_hides_ours(check: Callable[..., list[str]], name: str) -> N
     assert check({"script.py": SCRIPT_TEXT}) == [f"{name}:1: error: hides the {name} of mqueue_kemi: rename it"]
 
 
+# --- ask --------------------------------------------------------------------------------------------------------------
+
+ASK = """import KSR
+import mqueue_kemi
+from mqueue_kemi import ask, modparam
+
+modparam("mqueue", "mqueue", "name=lookups")
+
+class Script:
+    def child_init(self, rank):
+        return 0
+
+    def ksr_request_route(self, msg):
+        if not ask("lookups", KSR.pv.gete("$rU"), then="ksr_answered", timeout=2.0):
+            KSR.sl.send_reply(503, "Later")
+        return 1
+
+    def ksr_answered(self, msg):
+        return 1
+
+def mod_init():
+    return mqueue_kemi.mod_init(Script())
+"""
+ASK_CONFIG = """#!KAMAILIO
+loadmodule "tm.so"
+loadmodule "tmx.so"
+loadmodule "rtimer.so"
+loadmodule "app_python3.so"
+modparam("app_python3", "load", "script.py")
+modparam("rtimer", "timer", "name=answers;interval=1000u;mode=1;")
+modparam("rtimer", "exec", "timer=answers;route=ksr_mqueue_answers")
+cfgengine "python"
+"""
+ASKS = {
+    "queue": ('ask("lookups"', 'ask("lookup"', r'script.py:12: error: ask: queue "lookup" is not defined'),
+    "then": (
+        "def ksr_answered",
+        "def ksr_answer",
+        r"script.py:12: error: ask\(then=...\): the script has no method ksr_a",
+    ),
+    "no then": ('then="ksr_answered", ', "", r"script.py:12: error: ask\(.*\): ask needs then="),
+    "no timeout": (", timeout=2.0", "", r"script.py:12: error: ask\(.*\): ask needs timeout="),
+    "timeout": ("timeout=2.0", "timeout=0", r"script.py:12: error: timeout=0: write seconds"),
+    "not looked at": ("if not ask(", "ask(", r"script.py:12: warning: ask\(.*what ask\(\) returns is not looked at"),
+    "rtimer": (
+        '"timer=answers;route=ksr_mqueue_answers"',
+        '"timer=answers;route=ksr_answered"',
+        r"script.py:12: error: the script calls ask\(\), and kamailio.cfg has no answers process: write modparam",
+    ),
+    "tmx": ('loadmodule "tmx.so"', "", r"script.py:12: error: the script calls ask\(\), and .* loads no tmx.so"),
+}
+
+
+def test_a_script_that_asks(check: Callable[..., list[str]]) -> None:
+    """Alone, and with its kamailio.cfg, whose timer calls what the script does not write."""
+    assert check({"script.py": ASK}) == []
+    assert check({"kamailio.cfg": ASK_CONFIG, "script.py": ASK}) == []
+
+
+@pytest.mark.parametrize(("old", "new", "problem"), ASKS.values(), ids=ASKS.keys())
+def test_a_question(check: Callable[..., list[str]], old: str, new: str, problem: str) -> None:
+    """Each mistake is told where it is."""
+    assert old in ASK + ASK_CONFIG
+    script = ASK.replace(old, new)
+    if old.startswith("if "):
+        script = script.replace("timeout=2.0):", "timeout=2.0)").replace("            KSR.sl", "        KSR.sl")
+    found = check({"kamailio.cfg": ASK_CONFIG.replace(old, new), "script.py": script})
+    assert [line for line in found if re.search(problem, line)], found
+
+
 # --- kamailio.cfg -----------------------------------------------------------------------------------------------------
 
 CONFIGS = {
@@ -398,11 +468,15 @@ request_route {{
     python_exec("mq_ad", "q");
     python_exec("mq_fetch", "nosuch");
     python_exec("mq_fetch", "$var(q)");
+    python_exec("mq_ask", "q;then=ANSWERED;timeout=2");
 }}
 """
     found = check({"kamailio.cfg": text, "mqueue_kemi.cfg": 'modparam("mqueue", "mqueue", "name=q")'})
     assert found == [
-        'kamailio.cfg:5: error: python_exec("mq_ad"): there are mq_add, mq_fetch, mq_pv_free, mq_size',
+        (
+            'kamailio.cfg:5: error: python_exec("mq_ad"): there are mq_add, mq_answer, mq_answers, mq_ask, mq_fetch, '
+            "mq_pv_free, mq_size"
+        ),
         'kamailio.cfg:6: error: python_exec("mq_fetch", ...): queue "nosuch" is not defined; defined are q',
     ]
 

@@ -1,0 +1,115 @@
+"""Workers and servers are killed while calls ask: each question ends once, and nothing is left of any.
+
+The long form (marked stress) kills a hundred times.
+"""
+
+from __future__ import annotations
+
+import random
+import subprocess
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+
+from tests.server.asking import Agent, Asking
+from tests.server.harness import CHECKOUT
+from tests.server.process import wait_until
+
+if TYPE_CHECKING:
+    from tests.server.harness import Servers
+
+SEED = 20261128
+CALLS = 6  # in each round
+MORE = "def call(self, user):\n    self.ask(user, 1.0)\n    return 1"
+# Answers with the caller's own number, some late, some by a process that is killed before or after that.
+WORKER = f"""
+import random, sys, time
+sys.path.insert(0, {str(CHECKOUT)!r})
+from mqueue_kemi import attach
+queue = attach("lookups", sys.argv[1], wait=60)
+for each in queue.reserve_each():
+    with each as question:
+        time.sleep(random.choice((0, 0, 0.001, 0.02)))
+        question.answer(question.key)
+"""
+
+
+class Crew:
+    """One worker that is killed, and started anew."""
+
+    def __init__(self, instance: str) -> None:
+        self._command = [sys.executable, "-c", WORKER, instance]
+        self.start()
+
+    def start(self) -> None:
+        self.process = subprocess.Popen(self._command, stderr=subprocess.DEVNULL)
+
+    def kill(self) -> None:
+        self.process.kill()
+        self.process.wait(30)
+
+    def memory(self) -> tuple[int, int]:
+        """Return descriptors and mappings of the worker."""
+        pid = self.process.pid
+        return len(list(Path(f"/proc/{pid}/fd").iterdir())), Path(f"/proc/{pid}/maps").read_text().count("mqk.")
+
+
+def ends_once(agents: list[Agent], *, killed: bool) -> int:
+    """Listen until each call has ended; return how many were answered by a worker."""
+    answered = 0
+    for agent in agents:
+        with agent:
+            if not killed:
+                agent.final()
+            agent.quiet(0.05)
+            finals = {reason for _, code, reason, _ in agent.replies if code >= 200}  # tm repeats one until the ACK
+            assert killed or len(finals) == 1, agent.replies
+            assert finals < {f"ANSWERED {agent.user}", "TIMED_OUT no answer came in time"}, agent.replies
+            answered += any(reason.startswith("ANSWERED") for reason in finals)
+    return answered
+
+
+def run(servers: Servers, kills: int) -> None:
+    dice = random.Random(SEED)  # noqa: S311 - no secret
+    server = servers.start(Asking(more=MORE, workers=2))
+    crew = Crew(server.instance)
+    answered = 0
+    try:
+        for number in range(kills):
+            agents = [Agent(server.ports[each % 2], f"u{number}-{each}") for each in range(CALLS)]
+            agents[0].listen(dice.random() * 0.03)
+            kills_server = dice.random() < 0.3 or number == kills // 2
+            if kills_server:
+                server.process.kill()
+                server.start()
+            else:
+                crew.kill()
+                crew.start()
+            answered += ends_once(agents, killed=kills_server)
+            found = server.totals()
+            assert found.pending == 0 or kills_server
+        server.wait_for()
+        found = server.totals()
+        assert found.asked == found.answered + found.timed_out + found.failed + found.cancelled + found.gone
+        assert found.gone == 0
+        with Agent(server.ports[0], "last") as last:
+            assert last.final() == (480, "ANSWERED last")
+        wait_until(lambda: "current: 0" in server.kamcmd("tm.stats"), "no transaction is left", 30)
+        assert len(server.segments()) == 3  # the instance, its queue, its answers
+        descriptors, mappings = crew.memory()
+        assert descriptors < 30
+        assert mappings < 12
+        assert answered >= kills * CALLS // 4
+    finally:
+        crew.kill()
+
+
+def test_kills(servers: Servers) -> None:
+    run(servers, 6)
+
+
+@pytest.mark.stress
+def test_a_hundred_kills(servers: Servers) -> None:
+    run(servers, 100)
