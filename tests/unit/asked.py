@@ -98,6 +98,12 @@ class Server:
         given = {"wait_for_worker": True, **options}
         return self._asking.ask(Request("q", "key", "value", "then", 2.0, **given))
 
+    def answer(self, value: str | bytes) -> bool:
+        """Answer the oldest question, as a worker does."""
+        with self.queue.reserve(0) as item:
+            assert item is not None
+            return item.answer(value)
+
     def totals(self) -> Totals:
         return totals(self.name)
 

@@ -33,6 +33,7 @@ def test_an_answer_goes_to_its_transaction(server: Server) -> None:
     assert server.ask() is AskResult.ASKED
     assert server.tm.said == [("suspend", 3000)]
     with server.queue.reserve(0) as item:
+        assert item is not None
         assert item.asked
         assert item.left == pytest.approx(2.0, abs=1.0)
         assert item.answer(b"\xffyes")
@@ -86,8 +87,7 @@ def test_what_goes_on_without_its_route_is_cancelled_and_what_is_not_there_is_go
     for code, runs in ((1, False), (-1, False)):
         assert server.ask() is AskResult.ASKED
         server.tm.code, server.tm.runs = code, runs
-        with server.queue.reserve(0) as item:
-            assert item.answer("x")
+        assert server.answer("x")
         server.process.work()
     found = server.totals()
     assert (found.cancelled, found.gone, found.answered, found.pending) == (1, 1, 0, 0)
@@ -99,8 +99,7 @@ def test_a_route_that_raises_does_not_keep_the_others(server: Server) -> None:
         assert server.ask() is AskResult.ASKED
     server.tm.error = RuntimeError("broken")
     for _ in range(2):
-        with server.queue.reserve(0) as item:
-            item.answer("x")
+        server.answer("x")
     server.process.work()
     assert len(server.tm.went_on) == 2
     assert [error for error in server.errors if "RuntimeError: broken" in error]
@@ -109,8 +108,7 @@ def test_a_route_that_raises_does_not_keep_the_others(server: Server) -> None:
 def test_bounds(server: Server) -> None:
     """max_asked is exact, and what has ended makes room."""
     assert [server.ask() for _ in range(4)] == [AskResult.ASKED] * 3 + [AskResult.FULL]
-    with server.queue.reserve(0) as item:
-        item.answer("x")
+    server.answer("x")
     server.process.work()
     assert server.ask() is AskResult.ASKED
     assert server.totals().pending == 3
