@@ -121,7 +121,7 @@ check_first_item() {
 
 # Had the machine more to do than it has processors, before a command began?
 other_work() {
-    awk -v processors="$(nproc)" '{ print $1 > processors / 2 ? "yes" : "no" }' /proc/loadavg
+    awk -v processors="$(nproc)" '{ print(($1 > processors / 2) ? "yes" : "no") }' /proc/loadavg
 }
 
 python3 -m tests.docs.words README.md newcomer >"$work/commands"
