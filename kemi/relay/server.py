@@ -46,7 +46,8 @@ class RedisEngine:
         self.close()
         link = connected(self.address)
         try:
-            self._waits_for_disk = check(link, self.stream, self.durability)
+            self._waits_for_disk = check(link, self.durability)
+            check_commands(link, self.stream)
         except MqueueError:
             link.close()
             raise
@@ -71,7 +72,7 @@ class RedisEngine:
         if link is None:
             raise EngineBusy("not connected")
         if time.monotonic() - self._checked > _CHECK_EVERY:
-            self._waits_for_disk = check(link, self.stream, self.durability)
+            self._waits_for_disk = check(link, self.durability)
             self._checked = time.monotonic()
         if source not in self._sources:
             self._announce(link, source)
@@ -143,7 +144,7 @@ class RedisEngine:
 # --- what the engine must be ------------------------------------------------------------------------------------------
 
 
-def check(link: Link, queue: str, durability: Durability) -> bool:
+def check(link: Link, durability: Durability) -> bool:
     """Raise an error if the engine would lose what it is sent. Returns True if it must be asked to wait for its disk.
 
     Raises ConfigError, NotAllowed, EngineError; EngineBusy for what may pass.
@@ -157,7 +158,6 @@ def check(link: Link, queue: str, durability: Durability) -> bool:
             f"{where}: maxmemory-policy={policy}: it would drop items that nobody has read; CONFIG SET "
             "maxmemory-policy noeviction"
         )
-    _check_commands(link, queue, where)
     has_waitaof = version >= _WAITAOF or "valkey_version" in info
     if durability.fsync:
         _check_disk(link, info, where, has_waitaof=has_waitaof)
@@ -251,8 +251,9 @@ def _setting(link: Link, name: str) -> str:
     return reply[1].decode() if len(reply) > 1 else ""
 
 
-def _check_commands(link: Link, queue: str, where: str) -> None:
+def check_commands(link: Link, queue: str) -> None:
     """Try what will be sent, in forms that change nothing: what is not allowed is known before the first item."""
+    where = f"{link.address.scheme} server {link.where}"
     stream = stream_of(queue)
     _try_all(
         link,

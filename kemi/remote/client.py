@@ -8,11 +8,8 @@ thread has reserved by then.
 from __future__ import annotations
 
 import asyncio
-import os
-import threading
 import time
 from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from typing import Any, Literal, TypeVar, overload
 
 from kemi import times
@@ -20,18 +17,17 @@ from kemi.errors import ClientClosed, Disconnected, MqueueError, OutcomeUnknown
 from kemi.queue.delivery.hold import DONE, Hold, Settlement
 from kemi.queue.delivery.reservation import AsyncReservation, Keep, Reservation
 from kemi.queue.delivery.reserved import Batch, ReservedItem
-from kemi.queue.format.item import Item, encode, record_of
+from kemi.queue.format.item import Item, encode
 from kemi.queue.format.outcome import AddResult, Stats
 from kemi.queue.stop import STOP_LOOK, Stop, stopper
 from kemi.relay.link import EngineBusy
 from kemi.relay.url import parse
-from kemi.remote.group import Entry, Group
+from kemi.remote.group import SLICE, Entry, Group
+from kemi.remote.items import BATCH, LARGEST, batch_of, id_of, parts_of_pair, record_from
+from kemi.remote.threads import Attempt, Threads
 
 Data = Any  # str, bytes, bytearray, memoryview
-_BATCH, _BATCH_BYTES = 500, 1 << 20  # of one call to the engine
-_LARGEST = 500 << 20  # bytes: what an engine takes as one string
 _RETRY = 0.1  # seconds between two tries to attach
-_THREADS = 32
 
 _Self = TypeVar("_Self", bound="EngineQueue")
 
@@ -61,7 +57,7 @@ class EngineQueue:
     def _prepare(self, queue: str, where: str, lock_timeout: float) -> None:
         address = parse(where) if "timeout=" in where else parse(where, timeout=lock_timeout)
         self._group = Group(address, queue)
-        self._pool: tuple[int, ThreadPoolExecutor] | None = None
+        self._threads = Threads()
 
     def __reduce__(self) -> tuple[Any, ...]:
         if self.closed:
@@ -88,7 +84,7 @@ class EngineQueue:
     def add(self, key: Data, value: Data) -> AddResult:
         """Add an item. A refused one is a false result. Raises ItemError, Disconnected, OutcomeUnknown."""
         record = encode(key, value)
-        if len(record[0]) + len(record[1]) > _LARGEST:
+        if len(record[0]) + len(record[1]) > LARGEST:
             return AddResult.TOO_LARGE
         try:
             return AddResult.ADDED if self._group.add([record]) else AddResult.FULL
@@ -97,10 +93,10 @@ class EngineQueue:
 
     def add_many(self, pairs: Iterable[Any]) -> list[AddResult]:
         """Add items; one result for each. Raises only while nothing was sent; see `QueueClient.add_many`."""
-        records = [encode(*_parts(pair)) for pair in pairs]
+        records = [encode(*parts_of_pair(pair)) for pair in pairs]
         results: list[AddResult] = []
         while len(results) < len(records):
-            batch = _batch(records, len(results))
+            batch = batch_of(records, len(results))
             if not batch:
                 results.append(AddResult.TOO_LARGE)
                 continue
@@ -150,7 +146,7 @@ class EngineQueue:
                 break  # what was taken is not lost, and the next call meets the error again
             if not entries:
                 break
-            items += [Item(_record(entry)) for entry in entries]
+            items += [Item(record_from(entry)) for entry in entries]
         return items
 
     def consume(self, stop: Stop = None) -> Iterator[Item]:
@@ -201,15 +197,15 @@ class EngineQueue:
 
     def _kept(self, entries: Sequence[Entry], keep: Keep) -> int | None:
         for entry in entries:
-            hold = Hold(self, entry.name, _id(entry), entry.deliveries)
+            hold = Hold(self, entry.name, id_of(entry), entry.deliveries)
             self._group.holds(entry.name, hold)
-            keep(ReservedItem(_record(entry), hold))
+            keep(ReservedItem(record_from(entry), hold))
         return len(entries) or None
 
     def _wait_for(self, count: int, timeout: float | None) -> list[Entry]:
         deadline = time.monotonic() + times.seconds(timeout)
         while count > 0:
-            count_now = min(count, _BATCH)
+            count_now = min(count, BATCH)
             found = self._group.take(count_now)
             left = deadline - time.monotonic()
             if found or left <= 0:
@@ -225,7 +221,7 @@ class EngineQueue:
         """The oldest `count` items, which stay; None: all. reserved: also those that somebody has reserved."""
         if count is not None and count <= 0:
             return []
-        return [Item(_record(entry)) for entry in self._group.peek(count, reserved=reserved)]
+        return [Item(record_from(entry)) for entry in self._group.peek(count, reserved=reserved)]
 
     def stats(self) -> Stats:
         """Counters and contents at one moment. What an engine does not count is 0."""
@@ -266,9 +262,7 @@ class EngineQueue:
     def close(self) -> None:
         """Let go of the queue here: waiting calls raise ClientClosed, what is reserved goes back. Idempotent."""
         self._group.close()
-        pool, self._pool = self._pool, None
-        if pool is not None and pool[0] == os.getpid():
-            pool[1].shutdown(wait=False)
+        self._threads.close()
 
     def __enter__(self: _Self) -> _Self:  # noqa: PYI019 - typing.Self is newer than Python 3.9
         return self
@@ -281,20 +275,11 @@ class EngineQueue:
 
     # --- asyncio ----------------------------------------------------------------------------------------------------
 
-    async def _run(self, call: Callable[[_Over], Any], undo: Callable[[Any], object] = lambda _: None) -> Any:
+    async def _run(self, call: Callable[[Attempt], Any], undo: Callable[[Any], object] = lambda _: None) -> Any:
         """`call` in a thread. undo: gets what it returned when nobody waits for that any more."""
-        pool = self._pool
-        if pool is None or pool[0] != os.getpid():
-            pool = self._pool = (os.getpid(), ThreadPoolExecutor(_THREADS, "mqueue_kemi engine"))
         if self.closed:
             raise ClientClosed(f"queue {self.name!r} of {self.where} is closed in this process")
-        over = _Over()
-        future = pool[1].submit(over.run, call, undo)
-        try:
-            return await asyncio.wrap_future(future)
-        except asyncio.CancelledError:
-            over.cancel(undo)
-            raise
+        return await self._threads.run(call, undo)
 
     async def aadd(self, key: Data, value: Data) -> AddResult:
         """`add` for asyncio."""
@@ -319,7 +304,7 @@ class EngineQueue:
     async def afetch_many(self, count: int, timeout: float | None = 0) -> list[Item]:
         """`fetch_many` for asyncio."""
         entries = await self._await_for(count, timeout, for_good=True)
-        return [Item(_record(entry)) for entry in entries]
+        return [Item(record_from(entry)) for entry in entries]
 
     async def aconsume(self, stop: Stop = None) -> AsyncIterator[Item]:
         """`consume` for asyncio. stop: also an asyncio.Event."""
@@ -373,9 +358,9 @@ class EngineQueue:
         deadline = time.monotonic() + times.seconds(timeout)
         group = self._group
 
-        def look(over: _Over) -> list[Entry]:
-            entries = self._wait_for(count, min(_SLICE, max(0.0, deadline - time.monotonic())))
-            if entries and for_good and not over.is_cancelled():
+        def look(attempt: Attempt) -> list[Entry]:
+            entries = self._wait_for(count, min(SLICE, max(0.0, deadline - time.monotonic())))
+            if entries and for_good and not attempt.is_cancelled():
                 group.settle([entry.name for entry in entries], DONE)
             return entries
 
@@ -410,75 +395,12 @@ class EngineQueue:
         await self.aclose()
 
 
-_SLICE = 0.25  # seconds that a thread waits for one coroutine
-
-
-class _Over:
-    """Whether anybody still waits for what a thread does. Its result is undone by the one who comes last."""
-
-    def __init__(self) -> None:
-        self._guard = threading.Lock()
-        self._cancelled = False
-        self._results: list[Any] = []
-
-    def run(self, call: Callable[[_Over], Any], undo: Callable[[Any], object]) -> Any:
-        """In the thread."""
-        if self.is_cancelled():
-            return None
-        result = call(self)
-        with self._guard:
-            self._results.append(result)
-            late = self.is_cancelled()
-        return undo(result) if late else result
-
-    def is_cancelled(self) -> bool:
-        """Does nobody wait any more?"""
-        return self._cancelled
-
-    def cancel(self, undo: Callable[[Any], object]) -> None:
-        """In the event loop."""
-        with self._guard:
-            self._cancelled = True
-            results = list(self._results)
-        for result in results:
-            threading.Thread(target=undo, args=(result,), name="mqueue_kemi undo", daemon=True).start()
-
-
 def _at_address(queue: str, where: str, lock_timeout: float) -> EngineQueue:
     """What a pickled client becomes: it connects when it is used first."""
     client = EngineQueue.__new__(EngineQueue)
     client._address = queue, where, lock_timeout  # noqa: SLF001 - it is a part of the class above
     client._prepare(queue, where, lock_timeout)  # noqa: SLF001
     return client
-
-
-def _id(entry: Entry) -> str:
-    return entry.fields.get(b"i", entry.name.encode()).decode("utf-8", "surrogateescape")
-
-
-def _record(entry: Entry) -> bytes:
-    fields = entry.fields
-    return record_of(fields[b"k"], fields[b"v"], float(fields[b"t"]), int(fields.get(b"f", 0)))
-
-
-def _parts(pair: Any) -> tuple[Any, Any]:
-    if isinstance(pair, Item):
-        return pair.key, pair.value
-    key, value = pair
-    return key, value
-
-
-def _batch(records: Sequence[tuple[bytes, bytes, int]], first: int) -> list[tuple[bytes, bytes, int]]:
-    """As many from there on as are sent together; none if the first one is too large."""
-    size = 0
-    batch: list[tuple[bytes, bytes, int]] = []
-    for record in records[first : first + _BATCH]:
-        length = len(record[0]) + len(record[1])
-        if length > _LARGEST or (batch and size + length > _BATCH_BYTES):
-            break
-        batch.append(record)
-        size += length
-    return batch
 
 
 def _refused(error: EngineBusy) -> AddResult:

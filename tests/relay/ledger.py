@@ -49,7 +49,7 @@ def produce(instance: str, name: str, number: int) -> int:
         for _ in range(20):
             if queue.add(f"p{number}", str(count)):
                 count += 1
-        time.sleep(0.005)
+        time.sleep(0.02)
     return count
 
 
@@ -90,7 +90,7 @@ class Run:
         for producer in self._producers:
             producer.send(signal.SIGTERM)
         want = [producer.result() for producer in self._producers]
-        until(lambda: not self.queue.held(), "all items are relayed")
+        until(lambda: not self.queue.held(), "all items are relayed", 5 * PATIENCE)
         self.relay.end()
         came = [(int(item[b"k"][1:]), int(item[b"v"])) for item in engine.items("q")]
         return compare(want, came)

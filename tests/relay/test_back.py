@@ -42,7 +42,7 @@ def send(engine: EngineServer) -> None:
         with suppress(redis.RedisError, OSError), engine.client() as client:
             while going:
                 client.eval(_SEND, 2, STREAM, "{commands}n")
-                time.sleep(0.005)
+                time.sleep(0.02)
 
 
 def sip(instance: str) -> None:
@@ -85,7 +85,7 @@ def test_kills(serve: Serve, children: Children, engine: EngineServer, kills: in
     sender.result()
     with engine.client() as client:
         sent = int(client.get("{commands}n"))
-        until(lambda: not client.xlen(STREAM), "all commands are here")
+        until(lambda: not client.xlen(STREAM), "all commands are here", 5 * PATIENCE)
     child.end()
     came = [(0, int(item.value)) for item in queue.peek(1 << 30) if item.key == "p0"]
     account = compare([sent], came)
