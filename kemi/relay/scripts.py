@@ -36,8 +36,8 @@ def script(text: str) -> Script:
 
 # KEYS: stream, seen. ARGV: most items in the stream (0: any number), then of each item "slot turn flags id time", key,
 # value. Replies {added, dropped}, or {-1, items} when the stream is too full for the batch.
-# - It always writes, also when it drops all: WAIT and WAITAOF wait for this connection's last write, and to a resend
-#   after a new connection they would otherwise say "there already" of what is not.
+# - It always writes, also when it drops all: by their documentation WAIT and WAITAOF wait for the last write of this
+#   connection, and a resend comes over a new one.
 # - The first write is to a hash: what the ACL does not allow, or no memory is left for, fails before anything counts.
 FORWARD = script("""
 local slots, turns, rest = {}, {}, {}

@@ -10,9 +10,9 @@ import pytest
 from kemi.errors import Disconnected
 from mqueue_kemi import attach
 from tests.databases.secure import certificate
-from tests.relay.ledger import Run
-from tests.relay.servers import DURABLE, HOST, PATIENCE, PROGRAMS
-from tests.relay.test_kills import kill_all
+from tests.relay.ledger import Run, relay
+from tests.relay.servers import DURABLE, HOST, PATIENCE, PROGRAMS, until
+from tests.relay.test_kills import follow, kill_all
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -103,3 +103,26 @@ def test_everysec_is_enough_where_the_server_can_be_asked(
         assert done.code == 0, done.err
     else:
         assert "appendfsync=everysec" in done.failed(2)
+
+
+@every_server
+@pytest.mark.parametrize("durability", ["replicas=1", "fsync+replicas=1"])
+def test_an_item_stays_until_a_replica_has_it(
+    serve: Serve, children: Children, start: Callable[..., EngineServer], program: str, durability: str
+) -> None:
+    """However often it is sent again meanwhile: a resend adds nothing, and must not count as what the replica has."""
+    master, replica = start(*DURABLE, program=program), start(*DURABLE, program=program)
+    follow(replica, master)
+    queue = serve("name=q")
+    children.fork(lambda: relay(serve.instance, "q", f"{master.url}?timeout=0.5", durability))
+    assert queue.add("k", "1")
+    until(lambda: not queue.held(), "the replica has it")
+    assert len(replica.items("q")) == 1
+    replica.hold()
+    assert queue.add("k", "2")
+    with master.client() as client:
+        until(lambda: any(int(client.hget(key, "~")) > 2 for key in client.keys("*:seen:*")), "it is sent again")
+    assert queue.held() == 1
+    replica.release()
+    until(lambda: not queue.held(), "the replica has it")
+    assert [item[b"v"] for item in replica.items("q")] == [b"1", b"2"]
