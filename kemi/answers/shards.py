@@ -30,8 +30,10 @@ from kemi.queue.format.question import (
     route_bytes,
 )
 from kemi.queue.queue import Queue
+from kemi.queue.sync.eventcount import RECHECK
 
-MAX_SHARDS = 16
+MAX_SHARDS = layout.MAX_SHARDS
+_NEAR = int((RECHECK + 0.2) * 1e9)  # ns
 _LOOK = 1.0  # seconds between looks whether there is one more
 
 
@@ -66,7 +68,8 @@ class Shard:
             return True
 
         before = words[layout.W_ASKED]
-        outcome = self.queue.add_record_if(record, accept)
+        # The answer wakes the answers process, and takes this along; a deadline wants it sooner only if it is near.
+        outcome = self.queue.add_record_if(record, accept, wakes=deadline - asked < _NEAR)
         if not outcome and outcome is not AddResult.FULL and words[layout.W_ASKED] > before:
             self.queue.count(layout.W_ASKED, -1)
         return outcome

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-from kemi.answers.shards import MAX_SHARDS
 from kemi.errors import SegmentMissing
 from kemi.queue.catalog.view import look_at_answers
 from kemi.queue.format import layout
@@ -29,7 +28,7 @@ class Totals(NamedTuple):
 def totals(instance: str) -> Totals:
     """Of all answers processes together. Raises NotAllowed, SegmentError."""
     found = Totals()
-    for number in range(MAX_SHARDS):
+    for number in range(layout.MAX_SHARDS):
         try:
             words = look_at_answers(instance, number)
         except SegmentMissing:

@@ -7,6 +7,7 @@ age at the time of a query: time() - mqueue_kemi_oldest_timestamp_seconds.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import platform
 import tempfile
@@ -15,9 +16,10 @@ from itertools import accumulate
 from typing import NamedTuple
 
 from kemi import host
+from kemi.answers.view import Totals, totals
 from kemi.cli.call import Failure
 from kemi.cli.codes import UNUSABLE
-from kemi.errors import UnknownQueue
+from kemi.errors import MqueueError, UnknownQueue
 from kemi.names import VERSION
 from kemi.queue.catalog.view import InstanceView, QueueView
 from kemi.queue.format import layout
@@ -107,6 +109,29 @@ def collect(instance: str | None, queue: str | None = None) -> Iterator[Metric]:
     yield Metric(f"{PREFIX}refused", COUNTER, _REFUSED, refused)
     waited = [(labels, found.waited) for labels, found in stats]
     yield Metric(f"{PREFIX}time_in_queue_seconds", HISTOGRAM, _WAITED, [], waited)
+    if queue is None:
+        yield from _of_questions([(_own(found), found.name) for found in all_found])
+
+
+def _of_questions(instances: list[tuple[dict[str, str], str]]) -> Iterator[Metric]:
+    """What became of questions, of instances that have answers processes."""
+    found: list[tuple[dict[str, str], Totals]] = []
+    for labels, name in instances:
+        with contextlib.suppress(MqueueError):  # its queues say so
+            found.append((labels, totals(name)))
+    found = [(labels, one) for labels, one in found if one.processes or one.asked]
+    pending = [(labels, float(one.pending)) for labels, one in found]
+    ends = [
+        ({**labels, "result": end}, float(getattr(one, end)))
+        for labels, one in found
+        for end in ("answered", "failed", "timed_out", "cancelled", "gone", "withdrawn")
+    ]
+    late = [(labels, float(one.late)) for labels, one in found]
+    slow = [(labels, float(one.slow)) for labels, one in found]
+    yield Metric(f"{PREFIX}questions_pending", GAUGE, "Calls that wait for an answer.", pending)
+    yield Metric(f"{PREFIX}questions_ended", COUNTER, "Questions that ended, by result.", ends)
+    yield Metric(f"{PREFIX}answers_late", COUNTER, "Answers that nobody waited for any more.", late)
+    yield Metric(f"{PREFIX}answer_routes_slow", COUNTER, "Routes of answers that took longer than 50 ms.", slow)
 
 
 def _find(instance: str, queue: str | None) -> host.Found:

@@ -251,20 +251,29 @@ class Queue(Life):
         found = self._work(lambda: self._log.core.position_of(number))
         return (found.major, found.minor) if found and (found.major or found.minor) else None
 
-    def add_record_if(self, record: bytes, accept: Callable[[], bool]) -> AddResult:
-        """`add_record`, unless `accept` is false, which makes it FULL. It is called under the lock: be short."""
+    def add_record_if(self, record: bytes, accept: Callable[[], bool], *, wakes: bool = True) -> AddResult:
+        """`add_record`, unless `accept` is false, which makes it FULL. It is called under the lock: be short.
+
+        wakes: False where it is enough that a sleeper finds the item within RECHECK, or with the next one.
+        """
 
         def add() -> tuple[AddResult, int]:
             if not accept():
                 self._u64[W_REFUSED - FIRST_REFUSAL + AddResult.FULL] += 1
                 return AddResult.FULL, 0
-            run, called = self._add_run([record], 0)
+            run, called = self._add_run([record], 0) if wakes else self._add_quietly(record)
             return run[0], called
 
         outcome, called = self._work(add)
         if called:
             self._events.wake(called)
         return outcome
+
+    def _add_quietly(self, record: bytes) -> tuple[list[AddResult], int]:
+        """Append a record, and wake nobody (locked)."""
+        if self._u64[W_FLAGS] & ADD_CLOSED:
+            return [CLOSED], 0
+        return [self._log.append_with(record, len(record) + 7 & -8)], 0
 
     def add_question(self, record: bytes) -> AddResult:
         """Append a question. It never takes the place of an older one: at the size limit it is FULL."""

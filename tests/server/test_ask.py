@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from kemi.cli import metrics
 from kemi.queue import answering
 from kemi.queue.catalog.view import look_at_answers
 from kemi.queue.format import layout
@@ -59,6 +60,9 @@ def test_an_answer_a_failure_and_the_timeout(servers: Servers) -> None:
         assert worker.answer("yes")
         assert message.final() == (480, "ANSWERED yes")
     found = server.wait_for(asked=4, answered=2, failed=1, timed_out=1)
+    told = metrics.text(server.instance)
+    assert f'mqueue_kemi_questions_pending{{mqueue_instance="{server.instance}"}} 0' in told
+    assert f'mqueue_kemi_questions_ended_total{{mqueue_instance="{server.instance}",result="timed_out"}} 1' in told
     assert (found.cancelled, found.gone, found.withdrawn, found.slow) == (0, 0, 0, 0)
     wait_until(lambda: "current: 0" in server.kamcmd("tm.stats"), "no transaction is left", 30)
 

@@ -130,6 +130,7 @@ WAITED_BOUNDS = (0.001, 0.005, 0.02, 0.1, 0.5, 1.0, 2.0, 5.0, 10.0, 30.0, 60.0, 
 W_WAITED_SUM = 310  # microseconds
 W_MEASURED = 311  # POPPED when it was measured last
 # Of an answers queue only. What became of questions is written by the answers process: each ends once.
+MAX_SHARDS = 16  # answers queues of an instance
 W_ASK_SERVER = 248  # pid, start and namespace of the answers process; pid 0 = none yet
 W_ASK_SLOW = 251  # routes that took longer than 50 ms
 W_ASKED = 312  # questions that were ever entered; under the lock
