@@ -25,7 +25,7 @@ from kemi import times
 from kemi.errors import LockTimeout, MqueueError, Reentered, SegmentMissing
 from kemi.queue import answering
 from kemi.queue.catalog import header
-from kemi.queue.delivery.hold import Hold, Settlement
+from kemi.queue.delivery.hold import DONE, Hold, Settlement
 from kemi.queue.delivery.holding import DeadLetter
 from kemi.queue.delivery.reservation import Keep, Reservation
 from kemi.queue.delivery.reserved import Batch, ReservedItem
@@ -62,6 +62,7 @@ from kemi.queue.life import Life
 from kemi.queue.lock import onlymain
 from kemi.queue.lock.mutex import DOUBTED, sections, trylock, unlock
 from kemi.queue.lock.pthread import NOWHERE
+from kemi.queue.lock.section import hold
 from kemi.queue.log import contents
 from kemi.queue.log.core import ADDED, KEPT, TOO_LARGE, Delivery
 from kemi.queue.log.plain import PlainLog
@@ -488,31 +489,35 @@ class Queue(Life):
 
     def reserve_some(self, count: int, timeout: float | None, keep: Keep) -> int | None:
         """Reserve up to `count` items, as many as one lock is for; see `reservation.Reserver`."""
-        max_age = self.max_age
+        holding, max_age, most = self._holding, self.max_age, min(count, RESERVES)
 
-        def take() -> int | None:
+        def take(reserve: Callable[[], tuple[Delivery, bytes] | None] = holding.reserve) -> int | None:
             number = 0
-            while number < min(count, RESERVES) and (found := self._holding.reserve()):
-                held, record = found
-                asked = is_question(record)
-                hold = Hold(self, held, self._holding.id_of(held), held.deliveries, asked=asked)
-                asked = is_question(record)
-                hold = Hold(self, held, self._holding.id_of(held), held.deliveries, asked=asked)
-                deadline = answering.deadline_of(record) if asked else deadline_after(record, max_age)
-                keep(ReservedItem(record, hold, deadline))
-                self._holding.claim(held, hold)  # last: what an exception leaves unclaimed is given back at once
+            while number < most and (found := reserve()):
+                self._keep(*found, keep, max_age)
                 number += 1
-            if not number:
+            if not number and reserve == holding.reserve:
                 self._refuse_full()
             return number or None
 
-        self._holding.begin()
+        holding.begin()
         u64 = self._u64
         removed = u64[W_POPPED] + u64[W_BURIED]
-        nothing = u64[W_ADDED] == removed and u64[W_FLAGS] < FETCH_FLAGS
-        if nothing and timeout is not None and timeout <= 0:
+        if u64[W_ADDED] != removed and holding.is_quick():
+            # The usual case: there is something, and nothing else to look after.
+            if number := hold(self._mutex, lambda: take(holding.reserve_quickly), self._put_right):
+                return number
+        elif u64[W_FLAGS] < FETCH_FLAGS and timeout is not None and timeout <= 0 and u64[W_ADDED] == removed:
             return None
         return self._wait(take, timeout)
+
+    def _keep(self, held: Delivery, record: bytes, keep: Keep, max_age: int) -> None:
+        """Hand over what was reserved (locked)."""
+        asked = is_question(record)
+        one = Hold(self, held, self._holding.id_of(held), held.deliveries, asked=asked)
+        deadline = answering.deadline_of(record) if asked else deadline_after(record, max_age)
+        keep(ReservedItem(record, one, deadline))
+        self._holding.claim_reserved(held, one)  # last: what an exception leaves unclaimed is given back at once
 
     def has_workers(self) -> bool:
         """Does a process live that reserved items of this queue, or tried to? Without the lock; one system call."""
@@ -540,6 +545,8 @@ class Queue(Life):
 
     def settle(self, tokens: Sequence[Delivery], how: Settlement) -> int:
         """Settle reserved items; see `hold.Source`. Returns how many were this process's until then."""
+        if how is DONE and len(tokens) == 1:
+            return self._finish(tokens[0])
         told = self._tell(tokens, how) if how.kind in ("answer", "reject") else 0
         if how.kind == "reject":
             return sum(map(self._reject, tokens))
@@ -556,6 +563,20 @@ class Queue(Life):
                 self._end_later(tokens[-1], error, due, done=done, counted=how.counted)
                 raise
         return settled if how.kind != "answer" else told
+
+    def _finish(self, held: Delivery) -> int:
+        """`settle` of one item that is done, which most are."""
+
+        def finish() -> int:
+            if self._u64[W_FLAGS] & PENDING:
+                self._repair()
+            return self._holding.finish(held)
+
+        try:
+            return hold(self._mutex, finish, self._put_right)
+        except LockTimeout as error:
+            self._end_later(held, error, done=True)
+            raise
 
     def _tell(self, tokens: Sequence[Delivery], how: Settlement) -> int:
         """Tell who asked. Returns how many wait for it."""

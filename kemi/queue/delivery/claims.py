@@ -23,6 +23,6 @@ def of(created: int) -> dict[Delivery, Any]:
     return _claims.setdefault((os.getpid(), created), {})
 
 
-def reference(created: int, held: Delivery, by: object) -> Any:
-    """A claim of an object, which ends with it."""
-    return weakref.ref(by, partial(of(created).pop, held))
+def reference(mine: dict[Delivery, Any], held: Delivery, by: object) -> Any:
+    """A claim of an object to one of these, which ends with it."""
+    return weakref.ref(by, partial(mine.pop, held))

@@ -13,7 +13,7 @@ from __future__ import annotations
 import math
 import os
 import time
-from typing import Callable, final
+from typing import Any, Callable, final
 
 from kemi.queue.delivery import claims
 from kemi.queue.delivery.holders import File, Holders
@@ -21,6 +21,8 @@ from kemi.queue.format.item import item_id
 from kemi.queue.format.layout import (
     DEAD_LETTER_AT,
     FETCH_AGING,
+    FETCH_MOVED,
+    PENDING,
     QUESTION,
     R_VALUE,
     W_CREATED,
@@ -45,6 +47,8 @@ MAX_EXPIRED = 256  # questions dropped with one lock: some 500 µs
 MAX_NACKS = 24  # items given back with one lock: some 100 µs
 _MAX_AGED = 256  # items that are too old and go with one lock, of a log in which several go with one commit
 _LOOK = 0.2  # seconds between looks for zombies and pids that are used again; who is gone is seen at once
+_LOOKS_APART = 20  # times of what a look for dead holders takes, while there are other items
+_NOT_QUICK = PENDING | FETCH_AGING | FETCH_MOVED
 _RETRY = 1_000_000_000  # ns until a queue for dead letters that failed is tried again
 
 _time = time.time
@@ -84,7 +88,8 @@ class Holding:
         self._in_flight = log.core.in_flight
         self._mapping = log.core.mapping
         self._u64 = log.core.mapping.u64
-        self._looked = 0.0
+        self._looked = self._next_look = 0.0
+        self._mine: dict[Delivery, Any] = {}  # `claims.of` this queue, since `begin`
         self._aged: list[DeadLetter] = []
         self.is_behind = False  # is there more that is too old, so that `take` and so on found nothing?
         self._late: list[tuple[int, _Late]] = []
@@ -92,7 +97,31 @@ class Holding:
 
     def begin(self) -> None:
         """Before this process reserves: take its life lock, if it has none, or has it no more."""
-        self._me = self._holders.me()
+        me = self._holders.me()
+        if me is not self._me:
+            self._me = me
+            self._mine = claims.of(self._created)
+
+    def is_quick(self) -> bool:
+        """Is there nothing to look after before an item is reserved? Without the lock.
+
+        Nothing was returned or is too old, nothing is to be told, and no other process has died since the last look, as
+        far as a look is worth its time: it takes a twentieth of this process's time at most.
+        """
+        u64 = self._u64
+        return not (
+            u64[W_FLAGS] & _NOT_QUICK
+            or u64[W_RETURNED]
+            or self._late
+            or (u64[W_IN_FLIGHT] > len(self._mine) and time.monotonic() >= self._next_look)
+        )
+
+    def reserve_quickly(self) -> tuple[Delivery, bytes] | None:
+        """The oldest item of the log, if that is what comes next and nothing else has to be done (locked)."""
+        u64, me = self._u64, self._me
+        if me is None or u64[W_FLAGS] & _NOT_QUICK or u64[W_RETURNED]:
+            return None
+        return self._log.reserve_oldest(me)
 
     def has_workers(self) -> bool:
         """Does a process live that reserved items here, or tried to?"""
@@ -104,7 +133,12 @@ class Holding:
 
     def claim(self, held: Delivery, by: object) -> None:
         """Enter who has a reserved item in his hands (locked)."""
-        claims.of(self._created)[held] = claims.reference(self._created, held, by)
+        mine = claims.of(self._created)
+        mine[held] = claims.reference(mine, held, by)
+
+    def claim_reserved(self, held: Delivery, by: object) -> None:
+        """`claim`, of what was reserved since `begin` (locked)."""
+        self._mine[held] = claims.reference(self._mine, held, by)
 
     def give_back_claimed(self, by: Callable[[object], bool]) -> None:
         """Give back what objects have in their hands of which `by` is true (locked)."""
@@ -125,6 +159,8 @@ class Holding:
             self._looked = now
         holders = self._in_flight.holders()
         gone = {holder for holder in holders if holder != me and self._holders.is_gone(holder, closely=closely)}
+        later = time.monotonic()
+        self._next_look = later + _LOOKS_APART * (later - now)
         return gone | {me} if holders[me] > len(claims.of(self._created)) else gone
 
     def release_late(self) -> int:
@@ -277,7 +313,7 @@ class Holding:
 
     def finish(self, held: Delivery) -> bool:
         """An item is done (locked). False if it is not this delivery any more."""
-        claims.of(self._created).pop(held, None)
+        self._mine.pop(held, None)
         return self._log.ack(held)
 
     def put_back(self, held: Delivery, due: int = 0, *, counted: bool = True) -> bool:

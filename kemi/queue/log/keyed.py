@@ -76,6 +76,7 @@ class KeyedLog:
         self.compaction = Compaction(core, self.index)
         self.head = head = KeyedHead(core, self.index, self.compaction)
         self.next, self.fetch, self.drop_aged = head.next, head.fetch, head.drop_aged
+        self.reserve_oldest = head.reserve_oldest
         self.reserve, self.hold, self.ack, self.nack = head.reserve, head.hold, head.ack, head.nack
         self._mode: int = self._u64[W_ADDMODE]
         self._base = core.chunks.base

@@ -12,6 +12,8 @@ from kemi.errors import CorruptedError
 from kemi.queue.format.layout import (
     C_DEAD,
     CHUNK_HEAD,
+    QUESTION,
+    R_VALUE,
     RETURNED,
     STEP_MASK,
     TOMBSTONE,
@@ -178,7 +180,11 @@ class KeyedHead:
         if entry:
             return self.hold(entry, holder)
         found = self.oldest()
-        if found is None or not core.in_flight.has_room():
+        return None if found is None else self._reserve(found, holder)
+
+    def _reserve(self, found: tuple[int, int], holder: Holder) -> tuple[Delivery, bytes] | None:
+        core = self._core
+        if not core.in_flight.has_room():
             return None
         record = core.records.read_bytes(*found)
         lead, link = self._index.way_to(found[0])
@@ -191,6 +197,13 @@ class KeyedHead:
         core.measure(record)
         self.join(core.in_log())
         return held, record
+
+    def reserve_oldest(self, holder: Holder) -> tuple[Delivery, bytes] | None:
+        """`reserve` of an item that is no question, of a log of which nothing is returned. None where it takes more."""
+        found = self.oldest()
+        if found is None or self._u32[(found[0] >> 2) + R_VALUE] & QUESTION:
+            return None
+        return self._reserve(found, holder)
 
     def hold(self, entry: Entry, holder: Holder, *, counted: bool = True) -> tuple[Delivery, bytes]:
         """Hold what was returned. counted: it is one more delivery."""

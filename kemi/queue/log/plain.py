@@ -54,6 +54,7 @@ class PlainLog:
         self.core = Core(mapping, memory)
         self.head = head = PlainHead(self.core)
         self.next, self.fetch, self.drop_aged = head.next, head.fetch, head.drop_aged
+        self.reserve_oldest = head.reserve_oldest
         self.reserve, self.hold, self.ack, self.nack = head.reserve, head.hold, head.ack, head.nack
         self._bytes, self._u64, self._u32 = mapping
         self.tail_low = self.tail_end = self.head_low = self.head_end = 0

@@ -10,9 +10,12 @@ from typing import final
 from kemi.errors import CorruptedError
 from kemi.queue.format.layout import (
     CHUNK_HEAD,
+    QUESTION,
+    R_VALUE,
     RECORD_HEAD,
     STEP_MASK,
     TOMBSTONE,
+    W_ADDED,
     W_DROPPED,
     W_EXPIRED,
     W_HEAD,
@@ -33,6 +36,7 @@ class PlainHead:
 
     def __init__(self, core: Core) -> None:
         self._core = core
+        self._low = self._end = 0  # of the chunk in which a record was reserved last
 
     def oldest(self) -> tuple[int, int, int] | None:
         """Offset and length of the oldest record of the log, and the chunk whose end is unused before it, or 0."""
@@ -152,6 +156,34 @@ class PlainHead:
             core.commit(plan)
         core.measure(record)
         return Delivery(number, core.mapping.u64[W_POPPED]), record
+
+    def reserve_oldest(self, holder: Holder) -> tuple[Delivery, bytes] | None:
+        """`reserve` of an item that is no question, of a log of which nothing is returned. None where it takes more."""
+        core = self._core
+        mapping = core.mapping
+        u64, u32 = mapping.u64, mapping.u32
+        popped = u64[W_POPPED]
+        at = u64[W_HEAD + (popped & 1)]
+        if u64[W_ADDED] <= popped or not self._low <= at < self._end:
+            return self._reserve_first(holder, at)
+        half = at >> 2
+        end = at + u32[half]
+        if not at + RECORD_HEAD <= end < self._end or u32[half + R_VALUE] & QUESTION:
+            return None
+        record = mapping.bytes[at:end]
+        number = delivery.hold(core, at, end - at, holder)
+        if number < 0:
+            return None
+        core.measure(record)
+        return Delivery(number, popped + 1), record
+
+    def _reserve_first(self, holder: Holder, at: int) -> tuple[Delivery, bytes] | None:
+        """`reserve_oldest` in a chunk in which this process was not yet."""
+        core = self._core
+        if not core.in_log() or self._low <= at < self._end:
+            return None
+        self._low, self._end = core.chunks.bounds(at, "HEAD")
+        return self.reserve_oldest(holder)
 
     def hold(self, entry: Entry, holder: Holder, *, counted: bool = True) -> tuple[Delivery, bytes]:
         """Hold what was returned. counted: it is one more delivery."""
