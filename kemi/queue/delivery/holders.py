@@ -67,12 +67,10 @@ class _Life:
 
 # By process and file: a forked process is another holder.
 _lives: weakref.WeakValueDictionary[tuple[int, tuple[int, int]], _Life] = weakref.WeakValueDictionary()
-_nobody = Holder(0, 0, 0, 0)
 
 
-@final
 class Holders:
-    """The holders of one queue's items, as this process sees them."""
+    """The holders of one queue's items, as this process sees them. While it has a file open it is a `_Looking`."""
 
     def __init__(self, file: File | None) -> None:
         """file: None where there is no file, as in a test of a plain buffer."""
@@ -144,6 +142,8 @@ class Holders:
     def _open_lives(self) -> Lives | None:
         if self._lives is None and self._file is not None:
             self._lives = _first(self._file, Lives)
+            if self._lives is not None:
+                self.__class__ = _Looking
         return self._lives
 
     def close(self) -> None:
@@ -152,10 +152,15 @@ class Holders:
         lives, self._lives = self._lives, None
         if lives is not None:
             lives.close()
+        self.__class__ = Holders
+
+
+@final
+class _Looking(Holders):
+    """Others die without a method: Python drops what a signal handler raises in it."""
 
     def __del__(self) -> None:
-        if getattr(self, "_lives", None) is not None:
-            self.close()
+        self.close()
 
 
 class _NoFile:

@@ -225,7 +225,10 @@ class Holding:
         for _ in range(MAX_EXPIRED):
             now = _now()
             at = self._log.next(now)
-            if not at or not self._mapping.u32[(at >> 2) + R_VALUE] & QUESTION:
+            if not at:
+                return
+            self._log.core.records.step_at(at)  # raises where it is none
+            if not self._mapping.u32[(at >> 2) + R_VALUE] & QUESTION:
                 return
             envelope = envelope_of(self._log.core.records.read(at))
             if envelope is None or now < envelope.deadline:

@@ -63,7 +63,8 @@ class Records:
         return self._chunks.check_used(following, f"the chunk behind {chunk}")
 
     def added_at(self, at: int) -> float:
-        """When the record at `at` was added, seconds since the epoch."""
+        """When the record at `at` was added, seconds since the epoch. Raises CorruptedError for what is none."""
+        self.step_at(at)
         added: float = _seconds(self._bytes[at + R_ADDED : at + RECORD_HEAD])[0]
         return added
 
