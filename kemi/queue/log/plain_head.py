@@ -173,7 +173,11 @@ class PlainHead:
         record = mapping.bytes[at:end]
         number = delivery.hold(core, at, end - at, holder)
         if number < 0:
-            return None
+            if not core.in_flight.has_room():
+                return None
+            plan = core.begin()
+            number = core.take(plan, at, end - at, holder)
+            core.commit(plan)
         core.measure(record)
         return Delivery(number, popped + 1), record
 
