@@ -20,7 +20,7 @@ OTHER_FORMAT = (
     "sys.modules['kemi.queue.kernel._kernel'] = other; "
 )
 NOT_BUILT = "import sys; sys.modules['kemi.queue.kernel._kernel'] = None; "
-FREE_THREADED = "import sysconfig; sysconfig.get_config_vars()['Py_GIL_DISABLED'] = 1; "
+FREE_THREADED = "import sys; sys.abiflags += 't'; "
 
 
 def python(kernel: str | None, code: str) -> subprocess.CompletedProcess[str]:

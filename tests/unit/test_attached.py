@@ -20,6 +20,7 @@ from kemi.queue.client import aio, current
 from kemi.queue.client.current import CurrentQueue
 from kemi.queue.format.layout import W_WAITERS
 from kemi.queue.format.outcome import CLOSED, AddResult
+from kemi.queue.kernel import choice
 from kemi.queue.log.core import ADDED
 from kemi.queue.queue import Queue
 from kemi.queue.sync.eventcount import EventCount
@@ -240,6 +241,7 @@ def test_what_a_handler_raises_that_closes_the_queue(queue: AttachedQueue, mocke
         "reserve": lambda: queue.reserve(None).__enter__(),
         "consume": lambda: next(iter(queue.consume())),
     }
+    choice.detach(queue._current.queue)  # whose sleep is not this one
     mocker.patch.object(EventCount, "wait", handler)
     with pytest.raises(SystemExit):
         calls[call]()

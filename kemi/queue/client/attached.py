@@ -16,6 +16,7 @@ from kemi.queue.delivery.reservation import AsyncReservation, Keep, Reservation
 from kemi.queue.delivery.reserved import Batch, ReservedItem
 from kemi.queue.format.item import Data, Item, item_of
 from kemi.queue.format.outcome import CLOSED, AddResult, Stats, rest_after
+from kemi.queue.kernel import choice
 from kemi.queue.shm.trust import named_owner
 from kemi.queue.stop import STOP_LOOK, Stop, stopper
 
@@ -27,7 +28,7 @@ _Self = TypeVar("_Self", bound="AttachedQueue")
 
 
 @final
-class AttachedQueue(QueueClient):
+class AttachedQueue(choice.Client, QueueClient):
     """A queue of an instance, whichever server runs it. Safe with threads and across fork."""
 
     def __init__(
@@ -356,6 +357,9 @@ class AttachedQueue(QueueClient):
         if queue.is_closed():
             return f"<{about}, its server has ended>"
         return f"<{about}, size={len(queue)} addmode={queue.addmode} server={queue.owner().pid}>"
+
+
+choice.take_over_client(AttachedQueue, Item)
 
 
 def queue_in_use(client: AttachedQueue) -> Queue:

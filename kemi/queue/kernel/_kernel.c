@@ -32,8 +32,8 @@ static PyTypeObject *queue_type;
 static PyObject *added, *kept;        /* AddResult */
 static PyObject *queues, *fetched;    /* of this process: name -> Queue, name -> record or None */
 static PyObject *one, *minus_one, *minus_two;
-enum { ADD, POP, POP_WAIT, MQ_ADD, MQ_FETCH, MQ_SIZE, GET_KEY, GET_KEY_E, GET_KEY_W, GET_VALUE, GET_VALUE_E, GET_VALUE_W, PYTHONS };
-static const char *const names[PYTHONS] = {"add",     "pop",      "pop_wait", "mq_add",   "mq_fetch", "mq_size", "mqk_get",
+enum { ADD, POP, POP_WAIT, CLIENT_ADD, CLIENT_FETCH, ITEM_KEY, ITEM_VALUE, MQ_ADD, MQ_FETCH, MQ_SIZE, GET_KEY, GET_KEY_E, GET_KEY_W, GET_VALUE, GET_VALUE_E, GET_VALUE_W, PYTHONS };
+static const char *const names[PYTHONS] = {"add",     "pop",      "pop_wait", "client_add", "client_fetch", "item_key", "item_value", "mq_add",   "mq_fetch", "mq_size", "mqk_get",
                                            "mqk_gete", "mqk_getw", "mqv_get", "mqv_gete", "mqv_getw"};
 static PyObject *pythons[PYTHONS];    /* the functions in Python, which do whatever the kernel does not */
 static unsigned long long done, left; /* calls that the kernel did, and left to them */
@@ -345,6 +345,26 @@ static PyType_Slot queue_slots[] = {
 static PyType_Spec queue_spec = {"kemi.queue.kernel." NAME ".Queue", sizeof(Queue), 0,
                                  Py_TPFLAGS_DEFAULT | Py_TPFLAGS_BASETYPE, queue_slots};
 
+/* Key or value of a record, as str; NULL where Python has to look, perhaps with an exception. */
+static inline PyObject *
+part_of(PyObject *record, int is_value)
+{
+    const char *bytes = PyBytes_AsString(record);
+    uint64_t size = (uint64_t)PyBytes_Size(record);
+    uint32_t numbers[3];
+    if (size < K_RECORD_HEAD)
+        return NULL;
+    memcpy(numbers, bytes, sizeof numbers);
+    uint64_t key = numbers[K_R_KEY], value = numbers[K_R_VALUE] & K_LENGTH_MASK;
+    if (K_RECORD_HEAD + key + value > size)
+        return NULL;
+    const char *start = bytes + K_RECORD_HEAD + (is_value ? key : 0);
+    PyObject *found = PyUnicode_DecodeUTF8(start, (Py_ssize_t)(is_value ? value : key), NULL);
+    done += found != NULL;
+    return found;
+}
+
+#include "client.h"
 #include "functions.h"
 
 /* --- the module ---------------------------------------------------------------------------------------------------- */
@@ -419,6 +439,9 @@ static PyMethodDef methods[] = {
      "set_tables(queues, fetched, /)\n--\n\nWhat a script's functions work on, by the queue's name."},
     {"calls", calls, METH_NOARGS, "calls()\n--\n\nHow many calls the kernel did, and how many it left to Python."},
     {"keep_to_thread", keep_to_thread, METH_O, "keep_to_thread(ident, /)\n--\n\nLeave other threads to Python; 0: none."},
+    {"set_item_type", set_item_type, METH_O, "set_item_type(type, /)\n--\n\nWhat a client's fetch returns."},
+    {"item_key", item_key, METH_O, "item_key(item, /)\n--\n\nIts key."},
+    {"item_value", item_value, METH_O, "item_value(item, /)\n--\n\nIts value."},
     SCRIPT_FUNCTIONS,
 #ifdef CRASH_POINTS
     {"set_hook", set_hook, METH_O, "set_hook(hook, /)\n--\n\nCall it before each store; what is true ends all stores."},
@@ -437,6 +460,12 @@ INIT(void)
     if (!made)
         return NULL;
     queue_type = (PyTypeObject *)PyType_FromSpec(&queue_spec);
+    name_current = PyUnicode_InternFromString("_current"), name_queue = PyUnicode_InternFromString("queue");
+    name_record = PyUnicode_InternFromString("_record"), name_deadline = PyUnicode_InternFromString("_deadline");
+    PyObject *client_type = PyType_FromSpec(&client_spec);
+    if (!name_current || !name_queue || !name_record || !name_deadline || !client_type ||
+        PyModule_AddObject(made, "Client", client_type))
+        goto failed;
     one = PyLong_FromLong(1), minus_one = PyLong_FromLong(-1), minus_two = PyLong_FromLong(-2);
     if (!queue_type || !one || !minus_one || !minus_two || PyModule_AddIntConstant(made, "FORMAT", K_VERSION) ||
         PyModule_AddIntConstant(made, "REVISION", K_REVISION))

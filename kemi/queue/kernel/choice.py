@@ -13,7 +13,6 @@ import ctypes
 import importlib
 import os
 import sys
-import sysconfig
 import threading
 import warnings
 from collections.abc import Callable, Iterable
@@ -43,7 +42,7 @@ def _unsuited() -> str:
     """Why the native one cannot run in this Python; "" if it can."""
     if not _IS_NEW:
         return "the native one needs Python 3.10"
-    if sysconfig.get_config_var("Py_GIL_DISABLED"):
+    if "t" in sys.abiflags:
         return "the native one needs a Python with its GIL"
     return ""
 
@@ -80,17 +79,22 @@ if lib is None and _choice == AUTO and _IS_NEW and why_not != _NOT_BUILT:
 if TYPE_CHECKING:
     from kemi.queue.shm.segment import Segment
 
+    class Client:
+        """What each attached queue has of the kernel."""
+
     class Base:
         """What each queue has of the kernel."""
 
 elif lib is not None:
-    Base = lib.Queue
+    Base, Client = lib.Queue, lib.Client
 else:
 
     class Base:
         """What each queue has of the kernel: nothing."""
 
         __slots__ = ()
+
+    Client = Base
 
 
 def name() -> str:
@@ -125,6 +129,19 @@ def take_over(queue_type: Any, added: object, kept: object) -> None:
     lib.install(_pythons)
     for name in _TAKEN_OVER:
         setattr(queue_type, name, getattr(lib.Queue, name))
+
+
+def take_over_client(client_type: Any, item_type: Any) -> None:
+    """As `take_over`, for what a process outside of the server has: a queue, and its items."""
+    if lib is None:
+        return
+    parts = {name: getattr(item_type, name) for name in ("key", "value")}
+    lib.install({"client_add": client_type.add, "client_fetch": client_type.fetch})
+    lib.install({f"item_{name}": part.fget for name, part in parts.items()})
+    lib.set_item_type(item_type)
+    for name, part in parts.items():
+        setattr(item_type, name, property(getattr(lib, f"item_{name}"), doc=part.__doc__))
+    client_type.add, client_type.fetch = lib.Client.add, lib.Client.fetch
 
 
 def check_threads(checked: Callable[[Callable[..., Any]], Callable[..., Any]]) -> bool:

@@ -72,24 +72,8 @@ part(PyObject *const *args, Py_ssize_t count, PyObject *keywords, int is_value)
     if (count != 1 || keywords || !PyUnicode_CheckExact(args[0]) || PyErr_Occurred())
         return NULL;
     PyObject *record = PyDict_GetItemWithError(fetched, args[0]);
-    if (!record || !PyBytes_CheckExact(record)) {
-        PyErr_Clear();
-        return NULL;
-    }
-    const char *bytes = PyBytes_AsString(record);
-    uint64_t size = (uint64_t)PyBytes_Size(record);
-    uint32_t numbers[3];
-    if (size < K_RECORD_HEAD)
-        return NULL;
-    memcpy(numbers, bytes, sizeof numbers);
-    uint64_t key = numbers[K_R_KEY], value = numbers[K_R_VALUE] & K_LENGTH_MASK;
-    if (K_RECORD_HEAD + key + value > size)
-        return NULL;
-    const char *start = bytes + K_RECORD_HEAD + (is_value ? key : 0);
-    PyObject *found = PyUnicode_DecodeUTF8(start, (Py_ssize_t)(is_value ? value : key), NULL);
-    if (found)
-        done++;
-    else
+    PyObject *found = record && PyBytes_CheckExact(record) ? part_of(record, is_value) : NULL;
+    if (!found)
         PyErr_Clear();
     return found;
 }

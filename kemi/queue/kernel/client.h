@@ -1,0 +1,126 @@
+/* What a process outside of the server calls: add and fetch of an attached queue, and an item's key and value. */
+#ifndef K_CLIENT_H
+#define K_CLIENT_H
+
+static PyObject *name_current, *name_queue, *name_record, *name_deadline;
+static PyTypeObject *item_type; /* Item of kemi/queue/format/item.py, whose slots are set here */
+
+/* The queue that a client has in use now, a new reference; NULL where Python has to look. */
+static Queue *
+queue_in_use(PyObject *client)
+{
+    if (PyErr_Occurred())
+        return NULL;
+    PyObject *current = PyObject_GetAttr(client, name_current);
+    PyObject *queue = current ? PyObject_GetAttr(current, name_queue) : NULL;
+    Py_XDECREF(current);
+    if (queue && PyObject_TypeCheck(queue, queue_type))
+        return (Queue *)queue;
+    PyErr_Clear();
+    Py_XDECREF(queue);
+    return NULL;
+}
+
+static PyObject *
+Client_add(PyObject *self, PyObject *const *args, Py_ssize_t count, PyObject *keywords)
+{
+    int is_kept, result = SLOW;
+    Queue *queue = count == 2 && !keywords ? queue_in_use(self) : NULL;
+    if (queue) {
+        result = add(queue, args[0], args[1], &is_kept);
+        Py_DECREF(queue);
+    }
+    if (result == GOT)
+        return give(is_kept ? kept : added);
+    return leave(CLIENT_ADD, self, args, count, keywords);
+}
+
+/* An item of a record, which it takes. It has no deadline: where there is a max age, pop is Python's. */
+static PyObject *
+make_item(PyObject *record)
+{
+    PyObject *item = PyType_GenericAlloc(item_type, 0);
+    if (item && (PyObject_SetAttr(item, name_record, record) || PyObject_SetAttr(item, name_deadline, Py_None)))
+        Py_CLEAR(item);
+    Py_DECREF(record);
+    return item;
+}
+
+static PyObject *
+Client_fetch(PyObject *self, PyObject *const *args, Py_ssize_t count, PyObject *keywords)
+{
+    PyObject *record;
+    int is_named = keywords && PyTuple_Size(keywords) == 1 && !count &&
+                   !PyUnicode_CompareWithASCIIString(PyTuple_GetItem(keywords, 0), "timeout");
+    int result = SLOW;
+    if (item_type && ((!keywords && count <= 1) || is_named)) {
+        double seconds = count || is_named ? seconds_of(args[0]) : 0;
+        Queue *queue = seconds >= 0 ? queue_in_use(self) : NULL;
+        if (queue) {
+            result = pop(queue, &record);
+            Py_DECREF(queue);
+        }
+    }
+    if (result == GOT) {
+        done++;
+        return make_item(record);
+    }
+    if (result == FAILED)
+        return NULL;
+    /* Also when there is nothing: then it is looked whether the server has ended. */
+    return leave(CLIENT_FETCH, self, args, count, keywords);
+}
+
+/* Key or value of an item; NULL without an exception where Python has to look. */
+static PyObject *
+item_part(PyObject *item, int is_value)
+{
+    PyObject *record = PyObject_GetAttr(item, name_record), *found = NULL;
+    if (record && PyBytes_CheckExact(record))
+        found = part_of(record, is_value);
+    if (!found)
+        PyErr_Clear();
+    Py_XDECREF(record);
+    return found;
+}
+
+static PyObject *
+item_key(PyObject *Py_UNUSED(module), PyObject *item)
+{
+    PyObject *found = item_part(item, 0);
+    return found ? found : leave(ITEM_KEY, NULL, &item, 1, NULL);
+}
+
+static PyObject *
+item_value(PyObject *Py_UNUSED(module), PyObject *item)
+{
+    PyObject *found = item_part(item, 1);
+    return found ? found : leave(ITEM_VALUE, NULL, &item, 1, NULL);
+}
+
+static PyObject *
+set_item_type(PyObject *Py_UNUSED(module), PyObject *type)
+{
+    if (!PyType_Check(type)) {
+        PyErr_SetString(PyExc_TypeError, "set_item_type() wants a type");
+        return NULL;
+    }
+    Py_INCREF(type);
+    item_type = (PyTypeObject *)type;
+    Py_RETURN_NONE;
+}
+
+static PyMethodDef client_methods[] = {
+    {"add", FUNCTION(Client_add), FAST,
+     "add($self, key, value)\n--\n\n"
+     "Add an item. A refused one is a false result: CLOSED while no server runs. Raises ItemError."},
+    {"fetch", FUNCTION(Client_fetch), FAST,
+     "fetch($self, timeout=0.0)\n--\n\n"
+     "Take the oldest item; wait for one at most `timeout` seconds (None: for ever). None when there is none."},
+    {NULL, NULL, 0, NULL}};
+static PyType_Slot client_slots[] = {
+    {Py_tp_doc, "What an attached queue has of the kernel."}, {Py_tp_methods, client_methods}, {0, NULL}};
+static PyType_Spec client_spec = {"kemi.queue.kernel." NAME ".Client", sizeof(PyObject), 0,
+                                  Py_TPFLAGS_DEFAULT | Py_TPFLAGS_BASETYPE, client_slots};
+
+#endif
