@@ -152,7 +152,9 @@ class KeyedLog:
                 return False
             core.commit(plan)
             low, end = core.chunks.bounds(core.tail(), "TAIL")
-        self._tail_low, self._tail_end = low, end
+        self._tail_end = 0  # nothing lies within, should a signal handler raise before both are known
+        self._tail_low = low
+        self._tail_end = end
         return True
 
     def _plan_start_over(self, plan: Plan, start: int) -> None:
@@ -350,7 +352,9 @@ class KeyedLog:
         core, u64 = self.core, self._u64
         u64[W_HIGH_WATER] = max(u64[W_HIGH_WATER], core.in_log())
         at, length = found
-        self._head_low, high = core.chunks.bounds(at, "HEAD")
+        low, high = core.chunks.bounds(at, "HEAD")
+        self._head_end = 0  # as in `_make_room`
+        self._head_low = low
         self._head_end = min(high, at + max(MEASURE_BYTES, length + 1))
         if at + length < high:
             if RECORD_HEAD + self._u32[(at >> 2) + R_KEY] > length:

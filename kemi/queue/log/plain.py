@@ -94,7 +94,9 @@ class PlainLog:
             return ADDED
         low, high = self.core.chunks.bounds(tail, "TAIL")
         if end < high:
-            self.tail_low, self.tail_end = low, high
+            self.tail_end = 0  # nothing lies within, should a signal handler raise before both are known
+            self.tail_low = low
+            self.tail_end = high
             return self.append(record, step)
         return self.append_with(record, step)
 
@@ -220,7 +222,9 @@ class PlainLog:
         core, u64 = self.core, self._u64
         low, high = core.chunks.bounds(at, "HEAD")
         if not filler and at + length < high:
-            self.head_low, self.head_end = low, min(high, at + max(MEASURE_BYTES, length + 1))
+            self.head_end = 0  # as in `append`
+            self.head_low = low
+            self.head_end = min(high, at + max(MEASURE_BYTES, length + 1))
             u64[W_HIGH_WATER] = max(u64[W_HIGH_WATER], core.in_log())
             popped = u64[W_POPPED]
             record: bytes = self._bytes[at : at + length]
