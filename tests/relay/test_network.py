@@ -155,3 +155,21 @@ def test_one_relay_a_queue(serve: Serve, children: Children, engine: EngineServe
     os.kill(first.pid, 9)
     first.wait()
     assert children.fork(second).result() == "it began"
+
+
+def test_a_sip_server_that_is_started_anew(serve: Serve, children: Children, engine: EngineServer) -> None:
+    """The relay goes on with the next one's queue, as another source; what is known of the one before goes some day."""
+    queue = serve("name=q")
+    assert all(queue.add_many([("k", str(number)) for number in range(50)]))
+    children.fork(lambda: relay(serve.instance, "q", engine.url, "fsync"))
+    until(lambda: len(engine.items("q")) == 50, "the first ones are there")
+    serve.stop()
+    queue = serve("name=q")
+    assert all(queue.add_many([("k", str(number)) for number in range(50, 100)]))
+    until(lambda: len(engine.items("q")) == 100, "all are there")
+    assert [int(item[b"v"]) for item in engine.items("q")] == list(range(100))
+    assert len({item[b"i"] for item in engine.items("q")}) == 100
+    with engine.client() as client:
+        lives = sorted(client.ttl(key) for key in client.keys("*:seen:*"))
+    assert lives[0] == -1
+    assert 0 < lives[1] <= 30 * 86400
