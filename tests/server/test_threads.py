@@ -22,7 +22,7 @@ THREAD = """
     def work():
         while not counts.get("stop"):
             try:
-                mq.Queue.add(queues["q"], "thread", "v")
+                queues["q"].add("thread", "v")
                 counts["added"] += 1
             except Exception as error:
                 counts["refused"] += 1
