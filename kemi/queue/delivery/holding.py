@@ -117,11 +117,11 @@ class Holding:
         )
 
     def reserve_quickly(self) -> tuple[Delivery, bytes] | None:
-        """The oldest item of the log, if that is what comes next and nothing else has to be done (locked)."""
+        """`reserve`, if nothing has to be looked after before (locked)."""
         u64, me = self._u64, self._me
         if me is None or u64[W_FLAGS] & _NOT_QUICK or u64[W_RETURNED]:
             return None
-        return self._log.reserve_oldest(me)
+        return self._log.reserve_oldest(me) or self.reserve()
 
     def has_workers(self) -> bool:
         """Does a process live that reserved items here, or tried to?"""
