@@ -37,6 +37,7 @@ BASES = {
     "kemi.queue.waiting.Waiting",
     "kemi.queue.life.Life",
     "kemi.queue.kernel.choice.Base",  # the native kernel's part of a queue
+    "kemi.queue.kernel.choice.Client",  # as that
     "kemi.queue.format.item.Item",  # a reserved item is an item
     "kemi.queue.delivery.reserved.ReservedItem",  # the test kit's is a reserved item
     "kemi.queue.delivery.hold.Hold",  # the same object with a __del__, as long as it is needed

@@ -186,7 +186,10 @@ class PlainHead:
         core = self._core
         if not core.in_log() or self._low <= at < self._end:
             return None
-        self._low, self._end = core.chunks.bounds(at, "HEAD")
+        low, end = core.chunks.bounds(at, "HEAD")
+        self._end = 0  # empty, should a signal handler raise between the two
+        self._low = low
+        self._end = end
         return self.reserve_oldest(holder)
 
     def hold(self, entry: Entry, holder: Holder, *, counted: bool = True) -> tuple[Delivery, bytes]:
