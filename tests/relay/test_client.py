@@ -13,7 +13,7 @@ import pytest
 
 from kemi.errors import ClientClosed, ConfigError, Disconnected, ItemError, NotAllowed
 from kemi.queue.format.outcome import AddResult
-from mqueue_kemi import QueueClient, aattach, attach
+from mqueue_kemi import QueueClient, Reject, ReservedItem, Retry, aattach, attach, worker
 from tests.relay.ledger import relay
 from tests.relay.servers import HOST, PATIENCE, free_port, until
 
@@ -288,6 +288,27 @@ def test_consuming_until_told_to_stop(queue: QueueClient) -> None:
         with each as reserved:
             seen.append(reserved.value)
     assert seen == ["0", "1", "2", "3", "4"]
+
+
+def test_a_worker(queue: QueueClient) -> None:
+    """It settles items there as it does here."""
+    seen: list[str] = []
+    tried: list[int] = []
+
+    @worker("q")
+    def work(item: ReservedItem) -> None:
+        if item.value == "1" and not tried:
+            tried.append(item.deliveries)
+            raise Retry(after=0)
+        if item.value == "2":
+            raise Reject("never")
+        seen.append(item.value)
+
+    queue.add_many(pairs(4))
+    tally = work.drain(queue)
+    assert (tally.done, tally.rejected, tally.retried) == (3, 1, 1)
+    assert sorted(seen) == ["0", "1", "3"]
+    assert queue.stats().dead_lettered == 1
 
 
 def test_what_is_relayed_is_taken_with_its_id(serve: Serve, children: Children, engine: EngineServer) -> None:
