@@ -96,6 +96,14 @@ def test_a_client_is_a_queue_client(queue: AttachedQueue) -> None:
     assert not isinstance(object(), QueueClient)
 
 
+@pytest.mark.parametrize("name", ["add", "fetch", "aadd", "reserve_each", "close"])
+def test_the_protocols_own_methods_are_refused(queue: AttachedQueue, name: str) -> None:
+    """`Queue.add(queue, key, value)` would do nothing, without a word."""
+    with pytest.raises(TypeError, match=f"call {name} on what attach\\(\\) gave"):
+        getattr(mqueue_kemi.Queue, name)(queue, "k", "v")
+    assert len(queue) == 0
+
+
 def test_looking_whether_it_is_one_does_not_attach_it(queue: AttachedQueue) -> None:
     """A check of the type must not do anything that can fail."""
     again = pickle.loads(pickle.dumps(queue))  # noqa: S301 - our own

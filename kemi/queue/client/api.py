@@ -15,7 +15,9 @@ use. Use it, do not implement it: it may gain methods.
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Iterable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator
+from functools import wraps
+from types import FunctionType
 from typing import Literal, Protocol, TypeVar, Union, overload, runtime_checkable
 
 from kemi.queue.delivery.reservation import AsyncReservation, Reservation
@@ -157,3 +159,18 @@ class QueueClient(Protocol):
 
     async def __aenter__(self: _Self) -> _Self: ...  # noqa: PYI019
     async def __aexit__(self, *error: object) -> None: ...
+
+
+def _refusing(name: str, method: FunctionType) -> Callable[..., object]:
+    """What a method of the Protocol does when it is called by its class: it would do nothing, and say nothing."""
+
+    @wraps(method)
+    def refuse(*_: object, **__: object) -> object:
+        raise TypeError(f"QueueClient.{name} says what a queue has: call {name} on what attach() gave")
+
+    return refuse
+
+
+for _name, _method in list(vars(QueueClient).items()):
+    if isinstance(_method, FunctionType) and not _name.startswith("_"):
+        setattr(QueueClient, _name, _refusing(_name, _method))
