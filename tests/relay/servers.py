@@ -13,6 +13,8 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from tests.support.ports import free_port
+
 if TYPE_CHECKING:
     from collections.abc import Callable
 
@@ -20,13 +22,6 @@ HOST = "127.0.0.1"
 PATIENCE = 60.0  # seconds; only what hangs takes so long
 redis: Any = importlib.import_module("redis") if importlib.util.find_spec("redis") else None
 PROGRAMS = tuple(name for name in ("redis-server", "valkey-server") if shutil.which(name))
-
-
-def free_port() -> int:
-    with socket.socket() as one:
-        one.bind((HOST, 0))
-        port: int = one.getsockname()[1]
-        return port
 
 
 def until(condition: Callable[[], Any], what: str, seconds: float = PATIENCE) -> Any:

@@ -97,7 +97,7 @@ def test_kills(serve: Serve, children: Children, engine: EngineServer, kills: in
 def test_a_full_queue_pauses_it(serve: Serve, children: Children, engine: EngineServer) -> None:
     """What does not fit stays there; all of it comes, in order."""
     serve("name=q;maxbytes=10K")
-    with attach("commands", engine.url) as there:
+    with attach("commands", engine.url, lock_timeout=PATIENCE) as there:
         assert all(there.add_many([("k", f"{number:050}") for number in range(2000)]))
         children.fork(lambda: relay(serve.instance, engine))
         here = attach_here("q", serve.instance)
@@ -132,24 +132,24 @@ def test_one_reader_a_stream(serve: Serve, engine: EngineServer) -> None:
 
     def begin(host: str) -> None:
         looks = iter((False, True))
-        Back(queue, parse(engine.url), "commands", host=host).run(lambda: next(looks), time.sleep)
+        Back(queue, parse(engine.url, timeout=PATIENCE), "commands", host=host).run(lambda: next(looks), time.sleep)
 
     begin("one")
     begin("one")
     with pytest.raises(ConfigError, match="is relayed to one/"):
         begin("two")
-    with attach("taken", engine.url) as there:
+    with attach("taken", engine.url, lock_timeout=PATIENCE) as there:
         there.add("k", "v")
         there.fetch()
     with pytest.raises(ConfigError, match="consumers take from"):
-        Back(queue, parse(engine.url), "taken").run(lambda: False, time.sleep)
+        Back(queue, parse(engine.url, timeout=PATIENCE), "taken").run(lambda: False, time.sleep)
 
 
 def test_the_command(serve: Serve, command: Command, engine: EngineServer) -> None:
     queue = serve("name=q")
     assert command("relay", "--check", "--from", "commands", "q", engine.url, bare=False).code == 0
     process = command.start("relay", "--from", "commands", "q", engine.url, bare=False)
-    with attach("commands", engine.url) as there:
+    with attach("commands", engine.url, lock_timeout=PATIENCE) as there:
         assert there.add("block", "sip:alice@example.org")
     (item,) = until(lambda: queue.peek(5), "it is here")
     assert (item.key, item.value) == ("block", "sip:alice@example.org")

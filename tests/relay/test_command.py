@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.relay.servers import HOST, free_port, until
+from tests.relay.servers import HOST, PATIENCE, until
+from tests.support.ports import free_port
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -185,7 +186,7 @@ def test_the_commands_take_a_url(command: Command, engine: EngineServer) -> None
     """As they take the name of an instance."""
 
     def run(*arguments: str, stdin: bytes = b"") -> Done:
-        return command("--instance", engine.url, *arguments, stdin=stdin, bare=False)
+        return command("--instance", f"{engine.url}?timeout={PATIENCE}", *arguments, stdin=stdin, bare=False)
 
     for number in range(3):
         assert run("add", "q", "k", str(number)).code == 0
