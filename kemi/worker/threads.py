@@ -144,6 +144,7 @@ class Crew:
         self._changed = threading.Condition()
         self._recoveries = 0
         self._stopping = False
+        self._left = spec.concurrency  # threads that have not ended
         self._hands: dict[int, ReservedItem] = {}
         self._threads = [
             threading.Thread(target=self._run, args=(number,), name=f"{spec.name} {number}", daemon=True)
@@ -206,8 +207,6 @@ class Crew:
             self._open_early(desk)
             while not self._stopping:
                 self._work(number, desk)
-            if number == 0:
-                follow(self.course.end(), self._only_settle)
         except BaseException as error:
             self.fatal = error
             self.stop()
@@ -218,6 +217,11 @@ class Crew:
         finally:
             self._hands.pop(number, None)
             desk.close()
+            with self._changed:
+                self._left -= 1
+                is_last = not self._left
+            if is_last:
+                follow(self.course.end(), self._only_settle)
 
     def _open_early(self, desk: Desk) -> None:
         """So that a mistake shows at the start, and not with the first item. What is away now may be there by then."""
