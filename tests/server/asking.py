@@ -40,7 +40,7 @@ def request(self, msg):
         KSR.sl.send_reply(200, "OK")
     return 1
 
-def ask(self, user, timeout=3.0):
+def ask(self, user, timeout=60.0):
     asked = mqueue_kemi.ask("lookups", user, "what", then="ksr_answered", timeout=timeout, wait_for_worker=True)
     if not asked and asked != mqueue_kemi.AskResult.CANCELLED:
         KSR.sl.send_reply(503, asked.name)

@@ -202,26 +202,34 @@ def ksr_answered(self, msg):
 
 def test_a_slow_route_is_told(servers: Servers) -> None:
     """The lock of the transaction's replies is held: a worker with a retransmission waits. Counted, and in the log."""
-    more = """
+    more = (
+        SAY
+        + """
 def ksr_answered(self, msg):
-    import time
-    time.sleep(2)
+    import os, time
+    self.say("began")
+    end = time.monotonic() + 25
+    while not os.path.exists(self.consumed + "/go") and time.monotonic() < end:
+        time.sleep(0.05)
     KSR.tm.t_reply(480, "slow")
     return 1
 """
+    )
     server = servers.start(Asking(more=more))
     worker = Worker(server)
     with Agent(server.ports[0], "slow") as agent:
         assert worker.answer("x")
-        time.sleep(0.2)
+        wait_until(lambda: said(server) == ["began"], "the route runs", 30)
         agent.send("INVITE")
-        begin = time.monotonic()
-        server.run("return 1")  # the same worker, behind the retransmission
-        waited = time.monotonic() - begin
+        job = server.submit("return 1")  # for the same worker, behind the retransmission
+        time.sleep(0.5)
+        assert not job.path.with_suffix(".out").exists()
+        (server.consumed / "go").touch()
+        assert job.result() == 1
         assert agent.final() == (480, "slow")
     assert server.wait_for(answered=1).slow == 1
-    assert waited > 0.5
-    assert any("route ksr_answered took 2" in line and "reply lock" in line for line in server.told())
+    assert any("route ksr_answered took " in line and "reply lock" in line for line in server.told())
+    (server.consumed / "go").unlink()
 
 
 def test_the_backstop(servers: Servers) -> None:
@@ -233,7 +241,7 @@ def test_the_backstop(servers: Servers) -> None:
     try:
         with Agent(server.ports[0], "stopped") as agent:
             assert agent.final()[0] == 408
-            assert 1.2 < agent.replies[-1][0] < 20
+            assert agent.replies[-1][0] > 1.2
     finally:
         os.kill(pid, signal.SIGCONT)
     found = server.wait_for(asked=1)
@@ -275,7 +283,7 @@ def test_it_sleeps(servers: Servers) -> None:
         before = switches()
         assert agent.final() == (480, "TIMED_OUT no answer came in time")
         assert switches() - before < 40
-        assert 5 <= agent.replies[-1][0] < 20
+        assert agent.replies[-1][0] >= 5
 
 
 # --- bounds -----------------------------------------------------------------------------------------------------------

@@ -82,6 +82,12 @@ def ends_once(agents: list[Agent], *, killed: bool) -> int:
     return answered
 
 
+def is_answered(server: Asking) -> bool:
+    """Make one more call; a busy machine may need more than its second."""
+    with Agent(server.ports[0], "last") as last:
+        return last.final() == (480, "ANSWERED last")
+
+
 def run(servers: Servers, kills: int) -> None:
     dice = random.Random(SEED)  # noqa: S311 - no secret
     server = servers.start(Asking(more=MORE, workers=2))
@@ -107,8 +113,7 @@ def run(servers: Servers, kills: int) -> None:
         found = server.totals()
         assert found.asked == found.answered + found.timed_out + found.failed + found.cancelled + found.gone
         assert found.gone == 0
-        with Agent(server.ports[0], "last") as last:
-            assert last.final() == (480, "ANSWERED last")
+        wait_until(lambda: is_answered(server), "the last worker answers", 60)
         wait_until(lambda: "current: 0" in server.kamcmd("tm.stats"), "no transaction is left", 30)
         assert len(server.segments()) == 3  # the instance, its queue, its answers
         descriptors, mappings = crew.memory()

@@ -32,7 +32,8 @@ request_route {
     }
     $vn(mqk_lookups) = $rU;
     $vn(mqv_lookups) = "more";
-    $var(how) = "lookups;then=ANSWERED;timeout=1.5;wait_for_worker=1";
+    $var(how) = "lookups;then=ANSWERED;timeout=60;wait_for_worker=1";
+    if ($rU == "late") $var(how) = "lookups;then=ANSWERED;timeout=1.5;wait_for_worker=1";
     if ($rU == "alone") $var(how) = "lookups;then=ANSWERED;timeout=2";
     if ($rU == "noroute") $var(how) = "lookups;then=NOWHERE;timeout=2";
     if ($rU == "notime") $var(how) = "lookups;then=ANSWERED;timeout=soon";
