@@ -66,9 +66,12 @@ def raising_after(function: Callable[..., Any]) -> Callable[..., Any]:
     return raising
 
 
-def test_just_after_it_was_reserved(queue: Queue, mocker: MockerFixture) -> None:
+@pytest.mark.parametrize("way", ["reserve_quickly", "reserve"])
+def test_just_after_it_was_reserved(queue: Queue, mocker: MockerFixture, way: str) -> None:
     """Nobody knows of it yet: it is given back before the lock is free."""
-    mocker.patch.object(queue._holding, "reserve", raising_after(queue._holding.reserve))
+    if way == "reserve":
+        mocker.patch.object(queue._holding, "reserve_quickly", return_value=None)
+    mocker.patch.object(queue._holding, way, raising_after(getattr(queue._holding, way)))
     with pytest.raises(Boom), queue.reserve():
         pass
     assert queue.stats().reserved == 0
