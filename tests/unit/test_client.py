@@ -6,6 +6,7 @@ import asyncio
 import dataclasses
 import inspect
 import json
+import math
 import pickle
 import sys
 import threading
@@ -102,6 +103,26 @@ def test_the_protocols_own_methods_are_refused(queue: AttachedQueue, name: str) 
     with pytest.raises(TypeError, match=f"call {name} on what attach\\(\\) gave"):
         getattr(mqueue_kemi.Queue, name)(queue, "k", "v")
     assert len(queue) == 0
+
+
+@pytest.mark.parametrize("value", [math.nan, True, False, "1", b"", [1]], ids=repr)
+def test_what_is_no_time_takes_nothing(queue: AttachedQueue, value: Any) -> None:
+    """It is refused at once, by each call that has a timeout, though an item is there."""
+    queue.add("k", "v")
+    calls: list[Callable[[], object]] = [
+        lambda: queue.fetch(value),
+        lambda: queue.fetch_many(1, value),
+        lambda: queue.reserve(value),
+        lambda: queue.reserve_many(1, value),
+        lambda: asyncio.run(queue.afetch(value)),
+        lambda: asyncio.run(queue.afetch_many(1, value)),
+        lambda: queue.areserve(value),
+        lambda: queue.areserve_many(1, value),
+    ]
+    for call in calls:
+        with pytest.raises(ConfigError, match=r"timeout=.*write a number of seconds"):
+            call()
+    assert keys(queue) == ["k"]
 
 
 def test_looking_whether_it_is_one_does_not_attach_it(queue: AttachedQueue) -> None:
