@@ -15,6 +15,7 @@ import pytest
 from kemi.errors import LockTimeout
 from kemi.queue import opened
 from kemi.queue import queue as queue_module
+from kemi.queue.format import layout
 from kemi.queue.kernel import choice
 from kemi.queue.log.core import ADDED
 from kemi.queue.sync import eventcount, futex
@@ -65,6 +66,21 @@ def test_each_add_wakes_one(serve: Serve, children: Children) -> None:
     assert sorted(key for key, _ in results) == ["0", "1", "2"]
     assert max(when for _, when in results) - begin < HANG / 2
     assert sleepers(queue) == 0
+
+
+@pytest.mark.usefixtures("only_called")
+def test_more_than_64_sleep_and_each_is_woken(serve: Serve, children: Children) -> None:
+    """Each of 70 gets an item though nobody looks by himself; afterwards an add that nobody waits for wakes nobody."""
+    queue = serve("name=q", lock_timeout=str(HANG))
+    started = [children.fork(lambda: fetch_timed(queue, HANG)) for _ in range(70)]
+    until(lambda: sleepers(queue) == 70 and all(asleep(child.pid) for child in started), "all wait", HANG)
+    for number in range(70):
+        assert queue.add(str(number), "") == ADDED
+    assert {child.result()[0] for child in started} == {str(number) for number in range(70)}
+    assert sleepers(queue) == 0
+    event = queue.segment.words[layout.W_EVENT]
+    assert queue.add("k", "") == ADDED
+    assert (queue.segment.words[layout.W_EVENT], queue.segment.words[layout.W_FLAGS]) == (event, 0)
 
 
 def test_a_waiter_does_not_poll(serve: Serve, children: Children) -> None:
