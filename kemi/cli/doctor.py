@@ -23,7 +23,7 @@ from kemi.names import DB_URL_VARIABLE, INSTANCE_VARIABLE, OWNER_VARIABLE, VERSI
 from kemi.queue.catalog.view import InstanceView, QueueView, look_at_lock
 from kemi.queue.format import layout
 from kemi.queue.format.statistics import numbers_of
-from kemi.queue.shm.segment import PREFIX, SHM_DIR, path_of, segment_name
+from kemi.queue.shm.segment import PREFIX, SHM_DIR, answers_name, path_of, segment_name
 from kemi.text import printable
 
 _PACKAGES = ("SQLAlchemy", "PyMySQL", "psycopg", "psycopg2", "psycopg2-binary", "rich", "prometheus_client")
@@ -185,9 +185,10 @@ def _lock(instance: str, queue: str) -> str:
 
 
 def _other_files() -> list[str]:
-    """What has our names and is neither an instance nor a queue: drafts, and what cannot be read as a name."""
+    """What has our names and is neither an instance, nor a queue of users or answers: drafts, and what is no name."""
     known = {segment_name(name) for name in host.names()}
     known |= {segment_name(name, queue) for name, queues in host.names().items() for queue in queues}
+    known |= {answers_name(segment_name(name, "x"), n) for name in host.names() for n in range(layout.MAX_SHARDS)}
     return sorted(file for file in os.listdir(SHM_DIR) if file.startswith(PREFIX) and file not in known)
 
 
