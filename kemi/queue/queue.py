@@ -87,7 +87,7 @@ _now = time.time
 class Queue(Life):
     """A queue in shared memory, as this process uses it. Safe with threads and across fork."""
 
-    _told_full = -math.inf
+    _told_full = _told_unmoved = -math.inf
     _answers: Mapping[int, Queue] = MappingProxyType({})  # by shard, as they were needed
 
     # --- the work ---------------------------------------------------------------------------------------------------
@@ -315,7 +315,7 @@ class Queue(Life):
     def _add_run(self, records: list[bytes], first: int) -> tuple[list[AddResult], int]:
         """Append some of the records from `first` on (locked). Returns what became of them, and how many to wake."""
         u64 = self._u64
-        added = 0 if self._keyed or u64[W_FLAGS] & (ADD_LIMITED | ADD_CLOSED) else self._append_run(records, first)
+        added = 0 if u64[W_FLAGS] & (ADD_LIMITED | ADD_CLOSED) else self._append_run(records, first)
         if added:
             return [ADDED] * added, self._events.notify(added)
         record = records[first]
@@ -647,12 +647,30 @@ class Queue(Life):
         held, record = letter.held, letter.record
         moved = False
         # No error here: the caller may have an item in his hands.
-        with contextlib.suppress(MqueueError, OSError, ValueError):
-            moved = bool(self._dead_letter_queue().add_record(record))
+        why: object = ""
+        try:
+            outcome = self._dead_letter_queue().add_record(record)
+            moved, why = bool(outcome), outcome.reason
+        except (MqueueError, OSError, ValueError) as error:
+            why = error
+        if not moved:
+            self._tell_unmoved(why)
         try:
             self._work(lambda: self._holding.settle_letter(held, moved=moved))
         except MqueueError:
             self._holding.later(held, done=moved)
+
+    def _tell_unmoved(self, why: object) -> None:
+        """Say in the log, once a minute, that an item stays that should be in the queue for dead letters."""
+        if time.monotonic() - self._told_unmoved >= _TOLD:
+            self._told_unmoved = time.monotonic()
+            import logging  # never needed as a rule
+
+            logging.getLogger("mqueue_kemi").warning(
+                "queue %r: an item could not be moved to its queue for dead letters and stays (%s); it is tried again, "
+                "and counted as unmoved",
+                *(self.name, why),
+            )
 
     def _dead_letter_queue(self) -> Queue:
         name = header.dead_letter_of(self.segment)

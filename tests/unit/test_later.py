@@ -351,15 +351,18 @@ def test_older_items_go_to_the_dead_letters(make: Callable[..., Queue], times: T
     assert dead.peek()[0].added == before
 
 
-def test_dead_letters_that_cannot_be_moved_stay(make: Callable[..., Queue], times: Times) -> None:
-    """They are not delivered, count as failed moves, and go later."""
+def test_dead_letters_that_cannot_be_moved_stay(
+    make: Callable[..., Queue], times: Times, caplog: pytest.LogCaptureFixture
+) -> None:
+    """They are not delivered, count as failed moves, are told in one line, and go later."""
     queue, dead = make(count=2), make("dead", byte_limit=8)
     queue.set_deliveries(0, "dead")
     queue.set_max_age(10)
     times.ahead = 11
     assert queue.fetch() is None
     stats = queue.stats()
-    assert (stats.unmoved, stats.exhausted, stats.due, len(queue.undone())) == (2, 0, 2, 2)
+    assert (stats.unmoved, stats.exhausted, stats.due, len(queue.peek(None, reserved=True))) == (2, 0, 2, 2)
+    assert caplog.text.count("could not be moved to its queue for dead letters and stays (maxbytes") == 1
     dead.set_limits(0, 0)
     times.ahead = 13
     assert queue.fetch() is None
