@@ -298,7 +298,7 @@ def test_a_worker_that_attaches_anew(instance: str, users: Users, row: Row) -> N
                 lambda: queue.add("secret", "v"),
                 lambda: queue.fetch_many(1, 1),
                 lambda: len(queue),
-                queue.undone,
+                lambda: queue.peek(None, reserved=True),
             )
             for call in calls:
                 try:
@@ -320,17 +320,19 @@ def test_a_worker_that_attaches_anew(instance: str, users: Users, row: Row) -> N
         os.read(back_in, 1)
 
     child = users._children.fork(work)
-    os.read(pipe_in, 1)
+    os.close(pipe_out)  # so that its end is heard, too
+    os.close(back_in)
+    assert os.read(pipe_in, 1), child.result()
     serve_again(instance, row.server)
     plant(instance)
     os.write(back_out, b".")
-    os.read(pipe_in, 1)
+    assert os.read(pipe_in, 1), child.result()
     _remove_all(instance)
     serve_as(instance, row.server, starter=row.starter)
     os.write(back_out, b".")
     assert child.result() == [["mine"], True, True, True, True, True, "mine"]
-    for end in (pipe_in, pipe_out, back_in, back_out):
-        os.close(end)
+    os.close(pipe_in)
+    os.close(back_out)
 
 
 def test_only_the_same_user_is_taken_next(instance: str, users: Users) -> None:
