@@ -201,7 +201,7 @@ class Opened(choice.Base):
             return
         with contextlib.suppress(SegmentError):  # what cannot be given back now is so when this process ends
             self._give_back_claimed()
-            if self._asleep:
+            if self._asleep or choice.lib is not None:  # who sleeps in C is not entered
                 self._events.notify_all()  # this process's own hear that it is closed
         choice.detach(self)
         self._holding.close()

@@ -22,6 +22,7 @@ from kemi.owner import this_process
 from kemi.queue.catalog.registry import Registry
 from kemi.queue.delivery.reserved import ReservedItem
 from kemi.queue.format.item import Item, record_of
+from kemi.queue.format.layout import W_WAITERS
 from kemi.queue.format.outcome import AddResult, Refused
 from kemi.queue.queue import Queue
 from mqueue_kemi import AttachedQueue, QueueClient, read_stats
@@ -89,11 +90,11 @@ def test_a_client_is_a_queue_client(queue: AttachedQueue) -> None:
     assert mqueue_kemi.Queue is QueueClient
     for name, method in vars(QueueClient).items():
         if inspect.isfunction(method) and not name.startswith("_"):
-            ours = inspect.signature(vars(AttachedQueue)[name])
-            theirs = inspect.signature(method)
-            assert [(p.name, p.kind, p.default) for p in ours.parameters.values()] == [
-                (p.name, p.kind, p.default) for p in theirs.parameters.values()
-            ], name
+            ours, theirs = (
+                [(p.name, p.kind, p.default) for p in inspect.signature(one).parameters.values() if p.name != "self"]
+                for one in (vars(AttachedQueue)[name], method)
+            )
+            assert ours == theirs, name
     assert not isinstance(object(), QueueClient)
 
 
@@ -292,7 +293,7 @@ def test_closing_it_wakes_who_waits(queue: AttachedQueue, name: str) -> None:
     thread = threading.Thread(target=wait)
     thread.start()
     until = time.monotonic() + HANG
-    while not inner(queue)._asleep:
+    while not inner(queue).segment.words[W_WAITERS]:
         assert time.monotonic() < until
         time.sleep(0.001)
     time.sleep(0.02)  # it is asleep, most likely
