@@ -155,7 +155,7 @@ def _grow(instance: str, items: int, clock: Callable[[], int]) -> dict[str, floa
         pass
     drained = time.perf_counter() - start
     gc.enable()
-    file = os.fstat(queue.segment.fd)
+    file = os.fstat(queue._current.queue.segment.fd)
     queue.close()
     ordered = sorted(times)
     return {
