@@ -215,12 +215,15 @@ def test_a_name_that_is_taken(name: str, path: Path) -> None:
 
 
 def test_a_draft_of_a_dead_process(name: str) -> None:
-    """It is told from one of a process that lives, or that may live where this one cannot see it."""
+    """It is told from one of a process that lives, or that may live where this one cannot see it.
+
+    Starts that are one tick apart are the same: in a time namespace they are rounded.
+    """
     pid, start, namespace = this_process()
     assert not is_left_draft(draft_name(name))
-    assert is_left_draft(f"{name}~{pid}.{start + 1}.{namespace}.00000000")
-    assert not is_left_draft(f"{name}~{pid}.{start + 1}.{namespace + 1}.00000000")
-    assert is_left_draft(f"{name}~{pid}.{start}.{namespace}.00000000~new~{pid}.{start + 1}.{namespace}.00000000")
+    assert is_left_draft(f"{name}~{pid}.{start + 2}.{namespace}.00000000")
+    assert not is_left_draft(f"{name}~{pid}.{start + 2}.{namespace + 1}.00000000")
+    assert is_left_draft(f"{name}~{pid}.{start}.{namespace}.00000000~new~{pid}.{start + 2}.{namespace}.00000000")
     assert not is_left_draft(name)
     assert is_left_draft(f"{name}~77")  # of an older version
 
