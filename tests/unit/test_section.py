@@ -370,7 +370,7 @@ def test_frames_that_live_on_do_not_keep_the_lock(instance: str, name: str, addm
         CALLS[name](queue)
         queue.peek()  # whatever an add and a fetch make
     assert is_free(queue)
-    assert len(kept) > 4
+    assert kept
 
 
 def test_frames_that_live_on_do_not_keep_the_lock_of_a_queue_that_moves(queue: Queue) -> None:
@@ -378,14 +378,13 @@ def test_frames_that_live_on_do_not_keep_the_lock_of_a_queue_that_moves(queue: Q
     with _frames_kept() as kept, queue.moving() as records:
         assert len(list(records)) == 1
     assert is_free(queue)
-    assert len(kept) > 4
+    assert kept
 
 
 def test_frames_that_live_on_do_not_keep_the_lock_of_a_queue_that_ends(queue: Queue) -> None:
-    with _frames_kept() as kept:
+    with _frames_kept():
         queue.remove()
     assert is_free(queue)
-    assert len(kept) > 4
 
 
 # Python 3.9 looks for signals between nearly all instructions, also at the beginning of a `finally`.
@@ -410,6 +409,10 @@ def test_a_signal_at_any_moment(
             armed = False
             raise Boom
 
+    def call_until_struck() -> None:  # some Pythons leave the jump of a loop out of the `try` around it
+        while armed:
+            call(queue)
+
     monkeypatch.setattr(sys, "unraisablehook", lambda _: None)  # Python ignores what is raised in a `__del__`
     with handler(signal.SIGALRM, strike):
         try:
@@ -417,8 +420,7 @@ def test_a_signal_at_any_moment(
                 try:
                     armed = True
                     signal.setitimer(signal.ITIMER_REAL, random.uniform(1e-5, 3e-4))  # noqa: S311
-                    while armed:
-                        call(queue)
+                    call_until_struck()
                 except Boom:
                     booms += 1
                     held += _AT_ONCE and mutex.is_mine()
