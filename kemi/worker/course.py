@@ -119,6 +119,7 @@ class Course:
         self._suspects: list[Suspect] = []
         self._parked: list[ReservedItem] = []
         self._open = False
+        self._probes = 0  # that failed since the breaker opened
         self._retries: OrderedDict[str, int] = OrderedDict()
         self._paused_since = 0.0
 
@@ -175,6 +176,7 @@ class Course:
             yield Settle(item, how)
         with self._lock:
             self._open = False
+            self._probes = 0
             self._retries.pop(item.id, None)
             blamed, self._suspects = self._suspects, []
         for suspect in blamed:
@@ -196,7 +198,8 @@ class Course:
         away = not isinstance(error, TimeLimit) and (result.opening or self._is_transient(error))
         if not away and (item.asked or lane is None):
             return self._used_up(item, error)  # somebody waits, or others have succeeded meanwhile
-        verdict = self._or_over(item, Verdict("pause", self._backoff(tries)), error)
+        pauses = tries if away else max(tries, self._probes)
+        verdict = self._or_over(item, Verdict("pause", self._backoff(pauses)), error)
         if away or lane is None or verdict.action != "pause":
             return verdict
         with self._lock:
@@ -206,6 +209,7 @@ class Course:
     def _hold(self, item: ReservedItem, error: BaseException, tries: int, lane: Lane) -> bool:
         """Hold a suspect, or park an item while the breaker is open (locked). False: it stays in its lane's hand."""
         if self._open:
+            self._probes += 1
             if tries >= (NEXT_PROBES if self._parked else PROBES) and len(self._parked) < PARKED:
                 self._parked.append(item)
                 return True

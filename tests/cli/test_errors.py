@@ -125,6 +125,8 @@ EVERY_COMMAND: dict[str, list[str]] = {
     "serve-metrics": ["--listen", "127.0.0.1:0"],
     "check": ["README.md"],
     "doctor": [],
+    "work": ["calls:write"],
+    "relay": ["a", "redis://127.0.0.1:1"],
 }
 
 
