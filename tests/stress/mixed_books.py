@@ -31,7 +31,7 @@ class _Books:
 
     def read(self, log: Path) -> None:  # noqa: C901 - one case for each word
         """Read what one worker wrote: lines of a time, a word, and numbers."""
-        wanted = 0
+        wanted = asked = 0
         held: tuple[str, int, bool] | None = None  # number, since when, at the end of its block
         # A kill may cut the last line: then it is as if it had been in the call, or just before it.
         lines = log.read_text("utf-8").rpartition("\n")[0].splitlines()
@@ -41,8 +41,11 @@ class _Books:
                 self.numbers[word].update(numbers)
             elif word == "fetch":
                 wanted = int(numbers[0])
+            elif word == "reserve":
+                asked = int(when)
             elif word == "held":
-                held = numbers[0], int(when), False
+                # Since the call: it had the item before it could write that down.
+                held = numbers[0], asked, False
             elif word == "ends" and held:
                 held = (*held[:2], True)
             elif word == "LOCK" or (word == "error" and numbers[0] != "QueueClosed"):

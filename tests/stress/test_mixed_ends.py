@@ -59,3 +59,11 @@ def test_the_books_find_it(tmp_path: Path, name: str) -> None:
     found = balance([log], left, []).faults
     assert len(found) == len(faults)
     assert all(fault in text for fault, text in zip(faults, found))
+
+
+@pytest.mark.parametrize(("restart", "faults"), [((1, 2), 1), ((4, 5), 0), ((7, 8), 0), ((10, 11), 1)])
+def test_what_a_restart_may_double(tmp_path: Path, restart: tuple[int, int], faults: int) -> None:
+    """What was held meanwhile, from the call on in which it was reserved."""
+    log = tmp_path / "log"
+    log.write_text("1 add 7\n2 added 7\n3 reserve\n6 held 7\n9 x\n12 fetch 1\n13 fetched 7\n14 fetch 1\n15 fetched 7\n")
+    assert len(balance([log], [], [restart]).faults) == faults
