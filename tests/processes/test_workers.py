@@ -206,7 +206,7 @@ def test_killed_at_random(serve: Serve, work: Work, tmp_path: Path, stress: bool
             work.process = None
     if not work.children():
         work.start("row")
-    wait_until(lambda: is_empty(queue))
+    wait_until(lambda: is_empty(queue), PATIENCE * (10 if stress else 1))
     assert work.stop() == 0
     with sqlite3.connect(tmp_path / "rows") as database:
         keys = [int(key) for (key,) in database.execute("SELECT key FROM done")]
