@@ -6,6 +6,7 @@ The state is here, as in `kemi.app`, in a module that Kamailio does not execute 
 from __future__ import annotations
 
 from collections.abc import Callable
+from types import FunctionType, ModuleType
 from typing import Any
 
 from kemi.answers.asking import Request
@@ -20,6 +21,7 @@ from kemi.server.transactions import Transactions, kemi_continue
 from kemi.spec import Settings
 
 NATIVE_ROUTE = "MQ_ANSWERS"
+_PUBLIC = "mqueue_kemi"  # where scripts have `ask` from
 _LOAD = 'loadmodule "rtimer.so"'
 _TIMER = 'modparam("rtimer", "timer", "name=answers;interval=1000u;mode=1;")'
 _EXEC = 'modparam("rtimer", "exec", "timer=answers;route={}")'
@@ -173,6 +175,25 @@ def _check(handler: Any) -> None:
 
 
 def _asks(handler: Any) -> bool:
-    """Does a method of the script seem to call `ask`?"""
+    """Does a method of the script seem to call `ask`?
+
+    Of a native kamailio.cfg that is not known here: there is `mq_ask` in every one, and its first call says what is
+    missing.
+    """
+    if isinstance(handler, native.Handler):
+        return False
     functions = [*vars(type(handler)).values(), *getattr(handler, "__dict__", {}).values()]
-    return any("ask" in function.__code__.co_names for function in functions if hasattr(function, "__code__"))
+    return any(_calls_ask(function) for function in functions if isinstance(function, FunctionType))
+
+
+def _calls_ask(function: FunctionType) -> bool:
+    """Does it name ours, by the module or imported from it, and not another one's?"""
+    names, here = function.__code__.co_names, function.__globals__
+    if "ask" not in names:
+        return False
+    direct = here.get("ask")
+    return (
+        _PUBLIC in names
+        or (isinstance(direct, FunctionType) and direct.__module__ == _PUBLIC)
+        or any(isinstance(here.get(name), ModuleType) and here[name].__name__ == _PUBLIC for name in names)
+    )
