@@ -19,7 +19,7 @@ from typing import Any, final
 
 from kemi.worker.spec import Spec, Tally
 
-HEARTBEAT, PAUSED, TIME_LIMITS, PID, DEATHS, ATTACHED, HEAD = range(7)
+HEARTBEAT, PAUSED, TIME_LIMITS, PID, DEATHS, ATTACHED, HURRIES, HEAD = range(8)
 BEGUN = 0  # monotonic ns of the call that runs; 0: none
 DONE, ANSWERED, RETRIED, REJECTED, FAILED, EXPIRED = range(1, 7)
 RUN_SECONDS, QUEUE_SECONDS = 7, 8

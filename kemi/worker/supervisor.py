@@ -5,7 +5,8 @@
     _child_of   what such a process does: attach, work, end
 
 A SIGTERM (SIGINT, SIGHUP) goes to the supervisor, which passes it on: a process finishes what it has in hand; what is
-not done within the grace period is given back, and a second signal shortens that to nothing. A process whose supervisor
+not done within the grace period is given back, and a second signal shortens that to nothing. The second one is passed
+on as a word on the board: two signals that wait for a process at one time are one to it. A process whose supervisor
 is gone ends in the same way. One whose call takes too long settles that item, gives back the others, and ends itself;
 where it cannot even do that, because a C function holds the GIL, its supervisor kills it.
 """
@@ -42,7 +43,8 @@ _STOPS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 LOOK = 0.25  # seconds between two looks at processes and `stop`
 DEATHS = 30  # in a row, with no item finished between them
 _FIRST_PAUSE, _LONGEST_PAUSE = 0.1, 5.0  # seconds before the next start
-_MARGIN = 2.0  # seconds that a process has more than its time limit, and its grace period, before it is killed
+_MARGIN = 2.0  # seconds that a process has more than its time limit before it is killed
+_ENDS_WITHIN = 5.0  # seconds that it has after its grace period, to give back what it has in hand
 _SERVER_STARTS = 3.0  # seconds in which a living server may make its queues
 
 Beside = Callable[[Board], int]  # what another process does, until it is ended
@@ -245,10 +247,12 @@ class _Supervisor:
 
     def stop(self) -> None:
         """Pass on that it is time to end; the second time, at once."""
-        grace = self.grace if self._until is None else 0.0
-        self._until = time.monotonic() + grace + _MARGIN
-        sdnotify.tell("STOPPING=1", "STATUS=finishes what is in hand")
+        again = self._until is not None
+        self._until = time.monotonic() + (0.0 if again else self.grace) + _ENDS_WITHIN
+        sdnotify.tell("STOPPING=1", f"STATUS={'gives back' if again else 'finishes'} what is in hand")
         for child in self.children:
+            if again and child.place is not None:
+                child.place.store(board.HURRIES, 1)
             child.kill(signal.SIGTERM)
 
     def _ended(self, child: _Child, code: int) -> None:
@@ -361,7 +365,7 @@ def _watch(crew: Crew, signals: Signals, ends: Callable[[], bool], grace: float)
         if ends() and until is None:
             until = time.monotonic() + grace
             crew.stop()
-        if until is not None and (time.monotonic() >= until or signals.count > 1):
+        if until is not None and (time.monotonic() >= until or crew.place.read(board.HURRIES)):
             crew.give_up()
             return STOPPED
         late = crew.late()
@@ -383,22 +387,14 @@ async def _serve(queue: WorkQueue, place: Place, grace: float, parent: int, sign
     tasks = Tasks(Course(place.spec, place), queue)
     loop = asyncio.get_running_loop()
     serving = asyncio.ensure_future(tasks.serve(grace))
-    came = signals.count
-
-    def ask() -> None:
-        nonlocal came
-        came += 1
-        tasks.stop()
-        if came > 1:
-            serving.cancel()
-
-    if came:
-        tasks.stop()
-    loop.add_signal_handler(signal.SIGTERM, ask)
+    loop.add_signal_handler(signal.SIGTERM, tasks.stop)
+    cancelled = False
     while not serving.done():
         place.beat()
-        if os.getppid() != parent:
+        if signals.count or os.getppid() != parent:
             tasks.stop()
+        if place.read(board.HURRIES) and not cancelled:
+            cancelled = serving.cancel()
         await asyncio.wait({serving}, timeout=LOOK)
     with contextlib.suppress(asyncio.CancelledError):
         await serving

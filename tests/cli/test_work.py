@@ -308,7 +308,7 @@ def test_what_is_in_hand_is_finished(serve: Serve, command: Command, out: Path, 
 
 
 @pytest.mark.parametrize("function", ["slow", "tasks"])
-@pytest.mark.parametrize("way", ["grace", "again"])
+@pytest.mark.parametrize("way", ["grace", "again", "again at once"])
 def test_what_is_not_finished_is_given_back(
     serve: Serve, command: Command, out: Path, notify: socket.socket, function: str, way: str
 ) -> None:
@@ -317,11 +317,17 @@ def test_what_is_not_finished_is_given_back(
     queue.add("1", "v")
     process = command.start("work", f"calls:{function}", "--grace", "0.2" if way == "grace" else "600")
     wait_for(lambda: len(lines(out)) == 1, "it has begun")
+    worker = int(lines(out)[0][2])
+    if way == "again at once":
+        os.kill(worker, signal.SIGSTOP)  # both are passed on before it can take one
     process.send_signal(signal.SIGTERM)
-    if way == "again":
+    if way != "grace":
         # Two signals at one time are one: the first has come when no process works on.
         wait_for(lambda: b"finishes" in notify.recv(4096), "it has heeded the first one")
         process.send_signal(signal.SIGTERM)
+        wait_for(lambda: b"gives back" in notify.recv(4096), "it has heeded the second one")
+    if way == "again at once":
+        os.kill(worker, signal.SIGCONT)
     _, err = process.communicate(timeout=PATIENCE)
     assert process.returncode == 0, err
     with queue.reserve(timeout=0) as item:
