@@ -28,7 +28,8 @@ class Built(NamedTuple):
 
 def run(*argv: str | Path, cwd: Path = CHECKOUT, env: dict[str, str] | None = None) -> subprocess.CompletedProcess[str]:
     """Run a program to its end; its output is in one text."""
-    clean = {name: value for name, value in os.environ.items() if not name.startswith(("PYTHON", "PIP_", "MYPY"))}
+    others = ("PYTHON", "PIP_", "MYPY", "MQUEUE_KEMI_KERNEL")
+    clean = {name: value for name, value in os.environ.items() if not name.startswith(others)}
     # What is built here is the same with and without a compiler, where a test does not say otherwise.
     merged = {**clean, "PIP_CONFIG_FILE": os.devnull, "MQUEUE_KEMI_BUILD": "pure", **(env or {})}
     return subprocess.run(

@@ -16,7 +16,7 @@ from kemi.queue.format import layout
 from kemi.queue.lock.mutex import unlock
 from kemi.queue.log.core import ADDED
 from kemi.queue.shm import trust
-from kemi.queue.shm.openfile import OpenFile
+from kemi.queue.sync.openfile import OpenFile
 from tests.asleep import asleep
 from tests.conftest import HANG
 from tests.processes.moments import Moments, watch

@@ -27,8 +27,8 @@ from kemi.queue.catalog.registry import Registry
 from kemi.queue.client.attached import AttachedQueue
 from kemi.queue.queue import Queue
 from kemi.queue.shm import trust
-from kemi.queue.shm.openfile import OpenFile
 from kemi.queue.shm.segment import SHM_DIR, Segment, path_of, segment_name
+from kemi.queue.sync.openfile import OpenFile
 from kemi.store import Store
 
 if TYPE_CHECKING:

@@ -132,9 +132,10 @@ def test_a_look_through_the_holders_own_opening_would_be_wrong(path: str, fork: 
 
 def test_a_forked_child_that_outlives_the_holder_does_not_keep_it_alive(path: str, lives: Lives) -> None:
     grandchild: list[Child] = []
+    kept: list[LifeLock] = []
 
     def work() -> int:
-        lock = LifeLock(path, 5)
+        kept.append(lock := LifeLock(path, 5))
         grandchild.append(Child(lock.is_mine))
         assert grandchild[0].answer() == "False"
         return grandchild[0].pid
@@ -148,11 +149,13 @@ def test_a_forked_child_that_outlives_the_holder_does_not_keep_it_alive(path: st
 
 
 def test_a_child_forked_by_c_code_keeps_the_lock_and_the_pid_tells(path: str, lives: Lives) -> None:
+    kept: list[LifeLock] = []
+
     def work() -> tuple[int, Owner]:
-        lock = LifeLock(path, 5)
-        kept = Child(lambda: lock.number, fork=c_fork)
-        assert kept.answer() == "5"
-        return kept.pid, this_process()
+        kept.append(lock := LifeLock(path, 5))
+        forked = Child(lambda: lock.number, fork=c_fork)
+        assert forked.answer() == "5"
+        return forked.pid, this_process()
 
     child = Child(work)
     left, owner = eval(child.answer())  # noqa: S307 - a pair of this test's own
@@ -166,8 +169,10 @@ def test_a_child_forked_by_c_code_keeps_the_lock_and_the_pid_tells(path: str, li
 
 
 def test_an_inherited_lock_lives_while_any_process_has_it(path: str, lives: Lives) -> None:
+    kept: list[LifeLock] = []
+
     def work() -> tuple[bool, int]:
-        lock = LifeLock(path, 5, inherit=True)
+        kept.append(lock := LifeLock(path, 5, inherit=True))
         worker = Child(lock.is_mine)
         return worker.answer() == "True", worker.pid
 

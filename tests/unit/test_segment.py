@@ -20,7 +20,6 @@ from kemi.errors import ConfigError, NoMemory, SegmentError, SegmentMissing
 from kemi.owner import this_process
 from kemi.queue.format.layout import CHUNK
 from kemi.queue.shm import descriptor, mapping
-from kemi.queue.shm.openfile import OpenFile
 from kemi.queue.shm.segment import (
     PRIVATE,
     Access,
@@ -32,6 +31,7 @@ from kemi.queue.shm.segment import (
     queue_name,
     segment_name,
 )
+from kemi.queue.sync.openfile import OpenFile
 from tests.conftest import SHM
 from tests.unit.children import child, python
 

@@ -41,7 +41,6 @@ BASES = {
     "kemi.queue.format.item.Item",  # a reserved item is an item
     "kemi.queue.delivery.reserved.ReservedItem",  # the test kit's is a reserved item
     "kemi.queue.delivery.hold.Hold",  # the same object with a __del__, as long as it is needed
-    "kemi.queue.delivery.holders.Holders",  # as Hold
     "kemi.queue.delivery.reservation._Owned",  # as Hold
 }
 TESTS_OWN = "kemi.testing"  # doubles may build on one another

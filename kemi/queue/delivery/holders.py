@@ -10,7 +10,8 @@ from __future__ import annotations
 import contextlib
 import os
 import weakref
-from typing import Callable, Protocol, TypeVar, final
+from functools import partial
+from typing import Callable, NamedTuple, Protocol, TypeVar, final
 
 from kemi.errors import SegmentError
 from kemi.owner import Owner, this_process
@@ -31,46 +32,58 @@ class File(Protocol):
         """Device and inode. Raises SegmentError, OSError."""
 
 
+class _State(NamedTuple):
+    """How others know a process, and the lock that tells them that it lives: always both of the same time."""
+
+    lock: LifeLock | None
+    holder: Holder
+
+
+def _taken(number: int, path: str, file: tuple[int, int]) -> LifeLock:
+    return LifeLock(path, number, file=file)
+
+
 @final
 class _Life:
-    """This process, as a holder of items of one queue, whichever object it reserves with."""
+    """This process, as a holder of items of one queue, whichever object it reserves with.
+
+    It gives its lock up by its death, without Python code: what was given up by halves would be found here again, and
+    items be reserved in the name of a process that is taken for dead.
+    """
 
     def __init__(self, file: File) -> None:
         self._file = file
-        self._lock: LifeLock | None = None
-        self._begin(int.from_bytes(os.urandom(8), "big") & MAX_NUMBER | 1)
+        self.pid = os.getpid()
+        self._begin(())
 
-    def _begin(self, number: int) -> None:
+    def _begin(self, numbers: tuple[int, ...]) -> None:
         owner = this_process()
-        self._lock = _first(self._file, lambda path, file: LifeLock(path, number, file=file))
-        self.pid = owner.pid
-        self.namespace = owner.namespace & _NAMESPACE
-        self.holder = Holder(number if self._lock else 0, owner.pid, owner.start, self.namespace)
+        lock: LifeLock | None = None
+        for number in (*numbers, int.from_bytes(os.urandom(8), "big") & MAX_NUMBER | 1):
+            lock = lock or _first(self._file, partial(_taken, number))
+        number = lock.number if lock else 0
+        self.state = _State(lock, Holder(number, owner.pid, owner.start, owner.namespace & _NAMESPACE))
 
     def is_valid(self) -> bool:
         """Does the holder still mean this process?"""
-        lock = self._lock
-        return lock.is_held() if lock is not None else self.pid == os.getpid()
+        lock = self.state.lock
+        return lock.is_mine() if lock is not None else self.pid == os.getpid()
 
     def renew(self) -> None:
-        """A library closed the descriptor: go on as the same holder, for what this process holds still."""
-        lock = self._lock
+        """A library closed the descriptor: go on, as the same holder if possible, for what this process holds still."""
+        lock = self.state.lock
         if lock is not None:
             lock.close()
-            self._begin(lock.number)
-
-    def __del__(self) -> None:
-        lock = getattr(self, "_lock", None)
-        if lock is not None:
-            lock.close()
+            self._begin((lock.number,))
 
 
 # By process and file: a forked process is another holder.
 _lives: weakref.WeakValueDictionary[tuple[int, tuple[int, int]], _Life] = weakref.WeakValueDictionary()
 
 
+@final
 class Holders:
-    """The holders of one queue's items, as this process sees them. While it has a file open it is a `_Looking`."""
+    """The holders of one queue's items, as this process sees them."""
 
     def __init__(self, file: File | None) -> None:
         """file: None where there is no file, as in a test of a plain buffer."""
@@ -83,22 +96,27 @@ class Holders:
         life = self._life
         if life is None or not life.is_valid():
             life = self._begin()
-        return life.holder
+        return life.state.holder
 
     def _begin(self) -> _Life:
         """Be a holder from now on, or again."""
         life = self._life
-        if life is not None and life.pid == os.getpid():
+        if life is None or life.pid != os.getpid():
+            life = self._found_or_made()
+        if not life.is_valid():
             life.renew()
-            return life
+        self._life = life
+        return life
+
+    def _found_or_made(self) -> _Life:
         key = (os.getpid(), (0, id(self)))
         if self._file is not None:
             with contextlib.suppress(OSError, SegmentError):
                 key = (os.getpid(), self._file.identity())
         life = _lives.get(key)
         if life is None:
-            _lives[key] = life = _Life(self._file or _NoFile())
-        self._life = life
+            life = _Life(self._file or _NoFile())
+            _lives[key] = life
         return life
 
     def is_gone(self, holder: Holder, *, closely: bool) -> bool:
@@ -129,7 +147,9 @@ class Holders:
 
     def _namespace(self) -> int:
         life = self._life
-        return (life if life is not None and life.pid == os.getpid() else self._begin()).namespace
+        if life is None or life.pid != os.getpid():
+            life = self._begin()
+        return life.state.holder.namespace
 
     def _is_locked(self, number: int) -> bool | None:
         """None where it cannot be told."""
@@ -142,25 +162,12 @@ class Holders:
     def _open_lives(self) -> Lives | None:
         if self._lives is None and self._file is not None:
             self._lives = _first(self._file, Lives)
-            if self._lives is not None:
-                self.__class__ = _Looking
         return self._lives
 
     def close(self) -> None:
         """Look no more, and hold nothing more, unless another object of this process does."""
         self._life = None
-        lives, self._lives = self._lives, None
-        if lives is not None:
-            lives.close()
-        self.__class__ = Holders
-
-
-@final
-class _Looking(Holders):
-    """Others die without a method: Python drops what a signal handler raises in it."""
-
-    def __del__(self) -> None:
-        self.close()
+        self._lives = None
 
 
 class _NoFile:

@@ -36,9 +36,9 @@ from kemi.queue.lock import onlymain, pthread
 from kemi.queue.lock.lockwait import lock_until
 from kemi.queue.lock.undisturbed import undisturbed
 from kemi.queue.shm import trust
-from kemi.queue.shm.openfile import OpenFile
 from kemi.queue.shm.segment import Segment, path_of
 from kemi.queue.sync import futex
+from kemi.queue.sync.openfile import OpenFile
 
 _ALL = (1 << 31) - 1
 _SPINS = range(100)  # looks before sleeping: a holder is done within a microsecond, a sleep costs fifty

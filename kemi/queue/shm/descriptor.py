@@ -14,7 +14,7 @@ import resource
 
 from kemi.errors import ConfigError, SegmentError
 from kemi.queue.shm import trust
-from kemi.queue.shm.openfile import OpenFile, identity
+from kemi.queue.sync.openfile import OpenFile, identity
 
 _HIGH = 1000  # descriptors of segments begin here, or at half of what the process may have
 _FEW = 8  # descriptors without which nothing works

@@ -26,6 +26,8 @@ _MOST_TOLD = 5  # pids
 class Presence:
     """A server's lock, which lasts as long as any of its processes, also one that was forked from it.
 
+    This process gives it up when this object dies; the others keep theirs.
+
     Where the system has no such locks there is none, and all else works.
     """
 
@@ -44,10 +46,6 @@ class Presence:
         if self._lock is not None:
             self._lock.free()
             self._lock.close()
-
-    def __del__(self) -> None:
-        if self._lock is not None:
-            self._lock.close()  # the others keep theirs
 
 
 def is_present(users: Iterable[int], instance: str) -> bool:

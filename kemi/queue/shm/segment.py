@@ -25,8 +25,8 @@ from kemi.errors import ConfigError, MqueueError, NoMemory, SegmentError, Segmen
 from kemi.owner import Owner, this_process
 from kemi.queue.shm import limits, mapping, trust
 from kemi.queue.shm.descriptor import Descriptor
-from kemi.queue.shm.openfile import OpenFile
 from kemi.queue.shm.trust import Users
+from kemi.queue.sync.openfile import OpenFile
 
 SHM_DIR = "/dev/shm"  # noqa: S108 - that is where Linux keeps shared memory
 PREFIX = "mqk."

@@ -24,7 +24,7 @@ from collections.abc import Iterable
 from kemi.errors import ConfigError, MqueueError, NoMemory, NotAllowed, SegmentError, SegmentMissing
 from kemi.names import OWNER_VARIABLE
 from kemi.owner import Owner
-from kemi.queue.shm.openfile import OpenFile
+from kemi.queue.sync.openfile import OpenFile
 
 Users = frozenset[int]
 

@@ -13,8 +13,8 @@ a lock that is free stays free: dead is dead. The rules, each of which was seen 
     free, *or* its pid is provably dead in this pid namespace.
   - There are two kinds. The owner's lock of an instance is inherited on purpose: the server lives while any of its
     processes does (`inherit=True`). A process's own lock for what it holds is closed in each child that it forks.
-  - Libraries close all descriptors, and their numbers come back as other files. So each use compares device and inode
-    with what was opened, and a number that is somebody else's is never closed.
+  - Libraries close all descriptors, and their numbers come back as other files. So each use looks whether it is still
+    what was opened, and a number that is somebody else's is never closed (see `openfile`).
   - A file can be removed under a living owner: then nobody finds its lock. `folder_lock` puts a shared lock on the
     folder, too, at a place that follows from user and instance; `is_folder_locked` finds that one.
 """
@@ -33,6 +33,7 @@ from typing import final
 
 from kemi.errors import SegmentError
 from kemi.owner import Owner
+from kemi.queue.sync.openfile import OpenFile, identity
 
 MAX_NUMBER = (1 << 62) - 1
 # struct flock as fcntl of a process with 64-bit offsets takes it: type, whence, start, length, pid.
@@ -55,7 +56,11 @@ def _is_locked(fd: int, kind: int, number: int) -> bool:
 
 
 class _Opening:
-    """One opening of a file by this process, which knows whether its descriptor is still that file."""
+    """One opening of a file by this process, which knows whether its descriptor is still that file.
+
+    It is closed at its death at the latest, by code in which no signal handler runs: a life lock that Python code gave
+    up could be used again where a handler raised in that code, and then say nothing.
+    """
 
     def __init__(self, path: str, flags: int, expected: tuple[int, int] | None) -> None:
         """Open a file. expected: device and inode that it must be, if it must be one.
@@ -63,46 +68,38 @@ class _Opening:
         A path in /proc leads to an open file, also to one that was removed.
         """
         follow = 0 if path.startswith("/proc/") and expected else os.O_NOFOLLOW
-        low = os.open(path, flags | follow | os.O_NONBLOCK | os.O_CLOEXEC)
-        try:
-            status = os.fstat(low)
-            self.file = (status.st_dev, status.st_ino)
-            if not (stat.S_ISREG(status.st_mode) or stat.S_ISDIR(status.st_mode)):
-                raise SegmentError(f"{path} is no file that a life lock can be on (mode {status.st_mode:o})")
-            if expected not in (None, self.file):
-                raise SegmentError(f"{path} is another file than the one in use: it was removed, and made anew")
-            self.fd = self._out_of_the_way(low)
-        except BaseException:
-            os.close(low)
-            raise
+        low = OpenFile.open(path, flags | follow | os.O_NONBLOCK | os.O_CLOEXEC)
+        status = os.fstat(low.number)
+        self.file = identity(status)
+        if not (stat.S_ISREG(status.st_mode) or stat.S_ISDIR(status.st_mode)):
+            raise SegmentError(f"{path} is no file that a life lock can be on (mode {status.st_mode:o})")
+        if expected not in (None, self.file):
+            raise SegmentError(f"{path} is another file than the one in use: it was removed, and made anew")
+        self._file = _out_of_the_way(low)
+        self._file.keep()
         self.pid = os.getpid()
 
-    @staticmethod
-    def _out_of_the_way(low: int) -> int:
-        try:
-            fd = fcntl.fcntl(low, fcntl.F_DUPFD_CLOEXEC, _HIGH)
-        except (OSError, ValueError):
-            return low  # there are not so many descriptors
-        os.close(low)
-        return fd
+    @property
+    def fd(self) -> int:
+        """The descriptor's number."""
+        return self._file.number
 
     def is_open(self) -> bool:
         """Return True if the descriptor is still this file."""
-        try:
-            status = os.fstat(self.fd)
-        except OSError:
-            return False
-        return (status.st_dev, status.st_ino) == self.file
+        return self._file.is_still()
 
     def close(self) -> None:
         """Close the descriptor, unless it became somebody else's."""
-        fd, self.fd = self.fd, -1
-        if fd < 0:
-            return
-        with contextlib.suppress(OSError):
-            status = os.fstat(fd)
-            if (status.st_dev, status.st_ino) == self.file:
-                os.close(fd)
+        self._file.close()
+
+
+def _out_of_the_way(low: OpenFile) -> OpenFile:
+    try:
+        high = low.copy(fcntl.F_DUPFD_CLOEXEC, _HIGH)
+    except (OSError, ValueError):
+        return low  # there are not so many descriptors
+    low.close()
+    return high
 
 
 _own: weakref.WeakSet[LifeLock] = weakref.WeakSet()
@@ -132,18 +129,10 @@ class LifeLock:
         self.path = path
         self._inherit = inherit
         self._opening = _Opening(path, os.O_RDONLY if shared else os.O_RDWR, file)
-        self._is_marked = False
         try:
-            if not inherit:
-                with contextlib.suppress(OSError):  # not every file system has such offsets
-                    self._is_marked = os.lseek(self._opening.fd, number, os.SEEK_SET) == number
             fcntl.fcntl(self._opening.fd, _SETLK, request)
         except BlockingIOError:
-            self._opening.close()
             raise SegmentError(f"{path}: another process has the life lock {number}") from None
-        except BaseException:
-            self._opening.close()
-            raise
         if not inherit:
             with _own_guard:
                 _own.add(self)
@@ -159,16 +148,6 @@ class LifeLock:
         False after a fork, unless it is inherited, and after a library closed its descriptor.
         """
         return (self._inherit or self._opening.pid == os.getpid()) and self._opening.is_open()
-
-    def is_held(self) -> bool:
-        """As `is_mine`, in half of its time: for every item. The opening is known by where it stands in the file."""
-        opening = self._opening
-        if not self._is_marked:
-            return self.is_mine()
-        try:
-            return opening.pid == os.getpid() and os.lseek(opening.fd, 0, os.SEEK_CUR) == self.number
-        except OSError:
-            return False
 
     def take_also(self, number: int) -> None:
         """Have a shared lock on one more byte, as long as this one. Raises OSError."""
