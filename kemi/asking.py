@@ -5,6 +5,7 @@ The state is here, as in `kemi.app`, in a module that Kamailio does not execute 
 
 from __future__ import annotations
 
+import gc
 from collections.abc import Callable
 from types import FunctionType, ModuleType
 from typing import Any
@@ -182,7 +183,11 @@ def _asks(handler: Any) -> bool:
     """
     if isinstance(handler, native.Handler):
         return False
-    functions = [*vars(type(handler)).values(), *getattr(handler, "__dict__", {}).values()]
+    functions = list(vars(type(handler)).values())
+    # Not its `__dict__`: that would give it one, in which Python looks for methods in another way, and finds none as
+    # long as an exception is set that Kamailio left behind.
+    for part in gc.get_referents(handler):
+        functions += part.values() if isinstance(part, dict) else [part]
     return any(_calls_ask(function) for function in functions if isinstance(function, FunctionType))
 
 
