@@ -98,6 +98,23 @@ def test_a_life_lock_is_in_the_entry(queue: Queue) -> None:
     assert not queue.has_workers()
 
 
+def test_a_life_lock_that_was_given_up_says_nothing_of_what_is_reserved_afterwards(queue: Queue) -> None:
+    """Who begins to reserve may find it, still: he takes it again before, or others would take what he holds."""
+    other = Queue.of_segment(queue.segment.name)
+    queue._holding.begin()
+    life = queue._holding._holders._life
+    assert life is not None
+    lock = life.state.lock
+    assert lock is not None
+    lock.close()
+    held = other.reserve().take()
+    assert held is not None
+    (number,) = lives_of(queue)
+    assert queue._holding._holders._is_locked(number)
+    assert held.done()
+    other.close()
+
+
 def test_a_worker_is_who_tried_to_reserve(queue: Queue) -> None:
     """Not who fetches; not who is dead."""
     assert not queue.has_workers()
