@@ -23,7 +23,6 @@ def _balances(seconds: float, seed: int, say: Callable[[str], None]) -> None:
     assert found.figures["done"] > 10
 
 
-@pytest.mark.stress  # once in some minutes an item that a living process holds is taken by another one, too
 def test_it_balances(seed: int, say: Callable[[str], None]) -> None:
     """12 seconds of it."""
     _balances(12, seed, say)
