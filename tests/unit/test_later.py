@@ -351,6 +351,35 @@ def test_older_items_go_to_the_dead_letters(make: Callable[..., Queue], times: T
     assert dead.peek()[0].added == before
 
 
+@pytest.mark.parametrize("take", ["reserve", "fetch", "fetch_many"])
+@ADDMODES
+def test_what_was_delivered_too_often_comes_due_in_the_middle_of_a_call(
+    make: Callable[..., Queue], mocker: MockerFixture, addmode: int, take: str
+) -> None:
+    """After the look for dead letters, before the item is taken: it goes there, too, and is not delivered again."""
+    queue, dead = make(count=2, addmode=addmode), make("dead")
+    queue.set_deliveries(1, "dead")
+    due = clock.now() + 10**12
+    reads = mocker.Mock(return_value=due - 10**10)
+    mocker.patch.object(holding, "_now", reads)
+    mocker.patch.object(queues, "now", reads)
+    first = queue.reserve().take()
+    assert first is not None
+    assert first.give_back(after=10)
+    assert keys(dead) == []
+    reads.return_value = due
+    reads.side_effect = [due - 1, *[due] * 100]
+    if take == "reserve":
+        with queue.reserve() as item:
+            assert item is not None
+            taken = item.key
+    else:
+        found = queue.fetch() if take == "fetch" else queue.fetch_many(1)[0]
+        assert found is not None
+        taken = found.key
+    assert (taken, keys(dead), queue.stats().dead_lettered) == ("1", ["0"], 1)
+
+
 def test_dead_letters_that_cannot_be_moved_stay(
     make: Callable[..., Queue], times: Times, caplog: pytest.LogCaptureFixture
 ) -> None:

@@ -91,7 +91,7 @@ class Holding:
         self._looked = self._next_look = 0.0
         self._mine: dict[Delivery, Any] = {}  # `claims.of` this queue, since `begin`
         self._aged: list[DeadLetter] = []
-        self.is_behind = False  # is there more that is too old, so that `take` and so on found nothing?
+        self.is_behind = False  # is there more to look after, so that `take` and so on found nothing?
         self._late: list[tuple[int, _Late]] = []
         self._created: int = self._u64[W_CREATED]
 
@@ -202,7 +202,8 @@ class Holding:
         """Offset of the record of the oldest item; 0 if there is none to be taken (locked)."""
         if self._u64[W_FLAGS] & FETCH_AGING and not self._pass_aged():
             return 0
-        return self._log.next(_now())
+        now = _now()
+        return 0 if self._meets_letter(now) else self._log.next(now)
 
     def is_there(self) -> bool:
         """Is there something to be taken, if it is not too old (locked)?"""
@@ -212,14 +213,30 @@ class Holding:
         """The oldest item, of which nothing is left here (locked)."""
         if self._u64[W_FLAGS] & FETCH_AGING and not self._pass_aged():
             return None
-        return self._log.fetch(_now())
+        now = _now()
+        return None if self._meets_letter(now) else self._log.fetch(now)
 
     def reserve(self) -> tuple[Delivery, bytes] | None:
         """The oldest item, which this process holds from now on (locked); not what nobody waits for."""
         if self._u64[W_FLAGS] & FETCH_AGING and not self._pass_aged():
             return None
         self._drop_expired()
-        return self._log.reserve(self._me or self._holders.me(), _now())
+        now = _now()
+        return None if self._meets_letter(now) else self._log.reserve(self._me or self._holders.me(), now)
+
+    def _meets_letter(self, now: int) -> bool:
+        """Was what would be taken next delivered too often? (locked)
+
+        Its time came after `dead_letters` had looked: the caller lets go of the lock, and comes again.
+        """
+        u64 = self._u64
+        if not u64[W_RETURNED] or not u64[W_MAX_DELIVERIES] or not self._has_dead_letters():
+            return False
+        entry = self._in_flight.first_due(now)
+        if entry is None or not self._is_over(entry):
+            return False
+        self.is_behind = True
+        return True
 
     def _drop_expired(self) -> None:
         for _ in range(MAX_EXPIRED):
