@@ -331,10 +331,10 @@ def test_no_connection_is_left(mariadb: MariaDb, postgres: Postgres, table: str)
 
 def test_names_as_long_as_they_may_be(database: AnyDatabase) -> None:
     """In letters of one byte, and of more."""
-    for name in ("q" * 63, "ü" * 31, "語" * 21):
+    for name in (f"long{'q' * 59}", f"long{'ü' * 29}", f"lon{'語' * 20}"):  # no other test has these tables
         agrees(said(database.url, name), SERVES)
     if database.kind == "mysql":  # it makes a file, whose name has five bytes for each of these
-        agrees(said(database.url, "語" * 50), SERVES)
+        agrees(said(database.url, f"long{'語' * 46}"), SERVES)
         agrees(said(database.url, "語" * 64), "give the queue a shorter one")
     if database.kind != "sqlite":
         agrees(said(database.url, "語" * 65), "a table's name has at most")

@@ -9,6 +9,7 @@ import sqlite3
 import subprocess
 import sys
 import time
+from contextlib import closing
 from typing import TYPE_CHECKING
 
 import pytest
@@ -185,7 +186,7 @@ def test_killed_at_random(serve: Serve, work: Work, tmp_path: Path, stress: bool
     """Processes and their supervisor: each item has its row, once; a delivery more for each kill is the most."""
     kills, chance = (100 if stress else 6), random.Random(3)  # noqa: S311 moments, no secrets
     queue = serve("name=q")
-    with sqlite3.connect(tmp_path / "rows") as database:
+    with closing(sqlite3.connect(tmp_path / "rows", isolation_level=None)) as database:
         database.execute("PRAGMA journal_mode=WAL")
         database.execute("PRAGMA synchronous=OFF")
         database.execute("CREATE TABLE done (id TEXT PRIMARY KEY, key TEXT)")
@@ -208,7 +209,7 @@ def test_killed_at_random(serve: Serve, work: Work, tmp_path: Path, stress: bool
         work.start("row")
     wait_until(lambda: is_empty(queue), PATIENCE * (10 if stress else 1))
     assert work.stop() == 0
-    with sqlite3.connect(tmp_path / "rows") as database:
+    with closing(sqlite3.connect(tmp_path / "rows", isolation_level=None)) as database:
         keys = [int(key) for (key,) in database.execute("SELECT key FROM done")]
         (more,) = database.execute("SELECT count(*) FROM tries WHERE deliveries > 1").fetchone()
     assert sorted(keys) == list(range(count))
