@@ -14,12 +14,13 @@ from typing import Any, Literal, TypeVar, overload
 
 from kemi import times
 from kemi.errors import ClientClosed, Disconnected, MqueueError, OutcomeUnknown
+from kemi.queue.client import endless
 from kemi.queue.delivery.hold import DONE, Hold, Settlement
 from kemi.queue.delivery.reservation import AsyncReservation, Keep, Reservation
 from kemi.queue.delivery.reserved import Batch, ReservedItem
 from kemi.queue.format.item import Item, encode
 from kemi.queue.format.outcome import AddResult, Stats
-from kemi.queue.stop import STOP_LOOK, Stop, stopper
+from kemi.queue.stop import Stop
 from kemi.relay.link import EngineBusy
 from kemi.relay.url import parse
 from kemi.remote.group import SLICE, Entry, Group
@@ -151,15 +152,7 @@ class EngineQueue:
 
     def consume(self, stop: Stop = None) -> Iterator[Item]:
         """Take items for ever. Ends by `stop`, or when the client is closed here."""
-        stopped = stopper(stop)
-        try:
-            while not stopped():
-                item = self.fetch(None if stop is None else STOP_LOOK)
-                if item is not None:
-                    yield item
-        except ClientClosed:
-            if not self.closed:
-                raise
+        return endless.consume(self, stop)
 
     @overload
     def reserve(self, timeout: None) -> Reservation[ReservedItem]: ...
@@ -177,15 +170,7 @@ class EngineQueue:
 
     def reserve_each(self, stop: Stop = None) -> Iterator[Reservation[ReservedItem]]:
         """`for each in queue.reserve_each(stop): with each as item:` - as `consume`, at least once."""
-        stopped = stopper(stop)
-        try:
-            while not stopped():
-                each: Reservation[ReservedItem] = Reservation(self, None, None if stop is None else STOP_LOOK)
-                if each.fill():
-                    yield each
-        except ClientClosed:
-            if not self.closed:
-                raise
+        return endless.reserve_each(self, stop)
 
     def reserve_some(self, count: int, timeout: float | None, keep: Keep) -> int | None:
         """See `reservation.Reserver`."""
@@ -306,17 +291,9 @@ class EngineQueue:
         entries = await self._await_for(count, timeout, for_good=True)
         return [Item(record_from(entry)) for entry in entries]
 
-    async def aconsume(self, stop: Stop = None) -> AsyncIterator[Item]:
+    def aconsume(self, stop: Stop = None) -> AsyncIterator[Item]:
         """`consume` for asyncio. stop: also an asyncio.Event."""
-        stopped = stopper(stop)
-        try:
-            while not stopped():
-                item = await self.afetch(None if stop is None else STOP_LOOK)
-                if item is not None:
-                    yield item
-        except ClientClosed:
-            if not self.closed:
-                raise
+        return endless.aconsume(self, stop)
 
     @overload
     def areserve(self, timeout: None) -> AsyncReservation[ReservedItem]: ...
@@ -332,17 +309,9 @@ class EngineQueue:
         times.seconds(timeout)
         return AsyncReservation(self, count, timeout)
 
-    async def areserve_each(self, stop: Stop = None) -> AsyncIterator[AsyncReservation[ReservedItem]]:
+    def areserve_each(self, stop: Stop = None) -> AsyncIterator[AsyncReservation[ReservedItem]]:
         """`reserve_each` for asyncio. stop: also an asyncio.Event."""
-        stopped = stopper(stop)
-        try:
-            while not stopped():
-                each: AsyncReservation[ReservedItem] = AsyncReservation(self, None, None if stop is None else STOP_LOOK)
-                if await each.fill():
-                    yield each
-        except ClientClosed:
-            if not self.closed:
-                raise
+        return endless.areserve_each(self, stop)
 
     async def areserve_some(self, count: int, timeout: float | None, keep: Keep) -> int | None:
         """See `reservation.AsyncReserver`."""

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Callable, Literal, TypeVar, final, overlo
 from kemi import times
 from kemi.errors import ClientClosed, MqueueError, QueueClosed
 from kemi.owner import Owner
+from kemi.queue.client import endless
 from kemi.queue.client.address import Address, checked
 from kemi.queue.client.api import Pair, QueueClient
 from kemi.queue.client.current import CurrentQueue
@@ -18,7 +19,7 @@ from kemi.queue.format.item import Data, Item, item_of
 from kemi.queue.format.outcome import CLOSED, AddResult, Stats, rest_after
 from kemi.queue.kernel import choice
 from kemi.queue.shm.trust import named_owner
-from kemi.queue.stop import STOP_LOOK, Stop, stopper
+from kemi.queue.stop import Stop
 
 if TYPE_CHECKING:
     from kemi.queue.queue import Queue
@@ -160,15 +161,7 @@ class AttachedQueue(choice.Client, QueueClient):
 
         stop: an Event, or a function that says when to end; noticed within STOP_LOOK seconds, and before each item.
         """
-        stopped = stopper(stop)
-        try:
-            while not stopped():
-                item = self.fetch(None if stop is None else STOP_LOOK)
-                if item is not None:
-                    yield item
-        except ClientClosed:
-            if not self.closed:
-                raise
+        return endless.consume(self, stop)
 
     @overload
     def reserve(self, timeout: None) -> Reservation[ReservedItem]: ...
@@ -184,15 +177,7 @@ class AttachedQueue(choice.Client, QueueClient):
 
     def reserve_each(self, stop: Stop = None) -> Iterator[Reservation[ReservedItem]]:
         """`for each in queue.reserve_each(stop): with each as item:` - as `consume`, at least once."""
-        stopped = stopper(stop)
-        try:
-            while not stopped():
-                each: Reservation[ReservedItem] = Reservation(self, None, None if stop is None else STOP_LOOK)
-                if each.fill():
-                    yield each
-        except ClientClosed:
-            if not self.closed:
-                raise
+        return endless.reserve_each(self, stop)
 
     def reserve_some(self, count: int, timeout: float | None, keep: Keep) -> int | None:
         """See `reservation.Reserver`."""
@@ -279,17 +264,9 @@ class AttachedQueue(choice.Client, QueueClient):
             return []
         return await self._current.look_for(lambda queue: queue.fetch_many(count) or None, seconds) or []
 
-    async def aconsume(self, stop: Stop = None) -> AsyncIterator[Item]:
+    def aconsume(self, stop: Stop = None) -> AsyncIterator[Item]:
         """`consume` for asyncio. stop: also an asyncio.Event."""
-        stopped = stopper(stop)
-        try:
-            while not stopped():
-                item = await self.afetch(None if stop is None else STOP_LOOK)
-                if item is not None:
-                    yield item
-        except ClientClosed:
-            if not self.closed:
-                raise
+        return endless.aconsume(self, stop)
 
     @overload
     def areserve(self, timeout: None) -> AsyncReservation[ReservedItem]: ...
@@ -303,17 +280,9 @@ class AttachedQueue(choice.Client, QueueClient):
         """`async with queue.areserve_many(count, timeout) as batch:` - `reserve_many` for asyncio."""
         return AsyncReservation(self, count, times.seconds(timeout))
 
-    async def areserve_each(self, stop: Stop = None) -> AsyncIterator[AsyncReservation[ReservedItem]]:
+    def areserve_each(self, stop: Stop = None) -> AsyncIterator[AsyncReservation[ReservedItem]]:
         """`async for each in queue.areserve_each(stop): async with each as item:`. stop: also an asyncio.Event."""
-        stopped = stopper(stop)
-        try:
-            while not stopped():
-                each: AsyncReservation[ReservedItem] = AsyncReservation(self, None, None if stop is None else STOP_LOOK)
-                if await each.fill():
-                    yield each
-        except ClientClosed:
-            if not self.closed:
-                raise
+        return endless.areserve_each(self, stop)
 
     async def areserve_some(self, count: int, timeout: float | None, keep: Keep) -> int | None:
         """See `reservation.AsyncReserver`."""

@@ -1,0 +1,88 @@
+"""Taking items for ever: the same for every client, of a Kamailio on this host or of an engine.
+
+Each ends by `stop`, or when the client is closed in this process. `stop` is looked at before each item, and within
+STOP_LOOK seconds.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Iterator
+from typing import Any, Protocol
+
+from kemi.errors import ClientClosed
+from kemi.queue.delivery.reservation import AsyncReservation, Reservation
+from kemi.queue.delivery.reserved import ReservedItem
+from kemi.queue.format.item import Item
+from kemi.queue.stop import STOP_LOOK, Stop, stopper
+
+
+class Client(Protocol):
+    """What it wants of a client, which also is what `Reservation` and `AsyncReservation` take items from."""
+
+    @property
+    def closed(self) -> bool:
+        """Was it closed in this process?"""
+
+    def fetch(self, timeout: float | None) -> Item | None:
+        """Take the oldest item."""
+
+    async def afetch(self, timeout: float | None) -> Item | None:
+        """`fetch` for asyncio."""
+
+    def reserve_some(self, count: int, timeout: float | None, keep: Any) -> int | None:
+        """See `reservation.Reserver`."""
+
+    async def areserve_some(self, count: int, timeout: float | None, keep: Any) -> int | None:
+        """See `reservation.AsyncReserver`."""
+
+
+def consume(client: Client, stop: Stop) -> Iterator[Item]:
+    """Give one item after the other, each gone from the queue."""
+    stopped = stopper(stop)
+    try:
+        while not stopped():
+            item = client.fetch(None if stop is None else STOP_LOOK)
+            if item is not None:
+                yield item
+    except ClientClosed:
+        if not client.closed:
+            raise
+
+
+def reserve_each(client: Client, stop: Stop) -> Iterator[Reservation[ReservedItem]]:
+    """Give one reservation after the other, each with an item."""
+    stopped = stopper(stop)
+    try:
+        while not stopped():
+            each: Reservation[ReservedItem] = Reservation(client, None, None if stop is None else STOP_LOOK)
+            if each.fill():
+                yield each
+    except ClientClosed:
+        if not client.closed:
+            raise
+
+
+async def aconsume(client: Client, stop: Stop) -> AsyncIterator[Item]:
+    """`consume` for asyncio."""
+    stopped = stopper(stop)
+    try:
+        while not stopped():
+            item = await client.afetch(None if stop is None else STOP_LOOK)
+            if item is not None:
+                yield item
+    except ClientClosed:
+        if not client.closed:
+            raise
+
+
+async def areserve_each(client: Client, stop: Stop) -> AsyncIterator[AsyncReservation[ReservedItem]]:
+    """`reserve_each` for asyncio."""
+    stopped = stopper(stop)
+    try:
+        while not stopped():
+            each: AsyncReservation[ReservedItem] = AsyncReservation(client, None, None if stop is None else STOP_LOOK)
+            if await each.fill():
+                yield each
+    except ClientClosed:
+        if not client.closed:
+            raise
