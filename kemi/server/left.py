@@ -6,6 +6,9 @@ next in that process, at the first call of a C function that looks for one: at t
 taken, so before anything was done with the queue.
 
 So a call that failed like this is made again. When it works then, the exception was not ours: it is told once.
+
+Where Python looks an attribute up in a class's bases, it drops what was left behind and says that the attribute is
+not there. Then only this is known: there was one.
 """
 
 from __future__ import annotations
@@ -54,12 +57,24 @@ def _tell(error: BaseException) -> None:
     """Put it into the log, once in this process."""
     cause = error.__cause__ if isinstance(error, SystemError) and error.__cause__ else error
     text = f"{type(cause).__name__}: {cause}"
+    if _is_dropped(cause):
+        if _told:
+            return  # what was told says more
+        text = "which one is not known"
     if text not in _told and len(_told) < _MOST_TOLD:
         _told.add(text)
         log.error(
             f"Kamailio left an exception behind, which came up here and is not of this module: {text}; is there a "
             "callback in kamailio.cfg that the script lacks? The work was done; this is told once in each process"
         )
+
+
+def _is_dropped(error: BaseException) -> bool:
+    """Does it say of an attribute that is there that it is not?"""
+    if not isinstance(error, AttributeError):
+        return False
+    of, name = getattr(error, "obj", None), getattr(error, "name", None)  # since Python 3.10
+    return of is not None and hasattr(type(of), str(name))
 
 
 def _may_be_left(error: BaseException) -> bool:

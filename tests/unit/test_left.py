@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import ctypes
 import functools
+import sys
 from typing import TYPE_CHECKING, Any, Callable
 
 import pytest
@@ -140,3 +141,19 @@ def test_not_everything_is_told_for_ever(started: Any, mocker: MockerFixture) ->
     for _ in range(500):
         left.clear()
     assert len(lines(started)) == len(left._told) == 100
+
+
+@pytest.mark.skipif(sys.version_info < (3, 10), reason="what an AttributeError is of is known since 3.10")
+def test_an_attribute_that_is_there_is_not_said_to_be_missing(started: Any, mocker: MockerFixture) -> None:
+    """Python dropped the exception at the look-up of an attribute: which one it was is not known, nor made up."""
+    dropped = AttributeError("'Queue' object has no attribute '_take'", name="add", obj=queues["q"])
+    for _ in range(2):
+        pending(mocker, dropped)
+        assert mq_add("q", "k", "v") == 1
+    (line,) = lines(started)
+    assert "not of this module: which one is not known; is there a callback" in line
+    pending(mocker, LEFT[0])
+    assert mq_add("q", "k", "v") == 1
+    pending(mocker, dropped)
+    assert mq_add("q", "k", "v") == 1
+    assert [("ksr_missing" in line) for line in lines(started)] == [False, True]
