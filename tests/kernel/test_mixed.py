@@ -2,23 +2,18 @@
 
 from __future__ import annotations
 
-import random
-import time
 from typing import TYPE_CHECKING
 
 import pytest
 
 from kemi.queue.kernel import choice
-from tests.processes.sound import faults
-from tests.processes.test_random_kills import LONG, PATIENCE, Load
+from tests.processes.test_random_kills import LONG, SECONDS, Load
 
 if TYPE_CHECKING:
     from pathlib import Path
 
     from tests.processes.children import Children
     from tests.processes.serve import Serve
-
-SECONDS = 3.0
 
 
 class MixedLoad(Load):
@@ -53,18 +48,4 @@ def test_killed_at_random(
     for _ in range(4):
         load.start("producer")
         load.start("consumer")
-    seed = random.randrange(1 << 32)  # noqa: S311 no secret
-    rng = random.Random(seed)  # noqa: S311 no secret
-    end = time.monotonic() + (LONG if stress else SECONDS)
-    while time.monotonic() < end or (time.monotonic() < end + PATIENCE and not queue.stats().recovered):
-        time.sleep(rng.expovariate(100))
-        load.kill(rng.choice(sorted(load.running)))
-    load.finish()
-    stats = queue.stats()
-    where = f"seed {seed}: {len(load.killed)} killed, {stats}"
-    assert load.wrong() == [], where
-    assert queue.fetch() is None, where
-    assert faults(queue) == [], where
-    assert stats.recovered > 0, f"nobody was killed with the lock held: {where}"
-    assert abs(stats.added - sum(load.added().values())) <= len(load.killed), where
-    assert abs(stats.fetched - sum(map(len, load.taken()))) <= len(load.killed), where
+    load.judge(load.kill_at_random(LONG if stress else SECONDS))

@@ -93,6 +93,28 @@ class Load:
                 if name.startswith(role):
                     child.result()
 
+    def kill_at_random(self, seconds: float) -> str:
+        """Do so for some seconds, until one was killed with the lock held; then finish. Return what a report says."""
+        seed = random.randrange(1 << 32)  # noqa: S311 no secret
+        rng = random.Random(seed)  # noqa: S311 no secret
+        end = time.monotonic() + seconds
+        # On a slow machine it may take longer until one is killed with the lock held.
+        while time.monotonic() < end or (time.monotonic() < end + PATIENCE and not self._queue.stats().recovered):
+            time.sleep(rng.expovariate(100))
+            self.kill(rng.choice(sorted(self.running)))
+        self.finish()
+        return f"seed {seed}: {len(self.killed)} killed, {self._queue.stats()}"
+
+    def judge(self, where: str) -> None:
+        """Everything came out, the queue is sound, and each counter is wrong by what the killed were doing at most."""
+        stats = self._queue.stats()
+        assert self.wrong() == [], where
+        assert self._queue.fetch() is None, where
+        assert faults(self._queue) == [], where
+        assert stats.recovered > 0, f"nobody was killed with the lock held: {where}"
+        assert abs(stats.added - sum(self.added().values())) <= len(self.killed), where
+        assert abs(stats.fetched - sum(map(len, self.taken()))) <= len(self.killed), where
+
     def added(self) -> dict[str, int]:
         return {path.name: path.stat().st_size for path in self._folder.glob("producer-*")}
 
@@ -122,23 +144,7 @@ def test_killed_at_random(
         load.start("producer")
     for _ in range(CONSUMERS):
         load.start("consumer")
-    seed = random.randrange(1 << 32)  # noqa: S311 no secret
-    rng = random.Random(seed)  # noqa: S311 no secret
-    end = time.monotonic() + (LONG if stress else SECONDS)
-    # On a slow machine it may take longer until one is killed with the lock held.
-    while time.monotonic() < end or (time.monotonic() < end + PATIENCE and not queue.stats().recovered):
-        time.sleep(rng.expovariate(100))
-        load.kill(rng.choice(sorted(load.running)))
-    load.finish()
-    stats = queue.stats()
-    where = f"seed {seed}: {len(load.killed)} killed, {stats}"
-    assert load.wrong() == [], where
-    assert queue.fetch() is None, where
-    assert faults(queue) == [], where
-    assert stats.recovered > 0, f"nobody was killed with the lock held: {where}"
-    # Each counter can be wrong by what the killed ones were just doing.
-    assert abs(stats.added - sum(load.added().values())) <= len(load.killed), where
-    assert abs(stats.fetched - sum(map(len, load.taken()))) <= len(load.killed), where
+    load.judge(load.kill_at_random(LONG if stress else SECONDS))
 
 
 def test_a_planted_loss_and_a_planted_duplicate_are_found(serve: Serve, children: Children, tmp_path: Path) -> None:

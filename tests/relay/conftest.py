@@ -6,10 +6,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.cli.command import Command
-from tests.conftest import SHM
-from tests.processes.children import Children
-from tests.processes.serve import Serve
+from tests.cli.conftest import children, command, serve  # noqa: F401 - fixtures
 from tests.relay.servers import DURABLE, PROGRAMS, EngineServer, redis
 
 if TYPE_CHECKING:
@@ -17,32 +14,6 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 Start = "Callable[..., EngineServer]"
-
-
-@pytest.fixture
-def serve(_no_segment_is_left: None) -> Iterator[Serve]:
-    """Return the maker of this test's queues."""
-    server = Serve()
-    yield server
-    server.stop()
-    for path in SHM.glob(f"mqk.{server.instance}*"):
-        path.unlink()
-
-
-@pytest.fixture
-def children(serve: Serve) -> Iterator[Children]:  # noqa: ARG001 the queues go after the processes
-    """Return the place where a test starts its processes."""
-    started = Children()
-    yield started
-    started.end()
-
-
-@pytest.fixture
-def command(serve: Serve) -> Iterator[Command]:
-    """Return what runs commands for this test's instance."""
-    commands = Command(serve.instance)
-    yield commands
-    commands.clean()
 
 
 @pytest.fixture

@@ -628,26 +628,32 @@ def test_concurrency(kind: str) -> None:
     assert (max(most), tally) == (4, Tally(done=12))
 
 
+def held_up(kind: str, began: threading.Event, go_on: threading.Event) -> Worker[..., Any]:
+    """Return a worker that says that it began, and waits until it may go on."""
+    if kind == "plain":
+
+        @worker("q")
+        def plain(_item: ReservedItem) -> None:
+            began.set()
+            go_on.wait(SOON)
+
+        return plain
+
+    @worker("q")
+    async def async_(_item: ReservedItem) -> None:
+        began.set()
+        while not go_on.is_set():
+            await asyncio.sleep(0.001)
+
+    return async_
+
+
 @pytest.mark.parametrize("kind", ["plain", "async"])
 def test_a_stop_gives_back_what_is_not_done_in_time(kind: str) -> None:
     """The item goes back uncounted, and what the function makes of it later changes nothing."""
     queue = MemoryQueue(items=[("1", "v")])
     began, go_on = threading.Event(), threading.Event()
-    if kind == "plain":
-
-        @worker("q")
-        def one(_item: ReservedItem) -> None:
-            began.set()
-            go_on.wait(SOON)
-
-    else:
-
-        @worker("q")
-        async def one(_item: ReservedItem) -> None:
-            began.set()
-            await asyncio.sleep(SOON)
-
-    running = one.start(queue, grace=0.05)
+    running = held_up(kind, began, go_on).start(queue, grace=0.05)
     assert began.wait(SOON)
     running.stop()
     go_on.set()
@@ -660,22 +666,7 @@ def test_a_stop_gives_back_what_is_not_done_in_time(kind: str) -> None:
 def test_a_stop_lets_what_is_in_hand_be_done(kind: str) -> None:
     queue = MemoryQueue(items=[("1", "v"), ("2", "v")])
     began, go_on = threading.Event(), threading.Event()
-    if kind == "plain":
-
-        @worker("q")
-        def one(_item: ReservedItem) -> None:
-            began.set()
-            go_on.wait(SOON)
-
-    else:
-
-        @worker("q")
-        async def one(_item: ReservedItem) -> None:
-            began.set()
-            while not go_on.is_set():
-                await asyncio.sleep(0.001)
-
-    running = one.start(queue, grace=SOON)
+    running = held_up(kind, began, go_on).start(queue, grace=SOON)
     assert began.wait(SOON)
     timer = threading.Timer(0.2, go_on.set)
     timer.start()
