@@ -70,6 +70,7 @@ def only_called(monkeypatch: pytest.MonkeyPatch) -> None:
         (futex, "SLICE"),
     ):
         monkeypatch.setattr(module, name, 10 * HANG)
+    monkeypatch.setattr(futex, "FIRST_SLICES", ())
 
 
 @pytest.fixture

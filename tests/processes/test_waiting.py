@@ -89,7 +89,7 @@ def test_a_waiter_does_not_poll(serve: Serve, children: Children) -> None:
     (child,) = waiting(queue, children, 1)
     switches, begin = _voluntary_switches(child.pid), time.monotonic()
     time.sleep(2.5)
-    assert _voluntary_switches(child.pid) - switches <= 1.2 / futex.SLICE * (time.monotonic() - begin)
+    assert _voluntary_switches(child.pid) - switches <= 1.25 / futex.SLICE * (time.monotonic() - begin)
     queue.add("k", "")
     assert child.result()[0] == "k"
 
@@ -123,6 +123,7 @@ def test_killed_when_just_woken(
 ) -> None:
     """One dies between its waking and its taking: the item is another's within the time of a look."""
     monkeypatch.setattr(futex, "SLICE", HANG)  # who looks for signals meanwhile sees the item, too
+    monkeypatch.setattr(futex, "FIRST_SLICES", ())
     queue = serve("name=q")
     slow = 0
 

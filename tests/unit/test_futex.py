@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import errno
 import mmap
 import os
 import signal
@@ -89,6 +90,43 @@ def test_an_unknown_architecture(word: Any, mocker: MockerFixture) -> None:
     assert elapsed(lambda: futex.wait(word, 0, HANG)) < HANG / 2
     assert elapsed(lambda: futex.wait(word, 0, 0.0)) < HANG / 2
     assert futex.wake(word) == 0
+
+
+def _slept(word: Any, seconds: float, mocker: MockerFixture) -> list[float]:
+    """For how many ms each the kernel is asked to let it sleep."""
+    asked: list[float] = []
+
+    def time_out(_number: int, _word: int, _what: int, _expected: int, moment: int) -> int:
+        span = futex._TimeSpec.from_address(moment)
+        asked.append(span.seconds * 1e3 + span.nanoseconds / 1e6)
+        ctypes.set_errno(errno.ETIMEDOUT)
+        clock.monotonic.return_value += asked[-1] / 1e3
+        return -1
+
+    clock = mocker.patch.object(futex, "time")
+    clock.monotonic.return_value = 1000.0
+    mocker.patch.object(futex, "_syscall", time_out)
+    futex.wait(word, 0, seconds)
+    mocker.stopall()
+    return [round(span, 3) for span in asked]
+
+
+def test_the_first_looks_for_signals_come_at_once(word: Any, mocker: MockerFixture) -> None:
+    """A signal just before a sleep is served after the shortest slice; none later than 40 ms, nowhere in the sleep."""
+    assert _slept(word, 0.12, mocker) == [0.625, 2.5, 10, 40, 40, 26.875]
+    futex._sliced[0] = False  # a process whose signals no Python code handles
+    try:
+        assert _slept(word, 0.12, mocker) == [120]
+    finally:
+        futex._sliced[0] = True
+
+
+def test_threads_that_get_no_signals_sleep_in_one(word: Any, mocker: MockerFixture) -> None:
+    slept: list[float] = []
+    thread = threading.Thread(target=lambda: slept.extend(_slept(word, 0.12, mocker)))
+    thread.start()
+    thread.join()
+    assert slept == [120]
 
 
 class Interrupted(Exception):

@@ -9,7 +9,8 @@
 #include "keyed.h"
 #include "plain.h"
 
-enum { SECOND = 1000000000, SLICE = SECOND / 25 /* ns until it looks for signals again */, MAX_LOOKS = 256, MIN_LOOKS = 8 };
+enum { SECOND = 1000000000, MAX_LOOKS = 256, MIN_LOOKS = 8 };
+enum { FIRST_SLICE = SECOND / 1600, SLICE = 64 * FIRST_SLICE }; /* ns until it looks for signals again */
 
 /* A wait under way. */
 typedef struct {
@@ -108,9 +109,10 @@ static int
 sleep_on(Queue *q, Waiter *waiter, int64_t until)
 {
     uint32_t *word = &q->u32[K_W_EVENT * 2];
-    int64_t left;
+    int64_t left, slice = FIRST_SLICE; /* see sync/futex.py */
     while ((left = until - monotonic()) > 0 && !waiter->woken && q->base) {
-        int64_t span = left < SLICE ? left : SLICE;
+        int64_t span = left < slice ? left : slice;
+        slice = slice * 4 < SLICE ? slice * 4 : SLICE;
         struct timespec moment = {0, (long)span};
         int code, error;
         Py_BEGIN_ALLOW_THREADS

@@ -16,6 +16,8 @@ import errno
 import os
 import threading
 import time
+from collections.abc import Iterator
+from itertools import chain, repeat
 from typing import Any
 
 _SYSCALL_NUMBERS = {
@@ -34,7 +36,8 @@ _SYSCALL_NUMBERS = {
 _NUMBER = _SYSCALL_NUMBERS.get(os.uname().machine)
 _WAIT, _WAKE = 0, 1
 _POLL = 0.02  # seconds between looks on an architecture whose number is not known
-SLICE = 0.04  # seconds that the main thread sleeps before it looks for signals again
+SLICE = 0.04  # seconds that the main thread sleeps at most before it looks for signals again
+FIRST_SLICES = (SLICE / 64, SLICE / 16, SLICE / 4)
 _sliced = [True]
 
 
@@ -57,17 +60,22 @@ def wait(word: Any, expected: int, timeout: float) -> bool:
     if _NUMBER is None:
         time.sleep(min(timeout, _POLL))
         return False
-    slice_ = SLICE if _is_main_thread() and _sliced[0] else timeout
     deadline = time.monotonic() + timeout
-    left = timeout
-    while True:
+    left, code = timeout, -1
+    for slice_ in _slices(timeout) if _sliced[0] else repeat(timeout):
         span = min(left, slice_)
         seconds = int(span)
         moment = _TimeSpec(seconds, int((span - seconds) * 1e9))
         code = _syscall(_NUMBER, ctypes.addressof(word), _WAIT, expected, ctypes.addressof(moment))
         left = deadline - time.monotonic()
         if left <= 0 or not code or ctypes.get_errno() != errno.ETIMEDOUT:
-            return not code
+            break
+    return not code
+
+
+def _slices(seconds: float) -> Iterator[float]:
+    """How long this thread may sleep the first time, the second time and so on, of a sleep of so many seconds."""
+    return chain(FIRST_SLICES, repeat(SLICE)) if _is_main_thread() else repeat(seconds)
 
 
 def expect_no_signals() -> None:
@@ -78,8 +86,10 @@ def expect_no_signals() -> None:
 def pause(seconds: float) -> None:
     """Sleep; a signal handler need not wait for the end of it."""
     deadline = time.monotonic() + seconds
-    slice_ = SLICE if _is_main_thread() else seconds
-    while (left := deadline - time.monotonic()) > 0:
+    for slice_ in _slices(seconds):
+        left = deadline - time.monotonic()
+        if left <= 0:
+            break
         time.sleep(min(left, slice_))
 
 
