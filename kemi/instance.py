@@ -292,7 +292,7 @@ class Instance:
         if queue.owner() == self.owner:
             header.set_life(queue.segment, self._presence.number)
         queues[queue.name] = queue
-        queue.sibling = queues.get
+        queue.set_siblings(queues.get)
 
     def _abandoned(self, spec: QueueSpec) -> Queue:
         """The queue of a dead server, or of this one. Raises InstanceInUse."""

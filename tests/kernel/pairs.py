@@ -89,7 +89,7 @@ class Pair:
             index = index_of(queue)
             index._look()
             buckets = [[*index.chain(index.bucket(number))] for number in range(index.count)]
-        assert queue._verify() == []
+        assert queue.handle.verify() == []
         return log.core.chunks.states(), records, buckets
 
     def remove(self) -> None:

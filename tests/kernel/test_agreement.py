@@ -47,7 +47,7 @@ def adding(key: Any, value: Any) -> Callable[[Any], object]:
 
 def waits(queue: Any) -> None:
     """Be counted as a waiter."""
-    queue._work(lambda: queue._events.prepare_wait(None, woken=False))
+    queue.handle.work(lambda: queue.handle.events.prepare_wait(None, woken=False))
 
 
 CALLS: dict[str, Callable[[Any], object]] = {

@@ -135,7 +135,7 @@ def test_this_thread_has_it(queue: Queue, call: Callable[[Queue], object]) -> No
             call(queue)
         seen.append(queue._mutex.is_mine())
 
-    queue._work(inside)
+    queue.handle.work(inside)
     assert seen == [True]
     assert call(queue)
 

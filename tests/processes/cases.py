@@ -106,7 +106,7 @@ def add(key: str, length: int = 10) -> Step:
 
 def drop_aged(queue: Queue) -> None:
     """Let the oldest items be too old for whoever would take one."""
-    queue._work(lambda: queue._log.drop_aged(clock.now(), math.inf))
+    queue.handle.work(lambda: queue._log.drop_aged(clock.now(), math.inf))
 
 
 def pop(queue: Queue) -> None:
@@ -287,7 +287,7 @@ def give_back(queue: Queue) -> None:
 
 def pop_slowly(queue: Queue) -> None:
     """Take one item, as `pop` goes on where something is in flight."""
-    queue._pop_slowly()
+    queue.pop_if(lambda _: True)
 
 
 def giant_first(queue: Queue) -> None:

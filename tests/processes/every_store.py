@@ -123,7 +123,7 @@ class Stage:
 
 def undone(queue: Queue) -> list[tuple[str, str]]:
     """Return what is there or reserved. What the dead held is there again, as for the next one who takes an item."""
-    queue._take_or_prepare(lambda: None, None, woken=False, sleeps=False)
+    queue._taker.take_now(lambda: None)
     return [(item.key, item.value) for item in queue.undone()]
 
 

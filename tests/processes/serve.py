@@ -53,7 +53,7 @@ def sleepers(queue: Queue) -> int:
 
 def registry_of(queue: Queue) -> Any:
     """Return the instance's table of memory, as this queue uses it."""
-    memory: Any = queue._memory
+    memory: Any = queue.handle.memory
     return memory._registry
 
 

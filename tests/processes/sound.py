@@ -45,7 +45,7 @@ def faults(queue: Queue) -> list[str]:
     content = items(queue)
     memory = file_sizes(queue)[1]
     books: dict[str, tuple[object, object]] = {
-        "what verify finds": (queue._work(queue._verify), []),
+        "what verify finds": (queue.handle.work(queue.handle.verify), []),
         "size and items": (stats.size, len(content)),
         "added - removed and items": (
             stats.added - stats.fetched - stats.dropped - stats.replaced - stats.reserved - stats.expired,

@@ -136,7 +136,7 @@ def test_nothing_can_be_given_back(in_child: InChild, monkeypatch: pytest.Monkey
             assert fill(2000)[0] == 2000
             assert take_all() == list(range(2000))
         assert fill(2000)[0] == 2000
-        queue._work(queue._repair)
+        queue.handle.work(queue.handle.repair)
         assert [key for key, _ in items(queue)] == list(map(str, range(2000)))
         assert faults(queue) == []
 

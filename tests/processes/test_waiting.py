@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from kemi.errors import LockTimeout
-from kemi.queue import opened
+from kemi.queue import handle as handles
 from kemi.queue import queue as queue_module
 from kemi.queue.format import layout
 from kemi.queue.kernel import choice
@@ -130,7 +130,7 @@ def test_killed_when_just_woken(
     choice.detach(queue)  # which has slices of its own
 
     def die_awake() -> None:
-        kernel: Any = queue._events._futex
+        kernel: Any = queue.handle.events._futex
         sleep = kernel.wait
 
         def sleep_and_die(*arguments: Any) -> None:
@@ -291,7 +291,7 @@ def test_an_item_taken_is_not_lost_to_a_lock_not_had(
     adder = children.fork(add_later)
     thief = Thief(queue, children, turn)
     with monkeypatch.context() as stolen:
-        for module, name in ((queue_module, "unlock"), (opened, "hold")):
+        for module, name in ((queue_module, "unlock"), (handles, "hold")):
             stolen.setattr(module, name, partial(thief.after, getattr(module, name)))
         keys = keys_fetched(queue, 0.6)
     thief.let_go()

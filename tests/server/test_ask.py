@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING
 import pytest
 
 from kemi.cli import metrics
-from kemi.queue import answering
 from kemi.queue.catalog.view import look_at_answers
+from kemi.queue.delivery import answering
 from kemi.queue.format import layout
 from tests.asleep import idle
 from tests.server.asking import Agent, Asking, Worker
@@ -119,8 +119,8 @@ def test_two_answers(servers: Servers) -> None:
     server = servers.start(Asking())
     worker = Worker(server)
     with Agent(server.ports[0], "twice") as agent, worker.queue.reserve(30) as item:
-        assert answering.answer(item._hold.source, item._record, "1")
-        assert answering.answer(item._hold.source, item._record, "2")
+        assert answering.answer(item._hold.source._others, item._record, "1")
+        assert answering.answer(item._hold.source._others, item._record, "2")
         assert agent.final() == (480, "ANSWERED 1")
         wait_until(lambda: server.totals().late == 1, "the second is counted", 30)
     server.wait_for(asked=1, answered=1)

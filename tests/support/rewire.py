@@ -22,11 +22,11 @@ def rewire(queue: Queue, through: Callable[[Any], Any]) -> None:
     """
     if not hasattr(choice.lib, "set_hook"):
         choice.detach(queue)
-    one: Any = queue
-    one._bytes, one._u64, one._u32 = map(through, (one._bytes, one._u64, one._u32))
-    mapping = Mapping(one._bytes, one._u64, one._u32)
-    hashes = (one._key_hash(),) if one._keyed else ()
-    one._log = (KeyedLog if one._keyed else PlainLog)(mapping, one._memory, *hashes)
-    one._append, one._pop = one._log.append, one._log.pop
-    one._holding = Holding(one._log)
-    one._events = EventCount(mapping, one._events._futex)
+    one: Any = queue.handle
+    one.bytes, one.u64, one.u32 = map(through, (one.bytes, one.u64, one.u32))
+    mapping = Mapping(one.bytes, one.u64, one.u32)
+    hashes = (one.key_hash(),) if one.addmode else ()
+    one.log = (KeyedLog if one.addmode else PlainLog)(mapping, one.memory, *hashes)
+    one.holding = Holding(one.log)
+    one.events = EventCount(mapping, one.events._futex)
+    queue.have_at_hand()

@@ -290,7 +290,7 @@ def test_completion_shows_what_works(server: Server) -> None:
 OF_THE_SERVER = ("adopt", "append_record", "clear", "create", "moving", "open", "publish", "remove", "set_limits")
 
 
-@pytest.mark.parametrize("name", [*OF_THE_SERVER, "segment", "sibling", "_mutex", "_u64", "_log", "_work"])
+@pytest.mark.parametrize("name", [*OF_THE_SERVER, "segment", "set_siblings", "_mutex", "_u64", "_log", "handle"])
 def test_what_only_a_server_does_is_not_there(server: Server, name: str) -> None:
     """Not as a method, not as an attribute; nothing of the queue's parts is passed on."""
     queue = server.start()

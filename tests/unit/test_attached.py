@@ -187,7 +187,7 @@ def test_a_file_that_was_removed(server: Server, queue: AttachedQueue, monkeypat
 def test_a_batch_over_a_restart(server: Server, queue: AttachedQueue) -> None:
     """What the old queue took is not added again."""
     used = inner(queue)
-    add_batch = used._add_batch
+    add_batch = used._adder.add_batch
     counts = [0]
 
     def stop_after_one(records: list[bytes], outcomes: list[AddResult]) -> None:
@@ -197,7 +197,7 @@ def test_a_batch_over_a_restart(server: Server, queue: AttachedQueue) -> None:
             server.stop()
             server.start()
 
-    used._add_batch = stop_after_one  # type: ignore[method-assign]
+    used._adder.add_batch = stop_after_one  # type: ignore[method-assign]
     assert queue.add_many((str(number), "") for number in range(600)) == [ADDED] * 600
     assert [item.key for item in queue.fetch_many(1000)] == [str(number) for number in range(256, 600)]
     assert len(used) == 256

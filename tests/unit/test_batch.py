@@ -10,11 +10,12 @@ import pytest
 
 from kemi.errors import LockTimeout, MqueueError
 from kemi.owner import this_process
-from kemi.queue import opened
-from kemi.queue import queue as queues
+from kemi.queue import handle as handles
+from kemi.queue import reserving
 from kemi.queue.catalog.registry import Registry
 from kemi.queue.client.attached import AttachedQueue
-from kemi.queue.queue import ACKS, RESERVES, Queue
+from kemi.queue.queue import Queue
+from kemi.queue.reserving import ACKS, RESERVES
 from tests.unit.children import child, fork, in_child
 
 if TYPE_CHECKING:
@@ -44,7 +45,7 @@ def test_what_the_block_does_not_settle_is_done(queue: Queue) -> None:
         assert (len(queue), queue.stats().reserved, len(batch.unsettled)) == (MANY - 30, 30, 30)
     assert keys(queue) == list(range(30, MANY))
     assert (queue.stats().reserved, queue.stats().fetched) == (0, 30)
-    assert queue._work(queue._verify) == []
+    assert queue.handle.work(queue.handle.verify) == []
 
 
 def test_an_exception_gives_all_back_that_is_unsettled(queue: Queue) -> None:
@@ -87,7 +88,7 @@ def test_it_waits_for_the_first_one(instance: str) -> None:
 
 
 def test_the_lock_is_taken_for_a_few_at_a_time(queue: Queue, mocker: MockerFixture) -> None:
-    locks = [mocker.spy(module, "hold") for module in (opened, queues)]
+    locks = [mocker.spy(module, "hold") for module in (handles, reserving)]
     with queue.reserve_many(MANY) as batch:
         assert sum(each.call_count for each in locks) == -(-MANY // RESERVES)
         for each in locks:
@@ -119,7 +120,7 @@ def test_a_killed_process_holds_nothing(queue: Queue) -> None:
 def test_a_lock_not_had_is_made_up_for(queue: Queue, mocker: MockerFixture) -> None:
     block = queue.reserve_many(30)
     batch = block.__enter__()
-    busy = mocker.patch.object(queue, "_settle_some", side_effect=LockTimeout("busy"))
+    busy = mocker.patch.object(queue._reserver, "_settle_some", side_effect=LockTimeout("busy"))
     with pytest.raises(LockTimeout):
         batch.done()
     mocker.stop(busy)

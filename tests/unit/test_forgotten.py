@@ -70,8 +70,8 @@ def raising_after(function: Callable[..., Any]) -> Callable[..., Any]:
 def test_just_after_it_was_reserved(queue: Queue, mocker: MockerFixture, way: str) -> None:
     """Nobody knows of it yet: it is given back before the lock is free."""
     if way == "reserve":
-        mocker.patch.object(queue._holding, "reserve_quickly", return_value=None)
-    mocker.patch.object(queue._holding, way, raising_after(getattr(queue._holding, way)))
+        mocker.patch.object(queue.handle.holding, "reserve_quickly", return_value=None)
+    mocker.patch.object(queue.handle.holding, way, raising_after(getattr(queue.handle.holding, way)))
     with pytest.raises(Boom), queue.reserve():
         pass
     assert queue.stats().reserved == 0
@@ -132,7 +132,7 @@ def test_when_even_giving_back_is_broken_off(queue: Queue, mocker: MockerFixture
 
 def test_what_nothing_claims_comes_back_with_the_next_item_taken(queue: Queue) -> None:
     """Should everything else be broken off, this process notices that it holds more than it knows of."""
-    hold(queue._mutex, queue._holding.reserve)
+    hold(queue._mutex, queue.handle.holding.reserve)
     assert queue.stats().reserved == 1
     item = queue.fetch()
     assert item is not None
@@ -145,7 +145,7 @@ def test_what_is_claimed_stays(queue: Queue, instance: str) -> None:
     other = Queue.attach(instance, "q")
     with queue.reserve() as item:
         assert item is not None
-        hold(other._mutex, other._holding.reserve)
+        hold(other._mutex, other.handle.holding.reserve)
         assert other.fetch() is None
         assert queue.stats().reserved == 1
     assert queue.stats().reserved == 0
@@ -153,7 +153,7 @@ def test_what_is_claimed_stays(queue: Queue, instance: str) -> None:
 
 def test_a_claim_ends_with_what_it_is_for(queue: Queue) -> None:
     """Nothing is left of a reservation that is over."""
-    created = queue._holding._created
+    created = queue.handle.holding._created
     with queue.reserve():
         assert len(claims.of(created)) == 1
     assert claims.of(created) == {}
@@ -168,7 +168,7 @@ def test_a_child_does_not_give_back_what_its_parent_holds(queue: Queue) -> None:
         del block
         gc.collect()
         assert queue.fetch() is None
-        assert claims.of(queue._holding._created) == {}
+        assert claims.of(queue.handle.holding._created) == {}
 
     import os
 
@@ -183,12 +183,12 @@ def test_a_child_does_not_give_back_what_its_parent_holds(queue: Queue) -> None:
 @pytest.mark.parametrize("ours", [LockTimeout("busy"), Reentered("in a handler")], ids=["LockTimeout", "Reentered"])
 def test_the_users_exception_wins(queue: Queue, mocker: MockerFixture, ours: Exception) -> None:
     """The lock is not to be had at the end of the block: what was raised in it comes out all the same."""
-    work = queue._work
+    work = queue.handle.work
     block = queue.reserve()
     block.__enter__()
-    mocker.patch.object(queue, "_work", side_effect=ours)
+    mocker.patch.object(queue.handle, "work", side_effect=ours)
     block.__exit__(ValueError)
-    mocker.patch.object(queue, "_work", work)
+    mocker.patch.object(queue.handle, "work", work)
     assert queue.fetch() is not None, "it is given back with the next item that is taken"
 
 
@@ -302,9 +302,9 @@ def _fetch(queue: Queue) -> None:
 
 
 def _record(key: str) -> bytes:
-    from kemi.queue import queue as queues
+    from kemi.queue.adding import record_of
 
-    return queues._record(key, "v")
+    return record_of(key, "v")
 
 
 @pytest.mark.parametrize("how", ["collected", "done", "given back"])

@@ -94,15 +94,15 @@ def test_a_life_lock_is_in_the_entry(queue: Queue) -> None:
         assert item.done()
     other.close()
     assert queue.has_workers()
-    queue._holding.close()
+    queue.handle.holding.close()
     assert not queue.has_workers()
 
 
 def test_a_life_lock_that_was_given_up_says_nothing_of_what_is_reserved_afterwards(queue: Queue) -> None:
     """Who begins to reserve may find it, still: he takes it again before, or others would take what he holds."""
     other = Queue.of_segment(queue.segment.name)
-    queue._holding.begin()
-    life = queue._holding._holders._life
+    queue.handle.holding.begin()
+    life = queue.handle.holding._holders._life
     assert life is not None
     lock = life.state.lock
     assert lock is not None
@@ -110,7 +110,7 @@ def test_a_life_lock_that_was_given_up_says_nothing_of_what_is_reserved_afterwar
     held = other.reserve().take()
     assert held is not None
     (number,) = lives_of(queue)
-    assert queue._holding._holders._is_locked(number)
+    assert queue.handle.holding._holders._is_locked(number)
     assert held.done()
     other.close()
 
@@ -130,7 +130,7 @@ def test_a_pid_that_is_used_again(queue: Queue, mocker: MockerFixture) -> None:
     """The holder's lock is free; that its pid lives means nothing."""
 
     def reserve_as_the_parent() -> None:
-        me = queue._holding._holders.me()._replace(pid=os.getppid(), start=this_process().start)
+        me = queue.handle.holding._holders.me()._replace(pid=os.getppid(), start=this_process().start)
         mocker.patch.object(holders.Holders, "me", return_value=me)
         reserve_for_good(queue)
 
@@ -146,7 +146,7 @@ def test_without_locks_pid_and_start_have_to_do(queue: Queue, mocker: MockerFixt
     assert taken(queue) == "0"
     with child(lambda: reserve_for_good(queue)):
         assert (taken(queue), taken(queue)) == ("2", None)
-    me = queue._holding._holders.me()
+    me = queue.handle.holding._holders.me()
     mocker.patch.object(holders.Holders, "me", return_value=me._replace(pid=os.getppid(), start=me.start + 10**9))
     queue.add("3", "")
     reserve_for_good(queue)
@@ -264,7 +264,7 @@ def test_a_holder_in_another_time_namespace(queue: Queue) -> None:
         (holder,) = [each for each in queue._log.core.in_flight.holders() if each.life]
         assert not Owner(holder.pid, holder.start, holder.namespace).is_dead()
         assert (taken(queue), taken(queue)) == ("2", None)
-        assert 3500 < queue._work(lambda: queue._holding.seconds_to_due(1e9)) <= 3600
+        assert 3500 < queue.handle.work(lambda: queue.handle.holding.seconds_to_due(1e9)) <= 3600
         look = f"from kemi.owner import Owner; print(Owner{tuple(this_process())}.is_dead())"
         looked = subprocess.run(
             [UNSHARE, *shifted, sys.executable, "-c", look],

@@ -12,7 +12,7 @@ import pytest
 
 from kemi.errors import LockTimeout, Reentered, SegmentError
 from kemi.owner import this_process
-from kemi.queue import opened
+from kemi.queue import handle as handles
 from kemi.queue.catalog.registry import Registry
 from kemi.queue.format import layout
 from kemi.queue.format.outcome import CLOSED
@@ -87,7 +87,7 @@ def test_a_handlers_exception_is_its_own(instance: str, mocker: MockerFixture, e
     assert [(item.key, item.value) for item in queue.peek(9)] == [("k", "new")]
     assert queue.stats().recovered == 1
     assert len(queue) == 1
-    assert queue._work(queue._verify) == []
+    assert queue.handle.work(queue.handle.verify) == []
 
 
 def test_a_broken_index_loses_no_item(instance: str) -> None:
@@ -123,7 +123,7 @@ def long_queue(instance: str) -> Queue:
 def test_who_waits_behind_the_lock_does_not_wait_for_a_verdict(instance: str, mocker: MockerFixture) -> None:
     """After a kill, and after an exception of the application, the next call does not read every record."""
     queue = long_queue(instance)
-    verify = mocker.spy(opened, "verify")
+    verify = mocker.spy(handles, "verify")
     killed_after(queue._mutex.take)
     assert queue.add("after the kill", "") == ADDED
     trimmed = mocker.patch.object(queue._log.core.chunks, "trim", side_effect=KeyboardInterrupt)
@@ -138,7 +138,7 @@ def test_who_waits_behind_the_lock_does_not_wait_for_a_verdict(instance: str, mo
 def test_a_new_server_reads_every_record(instance: str, mocker: MockerFixture) -> None:
     """What a dead one left is checked from end to end before it is used."""
     queue = long_queue(instance)
-    verify = mocker.spy(opened, "verify")
+    verify = mocker.spy(handles, "verify")
     killed_after(queue._mutex.take)
     assert queue.adopt(this_process()) == 10
     assert verify.call_count == 1
@@ -157,7 +157,7 @@ def test_an_item_is_not_lost_on_the_way_out_of_a_sleep(instance: str, mocker: Mo
     """Who slept and takes an item needs the lock no second time."""
     queue = Queue.create(instance, "q", window=WINDOW)
     mocker.patch.object(EventCount, "wait", side_effect=lambda *_: queue.add("k", "v") and False)
-    mocker.patch.object(queue, "_cancel_wait", side_effect=LockTimeout("somebody is stopped"))
+    mocker.patch.object(queue._taker, "_cancel_wait", side_effect=LockTimeout("somebody is stopped"))
     item = queue.fetch(5)
     assert item is not None
     assert item.key == "k"

@@ -14,6 +14,7 @@ from kemi import timens
 from kemi.errors import MqueueError
 from kemi.owner import this_process
 from kemi.queue import queue as queues
+from kemi.queue import reserving
 from kemi.queue.catalog.registry import Registry
 from kemi.queue.catalog.view import look_at_queue
 from kemi.queue.delivery import holding
@@ -57,7 +58,8 @@ def times(mocker: MockerFixture) -> Times:
     """Give the clocks."""
     found = Times()
     mocker.patch.object(holding, "_now", found.monotonic)
-    mocker.patch.object(queues, "now", found.monotonic)
+    for module in (queues, reserving):
+        mocker.patch.object(module, "now", found.monotonic)
     mocker.patch.object(holding, "_time", found.wall)
     mocker.patch.object(core, "_now", found.wall)
     return found
@@ -71,7 +73,7 @@ def make(instance: str) -> Iterator[Callable[..., Queue]]:
 
     def make(name: str = "q", count: int = 0, **properties: Any) -> Queue:
         made[name] = queue = Queue.create(instance, name, registry=registry, **{"window": 16 << 20, **properties})
-        queue.sibling = made.get
+        queue.set_siblings(made.get)
         for number in range(count):
             assert queue.add(str(number), "v") == ADDED
         return queue
@@ -275,7 +277,7 @@ def test_an_older_item_is_dropped_and_counted(make: Callable[..., Queue], times:
     assert len(queue) == 599
     times.ahead = 11
     held.give_back()
-    queue._add_batch([_at(time.time() + 11)], [])
+    queue._adder.add_batch([_at(time.time() + 11)], [])
     assert keys(queue) == ["young"]
     assert queue.stats().oldest is not None
     item = queue.fetch()
@@ -329,7 +331,7 @@ def test_no_way_delivers_an_older_item(make: Callable[..., Queue], times: Times,
     for number in range(60):
         age = 50 if number % 3 else 5
         key = b"%05d" % number
-        queue._add_batch([layout.RECORD.pack(32, 5, 0, 0, times.wall() - age) + key + bytes(3)], [])
+        queue._adder.add_batch([layout.RECORD.pack(32, 5, 0, 0, times.wall() - age) + key + bytes(3)], [])
     queue.set_max_age(10)
     found = [item.key for _ in range(40) for item in WAYS[way](queue)]
     assert found == [f"{number:05d}" for number in range(0, 60, 3)]
@@ -362,7 +364,7 @@ def test_what_was_delivered_too_often_comes_due_in_the_middle_of_a_call(
     due = clock.now() + 10**12
     reads = mocker.Mock(return_value=due - 10**10)
     mocker.patch.object(holding, "_now", reads)
-    mocker.patch.object(queues, "now", reads)
+    mocker.patch.object(reserving, "now", reads)
     first = queue.reserve().take()
     assert first is not None
     assert first.give_back(after=10)
@@ -416,7 +418,7 @@ def test_a_process_killed_with_aged_items_in_its_hands(make: Callable[..., Queue
     times.ahead = 11
 
     def hold_them() -> None:
-        queue._work(queue._holding.take)
+        queue.handle.work(queue.handle.holding.take)
 
     killed_after(hold_them)
     assert (queue.stats().reserved, keys(dead)) == (3, [])
@@ -457,7 +459,7 @@ def test_hot_fetches_are_counted_with_the_next_that_is_measured(make: Callable[.
     assert 2000 < sum(counts) <= 2999
     assert queue.pop_wait(1) is not None
     queue.add("k", "")
-    assert queue._pop_slowly() is not None
+    assert queue.pop_if(lambda _: True) is not None
     assert sum(queue.stats().waited.counts) == 3001
 
 

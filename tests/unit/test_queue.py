@@ -85,7 +85,7 @@ def sound(queue: Queue) -> None:
     stats, items = queue.stats(), queue.peek(10_000)
     assert len(queue) == stats.size == len(items) == stats.added - stats.fetched - stats.dropped - stats.replaced
     assert stats.memory == SHM.joinpath(queue.segment.name).stat().st_blocks * 512
-    assert queue._work(queue._verify) == []
+    assert queue.handle.work(queue.handle.verify) == []
 
 
 def is_waited_for(queue: Queue) -> bool:

@@ -113,7 +113,7 @@ class Model(RuleBasedStateMachine):
     def recover(self) -> None:
         """Repair what is sound."""
         with locked(self.queue._mutex):
-            self.queue._recover()
+            self.queue.handle.recover()
 
     @precondition(lambda self: self.items)
     @rule()

@@ -148,7 +148,7 @@ def test_recovery_after_a_burst(instance: str, registry: Registry) -> None:
     """A recovery gives no memory back that had been given back before: counts never go below nothing."""
     queue = queue_of(instance, registry)
     burst(queue, left=2)
-    queue._recover()
+    queue.handle.recover()
     assert len(queue) == 2
     assert registry.memory() == queue.stats().memory
 

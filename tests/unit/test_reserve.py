@@ -15,8 +15,8 @@ import pytest
 
 from kemi.errors import ClientClosed, ItemError, LockTimeout, MqueueError, QueueClosed, SegmentError
 from kemi.owner import this_process
-from kemi.queue import opened
-from kemi.queue import queue as queues
+from kemi.queue import adding, waiting
+from kemi.queue import handle as handles
 from kemi.queue.catalog.registry import Registry
 from kemi.queue.delivery import holding
 from kemi.queue.format import layout
@@ -401,7 +401,7 @@ def test_a_dead_letter_that_cannot_be_settled_costs_no_item(make: Callable[..., 
     queue, dead = make(count=2), make("dead")
     queue.set_deliveries(1, "dead")
     reserved_by_the_dead(queue, 1)
-    settle = mocker.patch.object(queue._holding, "settle_letter", side_effect=LockTimeout("busy"))
+    settle = mocker.patch.object(queue.handle.holding, "settle_letter", side_effect=LockTimeout("busy"))
     item = queue.fetch()
     assert item is not None
     assert (item.key, keys(dead), queue.stats().reserved) == ("1", ["0"], 1)
@@ -499,7 +499,7 @@ def test_no_queue_for_dead_letters(make: Callable[..., Queue]) -> None:
 def test_batches(make: Callable[..., Queue], addmode: int) -> None:
     """All of them, in order, whatever their number."""
     queue = make(addmode=addmode)
-    pairs = [(str(number), "v" * (number % 700)) for number in range(3 * queues.BATCH + 7)]
+    pairs = [(str(number), "v" * (number % 700)) for number in range(3 * waiting.BATCH + 7)]
     assert queue.add_many(pairs) == [ADDED] * len(pairs)
     assert queue.add_many([]) == []
     assert len(queue) == len(pairs)
@@ -542,7 +542,7 @@ def test_a_batch_wakes_as_many_as_it_is_for(make: Callable[..., Queue]) -> None:
 def test_a_batch_says_what_became_of_each(make: Callable[..., Queue], mocker: MockerFixture) -> None:
     """One outcome for each pair, in order."""
     queue = make(addmode=1)
-    mocker.patch.object(queues, "MAX_STEP", 1 << 20)
+    mocker.patch.object(adding, "MAX_STEP", 1 << 20)
     assert queue.add_many([("a", "1"), ("a", "2"), ("b", "x" * (1 << 20)), (b"c", b"3")]) == [
         ADDED,
         KEPT,
@@ -560,19 +560,19 @@ def test_a_batch_says_what_became_of_each(make: Callable[..., Queue], mocker: Mo
 def test_a_batch_is_bounded(make: Callable[..., Queue], mocker: MockerFixture) -> None:
     """The lock is let go after so many items, or bytes."""
     queue = make()
-    locks = mocker.spy(opened, "hold")
-    queue.add_many([("k", "")] * (2 * queues.BATCH))
+    locks = mocker.spy(handles, "hold")
+    queue.add_many([("k", "")] * (2 * waiting.BATCH))
     assert locks.call_count == 2
-    queue.add_many([("k", "x" * (queues.BATCH_BYTES // 2))] * 5)
+    queue.add_many([("k", "x" * (waiting.BATCH_BYTES // 2))] * 5)
     assert locks.call_count == 2 + 3
     locks.reset_mock()
-    assert len(queue.fetch_many(10**6)) == 2 * queues.BATCH + 5
+    assert len(queue.fetch_many(10**6)) == 2 * waiting.BATCH + 5
     assert locks.call_count >= 2 + 3
 
 
 def fails_at(mocker: MockerFixture, queue: Queue, number: int, error: BaseException) -> None:
     """Let the lock's section of that number fail, counted from here; the others are as they were."""
-    work = type(queue)._work.__get__(queue)
+    work = type(queue.handle).work.__get__(queue.handle)
     numbers = numbers_from(1)
 
     def work_or_fail(function: Callable[[], Any]) -> Any:
@@ -580,7 +580,7 @@ def fails_at(mocker: MockerFixture, queue: Queue, number: int, error: BaseExcept
             raise error
         return work(function)
 
-    mocker.patch.object(queue, "_work", work_or_fail)
+    mocker.patch.object(queue.handle, "work", work_or_fail)
 
 
 ERRORS = [LockTimeout("busy"), QueueClosed("over"), SegmentError("damaged"), ClientClosed("closed here")]
@@ -590,7 +590,7 @@ ERRORS = [LockTimeout("busy"), QueueClosed("over"), SegmentError("damaged"), Cli
 def test_a_batch_that_meets_an_error(make: Callable[..., Queue], mocker: MockerFixture, error: MqueueError) -> None:
     """What was taken is returned, and what was added is told; an error is raised when there is nothing to tell."""
     queue = make()
-    size = queues.BATCH
+    size = waiting.BATCH
     fails_at(mocker, queue, 2, error)
     rest = CLOSED if isinstance(error, QueueClosed) else NOT_TRIED
     assert queue.add_many([("k", "")] * (size + 3)) == [ADDED] * size + [rest] * 3
@@ -621,7 +621,7 @@ def test_a_batch_that_meets_an_error_in_the_middle(make: Callable[..., Queue], m
     assert [item.key for item in found] == [str(number) for number in range(len(found))]
     assert len(found) + len(queue) == 40
     assert found
-    append = queue._add_run
+    append = queue._adder._add_run
     calls = numbers_from(1)
 
     def add_run(records: list[bytes], first: int) -> Any:
@@ -630,7 +630,7 @@ def test_a_batch_that_meets_an_error_in_the_middle(make: Callable[..., Queue], m
         return append(records, first)
 
     before = len(queue)
-    mocker.patch.object(queue, "_add_run", add_run)
+    mocker.patch.object(queue._adder, "_add_run", add_run)
     outcomes = queue.add_many([("k", "v" * 30_000)] * 30)  # less than a batch, and more than a chunk
     mocker.stopall()
     assert 0 < outcomes.count(ADDED) < 30
@@ -648,16 +648,16 @@ def raise_or_return(what: Any) -> Any:
 def test_a_batch_that_is_broken_off_by_a_handler(make: Callable[..., Queue], mocker: MockerFixture) -> None:
     """Its exception is the application's own, and is never kept back for the sake of a result."""
     queue = make()
-    queue.add_many([("k", "")] * (2 * queues.BATCH))
+    queue.add_many([("k", "")] * (2 * waiting.BATCH))
     fails_at(mocker, queue, 2, TimeoutError("of the application"))
     with pytest.raises(TimeoutError, match="of the application"):
-        queue.fetch_many(2 * queues.BATCH)
+        queue.fetch_many(2 * waiting.BATCH)
 
 
 def test_a_batch_that_loses_the_lock(make: Callable[..., Queue], mocker: MockerFixture) -> None:
     """What was done is told; what was not is told too."""
     queue = make()
-    mocker.patch.object(queues, "BATCH", 2)
+    mocker.patch.object(adding, "BATCH", 2)
     fails_at(mocker, queue, 2, LockTimeout("busy"))
     assert queue.add_many([("k", "")] * 5) == [ADDED, ADDED, NOT_TRIED, NOT_TRIED, NOT_TRIED]
     assert len(queue) == 2

@@ -242,7 +242,7 @@ def test_what_is_half_done_is_put_right_before_the_lock_is_free(queue: Queue, mo
 
     mocker.patch.object(queue._log, "recover", look_and_repair)
     with pytest.raises(Boom):
-        queue._work(_boom)
+        queue.handle.work(_boom)
     assert seen == [False]
     assert is_free(queue)
 
@@ -254,7 +254,7 @@ def test_a_second_exception_before_that_is_no_harm(queue: Queue) -> None:
     def put_right(mutex: Mutex, error: BaseException) -> None:
         if next(interrupted):
             raise Boom
-        queue._put_right(mutex, error)
+        queue.handle.put_right(mutex, error)
 
     with pytest.raises(Boom):
         hold(queue._mutex, _boom, put_right)
@@ -287,7 +287,7 @@ def test_a_forked_child_leaves_the_lock_to_its_parent(queue: Queue) -> None:
 
     parent = os.getpid()
     try:
-        queue._work(fork_and_raise)
+        queue.handle.work(fork_and_raise)
     finally:
         if os.getpid() != parent:
             os._exit(0)

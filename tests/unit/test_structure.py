@@ -33,9 +33,6 @@ DEEP_ROOMS = {"kemi.testing"}
 ENTANGLED_ROOMS = {"kemi", "kemi.database", "kemi.server", "kemi.check", "kemi.relay", "kemi.remote", "kemi.testing"}
 # Concrete classes that others inherit from.
 BASES = {
-    "kemi.queue.opened.Opened",  # a queue is still a tower of these three
-    "kemi.queue.waiting.Waiting",
-    "kemi.queue.life.Life",
     "kemi.queue.kernel.choice.Base",  # the native kernel's part of a queue
     "kemi.queue.kernel.choice.Client",  # as that
     "kemi.queue.format.item.Item",  # a reserved item is an item
