@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from kemi.queue import queue as queues
+from kemi.queue.adding import record_of
 from kemi.queue.queue import Queue
 
 if TYPE_CHECKING:
@@ -62,14 +62,14 @@ def _bounds(queue: Queue) -> list[tuple[int, int]]:
 
 def _add(queue: Queue, number: int) -> None:
     """Append as `add` does with most Pythons: with 3.9 it goes another way, where no bounds are known."""
-    record = queues._record(f"key {number}", VALUE)
-    queue._work(lambda: queue._log.append(record, len(record)))
+    record = record_of(f"key {number}", VALUE)
+    queue.handle.work(lambda: queue._log.append(record, len(record)))
 
 
 CALLS: list[Callable[[Queue], object]] = []
 for _number in range(3):  # through the chunks, and back to the first
     CALLS += [lambda queue, n=n: _add(queue, n) for n in range(5)]  # type: ignore[misc]
-    CALLS += [lambda queue: queue._work(queue._log.pop)] * 5
+    CALLS += [lambda queue: queue.handle.work(queue._log.pop)] * 5
 
 
 def _changes(instance: str, addmode: int) -> list[int]:
