@@ -1,17 +1,22 @@
 """Counters of a worker's processes, in memory that they share with their supervisor, so that no kill loses them.
 
     Board    all processes of all workers          one anonymous mapping, made before the first fork
-    Place    one process: a head and its lanes     head: HEARTBEAT, PAUSED, TIME_LIMITS by the process; the others by
-                                                   the supervisor
+    Place    one process: a head and its lanes     head: HEARTBEAT, PAUSED, AWAITING, TIME_LIMITS by the process; the
+                                                   others by the supervisor
     Lane     one thread or task: BEGUN and counts
 
 Each word is 8 bytes, aligned, and has one writer, so there is no lock. A reader sees each word as it is now, and two
 words of slightly different moments.
+
+A backend that is there again is there for all processes of a worker. The first one that finds it so wakes those whose
+lanes are AWAITING that, by a pipe to each: who slept on would finish an old item behind many younger ones.
 """
 
 from __future__ import annotations
 
+import contextlib
 import mmap
+import os
 import time
 from bisect import bisect_left
 from collections.abc import Iterator, Sequence
@@ -19,7 +24,7 @@ from typing import Any, final
 
 from kemi.worker.spec import Spec, Tally
 
-HEARTBEAT, PAUSED, TIME_LIMITS, PID, DEATHS, ATTACHED, HURRIES, HEAD = range(8)
+HEARTBEAT, PAUSED, AWAITING, TIME_LIMITS, DEATHS, ATTACHED, HURRIES, HEAD = range(8)
 BEGUN = 0  # monotonic ns of the call that runs; 0: none
 DONE, ANSWERED, RETRIED, REJECTED, FAILED, EXPIRED = range(1, 7)
 RUN_SECONDS, QUEUE_SECONDS = 7, 8
@@ -85,6 +90,8 @@ class Place:
         self.spec = spec
         self._words = words
         self._at = at
+        self._pipe: tuple[int, int] | None = None
+        self._others: list[Place] = []  # of the same worker
         first = at + HEAD
         self.lanes = [Lane(words, numbers, first + number * LANE_WORDS) for number in range(spec.concurrency)]
 
@@ -107,6 +114,7 @@ class Place:
     def reset(self) -> None:
         """Forget what a dead process was doing; what it did stays counted."""
         self.store(PAUSED, 0)
+        self.store(AWAITING, 0)
         self.store(ATTACHED, 0)
         self.beat()
         for lane in self.lanes:
@@ -115,6 +123,42 @@ class Place:
     def tally(self) -> Tally:
         """What all its lanes did."""
         return sum((lane.tally() for lane in self.lanes), Tally())
+
+    # --- the backend is there again
+
+    def connect(self, places: Sequence[Place]) -> None:
+        """Be reached by the other processes of the same worker, which are forked later."""
+        self._others = [place for place in places if place.spec is self.spec and place is not self]
+        if self._others:
+            self._pipe = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
+
+    def fileno(self) -> int | None:
+        """What can be read when another process has found the backend; None where there is no other one."""
+        return self._pipe[0] if self._pipe else None
+
+    def others_await(self) -> bool:
+        """Does another process sleep until the backend is there?"""
+        return any(place.read(AWAITING) for place in self._others)
+
+    def wake_others(self) -> None:
+        """Wake those that do."""
+        for place in self._others:
+            if place._pipe is not None and place.read(AWAITING):  # noqa: SLF001 - one of the same class
+                with contextlib.suppress(BlockingIOError):  # it has enough to read
+                    os.write(place._pipe[1], b"x")  # noqa: SLF001
+
+    def was_woken(self) -> bool:
+        """Has another process found the backend since the last look?"""
+        if self._pipe is not None:
+            with contextlib.suppress(BlockingIOError):
+                return bool(os.read(self._pipe[0], 4096))
+        return False
+
+    def close(self) -> None:
+        """End what `connect` began."""
+        pipe, self._pipe = self._pipe, None
+        for fd in pipe or ():
+            os.close(fd)
 
 
 @final
@@ -131,6 +175,16 @@ class Board:
 
     def __iter__(self) -> Iterator[Place]:
         return iter(self.places)
+
+    def connect(self) -> None:
+        """Let the processes of a worker, which are forked later, reach each other."""
+        for place in self.places:
+            place.connect(self.places)
+
+    def close(self) -> None:
+        """End what `connect` began."""
+        for place in self.places:
+            place.close()
 
     def tally(self) -> Tally:
         """What all workers did."""

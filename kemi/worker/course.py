@@ -181,7 +181,7 @@ class Course:
             blamed, self._suspects = self._suspects, []
         for suspect in blamed:
             yield from self._blame(suspect)
-        if self._paused_since or self.place.read(board.PAUSED):
+        if self._paused_since or self.place.read(board.PAUSED) or self.place.others_await():
             yield Recovered()
 
     # --- failure ------------------------------------------------------------------------------------------------------
@@ -347,7 +347,8 @@ class Course:
                 log.warning("%s: pauses: %s", self.spec.name, shown(error))
 
     def recovered(self) -> None:
-        """Say so, once."""
+        """Tell the other processes, and say so, once."""
+        self.place.wake_others()
         with self._lock:
             since, self._paused_since = self._paused_since, 0.0
         if since:

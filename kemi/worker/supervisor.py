@@ -76,9 +76,9 @@ class Signals:
     def _ignore(self, _number: int, _frame: FrameType | None) -> None:
         """It has woken the sleep."""
 
-    def sleep(self, seconds: float) -> None:
-        """Sleep, at most until a signal comes."""
-        select.select([self._pipe[0]], [], [], max(0.0, seconds))
+    def sleep(self, seconds: float, also: int | None = None) -> None:
+        """Sleep, at most until a signal comes, or the descriptor `also` can be read."""
+        select.select([self._pipe[0]] if also is None else [self._pipe[0], also], [], [], max(0.0, seconds))
         with contextlib.suppress(BlockingIOError):
             os.read(self._pipe[0], 4096)
 
@@ -180,6 +180,7 @@ def _end(run: Callable[[], int]) -> None:
 class _Supervisor:
     def __init__(self, specs: Sequence[Spec], where: str, grace: float, beside: Sequence[Beside]) -> None:
         self.board = Board(specs)
+        self.board.connect()
         self.grace = grace
         self.signals = Signals(_STOPS, wakes=(signal.SIGCHLD,))
         self.code = STOPPED
@@ -218,6 +219,7 @@ class _Supervisor:
                 while child.pid and child.reap() is None:
                     time.sleep(0.01)
             self.signals.restore()
+            self.board.close()
         log.info("ended: %s", self.board.tally())
         return self.code
 
@@ -374,7 +376,9 @@ def _watch(crew: Crew, signals: Signals, ends: Callable[[], bool], grace: float)
             crew.give_up()
             return TIME_LIMIT
         if until is None:
-            signals.sleep(look)
+            signals.sleep(look, crew.place.fileno())
+            if crew.place.was_woken():
+                crew.wake()
         else:
             crew.wait(0.02)
     if isinstance(crew.fatal, ConfigError):
@@ -388,6 +392,13 @@ async def _serve(queue: WorkQueue, place: Place, grace: float, parent: int, sign
     loop = asyncio.get_running_loop()
     serving = asyncio.ensure_future(tasks.serve(grace))
     loop.add_signal_handler(signal.SIGTERM, tasks.stop)
+
+    def look() -> None:
+        if place.was_woken():
+            tasks.wake()
+
+    if (fd := place.fileno()) is not None:
+        loop.add_reader(fd, look)
     cancelled = False
     while not serving.done():
         place.beat()

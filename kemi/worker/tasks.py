@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, final
 
 from kemi.errors import ClientClosed, ConfigError, LockTimeout, MqueueError
 from kemi.queue.delivery.reserved import asettle
+from kemi.worker import board
 from kemi.worker.board import Lane
 from kemi.worker.course import Call, Course, Pause, Result, Settle, Step, Steps, log, shown
 from kemi.worker.spec import Spec, TimeLimit
@@ -110,6 +111,11 @@ class Tasks:
     def stop(self) -> None:
         """Let the tasks finish what they have in hand, and take no more."""
         self._stop.set()
+
+    def wake(self) -> None:
+        """Let the tasks try again that sleep until the backend is there."""
+        self._recovered.set()
+        self._recovered = asyncio.Event()
 
     async def serve(self, grace: float) -> None:
         """Work until `stop`, then at most `grace` seconds longer. Cancelled, it gives back what is not done.
@@ -260,8 +266,7 @@ class Tasks:
                 woken = await self._pause(number, step.seconds, None if woken else self._recovered) or woken
                 return 0.0 if self._stop.is_set() else None
             self.course.recovered()
-            self._recovered.set()
-            self._recovered = asyncio.Event()
+            self.wake()
             return None
 
         try:
@@ -316,9 +321,12 @@ class Tasks:
             self._shared = None
             shared.retire()
         waits = {asyncio.ensure_future(event.wait()) for event in (self._stop, recovered) if event is not None}
+        awaits = int(recovered is not None)
+        self.place.add(board.AWAITING, awaits)
         try:
             await asyncio.wait(waits, timeout=seconds, return_when=asyncio.FIRST_COMPLETED)
         finally:
+            self.place.add(board.AWAITING, -awaits)
             for wait in waits:
                 wait.cancel()
         return recovered is not None and recovered.is_set()

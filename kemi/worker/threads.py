@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, Any, final
 from kemi.errors import ClientClosed, ConfigError, LockTimeout, MqueueError
 from kemi.queue.delivery.hold import Settlement
 from kemi.queue.delivery.reserved import settle
+from kemi.worker import board
 from kemi.worker.board import Lane, Place, alone
 from kemi.worker.course import Call, Course, Pause, Recovered, Result, Settle, Step, Steps, log, shown
 from kemi.worker.spec import Spec
@@ -279,12 +280,19 @@ class Crew:
         def is_there() -> bool:
             return recoveries is not None and recoveries != self._recoveries
 
+        awaits = int(recoveries is not None)
         with self._changed:
+            self.place.add(board.AWAITING, awaits)
             self._changed.wait_for(lambda: self._stopping or is_there(), seconds)
+            self.place.add(board.AWAITING, -awaits)
             return is_there()
 
     def _recover(self) -> None:
         self.course.recovered()
+        self.wake()
+
+    def wake(self) -> None:
+        """Let the threads try again that sleep until the backend is there."""
         with self._changed:
             self._recoveries += 1
             self._changed.notify_all()

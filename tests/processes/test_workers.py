@@ -51,6 +51,16 @@ def unknown(item):
     time.sleep(0.0005)
     note("done", item.key)
 
+@worker("q", processes=2, pause=(3600, 3600))
+def patient(item):
+    if item.key == "first" and away():
+        raise ConnectionRefusedError
+    note("done", item.key)
+
+@worker("q", processes=2, pause=(3600, 3600))
+async def patient_task(item):
+    patient(item)
+
 def note(name, text):
     fd = os.open(os.path.join(FOLDER, name), os.O_WRONLY | os.O_APPEND | os.O_CREAT)
     os.write(fd, text.encode() + b"\\n")
@@ -165,6 +175,25 @@ def test_an_outage_uses_up_no_item(serve: Serve, work: Work, tmp_path: Path, str
     sys.stdout.write(f"{function}: {count} items in {took:.1f} s after {seconds:g} s; {len(late(found))} late\n")
     assert (sorted(found), queue.stats().dead_lettered) == (list(range(count)), 0)
     assert len(late(found)) <= 16 * WORKERS
+
+
+@pytest.mark.parametrize("function", ["patient", "patient_task"])
+def test_one_process_tells_the_others(serve: Serve, work: Work, tmp_path: Path, function: str) -> None:
+    """Each would pause for an hour. The one that finds the backend back wakes the others: old items are not late."""
+    queue = serve("name=q")
+    (tmp_path / "away").touch()
+    work.start(function)
+    queue.add("first", "v")
+    wait_until(lambda: queue.stats().reserved == 1)
+    (tmp_path / "away").unlink()
+
+    def is_done() -> bool:
+        queue.add("another", "v")  # the one before may have been done before the first one slept
+        return "first\n" in (tmp_path / "done").read_text("ascii") if (tmp_path / "done").exists() else False
+
+    wait_until(is_done)
+    wait_until(lambda: is_empty(queue))
+    assert work.stop() == 0
 
 
 def test_an_outage_in_the_middle(serve: Serve, work: Work, tmp_path: Path) -> None:
