@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from kemi.errors import ConfigError, InstanceInUse, MqueueError, SegmentError, SegmentMissing, UnknownQueue
 from kemi.owner import Owner, this_process
+from kemi.queue.catalog import ownership
 from kemi.queue.catalog.view import InstanceView, QueueView, look_at_instance, look_at_queue
 from kemi.queue.format.outcome import Stats
 from kemi.queue.shm import trust
@@ -20,7 +21,8 @@ if TYPE_CHECKING:
     from kemi.instance import Instance
     from kemi.queue.catalog.registry import Registry
 
-ALIVE, DEAD, UNKNOWN = "alive", "dead", "unknown"
+
+ALIVE, DEAD, UNKNOWN = ownership.ALIVE, ownership.DEAD, ownership.UNKNOWN
 
 
 class Found(NamedTuple):
@@ -41,17 +43,23 @@ class Found(NamedTuple):
         views = [self.view, *self.queues.values()]
         return next((view.user for view in views if not isinstance(view, MqueueError)), None)
 
+    def life(self) -> int:
+        """The number of the server's life lock, told where `owner` is."""
+        views = [self.view, *self.queues.values()]
+        return next((view.life for view in views if not isinstance(view, MqueueError)), 0)
+
+    def left_over(self) -> str:
+        """A sentence about a server whose main process is gone, and others are not; "" where it is not so."""
+        owner = self.owner()
+        if owner is None or not ownership.is_left_over(owner, self.life()):
+            return ""
+        told = ownership.who(owner, self.life(), self.user())
+        return f"instance {self.name!r} belongs to {told}: {ownership.cure(owner, self.life(), '')}"
+
     def state(self) -> str:
         """Is its server alive?"""
         owner = self.owner()
-        return UNKNOWN if owner is None else state_of(owner)
-
-
-def state_of(owner: Owner) -> str:
-    """ALIVE, DEAD, or UNKNOWN for a process in another pid namespace."""
-    if not owner.shares_pids():
-        return UNKNOWN
-    return DEAD if owner.is_dead() else ALIVE
+        return UNKNOWN if owner is None else ownership.state_of(owner, self.life())
 
 
 def names() -> dict[str, list[str]]:
@@ -195,12 +203,12 @@ def _refuse(found: Found, queue: str | None) -> None:
     if queue is None:
         if found.owner() is None and isinstance(found.view, MqueueError):
             raise found.view
-        _refuse_living(found.owner(), found.user(), segment_name(found.name))
+        _refuse_living(found.owner(), found.life(), found.user(), segment_name(found.name))
     for name in _chosen(found, queue):
         view = found.queues[name]
         if isinstance(view, MqueueError):
             raise view
-        _refuse_living(view.owner, view.user, segment_name(found.name, name))
+        _refuse_living(view.owner, view.life, view.user, segment_name(found.name, name))
 
 
 def let_go(instance: Instance) -> None:
@@ -216,7 +224,15 @@ def _remove(found: Found, queue: str | None, registry: Registry) -> None:
     removed = 0
     for name in _chosen(found, queue):
         try:
-            one = Queue.attach(found.name, name, registry)
+            users = frozenset({registry.segment.user()})  # the queues of an instance have one user
+            one = Queue.of_segment(
+                segment_name(found.name, name),
+                registry,
+                name=name,
+                users=users,
+                advice=trust.INSTANCE_ADVICE,
+                takes_over=True,
+            )
         except SegmentMissing:
             continue  # another process was faster
         one.adopt(this_process())  # nobody else may take it over now. Refused while its owner lives
@@ -226,14 +242,13 @@ def _remove(found: Found, queue: str | None, registry: Registry) -> None:
         raise UnknownQueue(no_queue(found.name, queue))
 
 
-def _refuse_living(owner: Owner | None, user: int | None, segment: str) -> None:
+def _refuse_living(owner: Owner | None, life: int, user: int | None, segment: str) -> None:
     if owner is None:
         path = path_of(segment)
         raise SegmentError(
             f"{path} does not tell whose it is, so it is left as it is; fuser -v {path} shows who uses it"
         )
-    if state_of(owner) != DEAD:
-        raise InstanceInUse(
-            f"{path_of(segment)} belongs to {trust.who(owner, user)}, which is not proved dead: stop that server, it "
-            "takes its queues away itself"
-        )
+    if ownership.state_of(owner, life) != DEAD:
+        cure = ownership.cure(owner, life, "stop that server, it takes its queues away itself")
+        doubt = "" if ownership.is_left_over(owner, life) else ", which is not proved dead"
+        raise InstanceInUse(f"{path_of(segment)} belongs to {ownership.who(owner, life, user)}{doubt}: {cure}")

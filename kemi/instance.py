@@ -10,16 +10,19 @@ import contextlib
 import os
 import secrets
 import stat
+import sys
+import weakref
 from collections.abc import Callable, Collection
 from typing import NamedTuple
 
 from kemi.errors import ConfigError, InstanceInUse, MqueueError, NotAllowed, SegmentError, SegmentMissing
 from kemi.owner import Owner, this_process
-from kemi.queue.catalog import header, keeping
+from kemi.queue.catalog import header, keeping, ownership
 from kemi.queue.catalog.keeping import UNSAVED, Crossing
 from kemi.queue.catalog.registry import Registry
 from kemi.queue.catalog.view import look_at_instance
 from kemi.queue.format import layout
+from kemi.queue.kernel import choice
 from kemi.queue.queue import Queue
 from kemi.queue.shm import descriptor, limits, presence, trust
 from kemi.queue.shm.presence import Presence
@@ -46,6 +49,20 @@ _LEAST = 4 << 20  # bytes for the queues of an instance where nearly no memory i
 _LOADED = "~loaded"  # in the name of a draft that is complete
 _MARK = 9  # characters that make a draft's name one of its own
 _LINK_REACH = 1 << 35  # what a 32-bit link in units of 8 bytes can name
+_PATIENCE = 5.0  # seconds for processes that were killed with their main process, and have not ended yet
+
+
+_served: weakref.WeakSet[Instance] = weakref.WeakSet()
+
+
+def _leave_in_child() -> None:
+    """Only where Python code forks: Kamailio forks its workers in C, and calls this from there."""
+    if sys._getframe().f_back is not None:  # noqa: SLF001
+        for instance in list(_served):
+            instance.leave()
+
+
+os.register_at_fork(after_in_child=_leave_in_child)
 
 
 class Settled(NamedTuple):
@@ -78,6 +95,7 @@ class Instance:
         self.is_new = False  # was there nothing of it, not even a dead server's?
         self._presence = Presence(_user_of(access), self.name)
         header.set_life(registry.segment, self._presence.number)
+        _served.add(self)
 
     @classmethod
     def open(cls, settings: Settings, uid: int = -1, gid: int = -1, advice: str = trust.SERVER_ADVICE) -> Instance:
@@ -117,6 +135,7 @@ class Instance:
                     raise InstanceInUse(told) from None
                 raise
             _check_giving(registry.segment, access)
+            ownership.wait_until_ended(registry.owner(), header.life_of(registry.segment), _PATIENCE)
             registry.claim(owner, limit)
             if registry.segment.is_current():
                 _give(registry.segment, access)
@@ -298,11 +317,11 @@ class Instance:
         """The queue of a dead server, or of this one. Raises InstanceInUse."""
         queue = self._attach(spec.name)
         present = queue.owner()
-        if present != self.owner and not header.is_owner_dead(queue.segment):
-            raise InstanceInUse(
-                f"queue {spec.name!r} in use by {trust.who(present, queue.segment.user())} "
-                f"({path_of(segment_name(self.name, spec.name))}): "
-                'stop that server, or take another modparam("mqueue", "instance", "...")'
+        if present != self.owner:
+            header.refuse_living(
+                queue.segment,
+                f"queue {spec.name!r}",
+                'stop that server, or take another modparam("mqueue", "instance", "...")',
             )
         return queue
 
@@ -359,8 +378,33 @@ class Instance:
                 )
 
     def let_go(self) -> None:
-        """From here on no process of this server counts as one that lives though its files are gone."""
+        """From here on no process of this server counts as one that lives, also of those that go on."""
+        _served.discard(self)
+        self._end_life(self.registry.segment)
         self._presence.end()
+
+    def _end_life(self, segment: Segment) -> None:
+        """A server that ended in order is dead, also for a process of it that goes on."""
+        if header.owner_of(segment) == self.owner:
+            header.set_life(segment, presence.ENDED)
+
+    # --- in a process that Python code of the server forks ------------------------------------------------------------
+
+    def leave(self) -> None:
+        """Say nothing of whether the server lives, until this process uses one of its queues."""
+        if choice.lib is None:  # the native kernel's calls are not told of
+            self._presence.leave()
+            for queue in queues.values():
+                if not queue.closed:
+                    queue.call_before_use(self._join)
+
+    def _join(self) -> None:
+        """A queue is used: from here on this process is one of the server's."""
+        for queue in queues.values():
+            if not queue.closed:
+                queue.call_before_use(None)
+        if header.life_of(self.registry.segment) == self._presence.number:  # no other server has taken over
+            self._presence.join()
 
     def close(self, kept: Collection[Queue] = ()) -> None:
         """End the instance: take all its names away but those of queues that are kept."""
@@ -374,6 +418,8 @@ class Instance:
             for queue in queues.values():
                 if queue not in kept:
                     each.callback(queue.remove)
+                else:
+                    self._end_life(queue.segment)
             queues.clear()
 
 
@@ -402,9 +448,9 @@ def _told_if_it_lives(instance: str, access: Access) -> str:
         user = os.lstat(path).st_uid
         if presence.is_present(users | {user}, instance):
             by = f"a server of {trust.shown(user)}"
-        owner = look_at_instance(instance).owner  # not everybody may look
-        if not owner.is_dead():
-            by = trust.who(owner, user)
+        view = look_at_instance(instance)  # not everybody may look
+        if ownership.state_of(view.owner, view.life) != ownership.DEAD:
+            by = ownership.who(view.owner, view.life, user)
     if not by:
         return ""
     return (

@@ -49,7 +49,8 @@ def _of_the_server(found: host.Found) -> list[str]:
         return [str(found.view)]
     owner, state = found.view.owner, found.state()
     if state == host.ALIVE:
-        return []
+        left_over = found.left_over()
+        return [left_over] if left_over else []
     if state == host.DEAD:
         return [f"instance {found.name!r}: its server, pid {owner.pid}, is dead"]
     where = f"pid {owner.pid} of another pid namespace"

@@ -169,7 +169,8 @@ def _errors(found: host.Found) -> list[str]:
     # An instance's own segment that is missing is told by its state.
     views = [found.view, *found.queues.values()]
     errors = [str(view) for view in views if isinstance(view, MqueueError) and not isinstance(view, SegmentMissing)]
-    return errors + list(map(_strange, _strangers(found)))
+    left_over = found.left_over()
+    return errors + ([left_over] if left_over else []) + list(map(_strange, _strangers(found)))
 
 
 def _strangers(found: host.Found) -> list[tuple[str, int]]:

@@ -10,7 +10,7 @@ import weakref
 from collections.abc import Iterator
 from typing import Any
 
-from kemi.errors import CommitUnknown, InstanceInUse, NoMemory, SegmentError
+from kemi.errors import CommitUnknown, NoMemory, SegmentError
 from kemi.owner import Owner, this_process
 from kemi.queue.catalog import header, keeping
 from kemi.queue.catalog.registry import Registry
@@ -31,7 +31,7 @@ from kemi.queue.shm.segment import (
     queue_name,
     segment_name,
 )
-from kemi.queue.shm.trust import INSTANCE_ADVICE, SERVER_ADVICE, Users, who
+from kemi.queue.shm.trust import INSTANCE_ADVICE, SERVER_ADVICE, Users
 
 _check = header.checker(layout.MAGIC, "queue")
 
@@ -146,11 +146,11 @@ def adopt(handle: Handle, owner: Owner, keep_closed: bool = False, saved: bool =
 
 def _refuse_living(handle: Handle, heir: Owner) -> None:
     """Two may find the owner dead; only the first of them gets the queue."""
-    present = owner_of(handle)
-    if present != heir and not header.is_owner_dead(handle.segment):
-        raise InstanceInUse(
-            f"queue {handle.name!r} in use by {who(present, handle.segment.user())} ({path_of(handle.segment.name)}): "
-            'stop that server, or take another modparam("mqueue", "instance", "...")'
+    if owner_of(handle) != heir:
+        header.refuse_living(
+            handle.segment,
+            f"queue {handle.name!r}",
+            'stop that server, or take another modparam("mqueue", "instance", "...")',
         )
 
 

@@ -359,6 +359,10 @@ class Queue(choice.Base):
         """Wake somebody else for what is there."""
         self._taker.pass_on()
 
+    def call_before_use(self, call: Callable[[], None] | None) -> None:
+        """Let the next call that takes the lock call this first, in a process that was just forked. None: no more."""
+        self._mutex.call_before_next(call)
+
     def is_locked(self) -> bool:
         """Return True if somebody holds the lock, or died with it."""
         return self.handle.is_locked()

@@ -10,6 +10,7 @@ import pytest
 
 from kemi.cli import live
 from kemi.host import UNKNOWN, Found
+from kemi.queue.format import layout
 from tests.conftest import SHM
 from tests.locked import locked
 
@@ -61,12 +62,20 @@ def test_the_instances_own_segment_is_gone(serve: Serve, command: Command) -> No
 
 
 def test_from_another_pid_namespace(serve: Serve, command: Command) -> None:
-    """Nothing can be said of the server from there, and that is not "alive"."""
+    """The server's life lock is seen from there, too; without one nothing can be said, and that is not "alive"."""
     serve("name=a")
     unshare = shutil.which("unshare")
     assert unshare is not None
     argv = [unshare, "--pid", "--fork", "--mount-proc", *command.argv("check", "--live")]
-    done = subprocess.run(argv, cwd=command.cwd, env=command.env(), capture_output=True, text=True, check=False)
+
+    def check() -> subprocess.CompletedProcess[str]:
+        return subprocess.run(argv, cwd=command.cwd, env=command.env(), capture_output=True, text=True, check=False)
+
+    assert check().returncode == 0
+    with (SHM / f"mqk.{serve.instance}").open("r+b") as file:
+        file.seek(layout.W_OWNER_LIFE * 8)
+        file.write(bytes(8))
+    done = check()
     assert done.returncode == 9, done.stderr
     assert "of another pid namespace, cannot be seen from here" in done.stdout
 

@@ -52,21 +52,27 @@ APART = """
     mq add cdr 1 v
     other() { unshare --pid --fork --kill-child --mount-proc python3 -m mqueue_kemi "$@"; }
     expect 6 other fetch cdr
-    expect 9 other check --live
+    expect 0 other check --live
+    expect 6 other drop --yes
     kamailio="kamailio -f conf/kamailio-cdr.cfg -DD -E -Y $work -m 32 -M 8"
     code=0
     unshare --pid --fork --kill-child --mount-proc timeout 60 $kamailio >"$work/second" 2>&1 || code=$?
     [ "$code" -ne 0 ]
     [ "$code" -ne 124 ]
     grep -o 'InstanceInUse: .*' "$work/second" | head -n 1
-    echo "from outside: $(other get_size cdr) $(other instances | grep -o unknown)"
+    echo "from outside: $(other get_size cdr) $(other instances | grep -o alive)"
     killed
-    expect 6 other drop --yes
+    echo "killed: $(other instances | grep -o dead)"
     unshare --pid --fork --kill-child --mount-proc $kamailio >>"$work/log" 2>&1 &
     until main=$(pgrep -P $!); do sleep 0.1; done
     inside() { nsenter --target "$main" --pid --mount python3 -m mqueue_kemi "$@"; }
     until inside check --live 2>/dev/null; do sleep 0.1; done
     echo "taken over: $(inside drain cdr | wc -l)"
+    inside add cdr 2 v
+    kill -9 $(pgrep -x kamailio)
+    while mq check --live 2>/dev/null; do sleep 0.1; done
+    other drop --yes
+    expect 3 mq check --live
 """
 AS_PID_1 = """
     kamailio="kamailio -f conf/kamailio-cdr.cfg -DD -E -Y $work -m 32 -M 8"
@@ -89,11 +95,12 @@ AS_PID_1 = """
             APART,
             [
                 "was made in another pid namespace",
-                "of another pid namespace, cannot be seen from here",
-                "from outside: 1 unknown",
-                "is not proved dead",
+                "in another pid namespace, where it lives",
+                "from outside: 1 alive",
+                "killed: dead",
                 "InstanceInUse: ",
                 "taken over: 1",
+                "took away instance 'kamailio', 1 items",
             ],
         ),
     ],

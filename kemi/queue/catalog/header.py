@@ -6,16 +6,16 @@ import os
 import time
 from collections.abc import Callable
 
-from kemi.errors import SegmentError
+from kemi.errors import InstanceInUse, SegmentError
 from kemi.names import VERSION as RELEASE
 from kemi.owner import Owner
+from kemi.queue.catalog import ownership
 from kemi.queue.format import keyhash, layout
 from kemi.queue.format.abi import abi
 from kemi.queue.format.layout import ABSENT, CHUNK_MAP_AT, LEAVING, TAKEN, UNSURE, USED
 from kemi.queue.lock import pthread
-from kemi.queue.shm.segment import SHM_DIR, Segment, path_of
+from kemi.queue.shm.segment import Segment, path_of
 from kemi.queue.store.keyindex import MAX_SECRET
-from kemi.queue.sync.lifelock import is_number_locked
 
 Check = Callable[[int, str], int]  # descriptor and name → bytes to map
 
@@ -67,17 +67,27 @@ def set_life(segment: Segment, number: int) -> None:
     segment.words[layout.W_OWNER_LIFE] = number
 
 
+def life_of(segment: Segment) -> int:
+    """The number of the owner's life lock, 0 for none."""
+    return int(segment.words[layout.W_OWNER_LIFE])
+
+
 def is_owner_dead(segment: Segment) -> bool:
-    """Is the owner certainly gone? In another pid namespace only its life lock says so."""
-    owner, life = owner_of(segment), segment.words[layout.W_OWNER_LIFE]
-    if owner.is_dead():
-        return True
-    if not life or owner.shares_pids():
-        return False
-    try:
-        return not is_number_locked(SHM_DIR, life)
-    except (OSError, ValueError, SegmentError):
-        return False
+    """Is the owner certainly gone, and all processes that were forked from it?"""
+    return ownership.state_of(owner_of(segment), life_of(segment)) == ownership.DEAD
+
+
+def refuse_living(segment: Segment, what: str, otherwise: str) -> None:
+    """Raise InstanceInUse, which says by whom, unless the owner is certainly gone.
+
+    what: is in use. otherwise: what to do where its main process lives.
+    """
+    owner, life = owner_of(segment), life_of(segment)
+    if ownership.state_of(owner, life) != ownership.DEAD:
+        raise InstanceInUse(
+            f"{what} in use by {ownership.who(owner, life, segment.user())} ({path_of(segment.name)}): "
+            f"{ownership.cure(owner, life, otherwise)}"
+        )
 
 
 def checker(magic: bytes, what: str) -> Check:

@@ -6,14 +6,14 @@ may each see the other's old line; the limit can be passed by one chunk for each
 
 from __future__ import annotations
 
-from kemi.errors import ConfigError, InstanceInUse
+from kemi.errors import ConfigError
 from kemi.owner import Owner
 from kemi.queue.catalog import header
 from kemi.queue.format import layout
 from kemi.queue.lock.mutex import Mutex
 from kemi.queue.lock.section import hold
-from kemi.queue.shm.segment import PRIVATE, Access, Segment, path_of, segment_name
-from kemi.queue.shm.trust import CLIENT_ADVICE, Users, who
+from kemi.queue.shm.segment import PRIVATE, Access, Segment, segment_name
+from kemi.queue.shm.trust import CLIENT_ADVICE, Users
 
 _check = header.checker(layout.INSTANCE_MAGIC, "instance")
 
@@ -62,12 +62,11 @@ class Registry:
         """Take over from a dead owner. Raises InstanceInUse when it is not proved dead."""
 
         def claim() -> None:
-            present = self.owner()
-            if not header.is_owner_dead(self.segment):
-                raise InstanceInUse(
-                    f"instance in use by {who(present, self.segment.user())} ({path_of(self.segment.name)}): stop that "
-                    'server, or give this one another name with modparam("mqueue", "instance", "...")'
-                )
+            header.refuse_living(
+                self.segment,
+                "instance",
+                'stop that server, or give this one another name with modparam("mqueue", "instance", "...")',
+            )
             header.set_owner(self.segment, owner)
             self._words[layout.W_MAX_MEMORY] = max_memory
             # Each queue that is taken over opens a line anew; what is not taken over does not count.

@@ -44,6 +44,7 @@ class QueueView(NamedTuple):
     created: int  # when it was made, ns since the epoch: tells one life of a name from the next
     stats: Stats
     user: int  # that the segment belongs to
+    life: int = 0  # the number of the owner's life lock
 
 
 class InstanceView(NamedTuple):
@@ -53,6 +54,7 @@ class InstanceView(NamedTuple):
     max_memory: int  # bytes that its queues may hold together
     memory: int  # bytes that they hold
     user: int  # that the segment belongs to
+    life: int = 0  # the number of the owner's life lock
 
 
 def look_at_queue(instance: str, queue: str) -> QueueView:
@@ -72,7 +74,8 @@ def look_at_queue(instance: str, queue: str) -> QueueView:
                 break
         status = os.fstat(fd)
         stats = stats_of(words, status.st_blocks * 512, oldest, _count_later(fd, words))
-    return QueueView(_owner(words), words[layout.W_CREATED], stats, status.st_uid)
+    life = words[layout.W_OWNER_LIFE]
+    return QueueView(_owner(words), words[layout.W_CREATED], stats, status.st_uid, life)
 
 
 def look_at_instance(instance: str) -> InstanceView:
@@ -82,7 +85,8 @@ def look_at_instance(instance: str) -> InstanceView:
         _check_instance(fd, name)
         words = _words(fd)
         table = _numbers(fd, layout.QUOTA_ENTRIES, layout.QUOTA_AT)
-        return InstanceView(_owner(words), words[layout.W_MAX_MEMORY], sum(table), os.fstat(fd).st_uid)
+        user, life = os.fstat(fd).st_uid, words[layout.W_OWNER_LIFE]
+        return InstanceView(_owner(words), words[layout.W_MAX_MEMORY], sum(table), user, life)
 
 
 def look_at_answers(instance: str, number: int) -> memoryview:

@@ -89,6 +89,7 @@ class Mutex:
         self._repair = repair
         self._progress = progress
         self.stuck_at: int | None = None
+        self._first: Callable[[], None] | None = None
         # Gives the token of the last `section.hold` of this process on the segment, while it lives.
         self.held_by: list[Callable[[], object]] = _tokens.setdefault(segment.name, [lambda: None])
         self.timeout = timeout
@@ -118,6 +119,19 @@ class Mutex:
         """A 32-bit number within mutex `number`."""
         start = layout.MUTEX_AT + number * layout.MUTEX_STRIDE
         return ctypes.c_uint32.from_buffer(self._segment.bytes, start + at)
+
+    def call_before_next(self, call: Callable[[], None] | None) -> None:
+        """Let the next take call this first; in a process that was just forked. None: no more."""
+        self._first = call
+        if call is None:
+            self._use(self._segment.words[layout.W_MUTEX])
+        else:
+            self._use_none()  # so that it comes to `take_slowly`
+
+    def _call_first(self) -> None:
+        if self._first is not None:
+            self._first()
+            self.call_before_next(None)
 
     def take(self) -> None:
         """Lock, or raise LockTimeout. For tests: `section.hold` frees it whatever happens."""
@@ -177,6 +191,7 @@ class Mutex:
 
     def try_for_end(self) -> bool:
         """Take the lock for the queue's end, without a repair; False if it is not to be had."""
+        self._call_first()
         code = trylock(self.ref)
         if code == errno.EBUSY:
             code = lock_until(self.ref, time.monotonic() + self.timeout)
@@ -193,6 +208,9 @@ class Mutex:
         Returns with the lock held, what to unlock; or raises.
         """
         onlymain.check()
+        if self._first is not None:
+            self._call_first()
+            code = trylock(self.ref)
         if code == errno.EBUSY:
             code = self._spin()
         if code:

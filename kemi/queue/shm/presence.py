@@ -13,7 +13,14 @@ from collections.abc import Iterable
 from kemi.errors import SegmentError
 from kemi.queue.shm import trust
 from kemi.queue.shm.segment import SHM_DIR
-from kemi.queue.sync.lifelock import MAX_NUMBER, LifeLock, folder_lock, folder_number, is_folder_locked
+from kemi.queue.sync.lifelock import (
+    MAX_NUMBER,
+    LifeLock,
+    folder_lock,
+    folder_number,
+    is_folder_locked,
+    is_number_locked,
+)
 
 WHAT_REMOVES = (
     f"something removed its files from {SHM_DIR} while it runs (RemoveIPC= in /etc/systemd/logind.conf, a cleaner of "
@@ -21,12 +28,14 @@ WHAT_REMOVES = (
 )
 _CURE = "stop that server, which saves or keeps what it holds, and start it again"
 _MOST_TOLD = 5  # pids
+ENDED = 2  # in place of the life lock of a server that ended in order: nobody ever has it, all others are odd
 
 
 class Presence:
     """A server's lock, which lasts as long as any of its processes, also one that was forked from it.
 
-    This process gives it up when this object dies; the others keep theirs.
+    This process gives it up when this object dies; the others keep theirs. A process that was forked by Python code is
+    none of the server's until it uses a queue: see `leave` and `join`.
 
     Where the system has no such locks there is none, and all else works.
     """
@@ -40,6 +49,16 @@ class Presence:
             number = int.from_bytes(os.urandom(8), "big") & MAX_NUMBER | 1
             self._lock.take_also(number)
             self.number = number
+
+    def leave(self) -> None:
+        """In a child: this process says nothing any more of whether its server lives."""
+        if self._lock is not None:
+            self._lock.close()
+
+    def join(self) -> None:
+        """In a child that left: from here on the server lives as long as this process does."""
+        with contextlib.suppress(OSError, SegmentError):
+            self._lock = LifeLock(SHM_DIR, self.number, inherit=True, shared=True)
 
     def end(self) -> None:
         """Give it up for all processes of the server: it ends in order."""
@@ -55,12 +74,17 @@ def is_present(users: Iterable[int], instance: str) -> bool:
     return False
 
 
+def is_life_locked(number: int) -> bool:
+    """Does any process of the server live whose life lock has this number? Raises OSError, ValueError, SegmentError."""
+    return is_number_locked(SHM_DIR, number)
+
+
 def vanished(users: Iterable[int], instance: str) -> str:
     """A sentence about the server that lives though its files are gone; nothing where there is none."""
     users = frozenset(users)
     if not is_present(users, instance):
         return ""
-    pids = _holders({folder_number(user, instance) for user in users})
+    pids = holders({folder_number(user, instance) for user in users})
     more = f" and {len(pids) - _MOST_TOLD} more" if pids[_MOST_TOLD:] else ""
     who = f"pid {', '.join(map(str, pids[:_MOST_TOLD]))}{more}" if pids else "in another pid namespace, or hidden"
     return f"its server lives ({who}), but {WHAT_REMOVES}; {_CURE}"
@@ -73,8 +97,8 @@ def why_missing(users: Iterable[int], instance: str) -> str:
     return "is its server running?"
 
 
-def _holders(numbers: set[int]) -> list[int]:
-    """The processes that have the lock, as far as this one may look into them."""
+def holders(numbers: set[int]) -> list[int]:
+    """The processes that have one of these locks, as far as this one may look into them."""
     found = []
     folder = os.stat(SHM_DIR)
     for pid in sorted(map(int, filter(str.isdigit, os.listdir("/proc")))):

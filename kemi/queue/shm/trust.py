@@ -23,7 +23,6 @@ from collections.abc import Iterable
 
 from kemi.errors import ConfigError, MqueueError, NoMemory, NotAllowed, SegmentError, SegmentMissing
 from kemi.names import OWNER_VARIABLE
-from kemi.owner import Owner
 from kemi.queue.sync.openfile import OpenFile
 
 Users = frozenset[int]
@@ -87,13 +86,6 @@ def shown(user: int) -> str:
         return f"user {user} ({pwd.getpwuid(user).pw_name})"
     except (KeyError, OverflowError):
         return f"user {user}"
-
-
-def who(owner: Owner, user: int | None) -> str:
-    """A process for an error, as far as it is known. user: whom the file belongs to."""
-    whose = "" if user is None else f", {shown(user)}"
-    where = "" if owner.shares_pids() else ", in another pid namespace, so that it cannot be seen whether it lives"
-    return f"pid {owner.pid}{whose}{where}"
 
 
 # --- files ------------------------------------------------------------------------------------------------------------
