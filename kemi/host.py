@@ -15,7 +15,7 @@ from kemi.queue.catalog import ownership
 from kemi.queue.catalog.view import InstanceView, QueueView, look_at_instance, look_at_queue
 from kemi.queue.format.outcome import Stats
 from kemi.queue.shm import trust
-from kemi.queue.shm.segment import PREFIX, SHM_DIR, decoded, path_of, segment_name
+from kemi.queue.shm.naming import PREFIX, SHM_DIR, decoded, path_of, segment_name
 
 if TYPE_CHECKING:
     from kemi.instance import Instance

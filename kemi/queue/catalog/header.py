@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import os
+import sys
 import time
 from collections.abc import Callable
+from typing import TYPE_CHECKING
 
 from kemi.errors import InstanceInUse, SegmentError
 from kemi.names import VERSION as RELEASE
@@ -13,9 +15,10 @@ from kemi.queue.catalog import ownership
 from kemi.queue.format import keyhash, layout
 from kemi.queue.format.abi import abi
 from kemi.queue.format.layout import ABSENT, CHUNK_MAP_AT, LEAVING, TAKEN, UNSURE, USED
-from kemi.queue.lock import pthread
-from kemi.queue.shm.segment import Segment, path_of
-from kemi.queue.store.keyindex import MAX_SECRET
+from kemi.queue.shm.naming import path_of
+
+if TYPE_CHECKING:
+    from kemi.queue.shm.segment import Segment
 
 Check = Callable[[int, str], int]  # descriptor and name → bytes to map
 
@@ -26,6 +29,8 @@ _PIECE = 1 << 16  # bytes of a chunk map that are read at once
 _MAX_VERSION = 1 << 16  # what is more is no version
 _FARTHEST = 1 << 46  # bytes that a segment can have
 _BUCKET_BYTES = 4
+# What a robust, shared mutex that checks errors has in glibc, on every architecture.
+_KIND, _GLIBC_KIND = slice(16, 20), (16 | 128 | 2).to_bytes(4, sys.byteorder)
 _IN_USE = (USED, TAKEN, LEAVING)
 _WITH_MEMORY = [bytes([state]) for state in range(UNSURE) if state != ABSENT]
 
@@ -36,6 +41,8 @@ def write(segment: Segment, magic: bytes, owner: Owner) -> None:
     segment.words[layout.W_CREATED] = time.time_ns()
     segment.words[layout.W_MAP_SIZE] = segment.window
     set_owner(segment, owner)
+    from kemi.queue.lock import pthread  # who only looks does without
+
     pthread.initialise(segment, 0)
 
 
@@ -154,9 +161,17 @@ def _common_part(first: bytes, magic: bytes) -> memoryview:
     if number >= layout.MUTEX_COUNT:
         raise _Wrong(f"it uses lock {number} of {layout.MUTEX_COUNT}")
     at = layout.MUTEX_AT + number * layout.MUTEX_STRIDE
-    if not pthread.is_one(first[at : at + layout.MUTEX_STRIDE]):
+    if not _is_mutex(first[at : at + layout.MUTEX_STRIDE]):
         raise _Wrong("its lock is none")
     return words
+
+
+def _is_mutex(data: bytes) -> bool:
+    if data[_KIND] == _GLIBC_KIND and b"glibc" in abi():
+        return True
+    from kemi.queue.lock import pthread  # asks the C library, by ctypes
+
+    return pthread.is_one(data)
 
 
 def _other_version(version: int) -> str:
@@ -185,6 +200,8 @@ def _check_queue(words: memoryview) -> None:
     if wrong := layout.find_wrong_geometry(words, _FARTHEST):
         raise _Wrong(wrong)
     if words[layout.W_ADDMODE]:
+        from kemi.queue.store.keyindex import MAX_SECRET  # plain queues do without
+
         if words[layout.W_HASH] not in keyhash.FORMS or words[layout.W_SECRET] > MAX_SECRET:
             raise _Wrong(f"its keys are hashed in form {words[layout.W_HASH]}")
         if words[layout.W_BUCKETS_PER_CHUNK] != (1 << words[layout.W_CHUNK_BITS]) // _BUCKET_BYTES:

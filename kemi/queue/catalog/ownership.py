@@ -13,7 +13,7 @@ import time
 
 from kemi.errors import SegmentError
 from kemi.owner import Owner
-from kemi.queue.shm import presence, trust
+from kemi.queue.shm import trust
 
 ALIVE, DEAD, UNKNOWN = "alive", "dead", "unknown"
 
@@ -40,6 +40,8 @@ def is_left_over(owner: Owner, life: int) -> bool:
 
 
 def _is_locked(life: int) -> bool | None:
+    from kemi.queue.shm import presence  # who looks at living servers of this namespace does without
+
     try:
         return presence.is_life_locked(life)
     except (OSError, ValueError, SegmentError):
@@ -77,6 +79,8 @@ def cure(owner: Owner, life: int, otherwise: str) -> str:
 
 def _processes(life: int, user: int | None) -> str:
     """Who has the life lock: 3 processes, pid 12, 13, 14 (kamailio, user 106 (kamailio))."""
+    from kemi.queue.shm import presence
+
     pids = presence.holders({life})
     if not pids:
         whose = "" if user is None else f" of {trust.shown(user)}, or"

@@ -24,7 +24,7 @@ from kemi.queue.format.layout import CHUNK_HEAD, RECORD, STEP_MASK, TOMBSTONE
 from kemi.queue.format.outcome import Stats
 from kemi.queue.format.statistics import stats_of
 from kemi.queue.shm import trust
-from kemi.queue.shm.segment import answers_name, path_of, segment_name
+from kemi.queue.shm.naming import answers_name, path_of, segment_name
 from kemi.queue.sync.clock import now
 
 _LOOKS = 3

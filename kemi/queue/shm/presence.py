@@ -12,7 +12,7 @@ from collections.abc import Iterable
 
 from kemi.errors import SegmentError
 from kemi.queue.shm import trust
-from kemi.queue.shm.segment import SHM_DIR
+from kemi.queue.shm.naming import SHM_DIR
 from kemi.queue.sync.lifelock import (
     MAX_NUMBER,
     LifeLock,

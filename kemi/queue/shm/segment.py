@@ -17,91 +17,55 @@ import ctypes
 import errno
 import mmap
 import os
-import re
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
 from kemi.errors import ConfigError, MqueueError, NoMemory, SegmentError, SegmentMissing
-from kemi.owner import Owner, this_process
 from kemi.queue.shm import limits, mapping, trust
 from kemi.queue.shm.descriptor import Descriptor
+from kemi.queue.shm.naming import (
+    ANSWERS,
+    MAKER,
+    NAME_MAX,
+    PREFIX,
+    SHM_DIR,
+    answers_name,
+    decoded,
+    draft_name,
+    is_left_draft,
+    path_of,
+    queue_name,
+    segment_name,
+    sibling_name,
+)
 from kemi.queue.shm.trust import Users
 from kemi.queue.sync.openfile import OpenFile
 
-SHM_DIR = "/dev/shm"  # noqa: S108 - that is where Linux keeps shared memory
-PREFIX = "mqk."
-NAME_MAX = 255
-ANSWERS = "~answers"
-MAKER = 60  # characters at most that tell who makes a draft
-_DRAFT = re.compile(r"~(\d{1,20})\.(\d{1,20})\.(\d{1,20})\.[0-9a-f]{8}")
-_PLAIN = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789_-"  # in a name as they are
-_ESCAPED = re.compile(rb"%([0-9A-Fa-f]{2})")
+__all__ = [
+    "ANSWERS",
+    "MAKER",
+    "NAME_MAX",
+    "PREFIX",
+    "PRIVATE",
+    "SHM_DIR",
+    "Access",
+    "Segment",
+    "answers_name",
+    "decoded",
+    "draft_name",
+    "is_left_draft",
+    "path_of",
+    "queue_name",
+    "segment_name",
+    "sibling_name",
+]
+
 _LONGEST = 1 << 47  # bytes that a process can map
 _PUNCH_HOLE = 0x02 | 0x01  # FALLOC_FL_PUNCH_HOLE, FALLOC_FL_KEEP_SIZE
 
 # PyDLL: what is done under a queue's lock must not let go of the GIL.
 _libc = ctypes.PyDLL(None, use_errno=True)
 _libc.fallocate.argtypes = [ctypes.c_int, ctypes.c_int, ctypes.c_int64, ctypes.c_int64]
-
-
-def segment_name(instance: str, queue: str | None = None) -> str:
-    """Name in /dev/shm of a queue, or of the instance itself; percent-encoded, so that no name leaves the folder."""
-    parts = [instance] if queue is None else [instance, queue]
-    encoded = [_encode(part) for part in parts]
-    name = PREFIX + ".".join(encoded)
-    if len(name) > NAME_MAX:
-        raise ConfigError(
-            f"name {parts[-1]!r} is too long: its file in {SHM_DIR} would have {len(name)} characters, "
-            f"at most {NAME_MAX} are possible; take a shorter name"
-        )
-    return name
-
-
-def sibling_name(name: str, queue: str) -> str:
-    """Name in /dev/shm of another queue of the same instance."""
-    return f"{name.rpartition('.')[0]}.{_encode(queue)}"
-
-
-def answers_name(name: str, shard: int) -> str:
-    """Name in /dev/shm of an answers queue of the same instance.
-
-    No queue that a user defines can have it; and it is taken away where drafts are, which a dead server left.
-    """
-    return f"{name.rpartition('.')[0]}.{ANSWERS}{shard}"
-
-
-def queue_name(name: str) -> str:
-    """The queue whose segment has this name in /dev/shm."""
-    return decoded(name.rpartition(".")[2])
-
-
-def _encode(part: str) -> str:
-    # As urllib.parse has it, whose import takes longer than a look at all queues. Dots divide the parts of a name, and
-    # a tilde marks a segment that is being made.
-    return "".join(chr(byte) if byte in _PLAIN else f"%{byte:02X}" for byte in part.encode("utf-8", "surrogatepass"))
-
-
-def decoded(part: str) -> str:
-    """The part of a name that `segment_name` has encoded. Raises ValueError where that is no text."""
-    data = _ESCAPED.sub(lambda found: bytes.fromhex(found[1].decode()), part.encode("utf-8", "surrogatepass"))
-    return data.decode("utf-8", "surrogatepass")
-
-
-def draft_name(name: str) -> str:
-    """The name of a segment that is being made: nobody else's, and it tells which process makes it."""
-    pid, start, namespace = this_process()
-    return f"{name[: NAME_MAX - MAKER].rstrip('%')}~{pid}.{start}.{namespace}.{os.urandom(4).hex()}"
-
-
-def is_left_draft(path: str) -> bool:
-    """Is this the name of a draft whose maker is gone? One that does not tell its maker is of an older version."""
-    found = _DRAFT.findall(path)
-    return Owner(*map(int, found[-1])).is_dead() if found else "~" in path
-
-
-def path_of(name: str) -> str:
-    """The file that holds a segment."""
-    return os.path.join(SHM_DIR, name)
 
 
 def _give(fd: int, access: Access, name: str) -> None:

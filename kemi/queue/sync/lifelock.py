@@ -28,7 +28,6 @@ import stat
 import struct
 import threading
 import weakref
-from hashlib import sha256
 from typing import final
 
 from kemi.errors import SegmentError
@@ -219,6 +218,8 @@ class Lives:
 
 def folder_number(user: int, instance: str) -> int:
     """The number of an instance's lock on the folder that its files are in."""
+    from hashlib import sha256  # an OpenSSL, which takes long to load
+
     digest = sha256(f"{user}/{instance}".encode("utf-8", "surrogatepass")).digest()
     return int.from_bytes(digest[:8], "big") & MAX_NUMBER
 
