@@ -21,11 +21,12 @@ from itertools import islice
 from typing import Any, TypeVar, overload
 
 from kemi import times
+from kemi.errors import LockTimeout
 from kemi.owner import Owner
 from kemi.queue import life
 from kemi.queue.adding import Adder, record_of
 from kemi.queue.catalog.registry import Registry
-from kemi.queue.delivery.hold import Settlement
+from kemi.queue.delivery.hold import DONE, Hold, Settlement
 from kemi.queue.delivery.reservation import Keep, Reservation
 from kemi.queue.delivery.reserved import Batch, ReservedItem
 from kemi.queue.format import layout
@@ -34,6 +35,7 @@ from kemi.queue.format.layout import (
     FETCH_FLAGS,
     FIRST_REFUSAL,
     MAX_STEP,
+    PENDING,
     RECORD,
     RECORD_HEAD,
     W_ADDED,
@@ -332,15 +334,74 @@ class Queue(choice.Base):
 
     def reserve_some(self, count: int, timeout: float | None, keep: Keep) -> int | None:
         """Reserve up to `count` items, as many as one lock is for; see `reservation.Reserver`."""
+        onlymain.check()
+        holding, u64 = self._holding, self._u64
+        holding.begin()
+        if count != 1 or u64[W_ADDED] == u64[W_POPPED] + u64[W_BURIED] or not holding.is_quick():
+            return self._reserver.reserve_some(count, timeout, keep)
+        # The usual case: there is something, and nothing else to look after.
+        mutex = self._mutex
+        ref = mutex.ref
+        inside = False
+        try:
+            if code := trylock(ref):
+                if code == ENOTRECOVERABLE:
+                    ref = NOWHERE
+                ref = mutex.take_slowly(code)
+            inside = True
+            if found := holding.reserve_quickly():
+                held, record = found
+                hold = Hold(self, held, holding.id_of(held), held.deliveries)
+                keep(ReservedItem(record, hold))
+                holding.claim_reserved(held, hold)  # last: what an exception leaves unclaimed is given back at once
+                return 1
+        except BaseException as error:
+            if inside:
+                mutex.doubt.value = DOUBTED
+            try:
+                ref = self.handle.clean_up(mutex, error, inside=inside)
+            except BaseException:
+                ref = self.handle.clean_up_again(mutex, error, inside=inside)
+                raise
+            raise
+        finally:
+            unlock(ref)
         return self._reserver.reserve_some(count, timeout, keep)
 
     def has_workers(self) -> bool:
         """Does a process live that reserved items of this queue, or tried to? Without the lock; one system call."""
         return self.handle.holding.has_workers()
 
-    def settle(self, tokens: Sequence[Delivery], how: Settlement) -> int:
+    def settle(self, tokens: Sequence[Delivery], how: Settlement) -> int:  # noqa: C901 - as `add`
         """Settle reserved items; see `hold.Source`. Returns how many were this process's until then."""
-        return self._reserver.settle(tokens, how)
+        if how is not DONE or len(tokens) != 1:
+            return self._reserver.settle(tokens, how)
+        onlymain.check()
+        mutex = self._mutex
+        ref = mutex.ref
+        inside = False
+        try:
+            if code := trylock(ref):
+                if code == ENOTRECOVERABLE:
+                    ref = NOWHERE
+                ref = mutex.take_slowly(code)
+            inside = True
+            if self._u64[W_FLAGS] & PENDING:
+                self.handle.repair()
+            return self._holding.finish(tokens[0])
+        except BaseException as error:
+            if inside:
+                mutex.doubt.value = DOUBTED
+            try:
+                ref = self.handle.clean_up(mutex, error, inside=inside)
+            except BaseException:
+                ref = self.handle.clean_up_again(mutex, error, inside=inside)
+                raise
+            if isinstance(error, LockTimeout) and not inside:
+                self._reserver.end_later(tokens[0], error, done=True)
+            raise
+        finally:
+            unlock(ref)
 
     async def asettle(self, tokens: Sequence[Delivery], how: Settlement) -> int:
         """`settle`, while the event loop goes on."""
@@ -558,13 +619,21 @@ class Queue(choice.Base):
         return f"<Queue {self.name!r} size={len(self)} addmode={self.addmode} pid={self.owner().pid}>"
 
 
-sections.update((Queue.add.__code__, Queue.pop.__code__))
+sections.update((Queue.add.__code__, Queue.pop.__code__, Queue.reserve_some.__code__, Queue.settle.__code__))
 
 
 def _add_by_hold(queue: Queue, key: Data, value: Data) -> AddResult:
     outcomes: list[AddResult] = []
     queue._adder.add_batch([record_of(key, value)], outcomes)  # noqa: SLF001
     return outcomes[0]
+
+
+def _reserve_by_hold(queue: Queue, count: int, timeout: float | None, keep: Keep) -> int | None:
+    return queue._reserver.reserve_some(count, timeout, keep)  # noqa: SLF001
+
+
+def _settle_by_hold(queue: Queue, tokens: Sequence[Delivery], how: Settlement) -> int:
+    return queue._reserver.settle(tokens, how)  # noqa: SLF001
 
 
 def _pop_by_hold(queue: Queue) -> bytes | None:
@@ -574,7 +643,9 @@ def _pop_by_hold(queue: Queue) -> bytes | None:
 
 
 if sys.version_info < (3, 10):  # where a `finally` can be skipped: slower, and safe
-    for _name, _function in (("add", _add_by_hold), ("pop", _pop_by_hold)):
+    _by_hold: dict[str, Callable[..., Any]] = {"add": _add_by_hold, "pop": _pop_by_hold}
+    _by_hold.update(reserve_some=_reserve_by_hold, settle=_settle_by_hold)
+    for _name, _function in _by_hold.items():
         setattr(Queue, _name, wraps(getattr(Queue, _name))(_function))
         del getattr(Queue, _name).__wrapped__
 

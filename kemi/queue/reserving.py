@@ -14,7 +14,7 @@ from typing import final
 
 from kemi.errors import LockTimeout, MqueueError, Reentered
 from kemi.queue.delivery import answering
-from kemi.queue.delivery.hold import DONE, Hold, Settlement, Source
+from kemi.queue.delivery.hold import Hold, Settlement, Source
 from kemi.queue.delivery.holding import DeadLetter
 from kemi.queue.delivery.reservation import Keep
 from kemi.queue.delivery.reserved import ReservedItem
@@ -22,7 +22,6 @@ from kemi.queue.format import layout
 from kemi.queue.format.item import deadline_after
 from kemi.queue.format.layout import (
     FETCH_FLAGS,
-    PENDING,
     W_ADDED,
     W_BURIED,
     W_FLAGS,
@@ -149,8 +148,6 @@ class Reserver:
 
     def settle(self, tokens: Sequence[Delivery], how: Settlement) -> int:
         """Settle reserved items; see `hold.Source`. Returns how many were this process's until then."""
-        if how is DONE and len(tokens) == 1:
-            return self._finish(tokens[0])
         told = self._tell(tokens, how) if how.kind in ("answer", "reject") else 0
         if how.kind == "reject":
             return sum(map(self._reject, tokens))
@@ -164,23 +161,9 @@ class Reserver:
             except LockTimeout as error:
                 for held in tokens[first:-1]:
                     self._handle.holding.later(held, due, done=done, counted=how.counted)
-                self._end_later(tokens[-1], error, due, done=done, counted=how.counted)
+                self.end_later(tokens[-1], error, due, done=done, counted=how.counted)
                 raise
         return settled if how.kind != "answer" else told
-
-    def _finish(self, held: Delivery) -> int:
-        """`settle` of one item that is done, which most are."""
-
-        def finish() -> int:
-            if self._handle.u64[W_FLAGS] & PENDING:
-                self._handle.repair()
-            return self._handle.holding.finish(held)
-
-        try:
-            return hold(self._handle.mutex, finish, self._handle.put_right)
-        except LockTimeout as error:
-            self._end_later(held, error, done=True)
-            raise
 
     def _tell(self, tokens: Sequence[Delivery], how: Settlement) -> int:
         """Tell who asked. Returns how many wait for it."""
@@ -195,7 +178,7 @@ class Reserver:
                 else:
                     answering.fail(self._others, record, how.reason)
             except LockTimeout as error:
-                self._end_later(held, error, done=False)
+                self.end_later(held, error, done=False)
                 raise
         return told
 
@@ -218,13 +201,13 @@ class Reserver:
         try:
             mine, letter = self._handle.work(lambda: self._handle.holding.reject(held))
         except LockTimeout as error:
-            self._end_later(held, error, done=False)
+            self.end_later(held, error, done=False)
             raise
         if letter is not None:
             self._letters.move(letter)
         return mine
 
-    def _end_later(self, held: Delivery, error: LockTimeout, due: int = 0, *, done: bool, counted: bool = True) -> None:
+    def end_later(self, held: Delivery, error: LockTimeout, due: int = 0, *, done: bool, counted: bool = True) -> None:
         """End a reservation with the next item that is taken; if this thread has the lock, as soon as it is free.
 
         A handler ends one in the middle of a call, or the garbage collector finds one there.

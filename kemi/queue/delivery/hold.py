@@ -29,6 +29,8 @@ class Settlement(NamedTuple):
     counted: bool = True  # give back: whether this delivery counts as one; workers that stop do not
 
 
+_getpid = os.getpid
+
 DONE = Settlement("done")
 GIVE_BACK = Settlement("give back")
 
@@ -61,16 +63,16 @@ class Hold:
         self.id = item_id
         self.deliveries = deliveries
         self.asked = asked
-        self.pid = os.getpid() if pid is None else pid
+        self.pid = _getpid() if pid is None else pid
         self.settled = False
 
     def is_over(self) -> bool:
         """Return True if this process has nothing to settle: it did so, or another process holds the item."""
-        return self.settled or self.pid != os.getpid()
+        return self.settled or self.pid != _getpid()
 
     def settle(self, how: Settlement) -> bool:
         """Settle it. False if it was not this process's any more. Raises LockTimeout, MqueueError."""
-        if self.is_over():
+        if self.settled or self.pid != _getpid():
             return False
         try:
             mine = self.source.settle([self.token], how)
@@ -79,7 +81,8 @@ class Hold:
         except LockTimeout:
             self.end()  # its source remembers it
             raise
-        self.end()
+        self.settled = True
+        self.__class__ = Hold
         return mine > 0
 
     async def asettle(self, how: Settlement) -> bool:

@@ -13,6 +13,8 @@ from __future__ import annotations
 import math
 import os
 import time
+import weakref
+from functools import partial
 from typing import Any, Callable, final
 
 from kemi.queue.delivery import claims
@@ -94,6 +96,7 @@ class Holding:
         self.is_behind = False  # is there more to look after, so that `take` and so on found nothing?
         self._late: list[tuple[int, _Late]] = []
         self._created: int = self._u64[W_CREATED]
+        self._id_start = item_id(self._created, 0)[:-1]
 
     def begin(self) -> None:
         """Before this process reserves: take its life lock, if it has none, or has it no more."""
@@ -117,11 +120,11 @@ class Holding:
         )
 
     def reserve_quickly(self) -> tuple[Delivery, bytes] | None:
-        """`reserve`, if nothing has to be looked after before (locked)."""
+        """`reserve`, if nothing has to be looked after before (locked). None where it takes more."""
         u64, me = self._u64, self._me
         if me is None or u64[W_FLAGS] & _NOT_QUICK or u64[W_RETURNED]:
             return None
-        return self._log.reserve_oldest(me) or self.reserve()
+        return self._log.reserve_oldest(me)
 
     def has_workers(self) -> bool:
         """Does a process live that reserved items here, or tried to?"""
@@ -138,7 +141,7 @@ class Holding:
 
     def claim_reserved(self, held: Delivery, by: object) -> None:
         """`claim`, of what was reserved since `begin` (locked)."""
-        self._mine[held] = claims.reference(self._mine, held, by)
+        self._mine[held] = weakref.ref(by, partial(self._mine.pop, held))  # as `claims.reference`
 
     def give_back_claimed(self, by: Callable[[object], bool]) -> None:
         """Give back what objects have in their hands of which `by` is true (locked)."""
@@ -367,7 +370,7 @@ class Holding:
 
     def id_of(self, held: Delivery) -> str:
         """The item's id."""
-        return item_id(self._created, held.seq)
+        return f"{self._id_start}{held.seq:x}"
 
     def later(self, held: Delivery, due: int = 0, *, done: bool, counted: bool = True) -> None:
         """The lock was not to be had: `finish` or `put_back` with the next item that is taken."""

@@ -14,7 +14,7 @@ from typing import Any, Callable, Generic, Protocol, TypeVar, cast, final
 
 from kemi.errors import LockTimeout, MqueueError
 from kemi.queue.delivery.hold import DONE, GIVE_BACK, Settlement, asettle_all, settle_all
-from kemi.queue.delivery.reserved import Batch, ReservedItem, holds_of, settle
+from kemi.queue.delivery.reserved import Batch, ReservedItem, holds_of
 
 Got_co = TypeVar("Got_co", covariant=True)  # a Batch; or ReservedItem, with None where the wait may end
 Keep = Callable[[ReservedItem], None]
@@ -104,7 +104,7 @@ class _Owned:
         """Settle what is unsettled."""
         if self.single:
             for item in self.items:
-                settle(item, how)
+                item._hold.settle(how)  # noqa: SLF001 - it is a part of the package
         else:
             settle_all(holds_of(self.items), how)
 
@@ -157,7 +157,8 @@ class Reservation(Generic[Got_co]):
         try:
             if not owned.filled:
                 owned.fill()
-            return cast("Got_co", owned.enter())
+            found: Got_co = owned.enter()
+            return found  # noqa: TRY300 - a handler may raise here, too
         except RuntimeError:
             raise  # in use
         except BaseException:

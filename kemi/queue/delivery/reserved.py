@@ -22,7 +22,8 @@ class ReservedItem(Item):
     __slots__ = ("_hold",)
 
     def __init__(self, record: bytes, hold: Hold, deadline: float | None = None) -> None:
-        super().__init__(record, deadline)
+        self._record = record
+        self._deadline = deadline
         self._hold = hold
 
     @property

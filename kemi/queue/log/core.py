@@ -28,7 +28,7 @@ from kemi.queue.format.layout import (
     POSITION_WORDS,
     POSITIONS,
     POSITIONS_AT,
-    RECORD,
+    R_ADDED,
     STEP_MASK,
     W_ADDED,
     W_BURIED,
@@ -63,6 +63,8 @@ TOO_LARGE, FULL = AddResult.TOO_LARGE, AddResult.FULL
 MEASURE_BYTES = 1 << 16  # that hot fetches take before the time in the queue is measured again
 _LONGEST_WAIT = 1e9  # seconds
 _WORD = (1 << 64) - 1
+_SHORT_WAIT = WAITED_BOUNDS[0]
+_added = struct.Struct(f"={R_ADDED}xd").unpack_from
 _chunk_head = struct.Struct("=8Q").pack
 _now = time.time
 
@@ -195,10 +197,12 @@ class Core:
         left = popped - u64[W_MEASURED]
         if left <= 0:
             return
-        waited = _now() - RECORD.unpack_from(record)[4]
+        waited = _now() - _added(record)[0]
+        word = W_WAITED
         if not 0.0 <= waited <= _LONGEST_WAIT:
             waited = 0.0  # the system's clock was set
-        word = W_WAITED + bisect_left(WAITED_BOUNDS, waited)
+        elif waited > _SHORT_WAIT:
+            word += bisect_left(WAITED_BOUNDS, waited)
         u64[word] = u64[word] + left & _WORD
         u64[W_WAITED_SUM] = u64[W_WAITED_SUM] + int(waited * 1e6) * left & _WORD
         u64[W_MEASURED] = popped

@@ -82,6 +82,11 @@ class Chunks:
         number = (offset - self.base) >> self.bits
         return not offset & self.mask and 0 <= number < self.count and self.map[number] == USED
 
+    def is_place(self, at: int) -> bool:
+        """Return True if a record of a chunk in use may begin there. Any number may be asked."""
+        number = (at - self.base) >> self.bits
+        return not at & 7 and at & self.mask >= CHUNK_HEAD and 0 <= number < self.count and self.map[number] == USED
+
     def check_used(self, offset: int, what: str) -> int:
         """Return the offset. Raises CorruptedError unless a used chunk begins there."""
         if not self.is_used(offset):

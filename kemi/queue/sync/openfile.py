@@ -22,6 +22,8 @@ from typing import Any
 Identity = tuple[int, int]
 _lseek, _close = os.lseek, os.close  # those of C, also while a debugger or a test has put others in their place
 
+_HERE = os.SEEK_CUR
+
 _keys = itertools.count()
 # Here, because the garbage collector calls no weak reference that is garbage itself; and for some time longer than it
 # is needed: Python calls a weak reference without holding on to it.
@@ -93,7 +95,7 @@ class OpenFile:
     def is_still(self) -> bool:
         """Is the number still that of the file which was kept?"""
         try:
-            return os.lseek(self.number, 0, os.SEEK_CUR) == self._mark
+            return _lseek(self._numbers[0], 0, _HERE) == self._mark
         except OSError:
             return False
 
