@@ -178,11 +178,12 @@ def _raise() -> None:
 
 
 def walk_exceptions(stage: Stage) -> list[str]:
-    """Raise an exception at every moment but the last, which is the end of the lock itself; say what was wrong."""
+    """Raise an exception at every moment but the last, which is the end of the operation; say what was wrong."""
 
     def act(moment: int) -> list[str]:
         choice.detach(stage.queue)  # no exception comes in the native kernel
-        watch(stage.queue, Moments(moment, _raise))
+        moments = Moments(moment, _raise)
+        watch(stage.queue, moments)
         reference = stage.queue._mutex.ref
         try:
             stage.case.operate(stage.queue)
@@ -190,7 +191,7 @@ def walk_exceptions(stage: Stage) -> list[str]:
             if code := mutex.trylock(reference):
                 return [f"the lock is not free: error {code}"]
             mutex.unlock(reference)
-        return stage._examine((1,))[1]
+        return stage._examine((0,) if moments.struck_at_end else (1,))[1]
 
     wrong: list[str] = []
     for moment in range(1, stage.moments(native=False)):

@@ -30,6 +30,7 @@ class Moments:
 
     def __init__(self, at: int = 0, strike: Callable[[], object] = lambda: None) -> None:
         self.count = 0
+        self.struck_at_end = False  # of the lock, by an exception
         self._at = at
         self._strike = strike
 
@@ -44,6 +45,21 @@ class Moments:
         def struck(*arguments: object) -> object:
             self.pass_one()
             return function(*arguments)
+
+        return struck
+
+    def at_end(self, unlock: Callable[..., Any]) -> Callable[..., Any]:
+        """Make an unlock that passes a moment before it; it is one call of C, so an exception comes only after it."""
+
+        def struck(*arguments: object) -> object:
+            try:
+                self.pass_one()
+            except BaseException:
+                self.struck_at_end = True
+                raise
+            finally:
+                result = unlock(*arguments)
+            return result
 
         return struck
 
@@ -90,9 +106,9 @@ def watch(queue: Queue, moments: Moments) -> None:
     for name in ("reserve", "release"):
         setattr(segment, name, moments.around(getattr(segment, name)))
     module: Any = sys.modules["kemi.queue.queue"]
-    module.unlock = moments.around(module.unlock)
+    module.unlock = moments.at_end(module.unlock)
     mutex: Any = queue._mutex
-    mutex.free = moments.around(mutex.free)
+    mutex.free = moments.at_end(mutex.free)
 
 
 def die() -> None:
