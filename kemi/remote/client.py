@@ -174,18 +174,19 @@ class EngineQueue:
 
     def reserve_some(self, count: int, timeout: float | None, keep: Keep) -> int | None:
         """See `reservation.Reserver`."""
-        return self._kept(self._wait_for(count, timeout), keep)
+        return self._kept(self._wait_for(count, timeout), count, keep)
 
     def settle(self, tokens: Sequence[str], how: Settlement) -> int:
         """See `hold.Source`."""
         return self._group.settle(tokens, how)
 
-    def _kept(self, entries: Sequence[Entry], keep: Keep) -> int | None:
+    def _kept(self, entries: Sequence[Entry], count: int, keep: Keep) -> int | None:
+        """Keep them. Returns how many; None if there were no more: to look again costs a reply of the engine."""
         for entry in entries:
             hold = Hold(self, entry.name, id_of(entry), entry.deliveries)
             self._group.holds(entry.name, hold)
             keep(ReservedItem(record_from(entry), hold))
-        return len(entries) or None
+        return len(entries) if len(entries) >= min(count, BATCH) else None
 
     def _wait_for(self, count: int, timeout: float | None) -> list[Entry]:
         deadline = time.monotonic() + times.seconds(timeout)
@@ -315,7 +316,7 @@ class EngineQueue:
 
     async def areserve_some(self, count: int, timeout: float | None, keep: Keep) -> int | None:
         """See `reservation.AsyncReserver`."""
-        return self._kept(await self._await_for(count, timeout), keep)
+        return self._kept(await self._await_for(count, timeout), count, keep)
 
     async def asettle(self, tokens: Sequence[str], how: Settlement) -> int:
         """See `hold.Source`."""

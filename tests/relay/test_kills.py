@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import time
+from functools import partial
 from typing import TYPE_CHECKING
 
 import pytest
 
 from tests.relay.ledger import Run
-from tests.relay.servers import DURABLE, HOST, until
+from tests.relay.servers import DURABLE, HOST, PROGRAMS, until
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -19,6 +20,14 @@ if TYPE_CHECKING:
 
 SHORT, LONG = 12, 200  # kills
 SEED = 20
+REPLAY = 5.0  # seconds: what a relay has by itself
+STEP = 0.5  # seconds between two items of a producer on a busy machine
+
+
+@pytest.fixture(params=PROGRAMS or ("",))
+def start(start: Callable[..., EngineServer], request: pytest.FixtureRequest) -> Callable[..., EngineServer]:
+    """Return what starts engines: of each kind that is here."""
+    return partial(start, program=request.param)
 
 
 def kill_all(run: Run, engines: list[EngineServer], kills: int) -> None:
@@ -67,6 +76,49 @@ def test_memory_with_a_replay(serve: Serve, children: Children, start: Callable[
     assert account[1:] == (0, 0, 0), account
 
 
+@pytest.mark.parametrize("kills", [SHORT, pytest.param(LONG, marks=pytest.mark.stress)])
+def test_memory_keeps_what_is_written_late(
+    serve: Serve, children: Children, start: Callable[..., EngineServer], kills: int
+) -> None:
+    """With the window that a relay has by itself: an engine that writes once a second loses nothing by a kill."""
+    engine = start("--appendonly", "yes", "--appendfsync", "everysec")
+    run = Run(serve, children, f"{engine.url}?timeout=2", "memory", replay=REPLAY)
+
+    def kill_engine() -> None:
+        engine.kill()
+        engine.start()
+
+    run.kills(kills, SEED, kill_engine)
+    account = run.account(engine)
+    assert account.added
+    assert account[1:] == (0, 0, 0), account
+
+
+@pytest.mark.parametrize(("kills", "replay"), [(SHORT // 2, 0.5), pytest.param(LONG, REPLAY, marks=pytest.mark.stress)])
+def test_memory_loses_what_is_older_than_the_window(
+    serve: Serve, children: Children, start: Callable[..., EngineServer], kills: int, replay: float
+) -> None:
+    """And no more: after each kill an engine that forgets all has again what was sent in the last seconds, in order."""
+    engine = start("--appendonly", "no")
+    run = Run(serve, children, f"{engine.url}?timeout=2", "memory", replay=replay)
+    time.sleep(1.5 * replay)
+    lost = 0
+    for _ in range(kills):
+        killed = time.time()
+        engine.kill()
+        engine.start()
+        until(lambda: any(float(item[b"t"]) > killed for item in engine.items("q")), "it relays again")  # noqa: B023
+        came = [(int(item[b"k"][1:]), int(item[b"v"]), float(item[b"t"])) for item in engine.items("q")]
+        for producer in range(2):
+            numbers = [(number, added) for one, number, added in came if one == producer]
+            first, added = numbers[0]
+            assert [number for number, _ in numbers] == list(range(first, first + len(numbers)))
+            assert first == 0 or added < killed - replay + STEP, (first, added - killed)
+            lost = max(lost, first)
+    assert lost, "nothing was older than the window: the test shows nothing"
+    run.account(engine)
+
+
 @pytest.mark.parametrize("kills", [SHORT // 2, pytest.param(LONG, marks=pytest.mark.stress)])
 def test_failover_to_a_lagging_replica(
     serve: Serve, children: Children, start: Callable[..., EngineServer], kills: int
@@ -77,11 +129,12 @@ def test_failover_to_a_lagging_replica(
     hosts = ",".join(f"{HOST}:{engine.port}" for engine in pair)
     run = Run(serve, children, f"redis://{hosts}/0?timeout=2", "replicas=1")
 
-    def fail_over() -> None:
+    def fail_over(meanwhile: Callable[[], None] = lambda: None) -> None:
         master, replica = pair
         replica.hold()  # it lags
         time.sleep(0.05)
         master.kill()
+        meanwhile()
         replica.release()
         with replica.client() as client:
             client.replicaof("NO", "ONE")
@@ -90,7 +143,10 @@ def test_failover_to_a_lagging_replica(
         pair[:] = [replica, master]
         follow(master, replica)
 
-    run.kills(kills, SEED, run.kill_relay, fail_over, fail_over)
+    def fail_over_both() -> None:
+        fail_over(run.kill_relay)
+
+    run.kills(kills, SEED, run.kill_relay, fail_over, fail_over, fail_over_both)
     account = run.account(pair[0])
     assert account.added
     assert account[1:] == (0, 0, 0), account

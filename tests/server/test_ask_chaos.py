@@ -67,6 +67,15 @@ class Crew:
         return len(list(Path(f"/proc/{pid}/fd").iterdir())), Path(f"/proc/{pid}/maps").read_text().count("mqk.")
 
 
+def own_memory(server: Asking) -> int:
+    """Return the kilobytes that the server's processes have, but what they share, and what tm has of that."""
+    anonymous = 0
+    for pid in server.process.pids():
+        status = Path(f"/proc/{pid}/status").read_text("ascii")
+        anonymous += int(status.partition("RssAnon:")[2].split()[0])
+    return anonymous + int(server.kamcmd("core.shmmem").partition("real_used:")[2].split()[0]) // 1024
+
+
 def ends_once(agents: list[Agent], *, killed: bool) -> int:
     """Listen until each call has ended; return how many were answered by a worker."""
     answered = 0
@@ -88,7 +97,29 @@ def is_answered(server: Asking) -> bool:
         return last.final() == (480, "ANSWERED last")
 
 
-def run(servers: Servers, kills: int) -> None:
+def stays_flat(server: Asking, crew: Crew, rounds: int) -> None:
+    """Questions and killed workers, again and again: nothing grows, in the processes, in tm, and in the queues."""
+    sizes = []
+    for part in (rounds // 2, rounds):
+        for number in range(part):
+            agents = [Agent(server.ports[each % 2], f"f{part}-{number}-{each}") for each in range(4 * CALLS)]
+            if number % 2:
+                crew.kill()
+                crew.start()
+                crew.wait()
+            for agent in agents:
+                with agent:
+                    assert agent.final()[0] == 480
+        server.wait_for()
+        wait_until(lambda: "current: 0" in server.kamcmd("tm.stats"), "no transaction is left", 30)
+        sizes.append((own_memory(server), sum(path.stat().st_blocks // 2 for path in server.segments())))
+    sys.stdout.write(f"{rounds} rounds: kB of the processes and tm, and of the queues, {sizes[0]}, then {sizes[1]}\n")
+    assert sizes[1][0] < sizes[0][0] + 1000, sizes
+    assert sizes[1][1] < sizes[0][1] + 500, sizes
+
+
+def run(servers: Servers, kills: int, flat: int = 0) -> None:
+    """flat: so many rounds more, in which nothing may grow."""
     dice = random.Random(SEED)  # noqa: S311 - no secret
     server = servers.start(Asking(more=MORE, workers=2))
     crew = Crew(server.instance)
@@ -116,6 +147,8 @@ def run(servers: Servers, kills: int) -> None:
         wait_until(lambda: is_answered(server), "the last worker answers", 60)
         wait_until(lambda: "current: 0" in server.kamcmd("tm.stats"), "no transaction is left", 30)
         assert len(server.segments()) == 3  # the instance, its queue, its answers
+        if flat:
+            stays_flat(server, crew, flat)
         descriptors, mappings = crew.memory()
         assert descriptors < 30
         assert mappings < 12
@@ -129,5 +162,6 @@ def test_kills(servers: Servers) -> None:
 
 
 @pytest.mark.stress
+@pytest.mark.timeout(900)
 def test_a_hundred_kills(servers: Servers) -> None:
-    run(servers, 100)
+    run(servers, 100, flat=100)

@@ -26,7 +26,7 @@ class Reserver(Protocol):
     def reserve_some(self, count: int, timeout: float | None, keep: Keep) -> int | None:
         """Reserve up to `count` items, as many as is quick, and call `keep` with each; wait for the first one.
 
-        Returns how many; None if none came.
+        Returns how many; None if none came, or if there are certainly no more now: to ask for more would be in vain.
         """
 
 
