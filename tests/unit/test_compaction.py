@@ -58,9 +58,34 @@ def test_one_add_moves_a_few_records_only() -> None:
         model.pop(key, None)
         model[key] = pair(item)[1]
     assert moves > 50
-    assert max(stores) < 40 + compaction._MAX_MOVES * 24
+    assert max(stores) < 40 + compaction._MAX_MOVES * 16
     assert sorted(stores)[len(stores) // 2] < 40
     assert [pair(log.core.records.read(at)) for at in log.scan()] == list(model.items())
+    assert verify(segment.plain, HASH) == []
+
+
+def test_one_add_moves_few_of_the_shortest_records(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A budget of bytes alone would let it move hundreds of them, each of which costs as much as a long one."""
+    monkeypatch.setattr(compaction, "SLACK_CHUNKS", 0)
+    monkeypatch.setattr(compaction, "FACTOR", 0)
+    monkeypatch.setattr(compaction, "_MIN_BUDGET", 100_000)
+    segment, log = new()
+    calls: list[int] = []
+    move = log.compaction._move
+
+    def counted(at: int, length: int, target: int) -> bool:
+        calls.append(at)
+        return move(at, length, target)
+
+    monkeypatch.setattr(log.compaction, "_move", counted)
+    moved = []
+    for number in range(6000):
+        key = b"%d" % (number if number < 1000 else number % 1000 // 4 * 4)
+        calls.clear()
+        assert log.append(*record(key, 40)) == ADDED
+        moved.append(len(calls))
+    assert max(moved) == compaction._MAX_MOVES
+    assert sum(moved) > 500
     assert verify(segment.plain, HASH) == []
 
 

@@ -19,6 +19,7 @@ moved. Called with the queue's lock held.
 
 from __future__ import annotations
 
+import struct
 from typing import final
 
 from kemi.errors import CorruptedError
@@ -28,12 +29,14 @@ from kemi.queue.format.layout import (
     C_NEXT,
     C_PREVIOUS,
     CHUNK_HEAD,
+    PENDING,
     STEP_MASK,
     TOMBSTONE,
     U32,
     W_BURIED,
     W_CHUNKS,
     W_DEAD,
+    W_FLAGS,
     W_HEAD,
     W_POPPED,
     W_SOURCE_AT,
@@ -47,11 +50,12 @@ from kemi.queue.store.keyindex import KeyIndex
 
 FACTOR = 2  # so many times of what is alive may be dead
 SLACK_CHUNKS = 2  # and so many chunks more
-_MAX_MOVES = 24  # records in one add
+_MAX_MOVES = 16  # records in one add, some 10 µs each
 _MAX_PASSED = 256  # tombstones in one add
 _MAX_LOOKS = 16  # chunks that are looked at in one add, to find a source
 _MIN_TOMBSTONE = 8  # bytes
 _MIN_BUDGET = 1024  # bytes to go through in one add
+_moved = struct.Struct("=14Q").pack
 
 
 @final
@@ -256,7 +260,10 @@ class Compaction:
             return False
         if to & ~core.chunks.mask != target or self._u32[to >> 2] != TOMBSTONE | left + length:
             raise CorruptedError(f"compaction fills the chunk at {target} at {to}, where there is no room")
-        plan = core.begin()
+        if self._u64[(source >> 3) + C_DEAD] + length < core.chunks.room:
+            self._move_one(at, length, to, left)
+            return True
+        plan = core.begin()  # the last one of the source, which leaves the chain
         self._bytes[to + 4 : to + length] = self._bytes[at + 4 : at + length]
         self._u32[to + length >> 2] = TOMBSTONE | left
         plan[U32 + (to >> 2)] = length
@@ -269,3 +276,34 @@ class Compaction:
         self.count_dead(plan, source, length)
         core.commit(plan)
         return True
+
+    def _move_one(self, at: int, length: int, to: int, left: int) -> None:
+        """Move a record that is not the last one of the source: no chunk changes its state. Spelled out."""
+        core, u64, u32, index = self._core, self._u64, self._u32, self._index
+        shift = core.chunks.bits - 3
+        source, target = (at >> shift + 3 << shift) + C_DEAD, (to >> shift + 3 << shift) + C_DEAD
+        link, half, origin = index.link(to), to >> 2, at >> 2
+        lead = index.lead_from(index.place(core.records.key_at(at)), index.link(at))
+        dead_here, dead_there, behind = u64[source] + length, u64[target] - length, at + length
+        pairs = (
+            *(U32 + half, length, U32 + lead, link, U32 + origin, TOMBSTONE | length),
+            *(source, dead_here, target, dead_there, W_TARGET_AT, to + length, W_SOURCE_AT, behind),
+        )
+        try:
+            packed = _moved(*pairs)
+        except struct.error:
+            raise CorruptedError(f"compaction would store a number that is none: {pairs}") from None
+        flags = u64[W_FLAGS]
+        u64[W_FLAGS] = flags | PENDING
+        self._bytes[to + 4 : to + length] = self._bytes[at + 4 : behind]
+        u32[to + length >> 2] = TOMBSTONE | left
+        core.journal.store_list(packed)
+        u32[half] = length
+        u32[lead] = link
+        u32[origin] = TOMBSTONE | length
+        u64[source] = dead_here
+        u64[target] = dead_there
+        u64[W_TARGET_AT] = to + length
+        u64[W_SOURCE_AT] = behind
+        core.journal.close()
+        u64[W_FLAGS] = flags
