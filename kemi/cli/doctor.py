@@ -111,6 +111,8 @@ def _limits() -> dict[str, object]:
     found: dict[str, object] = {
         "size of /dev/shm": room.f_blocks * room.f_frsize,
         "free in /dev/shm": room.f_bavail * room.f_frsize,
+        "rights of /dev/shm": _tried(lambda: _rights(SHM_DIR)),
+        "protected hard links": _tried(lambda: _first_line("/proc/sys/fs/protected_hardlinks")),
         "memory": _tried(_memory),
         "memory of the cgroup": _tried(_cgroup),
         "overcommit": _tried(lambda: _first_line("/proc/sys/vm/overcommit_memory")),
@@ -168,8 +170,13 @@ def _queue(instance: str, name: str, view: QueueView | MqueueError) -> dict[str,
 
 
 def _file(segment: str) -> str:
-    status = os.stat(path_of(segment), follow_symlinks=False)
-    return f"{stat.filemode(status.st_mode)} user {status.st_uid} group {status.st_gid} {status.st_size} bytes"
+    path = path_of(segment)
+    return f"{_rights(path)} {os.stat(path, follow_symlinks=False).st_size} bytes"
+
+
+def _rights(path: str) -> str:
+    status = os.stat(path, follow_symlinks=False)
+    return f"{stat.filemode(status.st_mode)} user {status.st_uid} group {status.st_gid}"
 
 
 def _lock(instance: str, queue: str) -> str:

@@ -6,6 +6,8 @@ The numbers need no entry in any file. What the packages' user `kamailio` is, is
 from __future__ import annotations
 
 import contextlib
+import ctypes
+import fcntl
 import os
 import sys
 import tempfile
@@ -18,7 +20,7 @@ import pytest
 
 from kemi import host
 from kemi.cli.main import main
-from kemi.errors import ConfigError, MqueueError, NotAllowed, QueueClosed
+from kemi.errors import ConfigError, InstanceInUse, MqueueError, NotAllowed, QueueClosed, SegmentError
 from kemi.instance import Instance, queues
 from kemi.names import OWNER_VARIABLE
 from kemi.owner import this_process
@@ -28,8 +30,10 @@ from kemi.queue.log.core import ADDED
 from kemi.queue.queue import Queue
 from kemi.queue.shm import trust
 from kemi.queue.shm.segment import SHM_DIR, Access, path_of, segment_name
+from kemi.queue.sync import lifelock
 from kemi.server import core
 from kemi.spec import QueueSpec, Settings
+from tests.processes import own_shm
 from tests.support.clients import attach
 
 if TYPE_CHECKING:
@@ -41,6 +45,8 @@ if TYPE_CHECKING:
 K, M, W, V = 45001, 45002, 45003, 45004  # the user kamailio, a stranger, a worker, another server's user
 GROUP = 46000
 OPEN = Access(0o666)
+_CLONE_NEWUSER = 0x10000000
+_libc = ctypes.CDLL(None)
 
 
 @pytest.fixture(autouse=True)
@@ -262,6 +268,120 @@ def test_what_everybody_may_write_is_refused(instance: str, users: Users) -> Non
     kind, text = users.run(by_worker(instance), 0)
     assert kind == NotAllowed.__name__
     assert "may be written by everybody (mode 0666)" in text
+
+
+# --- namespaces, and what else hides who somebody is ------------------------------------------------------------------
+
+
+@pytest.fixture
+def may_have_users() -> None:
+    """Skip where no user namespace may be made."""
+    pid = os.fork()
+    if not pid:
+        os._exit(_libc.unshare(_CLONE_NEWUSER) != 0)
+    if os.waitpid(pid, 0)[1]:
+        pytest.skip("no user namespaces may be made here")
+
+
+def in_user_namespace(action: Callable[[], object], known: str = "") -> Callable[[], object]:
+    """Run an action in a user namespace that knows these users only (a line of uid_map; none by default)."""
+
+    def act() -> object:
+        assert not _libc.unshare(_CLONE_NEWUSER)
+        if known:
+            Path("/proc/self/uid_map").write_text(known, "ascii")
+        return action()
+
+    return act
+
+
+@pytest.mark.usefixtures("may_have_users")
+@pytest.mark.parametrize("known", ["", "0 0 1", "65534 0 1"], ids=["nobody", "root", "root as nobody"])
+@pytest.mark.parametrize("owner", [None, 65534])
+def test_a_user_namespace(instance: str, users: Users, known: str, owner: int | None) -> None:
+    """There a stranger's files appear as those of the user nobody, whom this process may be, or name: refused."""
+    plant(instance)
+    for path in Path(SHM_DIR).glob(f"mqk.{instance}*"):
+        path.chmod(0o660)
+        os.chown(path, -1, 0)  # as with an access control list, by which he lets in whom he wants to catch
+    kind, text = users.run(in_user_namespace(by_worker(instance, owner), known), 0)
+    assert kind == NotAllowed.__name__
+    assert "appears as user 65534" in text
+    assert "known in this user namespace" in text
+    assert "owner=65534" not in text
+    assert host.find_queue(instance, "q").stats.size == 1
+
+
+@pytest.mark.usefixtures("may_have_users")
+@pytest.mark.parametrize("known", ["", "0 0 1", "65534 0 1"], ids=["nobody", "root", "root as nobody"])
+def test_ones_own_files_in_a_user_namespace(instance: str, users: Users, known: str) -> None:
+    """They are used there, whatever number they appear with: the kernel says that they are one's own."""
+    serve_as(instance, 0)
+    assert users.run(in_user_namespace(by_worker(instance), known), 0) == ["mine", "from"]
+
+
+def test_a_folder_that_gives_its_group(instance: str, users: Users) -> None:
+    """With the setgid bit on /dev/shm: `mode` is for the server's own group, where none is named."""
+
+    def make() -> list[tuple[int, int]]:
+        own_shm.enter(1 << 30)
+        os.chown(SHM_DIR, 0, GROUP)
+        os.chmod(SHM_DIR, 0o3777)  # noqa: S103
+        become(K)
+        served = Instance.open(Settings(instance=instance, mode=0o660, queues={"q": QueueSpec("q")}))
+        served.define(QueueSpec("q"))
+        return sorted((path.stat().st_gid, path.stat().st_mode & 0o777) for path in Path(SHM_DIR).iterdir())
+
+    assert users.run(make, 0) == [[K, 0o660]] * 2
+
+
+def test_a_link_to_a_sound_segment(instance: str, users: Users) -> None:
+    """Under the name of a queue: it is not followed, whoever made it, and nothing happens to what it leads to."""
+    serve_as(instance, 0, queue="other")
+    target = path_of(segment_name(instance, "other"))
+    os.symlink(target, path_of(segment_name(instance, "q")))
+    kind, text = users.run(by_worker(instance), 0)
+    assert kind == SegmentError.__name__
+    assert "is a link" in text
+    code, *_, err = users.run(by_command(instance, "drop", "--yes"), 0)
+    assert (code, "link" in err) == (6, True)
+    assert host.find_queue(instance, "other").stats.size == 1
+
+
+@pytest.mark.parametrize("start", [0, None], ids=["all instances", "this instance"])
+def test_a_strangers_lock_on_the_folder(instance: str, users: Users, start: int | None) -> None:
+    """Anybody may lock /dev/shm as a server does whose files were removed: who it is is told with the refusal."""
+
+    def lock_as_a_stranger(hold: int, gone: int) -> None:
+        become(M)
+        number, length = (lifelock.folder_number(0, instance), 1) if start is None else (start, 0)
+        lock = lifelock._FLOCK.pack(fcntl.F_RDLCK, os.SEEK_SET, number, length, 0)
+        fcntl.fcntl(os.open(SHM_DIR, os.O_RDONLY), lifelock._SETLK, lock)
+        os.write(hold, b".")
+        os.read(gone, 1)
+
+    def begin() -> list[Any]:
+        own_shm.enter(1 << 30)  # no other server must meet that lock
+        (held, hold), (gone, go) = os.pipe(), os.pipe()
+        pid = os.fork()
+        if not pid:
+            os.close(go)
+            lock_as_a_stranger(hold, gone)
+            os._exit(0)
+        os.read(held, 1)
+        settings = Settings(instance=instance, queues={"q": QueueSpec("q")})
+        try:
+            Instance.open(settings)
+            told = ""
+        except InstanceInUse as error:
+            told = str(error)
+        os.close(go)
+        os.waitpid(pid, 0)
+        return [pid, told, Instance.open(settings).is_new]
+
+    pid, told, starts = users.run(begin, 0)
+    assert f"pid {pid} is of user {M}, who runs no server here: if it is none, end it" in told
+    assert starts
 
 
 # --- the queue in use -------------------------------------------------------------------------------------------------

@@ -7,6 +7,7 @@ they have mapped, but by names nobody finds it any more, and a second server wou
 from __future__ import annotations
 
 import contextlib
+import math
 import os
 from collections.abc import Iterable
 
@@ -87,7 +88,13 @@ def vanished(users: Iterable[int], instance: str) -> str:
     pids = holders({folder_number(user, instance) for user in users})
     more = f" and {len(pids) - _MOST_TOLD} more" if pids[_MOST_TOLD:] else ""
     who = f"pid {', '.join(map(str, pids[:_MOST_TOLD]))}{more}" if pids else "in another pid namespace, or hidden"
-    return f"its server lives ({who}), but {WHAT_REMOVES}; {_CURE}"
+    told = f"its server lives ({who}), but {WHAT_REMOVES}; {_CURE}"
+    known = ((pid, _user_of(pid)) for pid in pids[:_MOST_TOLD])
+    strangers = [(pid, user) for pid, user in known if user is not None and user not in users]
+    if strangers:
+        whose = ", ".join(f"pid {pid} is of {trust.shown(user)}" for pid, user in strangers)
+        told += f" ({whose}, who runs no server here: if it is none, end it)"
+    return told
 
 
 def why_missing(users: Iterable[int], instance: str) -> str:
@@ -111,11 +118,19 @@ def holders(numbers: set[int]) -> list[int]:
     return [pid for pid in found if pid != os.getpid()]
 
 
+def _user_of(pid: int) -> int | None:
+    """Whose process this is; None when it is gone."""
+    with contextlib.suppress(OSError):
+        return os.stat(f"/proc/{pid}").st_uid
+    return None
+
+
 def _has(pid: int, fd: str, numbers: set[int]) -> bool:
     """Does this descriptor have one of the locks? A line of fdinfo: lock: 1: OFDLCK ADVISORY READ -1 00:1a:1 5 5."""
     with open(f"/proc/{pid}/fdinfo/{fd}", encoding="ascii") as info:
         words = [line.split() for line in info if line.startswith("lock:")]
-    return any(line[-2:] == [str(number)] * 2 for line in words for number in numbers)
+    spans = [(int(start), math.inf if end == "EOF" else int(end)) for *_, start, end in words]
+    return any(start <= number <= end for start, end in spans for number in numbers)
 
 
 def trusted_servers(uid: int = -1) -> frozenset[int]:

@@ -69,8 +69,10 @@ _libc.fallocate.argtypes = [ctypes.c_int, ctypes.c_int, ctypes.c_int64, ctypes.c
 
 
 def _give(fd: int, access: Access, name: str) -> None:
+    # In a folder that gives its own group to what is made in it (setgid), that group would get what `mode` says.
+    group = os.getegid() if access.gid < 0 and os.fstat(fd).st_uid == os.geteuid() else access.gid
     try:
-        os.fchown(fd, access.uid, access.gid)
+        os.fchown(fd, access.uid, group)
         os.fchmod(fd, access.mode)
     except OSError as error:
         why = "" if isinstance(error, PermissionError) else f" ({error.strerror})"

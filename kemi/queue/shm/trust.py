@@ -9,10 +9,14 @@ the lock in it holds pointers that are followed, and a file that becomes shorter
 
 Trusted are root, the user of this process, and whom the caller names; who is not root trusts the user `kamailio` too,
 as which the packages' servers run. The queues of an instance must belong to the instance's user.
+
+In a user namespace files of all users that it does not know appear as one user's ("nobody"), strangers' among them.
+Nobody trusts that number there, but who has it himself, for files that the kernel says are his.
 """
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import grp
 import os
@@ -117,6 +121,12 @@ def judge(fd: int, path: str, trusted: Users, advice: str) -> None:
     """Refuse to map an open file that anybody else could have made. Raises NotAllowed, SegmentError."""
     status = os.fstat(fd)
     check_kind(status, path)
+    if status.st_uid == _nobody() and not _is_own(fd):
+        raise NotAllowed(
+            f"{path} appears as {shown(status.st_uid)}, as files of all users do that are not known in this user "
+            "namespace, so it cannot be seen whose it is; use it outside of that namespace (PrivateUsers=no in a "
+            "systemd unit), or in one that knows its server's user (a container's uidmap)"
+        )
     if status.st_uid not in trusted:
         name = shown(status.st_uid)
         raise NotAllowed(
@@ -128,6 +138,25 @@ def judge(fd: int, path: str, trusted: Users, advice: str) -> None:
             f"{path} may be written by everybody (mode {stat.S_IMODE(status.st_mode):04o}), so it is not used; start "
             'its server again with modparam("mqueue", "mode", "0660") and a "group"'
         )
+
+
+def _nobody() -> int:
+    """The user as whose files of all users appear that this user namespace does not know; -1 where it knows all."""
+    try:
+        with open("/proc/self/uid_map", encoding="ascii") as lines:
+            known = sum(int(line.split()[2]) for line in lines)
+        with open("/proc/sys/fs/overflowuid", encoding="ascii") as number:
+            return -1 if known > _MOST else int(number.read())
+    except (OSError, ValueError, IndexError):  # no /proc, or no user namespaces
+        return -1
+
+
+def _is_own(fd: int) -> bool:
+    """Does the kernel take an open file for one of this process's user, or of one whom it may act for?"""
+    with contextlib.suppress(OSError):
+        OpenFile.open(f"/proc/self/fd/{fd}", os.O_RDONLY | os.O_NOATIME | os.O_CLOEXEC).close()
+        return True
+    return False
 
 
 def check_kind(status: os.stat_result, path: str) -> None:
