@@ -98,6 +98,8 @@ class Script:
         self._import(node)
         if isinstance(node, ast.Expr) and isinstance(node.value, ast.Call):
             self._ignored.add(id(node.value))
+        if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef)):
+            self._ignored.update(_forgotten(node))
         self.sends |= isinstance(node, ast.Attribute) and bool(_SENDS.search(node.attr))
         if isinstance(node, (ast.If, ast.Try, ast.FunctionDef, ast.AsyncFunctionDef, ast.For, ast.While)):
             self._conditional.update(id(inner) for inner in ast.walk(node))
@@ -307,6 +309,18 @@ class Script:
         is_whole &= "__getattr__" not in found and "__getattribute__" not in found
         is_whole &= not any(map(_sets_attributes, ast.walk(node)))
         return Methods(found, is_whole)
+
+
+def _forgotten(function: ast.FunctionDef | ast.AsyncFunctionDef) -> Iterator[int]:
+    """Calls whose result gets a name that the function never reads."""
+    nodes = list(ast.walk(function))
+    read = {node.id for node in nodes if isinstance(node, ast.Name) and not isinstance(node.ctx, ast.Store)}
+    read.update(name for node in nodes if isinstance(node, (ast.Global, ast.Nonlocal)) for name in node.names)
+    for node in nodes:
+        if isinstance(node, (ast.Assign, ast.AnnAssign)) and isinstance(node.value, ast.Call):
+            targets = node.targets if isinstance(node, ast.Assign) else [node.target]
+            if all(isinstance(target, ast.Name) and target.id not in read for target in targets):
+                yield id(node.value)
 
 
 def _takes(function: ast.FunctionDef | ast.AsyncFunctionDef, bound: int = 1) -> tuple[int, float]:

@@ -8,7 +8,7 @@ from kemi.testing.errors import FakeError, NotCovered, SilentMistake
 from kemi.testing.fake import Call, FakeKSR
 from kemi.testing.item import FakeItem, item
 from kemi.testing.memory_queue import MemoryQueue
-from kemi.testing.questions import Asked
+from kemi.testing.questions import Asked, IgnoredResult
 from kemi.testing.runner import Result, Script, ScriptError, run_route
 from kemi.testing.state import Change, Line, Relayed, Reply
 
@@ -20,6 +20,7 @@ __all__ = [
     "FakeError",
     "FakeItem",
     "FakeKSR",
+    "IgnoredResult",
     "Line",
     "MemoryQueue",
     "NotCovered",

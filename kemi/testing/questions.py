@@ -6,12 +6,18 @@ The test's clock stands still but for `advance`, so no deadline passes by itself
 from __future__ import annotations
 
 import contextlib
+import dis
+import sys
+import warnings
 from collections.abc import Callable, Iterator
+from types import FrameType
 from typing import Any
 
 from kemi import asking
+from kemi.answers.asking import Request
 from kemi.answers.pending import Question
 from kemi.answers.process import AnswersProcess
+from kemi.answers.results import AskResult
 from kemi.answers.service import THEN, Service
 from kemi.instance import queues
 from kemi.queue.client.attached import AttachedQueue
@@ -22,7 +28,12 @@ from kemi.queue.sync import clock
 from kemi.testing.loading import ScriptError
 
 _clock: Any = clock
+_asking: Any = asking
 _BACK = Settlement("give back", counted=False)
+
+
+class IgnoredResult(UserWarning):
+    """A script has not looked at what `ask` returned."""
 
 
 class Asked:
@@ -58,16 +69,39 @@ class Questions:
     def __init__(self) -> None:
         self._now: int = _clock.monotonic_ns()
         self._results: list[Any] = []
+        self._ignored: list[tuple[str, int, Request]] = []  # file, line
 
     @contextlib.contextmanager
     def time(self) -> Iterator[None]:
-        """As long as this lasts, the clock of deadlines and due times is the test's."""
-        before = _clock.monotonic_ns
+        """As long as this lasts, the clock of deadlines and due times is the test's, and each `ask` is looked at."""
+        before, ask = _clock.monotonic_ns, _asking.ask
+
+        def looked_at(request: Request) -> AskResult:
+            script = sys._getframe(2)  # noqa: SLF001 - behind mqueue_kemi.ask, or what is written in a kamailio.cfg
+            if _drops_result(script):
+                self._ignored.append((script.f_code.co_filename, script.f_lineno, request))
+            result: AskResult = ask(request)
+            return result
+
         _clock.monotonic_ns = lambda: self._now
+        _asking.ask = looked_at
         try:
             yield
         finally:
             _clock.monotonic_ns = before
+            _asking.ask = ask
+
+    def tell_ignored(self) -> None:
+        """Warn of each `ask` since the last call whose result the script has dropped."""
+        ignored, self._ignored = self._ignored, []
+        for file, line, request in ignored:
+            warnings.warn_explicit(
+                f"ask({request.queue!r}): what it returns is not looked at; when it is false the transaction is not "
+                "suspended, and nobody replies: write `if not mqueue_kemi.ask(...):` and reply, or return it",
+                IgnoredResult,
+                file,
+                line,
+            )
 
     def went_on(self, result: Any) -> None:
         """A route has run for an answer."""
@@ -130,6 +164,12 @@ class Questions:
         self._results = []
         _process().work()
         return self._results
+
+
+def _drops_result(frame: FrameType) -> bool:
+    """Does the function forget what the call returns that it makes now?"""
+    later = (one for one in dis.get_instructions(frame.f_code) if one.offset > frame.f_lasti)
+    return next((one.opname == "POP_TOP" for one in later if one.opname not in ("CACHE", "NOP")), False)
 
 
 def _service() -> Service:

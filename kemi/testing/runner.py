@@ -222,6 +222,7 @@ class Script:
             return None
         finally:
             self.ksr.state.route_kind = before
+            self._questions.tell_ignored()
         return self._number(name, returned)
 
     def _number(self, name: str, returned: Any) -> int:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from kemi.testing import BlockingRoute, Script
+from kemi.testing import BlockingRoute, IgnoredResult, Script
 
 if TYPE_CHECKING:
     from kemi.testing import Result
@@ -42,6 +42,8 @@ class Script:
     def ksr_answered(self, msg):
         answer = mqueue_kemi.answer()
         if answer.value == "again":
+            return mqueue_kemi.ask("lookups", "second", then="ksr_answered", timeout=1.0)
+        elif answer.value == "ignored":
             mqueue_kemi.ask("lookups", "second", then="ksr_answered", timeout=1.0)
         elif answer.value == "slow":
             time.sleep(0.06)
@@ -97,6 +99,49 @@ def test_a_failure() -> None:
         script.request(INVITE)
         result = script.asked("lookups")[0].fail("unknown number")
         assert (result.code, result.replies[0].reason) == (500, "unknown number")
+
+
+def test_a_result_that_is_dropped_is_told() -> None:
+    """A script that forgets it replies nothing when the question is refused."""
+    with Script(SCRIPT) as script:
+        script.request(INVITE)
+        (asked,) = script.asked("lookups")
+        with pytest.warns(IgnoredResult, match=r"ask\('lookups'\): what it returns is not looked at") as told:
+            asked.answer("ignored")
+        assert len(told) == 1
+        assert SCRIPT.splitlines()[told[0].lineno - 1].strip().startswith("mqueue_kemi.ask(")
+
+
+@pytest.mark.parametrize(
+    ("line", "is_told"),
+    [
+        ("mqueue_kemi.ask('q', 'k', then='ksr_answered', timeout=1)", True),
+        ("ask('q', 'k', 'v', then='ksr_answered', timeout=1); KSR.xlog.xinfo('asked')", True),
+        ("for _ in range(2): ask('nosuch', 'k', then='ksr_answered', timeout=1)", True),
+        ("return ask('q', 'k', then='ksr_answered', timeout=1)", False),
+        ("return 1 if ask('q', 'k', then='ksr_answered', timeout=1) else 0", False),
+        ("asked = ask('q', 'k', then='ksr_answered', timeout=1); return asked", False),
+        ("ask('q', 'k', then='ksr_answered', timeout=1) or KSR.sl.send_reply(503, 'Later')", False),
+        ("self.kept = [ask('q', 'k', then='ksr_answered', timeout=1)]", False),
+    ],
+)
+def test_what_counts_as_dropped(line: str, is_told: bool) -> None:
+    text = f"""
+import KSR, mqueue_kemi
+from mqueue_kemi import ask
+mqueue_kemi.modparam("mqueue", "mqueue", "name=q")
+class Script:
+    def child_init(self, rank): return 0
+    def ksr_request_route(self, msg):
+        {line}
+        return 1
+    def ksr_answered(self, msg): return 1
+def mod_init(): return mqueue_kemi.mod_init(Script())
+"""
+    with Script(text) as script, warnings.catch_warnings(record=True) as told:
+        warnings.simplefilter("always")
+        script.request(INVITE)
+    assert any(warning.category is IgnoredResult for warning in told) == is_told
 
 
 def test_time_passes_in_the_test_alone() -> None:

@@ -272,6 +272,7 @@ ASKS = {
     "no timeout": (", timeout=2.0", "", r"script.py:12: error: ask\(.*\): ask needs timeout="),
     "timeout": ("timeout=2.0", "timeout=0", r"script.py:12: error: timeout=0: write seconds"),
     "not looked at": ("if not ask(", "ask(", r"script.py:12: warning: ask\(.*what ask\(\) returns is not looked at"),
+    "not read": ("if not ask(", "asked = ask(", r"script.py:12: warning: ask\(.*what ask\(\) returns is not looked at"),
     "rtimer": (
         '"timer=answers;route=ksr_mqueue_answers"',
         '"timer=answers;route=ksr_answered"',
