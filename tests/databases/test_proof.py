@@ -258,13 +258,15 @@ TRANSFERS = pytest.mark.parametrize("transfer", [save, load])
 def test_killed_anywhere(
     database: AnyDatabase, hosts: list[Host], transfer: Any, how: str, size: int, stress: bool
 ) -> None:
-    exact(hosts, database, transfer, how, size, lambda moments: chosen(moments, every=stress))
+    with database.connected():
+        exact(hosts, database, transfer, how, size, lambda moments: chosen(moments, every=stress))
 
 
 @TRANSFERS
 @pytest.mark.parametrize("how", ["truncates and inserts", "drops", SAME_NAME])
 def test_killed_around_the_commit(database: AnyDatabase, hosts: list[Host], transfer: Any, how: str) -> None:
-    exact(hosts, database, transfer, how, 2, at_the_end)
+    with database.connected():
+        exact(hosts, database, transfer, how, 2, at_the_end)
 
 
 def without_rights(database: Any, table: str) -> str:
