@@ -176,7 +176,7 @@ class Store:
         """Once. Whether this user may use what is there, is found out by `make_ledger`, or when it is used."""
         if self.ledger.missing is None:
             try:
-                self.ledger.missing = "" if self.ledger.exists(connection) else "there are no such tables"
+                self.ledger.missing = self.ledger.why_not(connection)
             except Exception as error:  # noqa: BLE001 - MySQL shows only tables that the user may use
                 self.ledger.missing = str(self.ledger.place.broken(error))
 
@@ -253,13 +253,13 @@ class Store:
                         self.ledger.make(connection)
                     with suppress(trial.Undo), connection.begin():
                         self.ledger.try_out(connection)
+                        self.ledger.missing = self.ledger.why_not(connection)
                         raise trial.Undo
             except StoreError as error:
                 self.ledger.missing = str(error)
                 if left == 1 or not _is_race(error):
                     return
             else:
-                self.ledger.missing = ""
                 return
 
     def _why_inexact(self) -> str:
@@ -282,7 +282,7 @@ class Store:
             if self.ledger.missing:
                 raise self.ledger.place.error(
                     "that table says whether a transfer was completed that a kill interrupted; it is not there, or not "
-                    "for this user",
+                    f"for this user ({self.ledger.missing})",
                     "was it dropped, or db_url changed? Restore it; or make it anew and what is in memory counts",
                 )
             committed = work.is_noted(token)

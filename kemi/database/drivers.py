@@ -23,14 +23,16 @@ from kemi.database.url import MYSQL, SQLITE
 
 # Seconds between two statements of a transaction, until the database undoes it: who began it is not reachable any more.
 IDLE_TIMEOUT = 300
+_WITH_TRANSACTION_TIMEOUT = (17,)  # PostgreSQL
 _READ, _WRITE = 1, 2  # psycopg's words for what a wait is for, and for what came
 # Strict: what a column cannot hold is an error, not a shorter item. No other mode of the server's: one takes an empty
 # item for NULL, one has SHOW CREATE TABLE leave out what SQLAlchemy reads there. And MariaDB from 11.6.2 on refuses by
 # default what touches a row that others have changed since the transaction began; a load beside a writer would fail.
-# A server whose completion_type is RELEASE ends the connection behind each COMMIT.
+# A server whose completion_type is RELEASE ends the connection behind each COMMIT. Reasons are told in English,
+# because what to do is looked up by them.
 _MYSQL_SESSION = (
     "SET SESSION sql_mode = 'STRICT_ALL_TABLES,NO_ENGINE_SUBSTITUTION', sql_quote_show_create = 1,"
-    " sql_safe_updates = 0,"
+    " sql_safe_updates = 0, sql_big_selects = 1, sql_auto_is_null = 0, lc_messages = 'en_US',"
     " character_set_client = utf8mb4, character_set_connection = utf8mb4, character_set_results = utf8mb4,"
     " innodb_lock_wait_timeout = {lock}, lock_wait_timeout = {lock}, wait_timeout = {idle}, completion_type = 0"
     " /*M!110602 , innodb_snapshot_isolation = OFF */"
@@ -100,6 +102,8 @@ def limit_waiting(connection: Any, kind: str, clock: Clock) -> None:
         connection.exec_driver_sql(f"SET LOCAL statement_timeout = {wait}")
         connection.exec_driver_sql(f"SET LOCAL idle_in_transaction_session_timeout = '{IDLE_TIMEOUT}s'")
         connection.exec_driver_sql("SET LOCAL quote_all_identifiers = off")  # SQLAlchemy would know no type in quotes
+        if connection.dialect.server_version_info >= _WITH_TRANSACTION_TIMEOUT:
+            connection.exec_driver_sql("SET LOCAL transaction_timeout = 0")  # the clock counts
 
 
 def _connect_timeout(clock: Clock) -> int:

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
 OFF, ON, VERIFY = "off", "on", "verify"  # what db_tls may be, besides the path of a file
 _AUTHORITIES = "/etc/ssl/certs/ca-certificates.crt"
+_WITH_JIT = (11,)  # PostgreSQL
 _FILE_MODE = 0o660  # less the umask: items are nobody else's business
 # Where a server on this host listens: Debian's default, and others' defaults.
 _MYSQL_SOCKETS = ("/run/mysqld/mysqld.sock", "/var/lib/mysql/mysql.sock", "/tmp/mysql.sock")  # noqa: S108
@@ -79,7 +80,8 @@ def prepare_for_rows(connection: Any, kind: str) -> None:
         for way in ("seqscan", "bitmapscan", "sort"):
             connection.exec_driver_sql(f"SET LOCAL enable_{way} = off")
         # Where there is no other way, as in a trigger, it takes the plan for costly, and would compile it each time.
-        connection.exec_driver_sql("SELECT set_config(name, 'off', true) FROM pg_settings WHERE name = 'jit'")
+        if connection.dialect.server_version_info >= _WITH_JIT:
+            connection.exec_driver_sql("SET LOCAL jit = off")
 
 
 def longest_statement(connection: Any, kind: str) -> int:

@@ -17,7 +17,7 @@ from __future__ import annotations
 from typing import Any, NamedTuple
 
 from kemi.database.faults import Place, one_line
-from kemi.database.names import OWN
+from kemi.database.names import OWN, is_transactional
 from kemi.database.url import MYSQL, POSTGRES, SQLITE
 
 TRANSFERS, ITEMS = f"{OWN}transfers", f"{OWN}items"
@@ -95,12 +95,24 @@ class Ledger:
 
     # --- at the beginning ---------------------------------------------------------------------------------------------
 
-    def exists(self, connection: Any) -> bool:
-        """Are both tables there?"""
+    def why_not(self, connection: Any) -> str:
+        """Why these tables prove nothing: one is not there, or keeps what is undone, or loses what is done. Else ""."""
         import sqlalchemy as sa
 
         inspector = sa.inspect(connection)
-        return all(inspector.has_table(table.name) for table in self._tables())
+        kind, names = self.place.url.kind, [table.name for table in self._tables()]
+        if not all(inspector.has_table(name) for name in names):
+            return "there are no such tables"
+        if kind == MYSQL:
+            bad = [name for name in names if is_transactional(connection, name) is not True]
+            reason, cure = "keeps what is undone", "ALTER TABLE {} ENGINE=InnoDB"
+        else:
+            unlogged = sa.text("SELECT relpersistence = 'u' FROM pg_class WHERE oid = to_regclass(:name)")
+            bad = [name for name in names if kind == POSTGRES and connection.execute(unlogged, {"name": name}).scalar()]
+            reason, cure = "is emptied by a crash of the database", "ALTER TABLE {} SET LOGGED"
+        if not bad:
+            return ""
+        return str(self.place.error(f"{' and '.join(bad)} {reason}", "; ".join(cure.format(name) for name in bad)))
 
     def make(self, connection: Any) -> None:
         """Make what is missing. Raises whatever a driver raises."""

@@ -15,6 +15,7 @@ from kemi.database.url import MYSQL, POSTGRES, SQLITE
 
 # PostgreSQL counts bytes, MySQL characters.
 _LONGEST_NAME = {MYSQL: 64, POSTGRES: 63}
+ADDED = "added"  # a column of a queue's table beside the C module's
 OWN = "mqueue_kemi_"  # begins the names of this module's own tables
 _TABLES = "rpvfm"  # PostgreSQL's letters for tables and views; the trial tells which of them serve
 _OTHERS = {"S": "a sequence", "i": "an index", "I": "an index", "c": "a type"}
@@ -93,6 +94,21 @@ def relation(connection: Any, place: Place, name: Name) -> tuple[int, str]:
     if lasts == "u":
         return int(row[0]), f"a crash of the database empties it: ALTER TABLE {quoted} SET LOGGED"
     return int(row[0]), ""
+
+
+def is_transactional(connection: Any, table: str) -> bool | None:
+    """Whether a rollback takes rows back: MyISAM and Aria would keep them. Of a view it is not known."""
+    import sqlalchemy as sa
+
+    query = sa.text(
+        "SELECT t.table_type, e.transactions FROM information_schema.tables t"
+        " LEFT JOIN information_schema.engines e ON e.engine = t.engine"
+        " WHERE t.table_schema = DATABASE() AND t.table_name = :name"
+    )
+    row = connection.execute(query, {"name": table}).first()
+    if row is None or "VIEW" in str(row[0]).upper():
+        return None
+    return str(row[1]).upper() == "YES"
 
 
 def fold(connection: Any, kind: str, name: Name) -> Name:

@@ -16,7 +16,7 @@ from kemi.database.batches import Given, Item, KeptItems, batches
 from kemi.database.clock import Clock
 from kemi.database.insertion import Insertion
 from kemi.database.ledger import Kept, Ledger
-from kemi.database.statements import HIGHEST, LOWEST, Statements
+from kemi.database.statements import EARLIEST, HIGHEST, LATEST, LOWEST, MYSQL_SECOND, Statements
 from kemi.database.table import QueueTable, decode
 from kemi.database.url import MYSQL
 from kemi.errors import AllUndone, Contended, StoreError
@@ -172,9 +172,11 @@ class Rows:
 
     def _items(self, rows: list[Any]) -> list[Item]:
         """What is behind the ids."""
-        if self.table.has_added:
-            return [(decode(key), decode(value), added) for key, value, added in rows]
-        return [(decode(key), decode(value), None) for key, value in rows]
+        if not self.table.has_added:
+            return [(decode(key), decode(value), None) for key, value in rows]
+        if self._place.url.kind == MYSQL:
+            return [(decode(key), decode(value), added and added / MYSQL_SECOND) for key, value, added in rows]
+        return [(decode(key), decode(value), _time(added)) for key, value, added in rows]
 
     def delete(self, first: int, last: int) -> int:
         """Delete the rows with these ids and all between; returns how many they were.
@@ -288,3 +290,8 @@ class Rows:
     def _guard(self) -> Iterator[None]:
         with self._mark(), self._place.faults():
             yield
+
+
+def _time(added: Any) -> float | None:
+    """When an item was added, if the column says so: anybody may write there what is no time."""
+    return added if type(added) is float and EARLIEST <= added <= LATEST else None

@@ -4,10 +4,15 @@ from __future__ import annotations
 
 from typing import Any
 
+from kemi.database.names import ADDED
 from kemi.database.url import MYSQL, POSTGRES, SQLITE
 
 # The ids that there can be, in a signed 64-bit column.
 LOWEST, HIGHEST = -(1 << 63), (1 << 63) - 1
+# A time of adding that lies outside of these is none, seconds since the epoch.
+EARLIEST, LATEST = 0.0, float(1 << 33)
+# MariaDB takes as long to write a number with a fraction as to read a row. From 2004 on a time has none in this unit.
+MYSQL_SECOND = 1 << 22
 
 
 class Prepared:
@@ -67,7 +72,7 @@ class Statements:
             POSTGRES: sa.text(f"LOCK TABLE {quoted} IN SHARE MODE".replace(":", "\\:")),
         }.get(kind)  # :first
         # Each column costs as much as the rest of a row in PyMySQL: none is read that is not used.
-        columns = list(table.c)
+        columns = [_read(sa, column, kind) for column in table.c]
         self.rows, self.items, self.written = (
             Prepared(connection, sa.select(*chosen).where(between).order_by(number).limit(limit))
             for chosen in (columns, columns[1:], columns[:3])
@@ -77,6 +82,13 @@ class Statements:
         self.outside = [sa.select(number).where(condition).limit(1) for condition in outside]
         # Whether ids tell rows apart.
         self.odd_ids = sa.select(sa.func.count(), sa.func.count(sa.distinct(number)))
+
+
+def _read(sa: Any, column: Any, kind: str) -> Any:
+    """A column as a statement reads it."""
+    if column.name != ADDED or kind != MYSQL:
+        return column
+    return sa.case((column.between(EARLIEST, LATEST), sa.cast(column * MYSQL_SECOND, sa.BigInteger)))
 
 
 def _length(sa: Any, column: Any, kind: str) -> Any:

@@ -22,12 +22,11 @@ from typing import Any, NamedTuple
 
 from kemi.database import names
 from kemi.database.faults import Place
-from kemi.database.names import Name
+from kemi.database.names import ADDED, Name
 from kemi.database.url import MYSQL, POSTGRES, SQLITE
 from kemi.errors import StoreError
 
 COLUMNS = ("id", "key", "val")
-ADDED = "added"
 _WIDEN = {
     MYSQL: "ALTER TABLE {table} MODIFY {column} LONGBLOB NOT NULL",
     POSTGRES: "ALTER TABLE {table} ALTER {column} TYPE varchar",
@@ -106,10 +105,10 @@ def open_table(connection: Any, place: Place, *, inexact: bool = False) -> Queue
         _check(place, set(types))
         if any(_column_name(place, column) == ADDED and column.get("computed") for column in columns):
             del types[ADDED]  # a column of somebody else's
-        unique = _unique(inspector, name)
+        unique = _unique(connection, inspector, place, name, oid)
         # sqlite takes NULL for a primary key of any other type.
         unique = unique and (place.url.kind != SQLITE or str(types["id"]).upper() == "INTEGER")
-        transactional = _transactional(connection, name.table) if place.url.kind == MYSQL else True
+        transactional = names.is_transactional(connection, name.table) if place.url.kind == MYSQL else True
     if transactional is False and not inexact:
         raise place.error(
             "its storage engine has no transactions, so what breaks off leaves items in both places or in none",
@@ -178,16 +177,40 @@ def _create(connection: Any, place: Place, name: Name) -> None:
     connection.execute(sa.schema.CreateTable(table, if_not_exists=True))
 
 
-def _unique(inspector: Any, name: Name) -> bool:
+def _unique(connection: Any, inspector: Any, place: Place, name: Name, oid: int) -> bool:
     """Whether no two rows can have the same id; it is counted at a load otherwise."""
     groups = []
     with suppress(Exception):  # a view has none, which some dialects say by an error
+        partial = _partial(connection, place, name, oid)
+        if partial is None:
+            return False
         groups.append(inspector.get_pk_constraint(name.table, schema=name.schema).get("constrained_columns"))
         indexes = inspector.get_indexes(name.table, schema=name.schema)
-        groups += [index["column_names"] for index in indexes if index.get("unique")]
+        groups += [index["column_names"] for index in indexes if index.get("unique") and index["name"] not in partial]
         unique = inspector.get_unique_constraints(name.table, schema=name.schema)
         groups += [constraint["column_names"] for constraint in unique]
     return any([str(column).lower() for column in group or ()] == ["id"] for group in groups)
+
+
+def _partial(connection: Any, place: Place, name: Name, oid: int) -> set[str] | None:
+    """The indexes that do not have every row of the table; None where none of them has, as that of a parent table."""
+    if place.url.kind == SQLITE:
+        listed = connection.exec_driver_sql(f"PRAGMA index_list({_quoting(connection)(name.table)})").fetchall()
+        return {row[1] for row in listed if row[4]}
+    if place.url.kind != POSTGRES:
+        return set()
+    import sqlalchemy as sa
+
+    children = sa.text(
+        "SELECT count(*) FROM pg_inherits JOIN pg_class p ON p.oid = inhparent WHERE p.oid = :oid AND relkind <> 'p'"
+    )
+    if connection.execute(children, {"oid": oid}).scalar():
+        return None
+    some = sa.text(
+        "SELECT relname FROM pg_index JOIN pg_class c ON c.oid = indexrelid"
+        " WHERE indrelid = :oid AND (indpred IS NOT NULL OR NOT indisvalid)"
+    )
+    return {str(row[0]) for row in connection.execute(some, {"oid": oid})}
 
 
 def _check(place: Place, columns: set[str]) -> None:
@@ -195,21 +218,6 @@ def _check(place: Place, columns: set[str]) -> None:
     if missing:
         cure = "correct it, or move it away and it is made anew"
         raise place.error(f"the table has no column {' and no column '.join(missing)}", cure)
-
-
-def _transactional(connection: Any, table: str) -> bool | None:
-    """Whether a rollback takes rows back: MyISAM and Aria would keep them. Of a view it is not known."""
-    import sqlalchemy as sa
-
-    query = sa.text(
-        "SELECT t.table_type, e.transactions FROM information_schema.tables t"
-        " LEFT JOIN information_schema.engines e ON e.engine = t.engine"
-        " WHERE t.table_schema = DATABASE() AND t.table_name = :name"
-    )
-    row = connection.execute(query, {"name": table}).first()
-    if row is None or "VIEW" in str(row[0]).upper():
-        return None
-    return str(row[1]).upper() == "YES"
 
 
 def _python_type(kind: Any) -> type | None:
