@@ -164,9 +164,11 @@ class Forward:
         engine = self.engine
         engine.connect()
         if engine.connections != self._connections:
-            for _, source, entries in list(self._window):
+            for number, (_, source, entries) in enumerate(list(self._window)):
                 sent = engine.send(source, entries, lambda: None)
                 self.counts.resent += sent.resent
+                if sent.added:  # it had lost them, and can lose them again: they are sent from now on
+                    self._window[number] = (time.monotonic(), source, entries)
             self._connections = engine.connections
         if not self.counts.connected:
             self.counts.connected = True
