@@ -8,7 +8,6 @@ lock is given back, as after a kill. Whether the segment is corrupted, `verify` 
 from __future__ import annotations
 
 import contextlib
-import struct
 from typing import Any, Callable, TypeVar, final
 
 from kemi.errors import ClientClosed, CorruptedError, MqueueError, QueueClosed, SegmentError
@@ -24,13 +23,13 @@ from kemi.queue.lock.undisturbed import undisturbed
 from kemi.queue.log.contents import Log
 from kemi.queue.log.keyed import KeyedLog
 from kemi.queue.log.plain import PlainLog
-from kemi.queue.log.verify import verify
+from kemi.queue.log.verify import UNREADABLE, verify
 from kemi.queue.shm.segment import Segment, path_of
 from kemi.queue.sync import futex
 from kemi.queue.sync.eventcount import EventCount
 
 # What bytes that are no log may raise. After one of these `verify` looks at them.
-_SUSPECT = (CorruptedError, IndexError, ValueError, OverflowError, struct.error)
+_SUSPECT = (CorruptedError, *UNREADABLE)
 
 _Result = TypeVar("_Result")
 
@@ -65,6 +64,8 @@ class Handle:
             self.log: Log = self._make_log()
         except CorruptedError as error:
             raise self.corrupted(error) from None
+        except UNREADABLE as error:
+            raise self.corrupted(f"it cannot be read ({error!r})") from None
         self.holding = Holding(self.log, segment)
         self.events = EventCount(self.log.core.mapping, _Futex(segment))
         self.asleep: set[int] = set()  # threads of this process that wait for an item

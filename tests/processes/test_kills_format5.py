@@ -65,6 +65,9 @@ class Shared:
         os.posix_fallocate(self.fd, offset, length)
         return True
 
+    def has(self, offset: int, length: int) -> bool:
+        return offset + length <= os.fstat(self.fd).st_size
+
     def release(self, offset: int, length: int) -> None:
         code = _libc.fallocate(self.fd, PUNCH_HOLE, ctypes.c_long(offset), ctypes.c_long(length))
         assert code == 0

@@ -145,6 +145,10 @@ class Segment:
         self.strike.store(lambda: self.there.add(offset))
         return True
 
+    def has(self, offset: int, length: int) -> bool:
+        """Return True if there is memory."""
+        return length == 1 << CHUNK_BITS and offset in self.there
+
     def release(self, offset: int, length: int) -> None:
         """Give memory back."""
 

@@ -32,6 +32,15 @@ def test_the_lowest_come_first_and_free_ones_before_new_ones() -> None:
     assert use(chunks, 2) == [taken[1], chunks.offset(4)]
 
 
+def test_a_free_chunk_without_memory_is_not_touched() -> None:
+    """A wild store into the map: what takes the chunk would end by SIGBUS."""
+    chunks, segment = new()
+    use(chunks, 1)
+    segment.plain.bytes[CHUNK_MAP_AT + 5] = FREE
+    with pytest.raises(CorruptedError, match=rf"a free chunk at {chunks.offset(5)}, where there is no memory"):
+        chunks.alloc()
+
+
 @pytest.mark.parametrize(("committed", "expected"), [(True, [FREE, USED, USED]), (False, [USED, USED, FREE])])
 def test_what_is_taken_and_left_follows_from_the_commit(committed: bool, expected: list[int]) -> None:
     for recovers in (False, True):

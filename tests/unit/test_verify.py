@@ -222,6 +222,14 @@ def test_corruption_of_a_keyed_log_is_found(what: str) -> None:
     assert any(message in each for each in found), found
 
 
+@pytest.mark.parametrize("word", [layout.W_PRESENT, layout.W_EXPIRED, layout.W_REFUSED + 2, layout.W_ASK_LATE])
+def test_a_counter_at_its_end_is_found(word: int) -> None:
+    """Counting it up raises an exception, of which it is to be told where it came from."""
+    segment = plain()
+    segment.u64[word] = (1 << 64) - 1
+    assert verify(segment.plain) == [f"the counter in word {word} is {(1 << 64) - 1}"]
+
+
 def test_nobody_is_flooded() -> None:
     segment = Segment(0, capacity=100)
     log = PlainLog(segment.plain, segment)

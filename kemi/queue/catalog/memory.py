@@ -55,6 +55,13 @@ class InstanceMemory:
             return False
         return True
 
+    def has(self, offset: int, length: int) -> bool:
+        """Return True if the file reaches so far."""
+        try:
+            return offset + length <= self._segment.size()
+        except (OSError, SegmentError):
+            return True  # a library closed the descriptor: nothing can be said
+
     def release(self, offset: int, length: int) -> None:
         """Give memory back to the system, where that can be done; nobody uses it any more in any case."""
         with contextlib.suppress(OSError, SegmentError):

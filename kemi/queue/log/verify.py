@@ -7,6 +7,7 @@ time grows with the number of items, so nothing calls it in the course of normal
 
 from __future__ import annotations
 
+import struct
 from collections import Counter
 from typing import Any
 
@@ -19,11 +20,15 @@ from kemi.queue.format.layout import (
     ENTRY_WORDS,
     FETCH_IN_FLIGHT,
     FREE,
+    REFUSALS,
     STEP_MASK,
     TOMBSTONE,
     USED,
     W_ADDMODE,
+    W_ASK_LATE,
+    W_ASKED,
     W_CHUNKS,
+    W_DROPPED,
     W_ENTRIES_AT,
     W_FLAGS,
     W_FREE_CHUNKS,
@@ -32,13 +37,20 @@ from kemi.queue.format.layout import (
     W_HEAP_AT,
     W_HELD_BYTES,
     W_IN_FLIGHT,
+    W_PRESENT,
+    W_REFUSED,
     W_RETURNED,
+    W_WAITERS,
     Mapping,
 )
 from kemi.queue.log.core import Core
 from kemi.queue.log.verify_keyed import KeyedJudge
 
 _MAX_FINDINGS = 20
+# What bytes that are no log may raise where they are taken for one, beside CorruptedError.
+UNREADABLE = (LookupError, ValueError, OverflowError, struct.error)
+_COUNTERS = (W_WAITERS, W_PRESENT, *range(W_DROPPED, W_REFUSED + REFUSALS), *range(W_ASKED, W_ASK_LATE + 1))
+_MAX_COUNTER = 1 << 63  # one that goes up by one cannot come that far
 
 
 class _NoMemory:
@@ -46,6 +58,9 @@ class _NoMemory:
 
     def reserve(self, offset: int, length: int) -> bool:
         raise AssertionError(f"verify reserves {length} bytes at {offset}")
+
+    def has(self, offset: int, length: int) -> bool:
+        raise AssertionError(f"verify asks for {length} bytes at {offset}")
 
     def release(self, offset: int, length: int) -> None:
         raise AssertionError(f"verify releases {length} bytes at {offset}")
@@ -62,6 +77,8 @@ def verify(mapping: Mapping, key_hash: Any = None) -> list[str]:
         _Judge(core, findings).all(key_hash)
     except CorruptedError as error:
         findings.append(str(error))
+    except UNREADABLE as error:
+        findings.append(f"it cannot be read: {error!r}")
     return findings[:_MAX_FINDINGS]
 
 
@@ -84,6 +101,9 @@ class _Judge:
         if self._core.journal.is_pending():
             self._findings.append("an operation was broken off and not recovered")
             return
+        for word in _COUNTERS:
+            if u64[word] >= _MAX_COUNTER:
+                self._findings.append(f"the counter in word {word} is {u64[word]}")
         states = self._core.chunks.states()
         others = Counter(state for state in states if state not in (ABSENT, FREE, USED))
         if others:

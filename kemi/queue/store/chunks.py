@@ -45,6 +45,9 @@ class Memory(Protocol):
     def reserve(self, offset: int, length: int) -> bool:
         """Make memory usable, also when it is already; False if there is none, and then nothing has changed."""
 
+    def has(self, offset: int, length: int) -> bool:
+        """Return False if touching it could end the process: it lies beyond the end of the file."""
+
     def release(self, offset: int, length: int) -> None:
         """Give memory back, also when it is not there."""
 
@@ -129,6 +132,8 @@ class Chunks:
             if not self._memory.reserve(self.offset(number), self.size):
                 self._bytes[CHUNK_MAP_AT + number] = ABSENT
                 return 0
+        elif not self._memory.has(self.offset(number), self.size):  # found out by SIGBUS otherwise
+            raise CorruptedError(f"the chunk map has a free chunk at {self.offset(number)}, where there is no memory")
         self._bytes[CHUNK_MAP_AT + number] = TAKEN
         self._taken.append(CHUNK_MAP_AT + number)
         return self.offset(number)
