@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import chain
 from typing import Any
 
 from kemi.database.names import ADDED
@@ -38,6 +39,21 @@ class Prepared:
         return int(connection.exec_driver_sql(self._text, parameters).rowcount)
 
 
+class OneStatement:
+    """An INSERT of many rows for psycopg2, which writes all values into its text."""
+
+    def __init__(self, quoted: str, columns: list[str]) -> None:
+        """quoted: the table. columns: as a statement has them."""
+        text = " ".join(("INSERT INTO", quoted, f"({', '.join(columns)})", "VALUES "))
+        self._text = text.replace("%", "%%")
+        self._row = f"({', '.join(['%s'] * len(columns))})"
+
+    def many(self, connection: Any, parameters: list[Any], _names: list[str]) -> int:
+        """Insert these rows; returns the rowcount."""
+        text = self._text + ", ".join([self._row] * len(parameters))
+        return int(connection.exec_driver_sql(text, tuple(chain.from_iterable(parameters))).rowcount)
+
+
 class Statements:
     """Each takes its parameters by the names after the colon."""
 
@@ -53,9 +69,13 @@ class Statements:
         sizes = sa.select(number, size.label("size")).where(between).order_by(number).limit(limit).subquery()
 
         self.insert = table.insert()
-        # psycopg2 has many rows in one statement only by SQLAlchemy's own way.
         self.names = [column.name for column in table.c if column.name != "id"]
-        self.insert_many = None if kind == POSTGRES else Prepared(connection, self.insert, column_keys=self.names)
+        self.insert_many: Prepared | OneStatement | None = None  # psycopg: by SQLAlchemy's own way
+        if connection.dialect.driver == "psycopg2":
+            quote = connection.dialect.identifier_preparer.quote_identifier
+            self.insert_many = OneStatement(quoted, [quote(name) for name in self.names])
+        elif kind != POSTGRES:
+            self.insert_many = Prepared(connection, self.insert, column_keys=self.names)
         self.delete = table.delete().where(between)  # :first :last
         self.behind = sa.select(sa.func.count()).where(number > first)  # :first
         self.greatest = sa.select(sa.func.max(number))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -154,3 +155,31 @@ def test_from_the_c_module_and_back(servers: Servers, request: pytest.FixtureReq
     again = life.start()
     assert [(key.decode(), value.decode()) for key, value in life.taken()] == [*TEXTS, ("added by", "the C module")]
     again.stop()
+
+
+def test_two_servers_with_one_table(servers: Servers, database: AnyDatabase, table: str) -> None:
+    """They start and stop at the same moment: each item is in one of them, and in the table, once and in order."""
+    lives = [Life(servers, database.url, table) for _ in range(2)]
+    kept: list[tuple[bytes, bytes]] = []
+    with ThreadPoolExecutor(2) as pool:
+        for turn in range(2):
+            started = [servers.add(life.server()) for life in lives]
+            list(pool.map(lambda server: server.start(), started))
+            found = [life.taken() for life in lives]
+            assert sorted(found[0] + found[1]) == sorted(kept)
+            kept = []
+            for number, (life, back) in enumerate(zip(lives, found)):
+                new = [(b"%d %d %d" % (turn, number, index), b"v") for index in range(1000)]
+                life.added(back + new)
+                kept += back + new
+            list(pool.map(lambda server: server.stop(limit=60), started))
+            key = database.quote("key")
+            there = [row[0] for row in database.run(f"SELECT {key} FROM {table} ORDER BY id")]
+            there = [key if isinstance(key, bytes) else str(key).encode() for key in there]
+            assert sorted(there) == sorted(key for key, _ in kept)
+            for number in range(2):
+                prefix = b"%d %d " % (turn, number)
+                assert [key for key in there if key.startswith(prefix)] == [
+                    prefix + b"%d" % index for index in range(1000)
+                ]
+    assert [server.segments() for server in servers.all] == [[]] * 4
