@@ -57,7 +57,7 @@ def hold(core: Core, at: int, length: int, holder: Holder, lead: int = 0, link: 
     u64 = mapping.u64
     number: int = u64[W_FREE_ENTRY] - 1
     end = at + length
-    if number < 0 or not end & chunks.mask or (at ^ end) >> chunks.bits:
+    if number < 0 or (at ^ end) >> chunks.bits:
         return -1
     row = core.in_flight.row(number)
     following = mapping.u32[row * 2 + E_NEXT_FREE]
