@@ -109,12 +109,9 @@ def holders(numbers: set[int]) -> list[int]:
     found = []
     folder = os.stat(SHM_DIR)
     for pid in sorted(map(int, filter(str.isdigit, os.listdir("/proc")))):
-        with contextlib.suppress(OSError):
-            for fd in os.listdir(f"/proc/{pid}/fd"):
-                status = os.stat(f"/proc/{pid}/fd/{fd}")
-                if (status.st_dev, status.st_ino) == (folder.st_dev, folder.st_ino) and _has(pid, fd, numbers):
-                    found.append(pid)
-                    break
+        with contextlib.suppress(OSError):  # it ended, or is another user's
+            if any(_has(pid, fd, folder, numbers) for fd in os.listdir(f"/proc/{pid}/fd")):
+                found.append(pid)
     return [pid for pid in found if pid != os.getpid()]
 
 
@@ -125,10 +122,16 @@ def _user_of(pid: int) -> int | None:
     return None
 
 
-def _has(pid: int, fd: str, numbers: set[int]) -> bool:
+def _has(pid: int, fd: str, folder: os.stat_result, numbers: set[int]) -> bool:
     """Does this descriptor have one of the locks? A line of fdinfo: lock: 1: OFDLCK ADVISORY READ -1 00:1a:1 5 5."""
-    with open(f"/proc/{pid}/fdinfo/{fd}", encoding="ascii") as info:
-        words = [line.split() for line in info if line.startswith("lock:")]
+    try:
+        status = os.stat(f"/proc/{pid}/fd/{fd}")
+        if (status.st_dev, status.st_ino) != (folder.st_dev, folder.st_ino):
+            return False
+        with open(f"/proc/{pid}/fdinfo/{fd}", encoding="ascii") as info:
+            words = [line.split() for line in info if line.startswith("lock:")]
+    except OSError:
+        return False  # it was closed meanwhile, as a working process does all the time; others may have the lock
     spans = [(int(start), math.inf if end == "EOF" else int(end)) for *_, start, end in words]
     return any(start <= number <= end for start, end in spans for number in numbers)
 
