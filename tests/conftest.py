@@ -13,6 +13,7 @@ from hypothesis import settings
 
 from kemi.queue import waiting
 from kemi.queue.client import aio, current
+from kemi.queue.kernel import choice
 from kemi.queue.sync import eventcount, futex
 
 if TYPE_CHECKING:
@@ -57,6 +58,14 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 def stress(request: pytest.FixtureRequest) -> bool:
     """Whether the long form was asked for."""
     return bool(request.config.getoption("stress"))
+
+
+@pytest.fixture(autouse=True)
+def _python_code(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Have queues without the native kernel where a test takes parts of the Python code away, or counts its steps."""
+    if choice.lib is not None and request.node.get_closest_marker("python_code"):
+        monkeypatch.setenv("MQUEUE_KEMI_KERNEL", "pure")
+        monkeypatch.setattr(choice, "attach", lambda _queue, _segment: None)
 
 
 @pytest.fixture

@@ -23,8 +23,6 @@ class AskResult(IntEnum):
     NO_WORKER = -3  # no process works on the queue
     CANCELLED = -4  # the caller gave up: there is nothing to reply
 
-    __str__ = int.__repr__  # as Python 3.11 has it; older ones give the name
-
     def __bool__(self) -> bool:
         return self._value_ > 0
 

@@ -157,13 +157,14 @@ class Handle:
             try:
                 self.repair()
                 self.judge(error)
-                self._give_back_forgotten()
+                self.give_back_forgotten()
             finally:
                 mutex.trust()
 
         undisturbed(repair)
 
-    def _give_back_forgotten(self) -> None:
+    def give_back_forgotten(self) -> None:
+        """Give back what this process holds and no object claims (locked)."""
         try:
             if self.holding.give_back_forgotten():
                 self.events.notify_all()

@@ -21,7 +21,7 @@ from itertools import islice
 from typing import Any, TypeVar, overload
 
 from kemi import times
-from kemi.errors import LockTimeout
+from kemi.errors import LockTimeout, MqueueError
 from kemi.owner import Owner
 from kemi.queue import life
 from kemi.queue.adding import Adder, record_of
@@ -52,7 +52,7 @@ from kemi.queue.format.layout import (
     W_TAIL,
     W_TAIL_ODD,
 )
-from kemi.queue.format.outcome import AddResult, Stats
+from kemi.queue.format.outcome import AddResult, Stats, rest_after
 from kemi.queue.format.statistics import stats_of
 from kemi.queue.handle import Closed, Handle
 from kemi.queue.kernel import choice
@@ -368,6 +368,10 @@ class Queue(choice.Base):
             unlock(ref)
         return self._reserver.reserve_some(count, timeout, keep)
 
+    def give_back_forgotten(self) -> None:
+        """Give back what this process has reserved, and no object has: a handler raised when it was handed over."""
+        self.handle.work(self.handle.give_back_forgotten)
+
     def has_workers(self) -> bool:
         """Does a process live that reserved items of this queue, or tried to? Without the lock; one system call."""
         return self.handle.holding.has_workers()
@@ -650,7 +654,7 @@ if sys.version_info < (3, 10):  # where a `finally` can be skipped: slower, and 
         del getattr(Queue, _name).__wrapped__
 
 
-choice.take_over(Queue, ADDED, KEPT)
+choice.take_over(Queue, Item, (ADDED, KEPT, rest_after, MqueueError), (Hold, ReservedItem, Delivery, DONE))
 
 
 def check_threads() -> None:

@@ -46,6 +46,8 @@ class Pair:
     """Two queues that get the same calls."""
 
     def __init__(self, instance: str, addmode: int, **kind: Any) -> None:
+        # Of a plain log's cursors, a run stores but the word that counts afterwards: the other one depends on the runs.
+        self.has_runs = False
         self.native = Queue.create(instance, "native", window=WINDOW, addmode=addmode, **kind)
         self.pure = Queue.create(instance, "pure", window=WINDOW, addmode=addmode, **kind)
         choice.detach(self.pure)
@@ -68,10 +70,12 @@ class Pair:
         assert native == pure, [(at, *both) for at, both in enumerate(zip(native, pure)) if both[0] != both[1]]
         return native
 
-    @staticmethod
-    def _header(queue: Queue) -> list[int]:
+    def _header(self, queue: Queue) -> list[int]:
         words = queue._u64[: layout.PAGE // 8].tolist()
-        return [0 if at in _OWN else word for at, word in enumerate(words)]
+        own = {*_OWN}
+        if self.has_runs and not queue.addmode:
+            own |= {layout.W_TAIL_ODD - (words[layout.W_ADDED] & 1), layout.W_HEAD_ODD - (words[layout.W_POPPED] & 1)}
+        return [0 if at in own else word for at, word in enumerate(words)]
 
     def compare(self) -> None:
         """Compare headers, chunk maps, and every record with its place and links; both must be sound."""

@@ -1,4 +1,4 @@
-"""The walks with a kernel that has a fault in it: `python -m tests.kernel.planted PATH` says which ones fail."""
+"""The walks with a kernel that has a fault in it: `python -m tests.kernel.planted PATH` says which one fails."""
 
 from __future__ import annotations
 

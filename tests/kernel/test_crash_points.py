@@ -35,6 +35,10 @@ LEAD = "STORE(&q->u32[lead], LOAD(&q->u32[(head >> 2) + K_R_LINK]));"
 LIST = "for (uint64_t each = 0; each < 2 * count; each++)\n        STORE(&list[each], pairs[each]);"
 COMMITTED, CLOSED = "COMMIT(&q->u64[K_W_COMMIT], count);", "STORE(&q->u64[K_W_COMMIT], UINT64_C(0));"
 
+HOLD = "commit_list(q, pairs, sizeof pairs / sizeof *pairs / 2 - !q->addmode);"
+ACK = "commit_list(q, pairs, sizeof pairs / sizeof *pairs / 2);\n    close_list(q);\n    STORE(&u64[K_W_FLAGS], after);"
+EVEN = "commit_list(q, pairs, 2);"
+
 # File, lines that are there, and lines that are there instead: an order of stores that is wrong.
 FAULTS: dict[str, tuple[str, list[str], list[str]]] = {
     "plain: the counter before the word of TAIL": ("plain.h", [TAIL, ADDED], [ADDED, TAIL]),
@@ -42,6 +46,22 @@ FAULTS: dict[str, tuple[str, list[str], list[str]]] = {
     "plain: the counter before the word of HEAD": ("plain.h", [HEAD, POPPED], [POPPED, HEAD]),
     "keyed: the bucket before the counter": ("keyed.h", [ADDED, BUCKET], [BUCKET, ADDED]),
     "keyed: popped before it leaves the index": ("keyed.h", [LEAD, HEAD, POPPED], [HEAD, POPPED, LEAD]),
+    "hold: the counter before the list": (
+        "delivery.h",
+        [HOLD],
+        ["COMMIT(&u64[K_W_POPPED], popped + 1);", HOLD],
+    ),
+    "hold: FLAGS before the list is closed": ("delivery.h", [HOLD], [HOLD, "STORE(&u64[K_W_FLAGS], flags);"]),
+    "ack: the entry is free before the list": (
+        "delivery.h",
+        [ACK],
+        ["STORE(&u64[row + K_E_AT], UINT64_C(0));", ACK],
+    ),
+    "run: an even number without a list": (
+        "runs.h",
+        [EVEN],
+        ["COMMIT(&q->u64[counter], number);", "STORE(&q->u64[cursor], offset);"],
+    ),
     "keyed: the list commits before it is there": ("journal.h", [LIST, COMMITTED], [COMMITTED, LIST]),
     "keyed: the list is closed before its stores": ("journal.h", [COMMITTED], [COMMITTED, CLOSED]),
 }

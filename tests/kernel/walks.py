@@ -1,18 +1,22 @@
 """The kernel, struck at each of its stores on plain memory: the crash-point walk of what it does in C.
 
-As a program, it says which walks fail: see `planted`.
+As a program, it says which walk fails first: see `planted`.
 """
 
 from __future__ import annotations
 
 import ctypes
+import os
+from types import SimpleNamespace
 from typing import Any, Callable
 
 from kemi.errors import CorruptedError
+from kemi.queue.delivery.hold import DONE
 from kemi.queue.format import keyhash, layout
 from kemi.queue.kernel import choice
-from kemi.queue.log.core import ADDED
+from kemi.queue.log.core import ADDED, Delivery
 from kemi.queue.queue import Queue as _Queue
+from kemi.queue.store.inflight import Holder
 from tests.support.crash_points import Killed, Raised, Strike, Walk
 from tests.unit import test_keyed_log, test_plain_log
 from tests.unit.test_plain_log import record
@@ -25,6 +29,15 @@ class Bare(choice.Base):
     """What a queue has of the kernel, on the memory of a walk."""
 
     add, pop = _Queue.add, _Queue.pop  # the kernel's
+    add_many, fetch_many = _Queue.add_many, _Queue.fetch_many
+    reserve_some, settle = _Queue.reserve_some, _Queue.settle
+
+    def __init__(self) -> None:
+        me = Holder(7, os.getpid(), 1, 1)
+        self._holding = SimpleNamespace(_me=me, _mine={}, _late=[], _next_look=float("inf"), begin=lambda: None)
+
+    def give_back_forgotten(self) -> None:
+        """Nothing: it is as dead as its process."""
 
 
 class Native:
@@ -82,6 +95,64 @@ def pops(queue: Any) -> None:
     assert queue.pop() is not None
 
 
+def adds_many(*names: str) -> Call:
+    def call(queue: Any) -> None:
+        assert queue.add_many([(name, "v" * (24 - len(name))) for name in names]) == [ADDED] * len(names)
+
+    return call
+
+
+def fetches(count: int) -> Call:
+    def call(queue: Any) -> None:
+        assert len(queue.fetch_many(count)) == count
+
+    return call
+
+
+def reserves(count: int) -> Call:
+    def call(queue: Any) -> None:
+        assert queue.reserve_some(count, 0.0, lambda item: item._hold.end()) == count
+
+    return call
+
+
+def done(*seqs: int) -> Call:
+    """Be done with what left the log as so many-th."""
+
+    def call(queue: Any) -> None:
+        tokens = [Delivery(seq - 1, seq) for seq in seqs]
+        assert queue.settle(tokens, DONE) == len(seqs)
+
+    return call
+
+
+def held(count: int) -> Callable[[Any], None]:
+    """Have somebody hold the oldest items."""
+
+    def prepare(log: Any) -> None:
+        for _ in range(count):
+            assert log.reserve(Holder(9, 1, 1, 1), 0)
+
+    return prepare
+
+
+def free_entries(count: int) -> Callable[[Any], None]:
+    """Have entries that were used before, and are free."""
+
+    def prepare(log: Any) -> None:
+        names = [f"free{number}" for number in range(count)]
+        fill(*names)(log)
+        for delivery, _ in [log.reserve(Holder(9, 1, 1, 1), 0) for _ in names]:
+            assert log.ack(delivery)
+
+    return prepare
+
+
+def counted(log: Any) -> None:
+    """Have fetches that met as many items before."""
+    log.core.mapping.u64[layout.W_HIGH_WATER] = 50
+
+
 def waiting(log: Any) -> None:
     """Have two waiters."""
     u64 = log.core.mapping.u64
@@ -120,6 +191,24 @@ EACH: dict[str, tuple[Callable[[Any], object], Call]] = {
     "pop": (fill("a", "b", "c"), pops),
     "pop the last": (fill("a"), pops),
     "pop beside waiters": (then(fill("a", "b"), waiting), pops),
+    "add one of a batch": (fill("a"), adds_many("x")),
+    "fetch one of a batch": (then(fill("a", "b"), counted), fetches(1)),
+    "reserve": (then(free_entries(1), fill("a", "b")), reserves(1)),
+    "reserve the last": (then(free_entries(1), fill("a")), reserves(1)),
+    "reserve with the last free entry": (then(free_entries(2), fill("a", "b", "c"), held(1)), reserves(1)),
+    "reserve beside waiters": (then(free_entries(1), fill("a", "b"), waiting), reserves(1)),
+    "ack": (then(fill("a", "b"), held(1)), done(1)),
+    "ack one of two": (then(fill("a", "b", "c"), held(2)), done(1)),
+    "ack the other one": (then(fill("a", "b"), held(2)), done(2)),
+}
+# Runs that are one commit.
+PLAIN = {
+    **EACH,
+    "add two": (fill("a"), adds_many("x", "y")),
+    "add three": (fill("a"), adds_many("x", "y", "z")),
+    "add two beside waiters": (then(fill("a"), waiting), adds_many("x", "y")),
+    "fetch two": (then(fill("a", "b", "c"), counted), fetches(2)),
+    "fetch three": (then(fill("a", "b", "c"), counted), fetches(3)),
 }
 KEYED = {
     **EACH,
@@ -137,7 +226,7 @@ NEWEST = {
     "replace within limits": (then(fill("a", "b"), limited), adds("b", 400)),
     "pop, the others replaced": (fill("a", "b", "c", "b"), pops),
 }
-MODES: dict[int, dict[str, tuple[Callable[[Any], object], Call]]] = {0: EACH, 1: KEYED, 2: NEWEST}
+MODES: dict[int, dict[str, tuple[Callable[[Any], object], Call]]] = {0: PLAIN, 1: KEYED, 2: NEWEST}
 NAMES = [(mode, name) for mode, cases in MODES.items() for name in cases]
 
 
@@ -159,9 +248,10 @@ def strike_at_each_store(mode: int, name: str) -> int:
 
 
 def main() -> None:
-    """Print the walks that fail."""
+    """Print the first walk that fails."""
     for mode, name in NAMES:
         try:
             strike_at_each_store(mode, name)
         except (AssertionError, CorruptedError, ValueError) as error:
             print(f"{mode} {name}: {error!r:.200}")  # noqa: T201 - its output
+            return

@@ -10,13 +10,11 @@ import contextlib
 import os
 import random
 import re
-import select
 import signal
 import sqlite3
 import time
-import traceback
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Callable, NamedTuple, NoReturn
+from typing import TYPE_CHECKING, Any, Callable, NamedTuple
 
 import pytest
 import sqlalchemy as sa
@@ -27,7 +25,6 @@ from kemi.errors import InstanceInUse, LockTimeout, MqueueError, QueueClosed, Se
 from kemi.instance import queues
 from kemi.queue.catalog.registry import Registry
 from kemi.queue.client.attached import AttachedQueue
-from kemi.queue.lock.mutex import Mutex
 from kemi.queue.queue import Queue
 from kemi.queue.shm import trust
 from kemi.queue.shm.segment import SHM_DIR, Segment, path_of, segment_name
@@ -37,7 +34,6 @@ from kemi.store import Store
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-PATIENCE = 300.0  # seconds; only what hangs takes as long
 ROUNDS = {False: 4, True: 200}  # in the default run, and under stress
 _SPREAD = 0.004  # seconds between the two at most, chosen anew in each round
 IN_USE, UNKNOWN = InstanceInUse.__name__, UnknownQueue.__name__
@@ -141,71 +137,45 @@ def operation(what: str, instance: str, url: str) -> str:
     return "done" if result is None else f"done {result}"
 
 
-Work = Callable[[], object]
-
-
 class Actor:
     """A process that waits for the moment, does one thing, says what came of it, and lives until it is told to end."""
 
-    def __init__(self, act: Work, gate: int | None = None, before: Work | None = None) -> None:
-        """gate: a pipe's end at which it waits for the moment. before: what it does until then."""
+    def __init__(self, what: str, instance: str, url: str, gate: int, before: Callable[[], None] | None = None) -> None:
         self._answers, answer = os.pipe()
         self.pid = os.fork()
-        if not self.pid:
-            self._act(answer, act, gate, before)
-        os.close(answer)
-        if before is not None and (first := self._read(1)) != b".":
-            text = (first + self._read()).decode()
-            self.end()
-            pytest.fail(f"a process that was to be a server: {text}")
-
-    def _act(self, answer: int, act: Work, gate: int | None, before: Work | None) -> NoReturn:
-        """Never come back: this process is no second run of the tests."""
-        try:
-            try:
-                queues.clear()
-                if before is not None:
-                    before()
-                    os.write(answer, b".")
-                if gate is not None:
-                    os.read(gate, 1)  # until it is opened by closing it
-                    until = time.monotonic() + random.Random().random() * _SPREAD  # noqa: S311 moments, no secrets
-                    while time.monotonic() < until:
-                        pass
-                text = str(act() or "done")
-            except BaseException:  # noqa: BLE001 it is handed to the test
-                text = f"raised {traceback.format_exc()}"
-            os.write(answer, text.encode())
+        if self.pid:
             os.close(answer)
-            while True:
-                signal.pause()
-        finally:
-            os._exit(1)
-
-    def _read(self, most: int = 1 << 20) -> bytes:
-        """What it has written, up to the end or so many bytes; at the latest what there is after PATIENCE."""
-        data = b""
-        until = time.monotonic() + PATIENCE
-        while len(data) < most:
-            if not select.select([self._answers], [], [], max(0.0, until - time.monotonic()))[0]:
-                return data + b" (it hangs)"
-            part = os.read(self._answers, min(most - len(data), 1 << 16))
-            if not part:
-                break
-            data += part
-        return data
+            if before is not None:
+                assert os.read(self._answers, 1) == b"."
+            return
+        try:
+            queues.clear()
+            if before is not None:
+                before()
+                os.write(answer, b".")
+            os.read(gate, 1)  # until it is opened by closing it
+            until = time.monotonic() + random.Random().random() * _SPREAD  # noqa: S311 moments, no secrets
+            while time.monotonic() < until:
+                pass
+            text = operation(what, instance, url)
+        except BaseException as error:  # noqa: BLE001 it is handed to the test
+            text = f"raised {error!r}"
+        os.write(answer, text.encode())
+        os.close(answer)
+        signal.pause()
 
     def said(self) -> str:
         """Wait until it is done."""
-        return self._read().decode()
+        parts = []
+        while part := os.read(self._answers, 1 << 16):
+            parts.append(part)
+        os.close(self._answers)
+        return b"".join(parts).decode()
 
     def end(self) -> None:
-        """Kill it: whatever it has is left. Nothing happens the second time."""
-        if self.pid:
-            os.close(self._answers)
-            os.kill(self.pid, signal.SIGKILL)
-            os.waitpid(self.pid, 0)
-            self.pid = 0
+        """Kill it: whatever it has is left."""
+        os.kill(self.pid, signal.SIGKILL)
+        os.waitpid(self.pid, 0)
 
 
 class Race:
@@ -215,36 +185,22 @@ class Race:
         self.instance = instance
         self.file = folder / "m.db"
         self.url = f"sqlite:///{self.file}"
-        self.actors: list[Actor] = []
-
-    def actor(self, act: Work, gate: int | None = None, before: Work | None = None) -> Actor:
-        """Start a process, which is ended with the test at the latest."""
-        self.actors.append(Actor(act, gate, before))
-        return self.actors[-1]
-
-    def acting(self, what: str, gate: int, before: Work | None = None) -> Actor:
-        """Start a process that does one of the operations."""
-        return self.actor(lambda: operation(what, self.instance, self.url), gate, before)
-
-    def end(self) -> None:
-        """End all of these processes."""
-        while self.actors:
-            self.actors.pop().end()
 
     def round(self, first: str, second: str, before: State) -> None:
         """Let both be done at the same moment, and compare with what may come of it."""
         self._prepare(before)
         gate, opener = os.pipe()
         live = (lambda: self._serve(before)) if first == "stop" else None
-        a = self.acting(first, gate, live)
-        b = self.acting(second, gate)
+        a = Actor(first, self.instance, self.url, gate, live)
+        b = Actor(second, self.instance, self.url, gate)
         os.close(gate)
         # Both have this end too, from the fork: it is opened by what is written.
         os.write(opener, b"..")
         os.close(opener)
         names = {str(a.pid): "a", str(b.pid): "b"}
         said = [" ".join(names.get(word, word) for word in actor.said().split()) for actor in (a, b)]
-        self.end()
+        for actor in (a, b):
+            actor.end()
         outcome = (said[0], said[1], self._state())
         assert outcome in allowed(first, second, before), (outcome, allowed(first, second, before))
         assert [path.name for path in Path(SHM_DIR).glob(f"mqk.{self.instance}*~*")] == []
@@ -259,9 +215,11 @@ class Race:
             rows.insert([(key.encode(), b"v") for key in before.rows])
         store.close()
         if before.memory is not None and not before.server:
-            server = self.actor(lambda: self._serve(before))
-            assert server.said() == "done"
-            self.end()  # killed
+            pid = os.fork()
+            if not pid:
+                self._serve(before)
+                os._exit(0)  # a server that was killed
+            os.waitpid(pid, 0)
 
     def _serve(self, before: State) -> None:
         """Be a server with these items in memory, and none of its rows."""
@@ -293,14 +251,11 @@ def _without_waiting_for_the_disk(connection: sqlite3.Connection, _record: objec
 
 
 @pytest.fixture
-def race(_no_segment_is_left: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Race]:
+def race(_no_segment_is_left: None, tmp_path: Path) -> Iterator[Race]:
     """Give an instance of its own; whatever is left of it is removed."""
     made = Race(f"races-{os.getpid()}-{tmp_path.name}", tmp_path)
-    # What is asked here is who comes first, and not how long a process waits that the machine does not let run.
-    monkeypatch.setattr(Mutex, "_patience", lambda _: PATIENCE)
     sa.event.listen(sa.engine.Engine, "connect", _without_waiting_for_the_disk)
     yield made
-    made.end()
     sa.event.remove(sa.engine.Engine, "connect", _without_waiting_for_the_disk)
     made._clean()
 
@@ -347,13 +302,14 @@ def test_exactly_one_start_wins(race: Race, stress: bool, before: State) -> None
     for _ in range(ROUNDS[stress]):
         race._prepare(before)
         gate, opener = os.pipe()
-        actors = [race.acting("start", gate) for _ in range(5)]
+        actors = [Actor("start", race.instance, race.url, gate) for _ in range(5)]
         os.close(gate)
         os.write(opener, b"." * len(actors))
         os.close(opener)
         said = [actor.said() for actor in actors]
         winners = [actor.pid for actor, text in zip(actors, said) if text == "done"]
-        race.end()
+        for actor in actors:
+            actor.end()
         assert len(winners) == 1, said
         assert sorted(said) == sorted(["done"] + [f"{IN_USE} {winners[0]}"] * 4)
         assert race._state() == State(before.rows + (before.memory or ()), ())
@@ -456,10 +412,10 @@ def test_a_living_process_keeps_its_draft(race: Race) -> None:
         if not lives:
             os.kill(pid, signal.SIGKILL)
             os.waitpid(pid, 0)
-        server = race.acting("start", closed)
+        server = Actor("start", race.instance, race.url, closed)
         assert server.said() == "done"
         assert Path(draft).exists() == lives
-        race.end()
+        server.end()
         if lives:
             os.write(opener, b".")
             assert os.waitpid(pid, 0)[1] == 0

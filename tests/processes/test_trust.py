@@ -537,27 +537,23 @@ def test_roots_command_runs_commands_as_the_owner(instance: str, users: Users) -
     assert (code, out.split(), err) == (0, [str(K), str(K), str(K)], "")
 
 
-@pytest.fixture
-def everybodys() -> Iterator[Path]:
-    """Give a folder in which all users may write. Not below pytest's own: each run of it shuts that to others."""
-    with tempfile.TemporaryDirectory(prefix="mqk-") as folder:
-        os.chmod(folder, 0o777)  # noqa: S103
-        yield Path(folder)
-
-
 @pytest.mark.parametrize(("what", "owner"), [("drop", K), ("save", K), ("load", K), ("drop", V), ("save", V)])
-def test_roots_command_that_takes_over(instance: str, users: Users, everybodys: Path, what: str, owner: int) -> None:
+def test_roots_command_that_takes_over(instance: str, users: Users, tmp_path: Path, what: str, owner: int) -> None:
     """As the owner too: what is left then belongs to him. Root clears up after whoever it was."""
     pytest.importorskip("sqlalchemy")
     serve_as(instance, owner)
-    url = ["--db-url", f"sqlite:///{everybodys}/m.db"]
+    tmp_path.chmod(0o777)
+    for folder in tmp_path.parents:
+        if folder.stat().st_uid == os.getuid() and not folder.stat().st_mode & 0o001:
+            folder.chmod(folder.stat().st_mode | 0o011)
+    url = ["--db-url", f"sqlite:///{tmp_path}/m.db"]
     arguments = ["drop", "--yes"] if what == "drop" else [what, "q", *url]
     code, *found, _, err = users.run(by_command(instance, *arguments), 0)
     assert (code, found) == (0, [owner] * 3), err
     left = {(path.name, path.stat().st_uid) for path in Path(SHM_DIR).glob(f"mqk.{instance}*")}
     assert left == ({(f"mqk.{instance}", K), (f"mqk.{instance}.q", K)} if what == "load" else set())
     if what == "save":
-        assert (everybodys / "m.db").stat().st_uid == owner
+        assert (tmp_path / "m.db").stat().st_uid == owner
 
 
 def test_root_clears_up_after_a_stranger(instance: str, users: Users) -> None:

@@ -15,7 +15,6 @@ import pytest
 from kemi.errors import LockTimeout
 from kemi.instance import queues
 from kemi.queue import queue as queue_module
-from kemi.queue.lock import section
 from kemi.server import left
 from mqueue_kemi import mod_init, modparam, mq_add, mq_fetch, mq_size, mqk_get
 
@@ -49,12 +48,10 @@ def pending(mocker: MockerFixture, error: BaseException, *, for_good: bool = Fal
     raise_it.argtypes = [ctypes.py_object] * 5  # type and value; and what `errcheck` gets
     raising = _library["pthread_mutex_trylock"]  # not the one in use: each look-up makes a new one
     raising.errcheck = functools.partial(raise_it, type(error), error)
-    # The latter takes the lock with Python 3.9.
-    patches = [mocker.patch.object(module, "trylock", raising) for module in (queue_module, section)]
+    patch = mocker.patch.object(queue_module, "trylock", raising)
 
     def again_without(error: BaseException, call: Callable[..., Any], *arguments: Any) -> Any:
-        for patch in patches:
-            mocker.stop(patch)
+        mocker.stop(patch)
         return _again(error, call, *arguments)
 
     if not for_good:

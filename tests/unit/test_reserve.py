@@ -557,6 +557,7 @@ def test_a_batch_says_what_became_of_each(make: Callable[..., Queue], mocker: Mo
     assert queue.add_many([("x", "y")]) == [CLOSED]
 
 
+@pytest.mark.python_code
 def test_a_batch_is_bounded(make: Callable[..., Queue], mocker: MockerFixture) -> None:
     """The lock is let go after so many items, or bytes."""
     queue = make()
@@ -586,6 +587,7 @@ def fails_at(mocker: MockerFixture, queue: Queue, number: int, error: BaseExcept
 ERRORS = [LockTimeout("busy"), QueueClosed("over"), SegmentError("damaged"), ClientClosed("closed here")]
 
 
+@pytest.mark.python_code
 @pytest.mark.parametrize("error", ERRORS, ids=lambda error: type(error).__name__)
 def test_a_batch_that_meets_an_error(make: Callable[..., Queue], mocker: MockerFixture, error: MqueueError) -> None:
     """What was taken is returned, and what was added is told; an error is raised when there is nothing to tell."""
@@ -608,6 +610,7 @@ def test_a_batch_that_meets_an_error(make: Callable[..., Queue], mocker: MockerF
     assert [item.key for item in queue.fetch_many(100)] == ["l"] * 5
 
 
+@pytest.mark.python_code
 def test_a_batch_that_meets_an_error_in_the_middle(make: Callable[..., Queue], mocker: MockerFixture) -> None:
     """Also within one section of the lock: what was taken before it is returned, what was added is told."""
     queue = make()
@@ -645,6 +648,7 @@ def raise_or_return(what: Any) -> Any:
     return what
 
 
+@pytest.mark.python_code
 def test_a_batch_that_is_broken_off_by_a_handler(make: Callable[..., Queue], mocker: MockerFixture) -> None:
     """Its exception is the application's own, and is never kept back for the sake of a result."""
     queue = make()
@@ -654,6 +658,7 @@ def test_a_batch_that_is_broken_off_by_a_handler(make: Callable[..., Queue], moc
         queue.fetch_many(2 * waiting.BATCH)
 
 
+@pytest.mark.python_code
 def test_a_batch_that_loses_the_lock(make: Callable[..., Queue], mocker: MockerFixture) -> None:
     """What was done is told; what was not is told too."""
     queue = make()

@@ -29,8 +29,6 @@ class AddResult(IntEnum):
     NOT_TRIED = 7  # add_many: what stopped it came before this one, which is not in the queue
     UNKNOWN = 8  # add_many to an engine: no reply, so it is in the queue or not
 
-    __str__ = int.__repr__  # as Python 3.11 has it; older ones give the name
-
     def __bool__(self) -> bool:
         return self._value_ <= _IN_THE_QUEUE
 

@@ -15,8 +15,10 @@
 #include <structmember.h>
 
 #include "keyed.h"
+#include "delivery.h"
 #include "plain.h"
 #include "queue.h"
+#include "runs.h"
 #include "waiting.h"
 
 #ifdef CRASH_POINTS
@@ -32,9 +34,15 @@ static PyTypeObject *queue_type;
 static PyObject *added, *kept;        /* AddResult */
 static PyObject *queues, *fetched;    /* of this process: name -> Queue, name -> record or None */
 static PyObject *one, *minus_one, *minus_two;
-enum { ADD, POP, POP_WAIT, CLIENT_ADD, CLIENT_FETCH, ITEM_KEY, ITEM_VALUE, MQ_ADD, MQ_FETCH, MQ_SIZE, GET_KEY, GET_KEY_E, GET_KEY_W, GET_VALUE, GET_VALUE_E, GET_VALUE_W, PYTHONS };
-static const char *const names[PYTHONS] = {"add",     "pop",      "pop_wait", "client_add", "client_fetch", "item_key", "item_value", "mq_add",   "mq_fetch", "mq_size", "mqk_get",
-                                           "mqk_gete", "mqk_getw", "mqv_get", "mqv_gete", "mqv_getw"};
+enum {
+    ADD, POP, POP_WAIT, ADD_MANY, FETCH_MANY, RESERVE_SOME, SETTLE, GIVE_BACK_FORGOTTEN, CLIENT_ADD, CLIENT_FETCH,
+    ITEM_KEY, ITEM_VALUE, MQ_ADD, MQ_FETCH, MQ_SIZE, GET_KEY, GET_KEY_E, GET_KEY_W, GET_VALUE, GET_VALUE_E, GET_VALUE_W,
+    PYTHONS
+};
+static const char *const names[PYTHONS] = {
+    "add",      "pop",        "pop_wait", "add_many", "fetch_many", "reserve_some", "settle",   "give_back_forgotten",
+    "client_add", "client_fetch", "item_key", "item_value", "mq_add", "mq_fetch",   "mq_size",  "mqk_get",
+    "mqk_gete", "mqk_getw",   "mqv_get",  "mqv_gete", "mqv_getw"};
 static PyObject *pythons[PYTHONS];    /* the functions in Python, which do whatever the kernel does not */
 static unsigned long long done, left; /* calls that the kernel did, and left to them */
 
@@ -47,6 +55,9 @@ put(PyObject **place, PyObject *object)
     *place = object;
     Py_XDECREF(old);
 }
+
+#define FUNCTION(function) (PyCFunction)(void (*)(void))function
+#define FAST (METH_FASTCALL | METH_KEYWORDS)
 
 /* --- calling the Python code --------------------------------------------------------------------------------------- */
 
@@ -124,9 +135,6 @@ is_refused(void)
     return only_thread && PyThread_get_thread_ident() != only_thread;
 }
 
-/* An add may go on with these: none of them is about the end of the log, or it is looked at. */
-enum { ADD_MAY = K_ADD_LIMITED | K_ADD_WAITING | K_FETCH_IN_FLIGHT | K_FETCH_AGING };
-
 /* GOT: `*is_kept` says which. SLOW: nothing has changed. */
 static int
 add(Queue *q, PyObject *key, PyObject *value, int *is_kept)
@@ -137,6 +145,7 @@ add(Queue *q, PyObject *key, PyObject *value, int *is_kept)
         return SLOW;
     record.step = (record.key_length + record.value_length + K_RECORD_HEAD + 7) & ~UINT64_C(7);
     record.added = wall_clock();
+    record.is_padded = 0;
     pthread_mutex_t *mutex = take_lock(q);
     if (!mutex)
         return SLOW;
@@ -252,6 +261,32 @@ Queue_pop_wait(Queue *self, PyObject *const *args, Py_ssize_t count, PyObject *k
     return leave(POP_WAIT, (PyObject *)self, args, count, keywords);
 }
 
+/* Key or value of a record, as str; NULL where Python has to look, perhaps with an exception. */
+static inline PyObject *
+part_of(PyObject *record, int is_value)
+{
+    const char *bytes = PyBytes_AsString(record);
+    uint64_t size = (uint64_t)PyBytes_Size(record);
+    uint32_t numbers[3];
+    if (size < K_RECORD_HEAD)
+        return NULL;
+    memcpy(numbers, bytes, sizeof numbers);
+    uint64_t key = numbers[K_R_KEY], value = numbers[K_R_VALUE] & K_LENGTH_MASK;
+    if (K_RECORD_HEAD + key + value > size)
+        return NULL;
+    const char *start = bytes + K_RECORD_HEAD + (is_value ? key : 0);
+    PyObject *found = PyUnicode_DecodeUTF8(start, (Py_ssize_t)(is_value ? value : key), NULL);
+    done += found != NULL;
+    return found;
+}
+
+#include "client.h"
+#include "functions.h"
+#include "batches.h"
+#include "reserved.h"
+
+/* --- the type of a queue ------------------------------------------------------------------------------------------- */
+
 /* Why a segment is none that the kernel can use; NULL if it is. Everything read here is written once. */
 static const char *
 set_up(Queue *q, uint64_t window)
@@ -267,6 +302,9 @@ set_up(Queue *q, uint64_t window)
     uint64_t number = u64[K_W_MUTEX];
     if (q->addmode > 2 || number >= K_MUTEX_COUNT)
         return "its addmode or its lock is none";
+    q->entries = u64[K_W_ENTRIES_AT] >> 3, q->capacity = u64[K_W_CAPACITY];
+    if (q->capacity > q->data / K_ENTRY_BYTES || q->entries * 8 + q->capacity * K_ENTRY_BYTES > q->data)
+        return "its in-flight entries do not fit";
     q->mutex_kind = *mutex_word(q->base + K_MUTEX_AT + number * K_MUTEX_STRIDE, KIND_AT);
     if (!q->addmode)
         return NULL;
@@ -319,9 +357,6 @@ Queue_dealloc(Queue *self)
     Py_DECREF(type);
 }
 
-#define FUNCTION(function) (PyCFunction)(void (*)(void))function
-#define FAST (METH_FASTCALL | METH_KEYWORDS)
-
 static PyMethodDef queue_methods[] = {
     {"kernel_attach", (PyCFunction)Queue_attach, METH_VARARGS,
      "kernel_attach($self, memory, address, window, /)\n--\n\nUse this memory. Returns why not, or None."},
@@ -335,6 +370,14 @@ static PyMethodDef queue_methods[] = {
      "pop_wait($self, timeout)\n--\n\n`pop` that sleeps until there is an item, at most `timeout` seconds (None: for ever)."},
     {"pop", FUNCTION(Queue_pop), FAST,
      "pop($self)\n--\n\nTake the oldest item as its record (see `Item`); None if there is none."},
+    {"add_many", FUNCTION(Queue_add_many), FAST,
+     "add_many($self, pairs)\n--\n\nAppend items; what became of each, as `add` returns it, in order. One lock for BATCH of them."},
+    {"fetch_many", FUNCTION(Queue_fetch_many), FAST,
+     "fetch_many($self, count, timeout=0.0)\n--\n\nTake the oldest items, `count` at most; wait for the first one as `fetch` does."},
+    {"reserve_some", FUNCTION(Queue_reserve_some), FAST,
+     "reserve_some($self, count, timeout, keep)\n--\n\nReserve up to `count` items, as many as one lock is for; see `reservation.Reserver`."},
+    {"settle", FUNCTION(Queue_settle), FAST,
+     "settle($self, tokens, how)\n--\n\nSettle reserved items; see `hold.Source`. Returns how many were this process's until then."},
     {NULL, NULL, 0, NULL}};
 static PyType_Slot queue_slots[] = {
     {Py_tp_doc, "What a queue has of the kernel."},
@@ -345,27 +388,6 @@ static PyType_Slot queue_slots[] = {
 static PyType_Spec queue_spec = {"kemi.queue.kernel." NAME ".Queue", sizeof(Queue), 0,
                                  Py_TPFLAGS_DEFAULT | Py_TPFLAGS_BASETYPE, queue_slots};
 
-/* Key or value of a record, as str; NULL where Python has to look, perhaps with an exception. */
-static inline PyObject *
-part_of(PyObject *record, int is_value)
-{
-    const char *bytes = PyBytes_AsString(record);
-    uint64_t size = (uint64_t)PyBytes_Size(record);
-    uint32_t numbers[3];
-    if (size < K_RECORD_HEAD)
-        return NULL;
-    memcpy(numbers, bytes, sizeof numbers);
-    uint64_t key = numbers[K_R_KEY], value = numbers[K_R_VALUE] & K_LENGTH_MASK;
-    if (K_RECORD_HEAD + key + value > size)
-        return NULL;
-    const char *start = bytes + K_RECORD_HEAD + (is_value ? key : 0);
-    PyObject *found = PyUnicode_DecodeUTF8(start, (Py_ssize_t)(is_value ? value : key), NULL);
-    done += found != NULL;
-    return found;
-}
-
-#include "client.h"
-#include "functions.h"
 
 /* --- the module ---------------------------------------------------------------------------------------------------- */
 
@@ -387,11 +409,13 @@ install(PyObject *Py_UNUSED(module), PyObject *functions)
 static PyObject *
 set_results(PyObject *Py_UNUSED(module), PyObject *args)
 {
-    PyObject *new_added, *new_kept;
-    if (!PyArg_ParseTuple(args, "OO", &new_added, &new_kept))
+    PyObject *new_added, *new_kept, *new_rest, *new_error;
+    if (!PyArg_ParseTuple(args, "OOOO", &new_added, &new_kept, &new_rest, &new_error))
         return NULL;
     put(&added, new_added);
     put(&kept, new_kept);
+    put(&mqueue_error, new_error);
+    put(&rest_after, new_rest);
     Py_RETURN_NONE;
 }
 
@@ -434,7 +458,9 @@ set_hook(PyObject *Py_UNUSED(module), PyObject *hook)
 
 static PyMethodDef methods[] = {
     {"install", install, METH_O, "install(functions, /)\n--\n\nFunctions by name that do what the kernel does not."},
-    {"set_results", set_results, METH_VARARGS, "set_results(added, kept, /)\n--\n\nWhat an add returns."},
+    {"set_results", set_results, METH_VARARGS, "set_results(added, kept, rest_after, error, /)\n--\n\nWhat adds return, and what becomes of the rest after which error."},
+    {"set_reserved", set_reserved, METH_VARARGS,
+     "set_reserved(hold, item, delivery, done, partial, /)\n--\n\nThe types of what is reserved, and how it is settled here."},
     {"set_tables", set_tables, METH_VARARGS,
      "set_tables(queues, fetched, /)\n--\n\nWhat a script's functions work on, by the queue's name."},
     {"calls", calls, METH_NOARGS, "calls()\n--\n\nHow many calls the kernel did, and how many it left to Python."},
@@ -463,7 +489,7 @@ INIT(void)
     name_current = PyUnicode_InternFromString("_current"), name_queue = PyUnicode_InternFromString("queue");
     name_record = PyUnicode_InternFromString("_record"), name_deadline = PyUnicode_InternFromString("_deadline");
     PyObject *client_type = PyType_FromSpec(&client_spec);
-    if (!name_current || !name_queue || !name_record || !name_deadline || !client_type ||
+    if (name_attributes() || !name_current || !name_queue || !name_record || !name_deadline || !client_type ||
         PyModule_AddObject(made, "Client", client_type))
         goto failed;
     one = PyLong_FromLong(1), minus_one = PyLong_FromLong(-1), minus_two = PyLong_FromLong(-2);

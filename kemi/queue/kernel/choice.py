@@ -16,6 +16,7 @@ import sys
 import threading
 import warnings
 from collections.abc import Callable, Iterable
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from kemi.names import KERNEL_VARIABLE
@@ -27,7 +28,8 @@ CRASH_POINTS = "crash-points"
 _MODULES = {AUTO: "_kernel", NATIVE: "_kernel", CRASH_POINTS: "_kernel_crash"}
 _NOT_BUILT = "the native one was not built"
 _IS_NEW: bool = sys.version_info >= (3, 10)
-_TAKEN_OVER = ("add", "pop", "pop_wait")
+_TAKEN_OVER = ("add", "pop", "pop_wait", "add_many", "fetch_many", "reserve_some", "settle")
+_CALLED = ("give_back_forgotten",)  # by the kernel alone
 _pythons: dict[str, Callable[..., Any]] = {}  # what was in their place
 
 
@@ -120,12 +122,18 @@ def detach(queue: Any) -> None:
         queue.kernel_detach()
 
 
-def take_over(queue_type: Any, added: object, kept: object) -> None:
-    """Put the kernel's functions in place of those of a class, which it then goes on with."""
+def take_over(queue_type: Any, item_type: Any, adds: tuple[object, ...], reserved: tuple[object, ...]) -> None:
+    """Put the kernel's functions in place of those of a class, which it then goes on with.
+
+    adds: two results, what becomes of the rest after an error, and its type. reserved: the types of a hold, an item and
+    a delivery, and how it is settled by the kernel.
+    """
     if lib is None:
         return
-    _pythons.update((name, getattr(queue_type, name)) for name in _TAKEN_OVER)
-    lib.set_results(added, kept)
+    _pythons.update((name, getattr(queue_type, name)) for name in (*_TAKEN_OVER, *_CALLED))
+    lib.set_results(*adds)
+    lib.set_reserved(*reserved, partial)
+    lib.set_item_type(item_type)
     lib.install(_pythons)
     for name in _TAKEN_OVER:
         setattr(queue_type, name, getattr(lib.Queue, name))
@@ -138,7 +146,6 @@ def take_over_client(client_type: Any, item_type: Any) -> None:
     parts = {name: getattr(item_type, name) for name in ("key", "value")}
     lib.install({"client_add": client_type.add, "client_fetch": client_type.fetch})
     lib.install({f"item_{name}": part.fget for name, part in parts.items()})
-    lib.set_item_type(item_type)
     for name, part in parts.items():
         setattr(item_type, name, property(getattr(lib, f"item_{name}"), doc=part.__doc__))
     client_type.add, client_type.fetch = lib.Client.add, lib.Client.fetch

@@ -180,12 +180,37 @@ keyed_append(Queue *q, const Record *record, uint64_t flags, int *kept)
 
 /* --- pop ---------------------------------------------------------------------------------------------------------- */
 
+/* What leads to a record, as an index among the u32 words; 0 where Python has to look. The record's key is in its chunk. */
+static uint64_t
+lead_to(Queue *q, uint64_t record)
+{
+    uint64_t length = LOAD(&q->u32[(record >> 2) + K_R_KEY]), at = 0;
+    uint64_t lead = bucket_of(q, LOAD(&q->u64[K_W_BUCKETS]), q->base + record + K_RECORD_HEAD, length);
+    for (int seen = 0; lead; seen++) {
+        at = linked(q, LOAD(&q->u32[lead]));
+        if (at == record)
+            return lead;
+        if (!at || seen >= LONG_CHAIN)
+            return 0;
+        lead = (at >> 2) + K_R_LINK;
+    }
+    return 0;
+}
+
+/* With so few items some buckets are to go, if they have more than one chunk. */
+static inline int
+has_spare_buckets(Queue *q, uint64_t items)
+{
+    uint64_t buckets = LOAD(&q->u64[K_W_BUCKETS]);
+    return buckets > q->per_chunk && items * 2 < buckets;
+}
+
 /* Order 5. */
 static int
 keyed_pop(Queue *q, PyObject **record, uint64_t flags)
 {
     uint64_t *u64 = q->u64;
-    uint64_t popped = LOAD(&u64[K_W_POPPED]), odd = popped & 1, items = in_log(q), buckets = LOAD(&u64[K_W_BUCKETS]);
+    uint64_t popped = LOAD(&u64[K_W_POPPED]), odd = popped & 1, items = in_log(q), lead;
     if (!items)
         return EMPTY;
     uint64_t head = LOAD(&u64[K_W_HEAD + odd]);
@@ -194,20 +219,9 @@ keyed_pop(Queue *q, PyObject **record, uint64_t flags)
     uint64_t step = LOAD(&q->u32[head >> 2]), end = head + step; /* a tombstone's is too long */
     if (step < K_RECORD_HEAD || step & 7 || end >= chunk_end(q, head))
         return SLOW;
-    uint64_t length = LOAD(&q->u32[(head >> 2) + K_R_KEY]);
-    /* With so few items some buckets are to go, if they have more than one chunk. */
-    if (K_RECORD_HEAD + length > step || (buckets > q->per_chunk && items * 2 < buckets))
+    if (K_RECORD_HEAD + LOAD(&q->u32[(head >> 2) + K_R_KEY]) > step || has_spare_buckets(q, items) ||
+        !(lead = lead_to(q, head)))
         return SLOW;
-    uint64_t lead = bucket_of(q, buckets, q->base + head + K_RECORD_HEAD, length), at = 0;
-    if (!lead)
-        return SLOW;
-    for (int seen = 0; at != head; seen++) {
-        at = linked(q, LOAD(&q->u32[lead]));
-        if (!at || seen >= LONG_CHAIN)
-            return SLOW;
-        if (at != head)
-            lead = (at >> 2) + K_R_LINK;
-    }
     *record = PyBytes_FromStringAndSize(q->base + head, (Py_ssize_t)step);
     if (!*record)
         return FAILED;

@@ -10,12 +10,15 @@ typedef struct {
     size_t key_length, value_length;
     uint64_t step;
     double added;
+    int is_padded; /* zeros are written up to the step */
 } Record;
 
 /* Texts longer than this are rare, and Python's to look after. */
 enum { MAX_TEXT = 1 << 20 };
 /* Of records that leave, one in so many bytes is measured (MEASURE_BYTES of kemi/queue/log/core.py). */
 enum { MEASURE_BYTES = 1 << 16 };
+/* An add may go on with these in FLAGS: none of them is about the end of the log, or it is looked at. */
+enum { ADD_MAY = K_ADD_LIMITED | K_ADD_WAITING | K_FETCH_IN_FLIGHT | K_FETCH_AGING };
 
 static inline double
 wall_clock(void)
@@ -35,6 +38,11 @@ write_record(Queue *q, uint64_t at, const Record *record)
     copy_in(q->base + at, head, sizeof head);
     copy_in(q->base + at + K_RECORD_HEAD, record->key, record->key_length);
     copy_in(q->base + at + K_RECORD_HEAD + record->key_length, record->value, record->value_length);
+    if (record->is_padded) {
+        static const char zeros[8];
+        uint64_t size = K_RECORD_HEAD + record->key_length + record->value_length;
+        copy_in(q->base + at + size, zeros, record->step - size);
+    }
 }
 
 /* Would an add of `step` bytes and `items` items more go over a limit (locked)? */
@@ -68,16 +76,13 @@ plain_append(Queue *q, const Record *record)
     return GOT;
 }
 
-/* Count how long a record that left at the head was in the queue, for all that left since the last one, now and then. */
-static inline void
-measure(Queue *q, uint64_t at, uint64_t step, PyObject *record)
+/* Count how long a record that left at the head was in the queue, for all that left since the last one. */
+static void
+count_wait(Queue *q, PyObject *record)
 {
-    if (LIKELY(q->measured_low <= at && at + step < q->measured_end))
-        return;
     static const double bounds[] = K_WAITED_BOUNDS;
     uint64_t *u64 = q->u64, popped = LOAD(&u64[K_W_POPPED]), left = popped - LOAD(&u64[K_W_MEASURED]), bucket = 0;
     double added;
-    q->measured_low = at, q->measured_end = at + (step < MEASURE_BYTES ? MEASURE_BYTES : step + 1);
     if ((int64_t)left <= 0)
         return;
     memcpy(&added, PyBytes_AsString(record) + K_R_ADDED, sizeof added);
@@ -89,6 +94,16 @@ measure(Queue *q, uint64_t at, uint64_t step, PyObject *record)
     STORE(&u64[K_W_WAITED + bucket], LOAD(&u64[K_W_WAITED + bucket]) + left);
     STORE(&u64[K_W_WAITED_SUM], LOAD(&u64[K_W_WAITED_SUM]) + (uint64_t)(waited * 1e6) * left);
     STORE(&u64[K_W_MEASURED], popped);
+}
+
+/* `count_wait`, now and then. */
+static inline void
+measure(Queue *q, uint64_t at, uint64_t step, PyObject *record)
+{
+    if (LIKELY(q->measured_low <= at && at + step < q->measured_end))
+        return;
+    q->measured_low = at, q->measured_end = at + (step < MEASURE_BYTES ? MEASURE_BYTES : step + 1);
+    count_wait(q, record);
 }
 
 static inline int
