@@ -23,7 +23,6 @@ from kemi.queue.lock.undisturbed import undisturbed
 from kemi.queue.log import contents
 from kemi.queue.shm.segment import (
     PRIVATE,
-    SHM_DIR,
     Access,
     Segment,
     draft_name,
@@ -69,8 +68,8 @@ def create(  # noqa: PLR0913 - keywords, each of them a property of the queue
         undo.callback(handle.memory.account, 0)
         if not handle.log.format():
             raise NoMemory(
-                f"{path_of(full_name)}: no memory for the first {1 << place.chunk_bits} bytes of the queue: make "
-                f'room in {SHM_DIR}, or raise modparam("mqueue", "max_memory", ...)'
+                f"{path_of(full_name)}: no memory for the first {1 << place.chunk_bits} bytes of the queue: "
+                f"{handle.memory.refused}"
             )
         _store_limits(handle.u64, size_limit, byte_limit)
         if closed:

@@ -221,6 +221,21 @@ def test_files_may_not_be_large(in_child: InChild) -> None:
     in_child(part)
 
 
+@pytest.mark.parametrize(
+    ("bytes_", "said"), [(600_000, "files of this process may have"), (None, "max_memory is reached")]
+)
+def test_a_start_says_which_limit_it_met(in_child: InChild, bytes_: int | None, said: str) -> None:
+    """Of a queue whose first bytes cannot be had."""
+
+    def part(serve: Serve) -> None:
+        if bytes_:
+            resource.setrlimit(resource.RLIMIT_FSIZE, (bytes_, resource.RLIM_INFINITY))
+        with pytest.raises(NoMemory, match=rf"\.r: no memory for the first .*{said}"):
+            serve("name=q", "name=r;addmode=1", max_memory="0" if bytes_ else "600k")
+
+    in_child(part)
+
+
 def test_no_shm(in_child: InChild) -> None:
     """Without the folder the start, the command line and an attaching process say so."""
 
