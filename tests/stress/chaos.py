@@ -150,28 +150,20 @@ class Chaos:
         server.process.wait_gone(_LATE)
 
     def kill_main(self) -> str:
-        """Kill the main process; its workers live on for a while, perhaps until after the next start."""
+        """Kill the main process; its workers live on for a while, and then are killed, too.
+
+        Nobody may start beside them: see tests/server/test_main_killed.py.
+        """
         server = self._server()
         self.lives.stop_calls()
         self._wake_all(server)
         self.kills += send(server.main_pid, signal.SIGKILL)
         time.sleep(self._chance.uniform(0, 0.2))
-        if self._chance.random() < 0.5:
-            self._kill_all(server)
-            self._wait_for_the_end(server)
-            self.lives.after(server, asked=False)
-            self.lives.begin()
-            return "restart when all its processes were dead"
-        self.lives.server = None
-        watched = self.lives.let_go()
-        try:
-            self.lives.begin()
-            time.sleep(self._chance.uniform(0, 0.2))
-        finally:
-            self._kill_all(server)
-            self._wait_for_the_end(server)
-        self.lives.look_back(server, watched, asked=False)
-        return "restart while its workers lived on"
+        self._kill_all(server)
+        self._wait_for_the_end(server)
+        self.lives.after(server, asked=False)
+        self.lives.begin()
+        return "restart when all its processes were dead"
 
     def reload(self) -> str:
         """Every process loads the script again at its next call."""

@@ -137,19 +137,10 @@ class Lives:
             self._caller.end()
         self._caller = None
 
-    def let_go(self) -> dict[str, Queue]:
-        """Return what `look_back` wants to know of a server that lives on beside the next one."""
-        watched, self._watched = self._watched, {}
-        return watched
-
     def after(self, server: Kamailio, *, asked: bool) -> None:
         """All processes of a server have ended: see what it threw away, and what it complained of."""
         self.stop_calls()
-        self.look_back(server, self.let_go(), asked=asked)
-        self.server = None
-
-    def look_back(self, server: Kamailio, watched: dict[str, Queue], *, asked: bool) -> None:
-        """Look at what was attached while the server lived, and at its log."""
+        watched, self._watched = self._watched, {}
         for name, queue in watched.items():
             self.recovered += queue.segment.words[W_RECOVERED]
             if queue.segment.is_current():
@@ -161,6 +152,7 @@ class Lives:
         if "Traceback" in log:
             self.wrong.append(f"server {self.count}: {log[log.index('Traceback') :][:2000]}")
         shutil.rmtree(server.home)
+        self.server = None
 
     def _drain(self, name: str, queue: Queue) -> int:
         """Take what is in memory that has no name any more."""
