@@ -36,15 +36,18 @@ def until(condition: Callable[[], Any], what: str, seconds: float = PATIENCE) ->
 
 
 class EngineServer:
-    """A server. `options` are its settings, as on its command line."""
+    """A server. `options` are its settings, as on its command line; `preload` is a library that it is started with."""
 
-    def __init__(self, folder: Path, *options: str, program: str = "", port: int = 0, tls: bool = False) -> None:
+    def __init__(
+        self, folder: Path, *options: str, program: str = "", port: int = 0, tls: bool = False, preload: str = ""
+    ) -> None:
         self.folder = folder
         self.program = program or PROGRAMS[0]
         self.port = port or free_port()
         self.tls = tls
         self.socket = str(folder / "socket")
         self.options = options
+        self.env = {**os.environ, "LD_PRELOAD": preload} if preload else None
         self.process: subprocess.Popen[bytes] | None = None
         self.start()
 
@@ -73,6 +76,7 @@ class EngineServer:
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,
+                env=self.env,
             )
         until(self._is_up, f"{self.program} is up; its log: {(self.folder / 'log').read_text()[-500:]}")
 

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import os
+import shutil
+import subprocess
+import sysconfig
 import time
 from typing import TYPE_CHECKING
 
@@ -15,15 +18,22 @@ from kemi.relay.server import RedisEngine
 from kemi.relay.url import parse
 from tests.relay.ledger import Run, relay
 from tests.relay.proxy import Proxy
-from tests.relay.servers import until
+from tests.relay.servers import DURABLE, until
 from tests.support.clients import attach
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from pathlib import Path
 
     from tests.processes.children import Children
     from tests.processes.serve import Serve
     from tests.relay.servers import EngineServer
+
+
+def dropped(engine: EngineServer) -> int:
+    """Items that came again, and were dropped."""
+    with engine.client() as client:
+        return sum(int(client.hget(key, "~") or 0) for key in client.keys("*:seen:*"))
 
 
 @pytest.mark.parametrize("seconds", [0.7, pytest.param(120.0, marks=pytest.mark.stress)])
@@ -35,11 +45,7 @@ def test_a_network_that_breaks(serve: Serve, children: Children, engine: EngineS
     run = Run(serve, children, f"{proxy.url}?timeout=0.5", "fsync")
     time.sleep(seconds)
 
-    def dropped() -> int:
-        with engine.client() as client:
-            return sum(int(client.hget(key, "~") or 0) for key in client.keys("*:seen:*"))
-
-    until(dropped, "a reply is lost, and what was sent comes again")  # else this test tests nothing
+    until(lambda: dropped(engine), "a reply is lost, and what was sent comes again")  # else this test tests nothing
     account = run.account(engine)
     assert account.added
     assert account[1:] == (0, 0, 0), account
@@ -52,6 +58,45 @@ def test_an_engine_that_stands_still(serve: Serve, children: Children, engine: E
     engine.hold()
     time.sleep(1.0)  # more than the relay's timeout
     engine.release()
+    account = run.account(engine)
+    assert account.added
+    assert account[1:] == (0, 0, 0), account
+
+
+SLOW_DISK = """
+#define _GNU_SOURCE
+#include <stdlib.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+int fdatasync(int fd) {
+    usleep(random() % 40 ? 2000 : 700000);
+    return syscall(SYS_fdatasync, fd);
+}
+"""
+
+
+@pytest.mark.parametrize("kills", [1, pytest.param(50, marks=pytest.mark.stress)])
+def test_a_disk_that_is_slow(
+    serve: Serve, children: Children, start: Callable[..., EngineServer], tmp_path: Path, kills: int
+) -> None:
+    """An fsync that takes longer than the relay waits for a reply, now and then; and the engine is killed beside it."""
+    compiler = (sysconfig.get_config_var("CC") or "cc").split()
+    if shutil.which(compiler[0]) is None:
+        pytest.skip(f"there is no {compiler[0]}, which makes the library that slows fsync")
+    (tmp_path / "slow.c").write_text(SLOW_DISK, "ascii")
+    library = str(tmp_path / "slow.so")
+    subprocess.run([*compiler, "-shared", "-fPIC", "-o", library, str(tmp_path / "slow.c")], check=True)
+    engine = start(*DURABLE, preload=library)
+    run = Run(serve, children, f"{engine.url}?timeout=0.4", "fsync")
+
+    def kill_engine() -> None:
+        until(lambda: dropped(engine) > before, "a reply came too late, and what was sent comes again")
+        engine.kill()
+        engine.start()
+
+    for _ in range(kills):
+        before = dropped(engine)
+        kill_engine()
     account = run.account(engine)
     assert account.added
     assert account[1:] == (0, 0, 0), account
