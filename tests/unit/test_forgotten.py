@@ -234,18 +234,19 @@ def test_signals_at_any_moment(instance: str, stress: bool, monkeypatch: pytest.
     try:
         while booms < (4000 if stress else 200):
             try:
-                armed = True
-                signal.setitimer(signal.ITIMER_REAL, random.uniform(1e-5, 3e-4), 0.02)  # noqa: S311
-                while True:
-                    with queue.reserve() as item:
-                        if item is not None:
-                            seen.add(item.key)
-                            raise KeyError  # so that the items never end
+                try:
+                    armed = True
+                    signal.setitimer(signal.ITIMER_REAL, random.uniform(1e-5, 3e-4), 0.02)  # noqa: S311
+                    while True:
+                        with queue.reserve() as item:
+                            if item is not None:
+                                seen.add(item.key)
+                                raise KeyError  # so that the items never end
+                except KeyError:  # where one more may come
+                    armed = False
             except Boom:
                 armed = False
                 booms += 1
-            except KeyError:
-                armed = False
             assert queue.stats().reserved == 0, f"after {booms} exceptions"
     finally:
         armed = False
