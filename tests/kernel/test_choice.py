@@ -105,3 +105,9 @@ def test_the_command_says_which(tmp_path: Path) -> None:
             check=True, capture_output=True, text=True, timeout=60,
         )  # fmt: skip
         assert done.stdout == f"mqueue-kemi {VERSION} (kernel: {said})\n"
+
+
+def test_few_tests_do_without_it() -> None:
+    """Those that take parts of the Python code away, or count its steps. Whoever adds one counts it here."""
+    mark = "pytest.mark." + "python_code"
+    assert sum(path.read_text("utf-8").count(mark) for path in (CHECKOUT / "tests").rglob("test_*.py")) == 15

@@ -184,6 +184,7 @@ def test_a_file_that_was_removed(server: Server, queue: AttachedQueue, monkeypat
     old.remove()
 
 
+@pytest.mark.python_code
 def test_a_batch_over_a_restart(server: Server, queue: AttachedQueue) -> None:
     """What the old queue took is not added again."""
     used = inner(queue)

@@ -87,6 +87,7 @@ def test_it_waits_for_the_first_one(instance: str) -> None:
     os.waitpid(pid, 0)
 
 
+@pytest.mark.python_code
 def test_the_lock_is_taken_for_a_few_at_a_time(queue: Queue, mocker: MockerFixture) -> None:
     locks = [mocker.spy(module, "hold") for module in (handles, reserving)]
     with queue.reserve_many(MANY) as batch:
@@ -117,6 +118,7 @@ def test_a_killed_process_holds_nothing(queue: Queue) -> None:
     assert len(queue) == MANY - 1
 
 
+@pytest.mark.python_code
 def test_a_lock_not_had_is_made_up_for(queue: Queue, mocker: MockerFixture) -> None:
     block = queue.reserve_many(30)
     batch = block.__enter__()

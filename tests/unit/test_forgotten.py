@@ -369,6 +369,7 @@ def test_who_was_killed_is_told_from_who_held_an_item_before(queue: Queue) -> No
         assert item.key == "again"
 
 
+@pytest.mark.python_code
 @pytest.mark.usefixtures("only_called")
 def test_who_repairs_wakes_who_sleeps(queue: Queue) -> None:
     """The one who added was killed with the lock, before it could: nobody else will."""

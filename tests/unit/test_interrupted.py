@@ -47,6 +47,7 @@ class Struck:
         self._memory[where] = data
 
 
+@pytest.mark.python_code
 def test_a_nested_add_leaves_the_lock_to_the_outer_one(instance: str, mocker: MockerFixture) -> None:
     """A handler that uses the queue in the middle of an add is refused, and the add still has the lock afterwards."""
     queue = Queue.create(instance, "q", window=WINDOW)
@@ -68,6 +69,7 @@ def test_a_nested_add_leaves_the_lock_to_the_outer_one(instance: str, mocker: Mo
     assert keys(queue) == ["first", "outer"]
 
 
+@pytest.mark.python_code
 @pytest.mark.parametrize("error", [ValueError, IndexError, struct.error, KeyboardInterrupt, LockTimeout])
 def test_a_handlers_exception_is_its_own(instance: str, mocker: MockerFixture, error: type[BaseException]) -> None:
     """Whatever a handler raises comes out as it is, and what it broke off is put right."""
@@ -153,6 +155,7 @@ def test_a_new_server_refuses_what_is_corrupted(instance: str) -> None:
         queue.adopt(this_process())
 
 
+@pytest.mark.python_code
 def test_an_item_is_not_lost_on_the_way_out_of_a_sleep(instance: str, mocker: MockerFixture) -> None:
     """Who slept and takes an item needs the lock no second time."""
     queue = Queue.create(instance, "q", window=WINDOW)

@@ -429,6 +429,7 @@ def test_a_process_killed_with_aged_items_in_its_hands(make: Callable[..., Queue
 # --- the histogram
 
 
+@pytest.mark.python_code
 @ADDMODES
 def test_the_time_in_the_queue_is_counted(make: Callable[..., Queue], times: Times, addmode: int) -> None:
     """Of what is fetched in any way, or delivered for the first time; each item once."""

@@ -21,6 +21,8 @@ from mqueue_kemi import mod_init, modparam, mq_add, mq_fetch, mq_size, mqk_get
 if TYPE_CHECKING:
     from pytest_mock import MockerFixture
 
+pytestmark = pytest.mark.python_code
+
 
 @pytest.fixture
 def started(server: Any, mocker: MockerFixture) -> Any:

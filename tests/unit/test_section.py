@@ -135,6 +135,7 @@ def test_it_is_free_while_the_exception_is_alive(queue: Queue) -> None:
     assert caught.tb is not None
 
 
+@pytest.mark.python_code
 @pytest.mark.parametrize("call", ["peek", "fetch_many", "add_many"])
 def test_it_is_free_while_an_exception_is_alive_that_came_with_the_lock(
     queue: Queue, monkeypatch: pytest.MonkeyPatch, call: str
