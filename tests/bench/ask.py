@@ -160,6 +160,7 @@ class Requests:
         self._over, self._read = os.pipe(), os.pipe()
         self._pid = os.fork()
         if not self._pid:
+            os.close(self._over[1])  # so that it ends with the bench, however that ends
             try:
                 os.write(self._read[1], json.dumps(send_requests(kind, port, rate, self._over[0])).encode())
             finally:
