@@ -210,7 +210,7 @@ INIT_CONNECT = {
     "SET unique_checks = 0, foreign_key_checks = 0": SERVES,
     "SET collation_connection = ucs2_general_ci": SERVES,
     "SET tx_read_only = 1": "that server only reads",
-    "SET max_statement_time = 0.0001": "let the user of db_url have more time for a statement",
+    "SET max_statement_time = 0.000001": "let the user of db_url have more time for a statement",
     "SELECT nosuch": "correct init_connect of that server",
 }
 
