@@ -92,7 +92,8 @@ def allowed(first: str, second: str, before: State) -> list[tuple[str, str, Stat
 
 def start(instance: str, url: str) -> None:
     """Start a server with the queue, in this process."""
-    for name, value in {"instance": instance, "db_url": url, "mqueue": "name=q;dbmode=1", "max_memory": "1G"}.items():
+    params = {"instance": instance, "db_url": url, "mqueue": "name=q;dbmode=1", "max_memory": "1G", "db_timeout": "600"}
+    for name, value in params.items():
         mqueue_kemi.modparam("mqueue", name, value)
     mqueue_kemi.mod_init(object())
 
@@ -285,7 +286,7 @@ def _name(pair: tuple[State, str, str]) -> str:
     return f"{first} and {second}, {where}"
 
 
-@pytest.mark.timeout(1200)
+@pytest.mark.timeout(3600)
 @pytest.mark.parametrize("pair", PAIRS, ids=map(_name, PAIRS))
 def test_two_at_the_same_moment(race: Race, stress: bool, pair: tuple[State, str, str]) -> None:
     """One after the other, or one is refused with the other's pid; no item is lost, none doubled, no draft left."""
