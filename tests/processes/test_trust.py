@@ -46,6 +46,7 @@ K, M, W, V = 45001, 45002, 45003, 45004  # the user kamailio, a stranger, a work
 GROUP = 46000
 OPEN = Access(0o666)
 _CLONE_NEWUSER = 0x10000000
+_PR_SET_DUMPABLE = 4
 _libc = ctypes.CDLL(None)
 
 
@@ -348,40 +349,66 @@ def test_a_link_to_a_sound_segment(instance: str, users: Users) -> None:
     assert host.find_queue(instance, "other").stats.size == 1
 
 
-@pytest.mark.parametrize("start", [0, None], ids=["all instances", "this instance"])
-def test_a_strangers_lock_on_the_folder(instance: str, users: Users, start: int | None) -> None:
-    """Anybody may lock /dev/shm as a server does whose files were removed: who it is is told with the refusal."""
+@pytest.mark.parametrize("user", [0, W], ids=["root", "W"])
+@pytest.mark.parametrize("whole", [True, False], ids=["all instances", "this instance"])
+@pytest.mark.parametrize("serves", [True, False], ids=["a server", "no server"])
+def test_a_strangers_lock_on_the_folder(instance: str, users: Users, user: int, *, whole: bool, serves: bool) -> None:
+    """Anybody may lock /dev/shm as a server does whose files were removed: he is none, as far as it can be seen.
 
-    def lock_as_a_stranger(hold: int, gone: int) -> None:
+    Behind him the lock of a real one is found all the same.
+    """
+
+    def lock_as_a_stranger() -> None:
         become(M)
-        number, length = (lifelock.folder_number(0, instance), 1) if start is None else (start, 0)
+        number, length = (0, 0) if whole else (lifelock.folder_number(user, instance), 1)
         lock = lifelock._FLOCK.pack(fcntl.F_RDLCK, os.SEEK_SET, number, length, 0)
         fcntl.fcntl(os.open(SHM_DIR, os.O_RDONLY), lifelock._SETLK, lock)
-        os.write(hold, b".")
-        os.read(gone, 1)
+        _libc.prctl(_PR_SET_DUMPABLE, 0)  # then his folder in /proc is root's
+
+    def serve_without_files() -> Instance:
+        become(user)
+        served = Instance.open(Settings(instance=instance))
+        os.unlink(path_of(segment_name(instance)))
+        return served
 
     def begin() -> list[Any]:
         own_shm.enter(1 << 30)  # no other server must meet that lock
-        (held, hold), (gone, go) = os.pipe(), os.pipe()
-        pid = os.fork()
-        if not pid:
-            os.close(go)
-            lock_as_a_stranger(hold, gone)
-            os._exit(0)
-        os.read(held, 1)
-        settings = Settings(instance=instance, queues={"q": QueueSpec("q")})
+        works = [serve_without_files, lock_as_a_stranger] if serves else [lock_as_a_stranger]
+        kept = [Waiter(work) for work in (reversed(works) if whole else works)]
+        become(user)
         try:
-            Instance.open(settings)
-            told = ""
+            Instance.open(Settings(instance=instance))
+            said = ""
         except InstanceInUse as error:
-            told = str(error)
-        os.close(go)
-        os.waitpid(pid, 0)
-        return [pid, told, Instance.open(settings).is_new]
+            said = str(error)
+        return [len(kept), said]
 
-    pid, told, starts = users.run(begin, 0)
-    assert f"pid {pid} is of user {M}, who runs no server here: if it is none, end it" in told
-    assert starts
+    _, said = users.run(begin, 0)
+    if serves:
+        assert "its server lives" in said
+        assert user or "(pid " in said
+    elif whole or not user:
+        assert said == ""
+    else:
+        assert "in another pid namespace, or hidden" in said  # W may not look into the processes of M
+
+
+class Waiter:
+    """A forked process that does something, and then waits for its parent's end."""
+
+    def __init__(self, action: Callable[[], object]) -> None:
+        (done, tell), (gone, self._go) = os.pipe(), os.pipe()
+        self.pid = os.fork()
+        if not self.pid:
+            try:
+                os.close(self._go)
+                _kept = action()
+                os.write(tell, b".")
+                os.read(gone, 1)
+            finally:
+                os._exit(1)
+        os.close(tell)
+        assert os.read(done, 1) == b"."
 
 
 # --- the queue in use -------------------------------------------------------------------------------------------------

@@ -7,7 +7,6 @@ they have mapped, but by names nobody finds it any more, and a second server wou
 from __future__ import annotations
 
 import contextlib
-import math
 import os
 from collections.abc import Iterable
 
@@ -21,6 +20,7 @@ from kemi.queue.sync.lifelock import (
     folder_number,
     is_folder_locked,
     is_number_locked,
+    locked_spans,
 )
 
 WHAT_REMOVES = (
@@ -85,16 +85,20 @@ def vanished(users: Iterable[int], instance: str) -> str:
     users = frozenset(users)
     if not is_present(users, instance):
         return ""
-    pids = holders({folder_number(user, instance) for user in users})
+    numbers = {folder_number(user, instance) for user in users}
+    pids = holders(numbers)
+    if pids and _are_strangers(pids, users, numbers):
+        return ""
     more = f" and {len(pids) - _MOST_TOLD} more" if pids[_MOST_TOLD:] else ""
     who = f"pid {', '.join(map(str, pids[:_MOST_TOLD]))}{more}" if pids else "in another pid namespace, or hidden"
-    told = f"its server lives ({who}), but {WHAT_REMOVES}; {_CURE}"
-    known = ((pid, _user_of(pid)) for pid in pids[:_MOST_TOLD])
-    strangers = [(pid, user) for pid, user in known if user is not None and user not in users]
-    if strangers:
-        whose = ", ".join(f"pid {pid} is of {trust.shown(user)}" for pid, user in strangers)
-        told += f" ({whose}, who runs no server here: if it is none, end it)"
-    return told
+    return f"its server lives ({who}), but {WHAT_REMOVES}; {_CURE}"
+
+
+def _are_strangers(pids: list[int], users: frozenset[int], numbers: set[int]) -> bool:
+    """Are the locks those of other users' processes, and none of a server that cannot be seen here?"""
+    folder = os.stat(SHM_DIR)
+    locks = sum(1 for first, last in locked_spans((folder.st_dev, folder.st_ino)) if first == last and first in numbers)
+    return locks <= len(pids) and not {_user_of(pid) for pid in pids} & {*users, None}
 
 
 def why_missing(users: Iterable[int], instance: str) -> str:
@@ -116,9 +120,9 @@ def holders(numbers: set[int]) -> list[int]:
 
 
 def _user_of(pid: int) -> int | None:
-    """Whose process this is; None when it is gone."""
-    with contextlib.suppress(OSError):
-        return os.stat(f"/proc/{pid}").st_uid
+    """As whom this process runs; None when it is gone. (To whom its folder in /proc belongs can be chosen.)"""
+    with contextlib.suppress(OSError, ValueError), open(f"/proc/{pid}/status", encoding="utf-8") as lines:
+        return next((int(line.split()[2]) for line in lines if line.startswith("Uid:")), None)
     return None
 
 
@@ -132,8 +136,7 @@ def _has(pid: int, fd: str, folder: os.stat_result, numbers: set[int]) -> bool:
             words = [line.split() for line in info if line.startswith("lock:")]
     except OSError:
         return False  # it was closed meanwhile, as a working process does all the time; others may have the lock
-    spans = [(int(start), math.inf if end == "EOF" else int(end)) for *_, start, end in words]
-    return any(start <= number <= end for start, end in spans for number in numbers)
+    return any(line[-2:] == [str(number)] * 2 for line in words for number in numbers)
 
 
 def trusted_servers(uid: int = -1) -> frozenset[int]:

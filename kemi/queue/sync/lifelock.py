@@ -23,6 +23,7 @@ from __future__ import annotations
 
 import contextlib
 import fcntl
+import math
 import os
 import stat
 import struct
@@ -235,9 +236,26 @@ def is_folder_locked(folder: str, user: int, instance: str) -> bool:
 
 
 def is_number_locked(folder: str, number: int) -> bool:
-    """Return True if some other opening has a shared lock with this number on a folder. Raises OSError."""
+    """Return True if some other opening has a shared lock with this number on a folder. Raises OSError.
+
+    Anybody may lock a folder. Who locks more of it than one byte is no server: they would all seem to live.
+    """
     opening = _Opening(folder, os.O_RDONLY, None)
     try:
-        return _is_locked(opening.fd, fcntl.F_WRLCK, number)
+        kind, _, start, length, _ = _FLOCK.unpack(fcntl.fcntl(opening.fd, _GETLK, _request(fcntl.F_WRLCK, number)))
     finally:
         opening.close()
+    if kind == fcntl.F_UNLCK or (start, length) == (number, 1):
+        return bool(kind != fcntl.F_UNLCK)
+    spans = locked_spans(opening.file)  # behind the one that was found there may be others
+    return not spans or (number, number) in spans
+
+
+def locked_spans(file: tuple[int, int]) -> list[tuple[int, float]]:
+    """First and last byte of each lock on a file, whoever has it, as far as the system tells."""
+    device, inode = file
+    where = f"{os.major(device):02x}:{os.minor(device):02x}:{inode}"
+    with contextlib.suppress(OSError), open("/proc/locks", encoding="ascii") as lines:
+        found = [words[-2:] for words in map(str.split, lines) if words[-3] == where]
+        return [(int(first), math.inf if last == "EOF" else int(last)) for first, last in found]
+    return []
