@@ -9,6 +9,8 @@ import contextlib
 import ctypes
 import fcntl
 import os
+import shutil
+import subprocess
 import sys
 import tempfile
 import threading
@@ -34,6 +36,7 @@ from kemi.queue.sync import lifelock
 from kemi.server import core
 from kemi.spec import QueueSpec, Settings
 from tests.processes import own_shm
+from tests.processes.children import CHECKOUT
 from tests.support.clients import attach
 
 if TYPE_CHECKING:
@@ -611,6 +614,48 @@ def test_roots_command_and_a_user_who_is_named(instance: str, users: Users) -> N
     assert users.run(by_command(instance, "peek", "q", "--owner", str(V)), 0)[:4] == [0, V, V, V]
     code, *_, err = users.run(by_command(instance, "--owner", "no-such-user", "peek", "q"), 0)
     assert (code, "there is no user 'no-such-user'" in err) == (2, True)
+
+
+@pytest.fixture(scope="module")
+def for_root_alone(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return a copy of the code in a folder that nobody else may enter, as a home's ~/.pyenv or a checkout in /root."""
+    folder = tmp_path_factory.mktemp("private")
+    shutil.copytree(CHECKOUT / "kemi", folder / "kemi", ignore=shutil.ignore_patterns("__pycache__"))
+    shutil.copy(CHECKOUT / "mqueue_kemi.py", folder)
+    folder.chmod(0o700)
+    return folder
+
+
+LATE = (
+    *MAPPING,
+    ["stats", "q"],
+    ["get_size", "q"],
+    ["drop", "--yes"],
+    ["drop", "q", "--yes"],
+    ["save", "q"],
+    ["load", "q"],
+)
+
+
+@pytest.mark.parametrize("arguments", LATE, ids=" ".join)
+def test_a_command_that_only_root_can_import(instance: str, for_root_alone: Path, arguments: list[str]) -> None:
+    """What it needs after it became the owner is there by then."""
+    serve_as(instance, V)
+    with tempfile.TemporaryDirectory(prefix="mqk-") as folder:
+        os.chown(folder, V, V)
+        if arguments[0] in ("save", "load"):
+            pytest.importorskip("sqlalchemy")
+            arguments = [*arguments, "--db-url", f"sqlite:///{folder}/m.db"]
+        done = subprocess.run(
+            [sys.executable, "-m", "mqueue_kemi", "--owner", str(V), "--instance", instance, *arguments],
+            cwd=for_root_alone,
+            input=b'{"key":"k","value":"v"}\n',
+            capture_output=True,
+            timeout=120,
+            check=False,
+        )
+    assert b"Error" not in done.stderr
+    assert done.returncode == 0, done.stderr
 
 
 def _damage_the_lock(instance: str) -> None:
