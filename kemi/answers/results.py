@@ -23,6 +23,8 @@ class AskResult(IntEnum):
     NO_WORKER = -3  # no process works on the queue
     CANCELLED = -4  # the caller gave up: there is nothing to reply
 
+    __str__ = int.__repr__  # as an IntEnum has it since Python 3.11: a log shows the same with each
+
     def __bool__(self) -> bool:
         return self._value_ > 0
 
@@ -34,6 +36,8 @@ class AnswerStatus(IntEnum):
     FAILED = -1  # a worker said that there is no answer, or the question could not be queued
     TIMED_OUT = -2
     NONE = -3  # not in a `then` route
+
+    __str__ = int.__repr__
 
 
 @dataclass(frozen=True)

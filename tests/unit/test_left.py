@@ -46,6 +46,10 @@ def pending(mocker: MockerFixture, error: BaseException, *, for_good: bool = Fal
 
     Once, or for good.
     """
+    if sys.version_info < (3, 10):
+        pytest.skip(
+            "a queue takes its lock elsewhere there, and no Kamailio with app_python3 that we know has that Python"
+        )
     raise_it = _library["PyErr_SetObject"]
     raise_it.argtypes = [ctypes.py_object] * 5  # type and value; and what `errcheck` gets
     raising = _library["pthread_mutex_trylock"]  # not the one in use: each look-up makes a new one

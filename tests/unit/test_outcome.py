@@ -12,7 +12,7 @@ from kemi.owner import this_process
 from kemi.queue.catalog.registry import Registry
 from kemi.queue.format.layout import CHUNK
 from kemi.queue.queue import Queue
-from mqueue_kemi import AddResult, ItemError, MqueueError, Refused, attach
+from mqueue_kemi import AddResult, AnswerStatus, AskResult, ItemError, MqueueError, Refused, attach
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -54,6 +54,12 @@ def test_each_has_a_reason_and_may_be_raised(result: AddResult) -> None:
     assert caught.value.result is result
     again = pickle.loads(pickle.dumps(caught.value))  # noqa: S301 - our own
     assert (type(again), again.result, str(again)) == (Refused, result, str(caught.value))
+
+
+@pytest.mark.parametrize("result", [*AddResult, *AskResult, *AnswerStatus], ids=repr)
+def test_each_reads_as_its_number(result: AddResult | AskResult | AnswerStatus) -> None:
+    """In a log or a file, with each Python: before 3.11 an IntEnum shows its name, but its number in an f-string."""
+    assert (str(result), f"{result}") == (str(int(result)),) * 2
 
 
 def test_the_numbers_are_those_of_before() -> None:

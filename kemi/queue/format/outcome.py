@@ -29,6 +29,8 @@ class AddResult(IntEnum):
     NOT_TRIED = 7  # add_many: what stopped it came before this one, which is not in the queue
     UNKNOWN = 8  # add_many to an engine: no reply, so it is in the queue or not
 
+    __str__ = int.__repr__  # as an IntEnum has it since Python 3.11: a log shows the same with each
+
     def __bool__(self) -> bool:
         return self._value_ <= _IN_THE_QUEUE
 
