@@ -6,6 +6,7 @@ more. Only a trusted user is become (see `kemi.queue.shm.trust`); attaching refu
 
 from __future__ import annotations
 
+import encodings.ascii  # noqa: F401 - the owner needs it, and Python may lie where only root can read
 import os
 import pwd
 

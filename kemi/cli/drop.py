@@ -25,10 +25,7 @@ def drop(call: Call) -> int:
     what = f"queue {name!r} of instance {call.instance!r}" if name is not None else f"instance {call.instance!r}"
     if not call.arguments.yes:
         _ask(f"take away {what}, {items} items")
-    # What the owner needs may lie where only root can read, Python's own modules as well as ours.
-    import encodings.ascii  # noqa: F401
-
-    import kemi.instance  # noqa: F401
+    import kemi.instance  # noqa: F401 - the owner needs it, and it may lie where only root can read
 
     call.become_owner(anybody=True)
     host.drop(call.instance, name)

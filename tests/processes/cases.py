@@ -184,9 +184,10 @@ def giant_next(queue: Queue) -> None:
     queue.pop_if(lambda _: False)
 
 
-def churn(count: int) -> Step:
-    """Leave so many chunks with one small item and much that was replaced."""
-    return adds(*(pair for number in range(count) for pair in ((f"live{number}", 20), ("b", _FULL - 100))))
+def churn(count: int, small: int = 1) -> Step:
+    """Leave so many chunks with one small item, or more, and much that was replaced."""
+    live = ([(f"live{number}{'abc'[:more]}", 20) for more in range(small)] for number in range(count))
+    return adds(*(pair for chunk in live for pair in (*chunk, ("b", _FULL - 100 * small))))
 
 
 _NEIGHBOURS = adds(*((f"{letter}{number}", _THIRD - 100) for letter in "abcd" for number in range(3)))
@@ -239,6 +240,7 @@ KEYED = {
     "the oldest, a giant, replaced": Case(then(giant_next, some), add("giant"), addmode=2),
     "compaction begins": Case(then(churn(5), adds(("live5", 20))), adds(("b", _FULL - 100)), addmode=2),
     "compaction moves and ends": Case(churn(9), adds(("b", 9)), addmode=2),
+    "compaction moves some of a chunk": Case(then(churn(9, 3), adds(("b", 9))), adds(("b", 9)), addmode=2),
     "compaction looks further": Case(then(churn(6), many(60), churn(5)), adds(("b", 9)), addmode=2),
     "buckets divide": Case(many(8), add("new"), addmode=2),
     "buckets divide, the oldest stays": Case(many(11), add("new"), addmode=1),

@@ -182,6 +182,8 @@ def walk_exceptions(stage: Stage) -> list[str]:
 
     def act(moment: int) -> list[str]:
         choice.detach(stage.queue)  # no exception comes in the native kernel
+        stage.queue._mutex.take()  # the first of this process: from here on the lock is what `ref` says
+        mutex.unlock(stage.queue._mutex.ref)
         moments = Moments(moment, _raise)
         watch(stage.queue, moments)
         reference = stage.queue._mutex.ref

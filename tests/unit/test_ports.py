@@ -23,6 +23,7 @@ def test_in_turn() -> None:
 def test_one_that_is_taken_is_passed_over(kind: socket.SocketKind) -> None:
     taken = ports.free_port()
     with socket.socket(socket.AF_INET, kind) as sock:
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, int(kind == socket.SOCK_STREAM))  # as `_is_free` does
         sock.bind((ports.HOST, taken))
         if kind == socket.SOCK_STREAM:
             sock.listen()

@@ -143,12 +143,18 @@ def judge(fd: int, path: str, trusted: Users, advice: str) -> None:
 def _nobody() -> int:
     """The user as whose files of all users appear that this user namespace does not know; -1 where it knows all."""
     try:
-        with open("/proc/self/uid_map", encoding="ascii") as lines:
-            known = sum(int(line.split()[2]) for line in lines)
-        with open("/proc/sys/fs/overflowuid", encoding="ascii") as number:
-            return -1 if known > _MOST else int(number.read())
+        known = sum(int(line.split()[2]) for line in _read("/proc/self/uid_map").splitlines())
+        return -1 if known > _MOST else int(_read("/proc/sys/fs/overflowuid"))
     except (OSError, ValueError, IndexError):  # no /proc, or no user namespaces
         return -1
+
+
+def _read(path: str) -> bytes:
+    """What a small file has in it. A signal handler may raise here as well: an `OpenFile` is closed all the same."""
+    file = OpenFile.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    text = os.read(file.number, 4096)
+    file.close()
+    return text
 
 
 def _is_own(fd: int) -> bool:
