@@ -67,7 +67,7 @@ APART = """
     echo "killed: $(other instances | grep -o dead)"
     unshare --pid --fork --kill-child --mount-proc $kamailio >>"$work/log" 2>&1 &
     until main=$(pgrep -P $!); do sleep 0.1; done
-    inside() { nsenter --target "$main" --pid --mount python3 -m mqueue_kemi "$@"; }
+    inside() { nsenter --target "$main" --pid --mount --root --wd python3 -m mqueue_kemi "$@"; }
     until inside check --live 2>/dev/null; do sleep 0.1; done
     echo "taken over: $(inside drain cdr | wc -l)"
     inside add cdr 2 v
