@@ -60,11 +60,8 @@ def test_fsync(serve: Serve, children: Children, start: Callable[..., EngineServ
     assert account[1:] == (0, 0, 0), account
 
 
-@pytest.mark.parametrize("kills", [SHORT, pytest.param(LONG, marks=pytest.mark.stress)])
-def test_memory_with_a_replay(serve: Serve, children: Children, start: Callable[..., EngineServer], kills: int) -> None:
-    """An engine that is killed forgets all, and gets what was sent in the last seconds from a relay that lives."""
-    engine = start("--appendonly", "no")
-    run = Run(serve, children, f"{engine.url}?timeout=2", "memory", replay=600.0)
+def lose_nothing(run: Run, engine: EngineServer, kills: int) -> None:
+    """Kill the engine so many times: what was added is there once, and in order."""
 
     def kill_engine() -> None:
         engine.kill()
@@ -74,6 +71,14 @@ def test_memory_with_a_replay(serve: Serve, children: Children, start: Callable[
     account = run.account(engine)
     assert account.added
     assert account[1:] == (0, 0, 0), account
+
+
+@pytest.mark.parametrize("kills", [SHORT, pytest.param(LONG, marks=pytest.mark.stress)])
+def test_memory_with_a_replay(serve: Serve, children: Children, start: Callable[..., EngineServer], kills: int) -> None:
+    """An engine that is killed forgets all, and gets what was sent in the last seconds from a relay that lives."""
+    engine = start("--appendonly", "no")
+    run = Run(serve, children, f"{engine.url}?timeout=2", "memory", replay=600.0)
+    lose_nothing(run, engine, kills)
 
 
 @pytest.mark.parametrize("kills", [SHORT, pytest.param(LONG, marks=pytest.mark.stress)])
@@ -83,15 +88,7 @@ def test_memory_keeps_what_is_written_late(
     """With the window that a relay has by itself: an engine that writes once a second loses nothing by a kill."""
     engine = start("--appendonly", "yes", "--appendfsync", "everysec")
     run = Run(serve, children, f"{engine.url}?timeout=2", "memory", replay=REPLAY)
-
-    def kill_engine() -> None:
-        engine.kill()
-        engine.start()
-
-    run.kills(kills, SEED, kill_engine)
-    account = run.account(engine)
-    assert account.added
-    assert account[1:] == (0, 0, 0), account
+    lose_nothing(run, engine, kills)
 
 
 @pytest.mark.parametrize(("kills", "replay"), [(SHORT // 2, 0.5), pytest.param(LONG, REPLAY, marks=pytest.mark.stress)])
