@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterable
-from hashlib import sha256
 from typing import final
 
 from kemi.errors import MqueueError
@@ -220,6 +219,8 @@ def record_of(key: Data, value: Data) -> bytes:
 
 def _source_number(source: str | bytes) -> int:
     """What a stream is called in the header."""
+    from hashlib import sha256  # an OpenSSL, which takes long to load
+
     name = source.encode("utf-8", "surrogateescape") if isinstance(source, str) else source
     return int.from_bytes(sha256(name).digest()[:8], "big") | 1
 

@@ -14,6 +14,7 @@ from kemi.queue.format.layout import W_WAITERS
 if TYPE_CHECKING:
     from kemi.queue.queue import Queue
 
+PATIENCE = "20"  # seconds for the lock, so that a busy machine decides nothing
 _serial = itertools.count(1)
 
 
@@ -26,7 +27,7 @@ class Serve:
 
     def __call__(self, *definitions: str, **params: str) -> Queue:
         """Make the queues, and return the first one."""
-        for name, value in {"instance": self.instance, "max_memory": "4G", **params}.items():
+        for name, value in {"instance": self.instance, "max_memory": "4G", "lock_timeout": PATIENCE, **params}.items():
             mqueue_kemi.modparam("mqueue", name, value)
         for text in definitions:
             mqueue_kemi.modparam("mqueue", "mqueue", text)
