@@ -10,10 +10,32 @@ from kemi.queue.sync import futex
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+_WORDS = 9  # of /proc/PID/syscall while a process waits: number, six arguments, stack, instruction
+_WAIT = 0  # FUTEX_WAIT, of a futex that processes share
+
 
 def asleep(pid: int) -> bool:
     """Whether the main thread of a process sleeps in a futex: it waits for an item, or for a lock."""
     return "futex" in _read(pid, "wchan") or _read(pid, "syscall").startswith(f"{futex._NUMBER} ")
+
+
+def in_shared_futex(pid: int) -> bool:
+    """Whether the main thread of a process waits, without an end, for a lock in anonymous shared memory.
+
+    Kamailio has its locks there, and we have none. Only processes forked from the one that made it reach such memory.
+    """
+    words = _read(pid, "syscall").split()
+    if len(words) < _WORDS or words[0] != str(futex._NUMBER):
+        return False
+    address, operation, _value, timeout = (int(word, 16) for word in words[1:5])
+    if operation != _WAIT or timeout:
+        return False
+    for line in _read(pid, "maps").splitlines():
+        span, flags, *_, path = line.split(maxsplit=5)
+        first, last = (int(end, 16) for end in span.split("-"))
+        if first <= address < last:
+            return flags.endswith("s") and path == "/dev/zero (deleted)"
+    return False
 
 
 def in_poll(pid: int) -> bool:
@@ -24,6 +46,12 @@ def in_poll(pid: int) -> bool:
 def idle(pid: int) -> bool:
     """Whether the main thread of a process waits for whatever it may be."""
     return _read(pid, "stat").rpartition(")")[2].split()[:1] == ["S"]
+
+
+def doing(pid: int) -> str:
+    """What the main thread of a process is in, for a message."""
+    state = _read(pid, "stat").rpartition(")")[2].split()[:1]
+    return " ".join(["state", *state, _read(pid, "wchan"), _read(pid, "syscall").strip()])
 
 
 def has_run(pid: int) -> Callable[[], bool]:

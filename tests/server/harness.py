@@ -101,7 +101,7 @@ def new_instance() -> str:
 class Server:
     """A Kamailio with a private folder: started, talked to, stopped. Subclasses say with which files."""
 
-    patience = 60.0  # seconds for a start
+    patience = 120.0  # seconds for a start
 
     def __init__(self, *, ports: int = 1, daemon: bool = False, user: str = "", instance: str = "") -> None:
         self.instance = instance or new_instance()
@@ -116,6 +116,7 @@ class Server:
         self.ports = free_ports(ports)
         self.process = ServerProcess(self.argv(), self.home / "log", self.env())
         self._idle: set[int] = set()  # each was once
+        self._starts = False  # has not come so far that it can be stopped
         self._ping_within = PING_WITHIN
 
     def config(self) -> Path:
@@ -141,15 +142,17 @@ class Server:
 
     def start(self) -> None:
         """Start the server and wait until it answers."""
+        self._starts = True
         started = self.process.spawn()
-        if self.daemon and started.wait(30) != 0:
-            self.process.fail("the daemon did not start")
         try:
+            if self.daemon and started.wait(self.patience) != 0:
+                self.process.fail("the daemon did not start")
             wait_until(lambda: self.ended() or (self.answers() and self._is_whole()), "it answers", self.patience)
-        except TimeoutError as error:
+        except (TimeoutError, subprocess.TimeoutExpired) as error:
             self.process.fail(str(error))
         if self.ended():
             self.process.fail("the server ended instead of starting")
+        self._starts = False
 
     def refused(self, within: float = STOPS_WITHIN) -> str:
         """Start a server that must not start, and return its log; it has ended by itself, with an error."""
@@ -187,12 +190,14 @@ class Server:
 
     def answers(self) -> bool:
         """Whether it takes RPC commands and requests; what comes while it starts, Kamailio drops without a word."""
-        if not self.control.exists() or self._kamcmd("core.uptime").returncode != 0:
-            return False
         try:
+            if not self.control.exists() or self._kamcmd("core.uptime").returncode != 0:
+                return False
             return all(self.ping(worker) for worker in range(len(self.ports)))
         except sip.NoReplyError:
             self._ping_within = min(10.0, 1.5 * self._ping_within)
+            return False
+        except subprocess.TimeoutExpired:  # it listens, and has not come to serve yet
             return False
 
     def ping(self, worker: int) -> bool:
@@ -212,9 +217,12 @@ class Server:
         return sorted([*SHM.glob(f"mqk.{self.instance}"), *SHM.glob(f"mqk.{self.instance}[.~]*")])
 
     def clean(self) -> None:
-        """Stop it if it still runs, which must leave no segment; end what is left and remove its files."""
+        """Stop it if it still runs, which must leave no segment; end what is left and remove its files.
+
+        Not one whose start failed: its processes may lose the signal, and what the test tells is why it failed.
+        """
         try:
-            if self.process.pids():
+            if not self._starts and self.process.pids():
                 self.stop()
                 assert self.segments() == []
         finally:

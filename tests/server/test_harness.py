@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import os
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
 
+from tests.asleep import asleep
 from tests.server.harness import Kamailio, RemoteError, program
 from tests.server.process import ServerError, ServerProcess, wait_until
 
@@ -56,3 +58,48 @@ def test_every_descendant_is_found_and_ended(tmp_path: Path, command: str) -> No
     assert process.pids() == []
     for pid in pids:
         assert not os.path.exists(f"/proc/{pid}"), "a zombie is left"
+
+
+# A futex in shared anonymous memory, as Kamailio's locks; with `shared` in one that no other process reaches.
+WAITS = """
+import ctypes, mmap, platform, sys
+kind = mmap.MAP_SHARED if sys.argv[1] == "shared" else mmap.MAP_PRIVATE
+memory = mmap.mmap(-1, 4096, flags=kind | mmap.MAP_ANONYMOUS)
+word = ctypes.c_uint32.from_buffer(memory)
+word.value = 2
+number = {"x86_64": 202, "aarch64": 98}[platform.machine()]
+while True:
+    ctypes.CDLL(None).syscall(number, ctypes.byref(word), 0, 2, None, None, 0)
+"""
+
+
+@pytest.mark.parametrize(
+    ("memory", "others", "stuck"), [("shared", 0, True), ("private", 0, False), ("shared", 1, False)]
+)
+def test_who_waits_for_a_lock_of_the_dead_is_ended(tmp_path: Path, memory: str, others: int, *, stuck: bool) -> None:
+    """Nobody else is there who could give the lock back; whatever else keeps a server from its end is a failure."""
+    (tmp_path / "waits.py").write_text(WAITS, "utf-8")
+    wait = f"{sys.executable} {tmp_path}/waits.py {memory}"
+    process = ServerProcess(["/bin/sh", "-c", f"{'sleep 600 &' * others} exec {wait}"], tmp_path / "log")
+    process.spawn()
+    try:
+        wait_until(lambda: any(map(asleep, process.pids())) and len(process.pids()) == 1 + others, "it waits")
+        if stuck:
+            process.wait_gone(0.1)
+            assert "waits for a lock" in process.log()
+        else:
+            with pytest.raises(ServerError, match="all processes end"):
+                process.wait_gone(0.1)
+        assert bool(process.pids()) is not stuck
+    finally:
+        process.kill()
+
+
+def test_a_server_whose_start_failed_is_killed(servers: Servers, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is not asked to end, which its processes may not hear yet."""
+    server = Kamailio()
+    monkeypatch.setattr(server, "patience", 0.0)
+    monkeypatch.setattr(server, "answers", lambda: False)
+    monkeypatch.setattr(server, "stop", lambda: pytest.fail("it was asked to end"))
+    with pytest.raises(ServerError, match="it answers: not within"):
+        servers.start(server)
