@@ -3,7 +3,8 @@
 `Segment` is the memory; `watched()` gives a mapping that checks each access and counts each store. `walk` does one
 operation again and again, struck at its first store, its second, and so on, by a kill (all later stores fail too), by a
 kill within a long store, and by an exception (only that store fails); after each it recovers, itself struck at each of
-its own stores in the same way, and compares with the states that are allowed.
+its own stores in the same way, and compares with the states that are allowed. A kill that leaves none of these must
+leave the mark that there is something to recover.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ import mmap
 import random
 from typing import TYPE_CHECKING, Any
 
+from kemi.errors import CorruptedError
 from kemi.queue.format import layout
 from kemi.queue.format.layout import CHUNK_MAP_AT, Mapping
 
@@ -213,6 +215,22 @@ class Walk:
         assert segment.there == there, "memory is there that the map does not have, or the other way round"
         return self.state(self.open_log(segment.plain))
 
+    def _marks(self) -> int:
+        """What says that something is half done: PENDING, and the length of a list that counts."""
+        u64 = self.segment.u64
+        return int(u64[layout.W_FLAGS] & layout.PENDING | u64[layout.W_COMMIT])
+
+    def _check_mark(self, allowed: list[Any]) -> None:
+        """Where something is half done, FLAGS must say so: who takes the lock need not know of the death."""
+        if self.segment.u64[layout.W_FLAGS] & layout.PENDING:
+            return
+        assert not self._marks(), "a list counts, and nothing is PENDING"
+        try:
+            is_whole = self.sound() in allowed
+        except (AssertionError, CorruptedError, ValueError):
+            is_whole = False
+        assert is_whole, "half done, and nothing is PENDING"
+
     def walk(
         self,
         work: Callable[[Any], object],
@@ -258,9 +276,12 @@ class Walk:
             pass
         else:
             assert self.sound() == allowed[-1], "undisturbed, it came to something else"
+            assert not self._marks(), "undisturbed, it left the mark that something is half done"
             return False
         self.strikes += 1
         left = segment.save()
+        if strike.kind == "kill":
+            self._check_mark(allowed)
         number = 0
         while True:  # a second strike, at each store of the repair
             segment.load(left)
