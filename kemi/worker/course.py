@@ -355,6 +355,13 @@ class Course:
             log.warning("%s: works again after %.1f s", self.spec.name, time.monotonic() - since)
 
 
+def tell_stop(spec: Spec, in_hand: int, grace: float) -> None:
+    """Say that a process takes no more items from now on, and what it still has."""
+    items = "nothing in hand" if not in_hand else f"{in_hand} item{'s' * (in_hand > 1)} in hand, up to {grace:g} s"
+    fields = {"worker": spec.name, "queue": spec.queue, "in_hand": in_hand, "grace": grace}
+    log.info("%s: stops: %s", spec.name, items, extra={"fields": fields})
+
+
 def _what(verdict: Verdict) -> str:
     if verdict.action == "retry":
         return f"delivered again after {verdict.after:.2f} s"

@@ -366,7 +366,7 @@ def _watch(crew: Crew, signals: Signals, ends: Callable[[], bool], grace: float)
     while crew.is_working():
         if ends() and until is None:
             until = time.monotonic() + grace
-            crew.stop()
+            crew.stop(grace)
         if until is not None and (time.monotonic() >= until or crew.place.read(board.HURRIES)):
             crew.give_up()
             return STOPPED

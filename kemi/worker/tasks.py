@@ -16,7 +16,7 @@ from kemi.errors import ClientClosed, ConfigError, LockTimeout, MqueueError
 from kemi.queue.delivery.reserved import asettle
 from kemi.worker import board
 from kemi.worker.board import Lane
-from kemi.worker.course import Call, Course, Pause, Result, Settle, Step, Steps, log, shown
+from kemi.worker.course import Call, Course, Pause, Result, Settle, Step, Steps, log, shown, tell_stop
 from kemi.worker.spec import Spec, TimeLimit
 from kemi.worker.threads import GIVE_BACK, SLICE, TROUBLE, most_deliveries, no_context, settle_now
 
@@ -129,6 +129,7 @@ class Tasks:
             while not self._stop.is_set():
                 await follow(self.course.overdue(), self._only_settle)
                 await self._take(stopped)
+            tell_stop(self.spec, len(self._running) + len(self.course.held()), grace)
             if self._running:
                 await asyncio.wait(set(self._running), timeout=grace)
         finally:

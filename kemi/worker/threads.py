@@ -23,7 +23,7 @@ from kemi.queue.delivery.hold import Settlement
 from kemi.queue.delivery.reserved import settle
 from kemi.worker import board
 from kemi.worker.board import Lane, Place, alone
-from kemi.worker.course import Call, Course, Pause, Recovered, Result, Settle, Step, Steps, log, shown
+from kemi.worker.course import Call, Course, Pause, Recovered, Result, Settle, Step, Steps, log, shown, tell_stop
 from kemi.worker.spec import Spec
 
 if TYPE_CHECKING:
@@ -158,11 +158,17 @@ class Crew:
         for thread in self._threads:
             thread.start()
 
-    def stop(self) -> None:
-        """Let each thread finish what it has in hand, and take no more."""
+    def stop(self, grace: float | None = None) -> None:
+        """Let each thread finish what it has in hand, and begin with nothing more.
+
+        grace: seconds that it is waited for; then this is logged.
+        """
         with self._changed:
             self._stopping = True
+            in_hand = len(self._hands)
             self._changed.notify_all()
+        if grace is not None:
+            tell_stop(self.spec, in_hand + len(self.course.held()), grace)
 
     def is_working(self) -> bool:
         """Return True while a thread runs."""
@@ -238,9 +244,8 @@ class Crew:
         follow(self.course.overdue(), self._only_settle)
         parked = self.course.parked()
         item = parked or self._next()
-        if item is None:
+        if item is None or not self._begin(number, item):
             return
-        self._hands[number] = item
         lane = self.place.lanes[number]
         last: BaseException | None = None
         woken = False  # once for an item: it may be one that fails while all others succeed
@@ -262,6 +267,16 @@ class Crew:
 
         follow(self.course.of(item, lane, was_parked=parked is not None), carry_out)
         del self._hands[number]
+
+    def _begin(self, number: int, item: ReservedItem) -> bool:
+        """Have an item in hand. False: a stop came while it was waited for, and it went back."""
+        with self._changed:
+            self._hands[number] = item
+            stopping = self._stopping
+        if stopping:
+            settle_now(self.spec, Settle(item, GIVE_BACK))
+            del self._hands[number]
+        return not stopping
 
     def _next(self) -> ReservedItem | None:
         item: ReservedItem | None = None

@@ -164,7 +164,7 @@ class Running:
         return self._tally
 
     def _stop_crew(self, crew: threads.Crew) -> None:
-        crew.stop()
+        crew.stop(self._grace)
         if not crew.wait(self._grace):
             crew.give_up()
         self._fatal = crew.fatal
@@ -370,7 +370,7 @@ async def _serve_crew(crew: threads.Crew, stopping: asyncio.Future[Any], grace: 
     try:
         while crew.is_working() and not stopping.done():
             await asyncio.wait({stopping}, timeout=threads.SLICE)
-        crew.stop()
+        crew.stop(grace)
         await waiting(None, crew.wait, grace)
     finally:
         crew.stop()
