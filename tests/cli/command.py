@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
+import importlib
 import json
 import os
+import pkgutil
 import subprocess
 import sys
 import tempfile
@@ -13,6 +16,7 @@ from typing import TYPE_CHECKING, Any, Callable
 
 import pytest
 
+import kemi
 from kemi.cli.main import main
 from tests.processes.children import PATIENCE
 
@@ -101,6 +105,7 @@ class Command:
                 finally:
                     err.flush()
 
+            _import_all()  # before the fork: what is imported late may lie below a folder of root's
             code = children.fork(act).result()
             return Done(code, *(os.pread(file.fileno(), 1 << 16, 0) for file in (out, err)))
 
@@ -125,3 +130,11 @@ def wait_for(condition: Callable[[], object], what: str) -> None:
 def pairs(lines: Sequence[dict[str, Any]]) -> list[tuple[str, str]]:
     """Return key and value of lines of JSON."""
     return [(line["key"], line["value"]) for line in lines]
+
+
+def _import_all() -> None:
+    """Import what a command may import late, but the test kit and what the environment has no library for."""
+    for module in pkgutil.walk_packages(kemi.__path__, "kemi."):
+        if not module.name.startswith("kemi.testing"):
+            with contextlib.suppress(ImportError):
+                importlib.import_module(module.name)
