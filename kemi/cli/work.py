@@ -12,6 +12,7 @@ import traceback
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
+from kemi.cli import signals
 from kemi.cli.call import Call, Failure
 from kemi.cli.codes import NO_PACKAGE, USAGE
 from kemi.names import OWNER_VARIABLE
@@ -40,7 +41,8 @@ def work(call: Call) -> int:
         from kemi.cli.workmetrics import server
 
         beside.append(server(*arguments.metrics))
-    return run(*workers, where=where, grace=arguments.grace, beside=beside)
+    # What came before it minds signals itself was noted by the command.
+    return run(*workers, where=where, grace=arguments.grace, stop=signals.pending, beside=beside)
 
 
 # --- functions --------------------------------------------------------------------------------------------------------

@@ -243,6 +243,31 @@ def test_it_works_in_processes_until_a_signal(serve: Serve, command: Command, ou
     assert not running(process.pid)
 
 
+EARLY = """
+import os
+from mqueue_kemi import worker
+
+os.kill(os.getpid(), int(os.environ["EARLY"]))
+
+@worker("q")
+def work(item):
+    pass
+"""
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP])
+def test_a_signal_while_it_starts(
+    serve: Serve, command: Command, out: Path, monkeypatch: pytest.MonkeyPatch, number: int
+) -> None:
+    """Whoever stops it at once stops it."""
+    serve("name=q")
+    (out.parent / "early.py").write_text(EARLY, "utf-8")
+    monkeypatch.setenv("EARLY", str(int(number)))
+    process = command.start("work", "early:work")
+    _, err = process.communicate(timeout=PATIENCE)
+    assert process.returncode == 0, err.decode()
+
+
 def running(pid: int) -> list[int]:
     """Return the children of a process."""
     try:
