@@ -12,13 +12,15 @@ from typing import Any
 
 import pytest
 
-from kemi.errors import CorruptedError
+from kemi.errors import CorruptedError, SegmentError
 from kemi.queue.format import keyhash, layout
 from kemi.queue.format.layout import FETCH_FLAGS, PENDING, W_FLAGS
+from kemi.queue.log import core
 from kemi.queue.log.core import Delivery
 from kemi.queue.log.keyed import KeyedLog
 from kemi.queue.log.plain import PlainLog
 from kemi.queue.log.verify import verify
+from kemi.queue.queue import Queue
 from tests.support.crash_points import Segment
 from tests.unit.test_plain_log import ME, ROOM, record
 
@@ -129,3 +131,28 @@ def test_a_wild_store_is_an_error_or_does_no_harm(part: int) -> None:
         slowest = max(slowest, time.thread_time() - began)
     assert outcomes["error"] + outcomes["found"] > 30
     assert slowest < 30, "something ran nearly for ever"
+
+
+@pytest.mark.parametrize("addmode", [0, 1])
+@pytest.mark.parametrize("value", [0, 1, 1 << 40, 1 << 62, (1 << 64) - 1])
+@pytest.mark.parametrize(
+    "word", ["CHUNK_BITS", "DATA", "MAP_SIZE", "CAPACITY", "ENTRIES_AT", "HEAP_AT", "DIRECTORY_AT"]
+)
+def test_a_wild_store_while_it_is_attached(
+    instance: str, monkeypatch: pytest.MonkeyPatch, word: str, value: int, addmode: int
+) -> None:
+    """It comes after the first look at where the parts lie, and before they are made."""
+    queue = Queue.create(instance, "q", window=1 << 20, addmode=addmode)
+    at = getattr(layout, f"W_{word}")
+    wild_one = value if queue.segment.words[at] != value else 8  # without keys there is no directory: it is 0
+    looks: list[str] = []
+
+    def look(words: Any, room: int) -> str:
+        looks.append(layout.find_wrong_geometry(words, room))
+        words[at] = wild_one
+        return looks[-1]
+
+    monkeypatch.setattr(core, "find_wrong_geometry", look)
+    with pytest.raises(SegmentError, match=f"{instance}[.]q"):
+        Queue.attach(instance, "q")
+    assert looks[0] == ""

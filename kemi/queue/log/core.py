@@ -92,18 +92,24 @@ class Position(NamedTuple):
     minor: int
 
 
+def _check_geometry(mapping: Mapping) -> None:
+    """Raise CorruptedError for a segment whose parts do not fit together."""
+    if wrong := find_wrong_geometry(mapping.u64, len(mapping.u64) * 8):
+        raise CorruptedError(wrong)
+
+
 class Core:
     """The parts of one log, and what is the same for all logs."""
 
     def __init__(self, mapping: Mapping, memory: Memory) -> None:
-        if wrong := find_wrong_geometry(mapping.u64, len(mapping.u64) * 8):
-            raise CorruptedError(wrong)
+        _check_geometry(mapping)
         self.mapping = mapping
         self._u64 = mapping.u64
         self.journal = Journal(mapping)
         self.chunks = Chunks(mapping, memory)
         self.records = Records(mapping, self.chunks)
         self.in_flight = InFlight(mapping)
+        _check_geometry(mapping)  # once more: a wild store may have come between that look and what the parts read
 
     # --- operations ---------------------------------------------------------------------------------------------------
 

@@ -59,7 +59,7 @@ class Chunks:
         self._bytes, self._u64, _ = mapping
         self._memory = memory
         self.base: int = self._u64[W_DATA]
-        self.bits: int = self._u64[W_CHUNK_BITS]
+        self.bits: int = self._u64[W_CHUNK_BITS] & 63  # a wild one would ask for a number of gigabytes in the next line
         self.size = 1 << self.bits
         self.mask = self.size - 1
         self.room = self.size - CHUNK_HEAD  # bytes for records in a chunk
