@@ -57,6 +57,7 @@ _METHODS = {
 _READS = ("read", "read1", "readall", "readinto", "readline", "readlines", "peek")  # of a pipe
 _SQLITE = ("execute", "executemany", "executescript", "commit", "fetchone", "fetchmany", "fetchall")
 _OURS = ("wait", "pause")  # of kemi.queue's futex: a call of a queue that waits for an item, or for its lock
+_NATIVE = "pop_wait"  # the native kernel's, which sleeps in C
 _STANDARD = getattr(sys, "stdlib_module_names", None)  # 3.10
 
 
@@ -112,7 +113,8 @@ class _Waits:
     def _leave(self, frame: FrameType, function: Any) -> None:
         self._depth -= 1
         if not self._depth:
-            self._count(frame, "a call of a queue" if _is_ours(frame) else _name_of(function))
+            is_queue = _is_ours(frame) or _is_native(function)
+            self._count(frame, "a call of a queue" if is_queue else _name_of(function))
 
     def _count(self, frame: FrameType, name: str) -> None:
         waited = _waited(self._begun)
@@ -134,7 +136,7 @@ def _may_wait(function: Any) -> bool:
         return name in _READS and _is_no_file(owner)
     if kind.__module__ == "sqlite3":
         return name in _SQLITE
-    return name in _METHODS.get(kind.__name__, ()) or _is_foreign(kind.__module__)
+    return _is_native(function) or name in _METHODS.get(kind.__name__, ()) or _is_foreign(kind.__module__)
 
 
 def _is_foreign(module: object) -> bool:
@@ -159,6 +161,11 @@ def _starts_thread(frame: FrameType, function: Any) -> bool:
 def _is_ours(frame: FrameType) -> bool:
     module = str(frame.f_globals.get("__name__"))
     return frame.f_code.co_name in _OURS and module.startswith("kemi.queue.") and module.endswith(".futex")
+
+
+def _is_native(function: Any) -> bool:
+    owner = type(getattr(function, "__self__", None))
+    return getattr(function, "__name__", "") == _NATIVE and owner.__module__.startswith("kemi.queue.")
 
 
 def _name_of(function: Any) -> str:

@@ -259,6 +259,7 @@ def test_a_timeout_of_another_type(started: Any, timeout: Any) -> None:
     assert mq_add("q", "k", "v") == 1
 
 
+@pytest.mark.python_code
 def test_an_error_that_nobody_foresaw(started: Any, mocker: MockerFixture) -> None:
     """It does not reach the routing script: its kind is in the line."""
     mocker.patch.object(queues["q"], "add", side_effect=ZeroDivisionError("by zero"))
