@@ -25,7 +25,7 @@ from typing import Any, final
 from kemi.worker.spec import Spec, Tally
 
 HEARTBEAT, PAUSED, AWAITING, TIME_LIMITS, DEATHS, ATTACHED, HURRIES, HEAD = range(8)
-BEGUN = 0  # monotonic ns of the call that runs; 0: none
+BEGUN = 0  # monotonic ns of the call that runs; 0: none. Signed, as all words: what is earlier than a boot is negative
 DONE, ANSWERED, RETRIED, REJECTED, FAILED, EXPIRED = range(1, 7)
 RUN_SECONDS, QUEUE_SECONDS = 7, 8
 BUCKETS = (0.001, 0.005, 0.025, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 60.0)  # seconds; one more for what is longer
@@ -47,6 +47,11 @@ class Lane:
     def begun(self) -> int:
         """When the call that runs was begun, monotonic ns; 0 if none runs."""
         return int(self._words[self._at + BEGUN])
+
+    def runs_since(self, before: int) -> bool:
+        """Does a call run that was begun before that moment, monotonic ns?"""
+        begun = self.begun
+        return begun != 0 and begun < before
 
     def begin(self, age: float) -> None:
         """A call begins, with an item that is so old."""
@@ -168,7 +173,7 @@ class Board:
     def __init__(self, specs: Sequence[Spec]) -> None:
         sizes = [HEAD + spec.concurrency * LANE_WORDS for spec in specs for _ in range(spec.processes)]
         memory: Any = mmap.mmap(-1, 8 * max(1, sum(sizes)))
-        words, numbers = memoryview(memory).cast("Q"), memoryview(memory).cast("d")
+        words, numbers = memoryview(memory).cast("q"), memoryview(memory).cast("d")
         all_specs = [spec for spec in specs for _ in range(spec.processes)]
         starts = [sum(sizes[:number]) for number in range(len(sizes))]
         self.places = [Place(spec, words, numbers, at) for spec, at in zip(all_specs, starts)]

@@ -159,7 +159,7 @@ class _Child:
         if not self.pid or place is None or place.spec.timeout is None:
             return False
         before = time.monotonic_ns() - int((place.spec.timeout + _MARGIN) * 1e9)
-        return any(0 < lane.begun < before for lane in place.lanes)
+        return any(lane.runs_since(before) for lane in place.lanes)
 
 
 def _end(run: Callable[[], int]) -> None:

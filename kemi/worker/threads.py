@@ -191,7 +191,7 @@ class Crew:
         if self.spec.timeout is None:
             return []
         before = time.monotonic_ns() - int(self.spec.timeout * 1e9)
-        return [number for number, lane in enumerate(self.place.lanes) if 0 < lane.begun < before]
+        return [number for number, lane in enumerate(self.place.lanes) if lane.runs_since(before)]
 
     def end_late(self, numbers: list[int]) -> bool:
         """Settle the items of these lanes, whose process ends now. False if they have ended meanwhile."""

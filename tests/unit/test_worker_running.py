@@ -142,3 +142,21 @@ def test_who_only_dies_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
     again = [child.died() for _ in range(supervisor.DEATHS - 1)]
     assert again == [True] * (supervisor.DEATHS - 2) + [False]
     assert place.read(board.DEATHS) == 8 + supervisor.DEATHS
+
+
+def test_a_machine_that_was_started_a_minute_ago(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its clock is smaller than a time limit of an hour, and what is earlier than its start is below 0."""
+    spec = Spec(print, "q", timeout=3600.0, name="calls:f")
+    place = Board([spec]).places[0]
+    child = supervisor._Child("calls:f", lambda: 0, place)
+    child.pid = 1
+    clock = [60 * 10**9]
+    monkeypatch.setattr(time, "monotonic_ns", lambda: clock[0])
+    place.lanes[0].begin(0.0)
+    assert not child.is_stuck()
+    clock[0] -= 7200 * 10**9
+    place.lanes[0].begin(0.0)
+    clock[0] += 7200 * 10**9
+    assert child.is_stuck()
+    place.lanes[0].end()
+    assert not child.is_stuck()
