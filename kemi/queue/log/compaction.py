@@ -67,7 +67,6 @@ class Compaction:
         self._index = index
         self._bytes, self._u64, self._u32 = core.mapping
         self._room = core.chunks.room
-        self.slack = SLACK_CHUNKS * self._room
 
     # --- tombstones ---------------------------------------------------------------------------------------------------
 
@@ -142,8 +141,11 @@ class Compaction:
 
     def is_due(self, dead: int) -> bool:
         """Return True if `step` has something to do while so many bytes are dead."""
-        u64 = self._u64
-        return bool(u64[W_TARGET] or dead * (FACTOR + 1) > FACTOR * self._room * u64[W_CHUNKS] + self.slack)
+        return bool(self._u64[W_TARGET] or dead > self.enough())
+
+    def enough(self) -> int:
+        """How many bytes may be dead in a log of so many chunks."""
+        return int((FACTOR * self._u64[W_CHUNKS] + SLACK_CHUNKS) * self._room // (FACTOR + 1))
 
     def step(self, length: int) -> None:
         """Do a little, after an add of `length` bytes."""

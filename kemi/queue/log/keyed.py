@@ -25,12 +25,12 @@ from kemi.queue.format.layout import (
     C_FIRST,
     C_NEXT,
     CHUNK_HEAD,
+    JOURNAL_AT,
     MAX_STEP,
     PENDING,
     R_KEY,
     R_LINK,
     RECORD_HEAD,
-    RETURNED,
     STEP_MASK,
     TOMBSTONE,
     U32,
@@ -38,6 +38,7 @@ from kemi.queue.format.layout import (
     W_ADDMODE,
     W_BURIED,
     W_CHUNKS,
+    W_COMMIT,
     W_DEAD,
     W_FLAGS,
     W_HEAD,
@@ -47,6 +48,7 @@ from kemi.queue.format.layout import (
     W_RETURNED,
     W_TAIL,
     W_TAIL_ODD,
+    W_TARGET,
     Mapping,
 )
 from kemi.queue.format.outcome import AddResult
@@ -60,6 +62,7 @@ from kemi.queue.store.keyindex import SPARSE, KeyHash, KeyIndex
 _MAX_DROPS = 64  # items that one add drops at most, when the size limit was lowered
 _key_length = struct.Struct("=4xI").unpack_from
 _replacement = struct.Struct("=12Q").pack
+_REPLACEMENT_END = JOURNAL_AT + 12 * 8
 
 
 @final
@@ -79,7 +82,8 @@ class KeyedLog:
         self.reserve_oldest = head.reserve_oldest
         self.reserve, self.hold, self.ack, self.nack = head.reserve, head.hold, head.ack, head.nack
         self._mode: int = self._u64[W_ADDMODE]
-        self._base = core.chunks.base
+        self._base, self._room, self._chunk = core.chunks.base, core.chunks.room, ~core.chunks.mask
+        self._enough_dead = 0  # bytes of tombstones for which compaction was not due, at the last look
         self._tail_low = self._tail_end = self._head_low = self._head_end = 0
 
     def format(self) -> bool:
@@ -155,6 +159,7 @@ class KeyedLog:
         self._tail_end = 0  # nothing lies within, should a signal handler raise before both are known
         self._tail_low = low
         self._tail_end = end
+        self._enough_dead = self.compaction.enough()
         return True
 
     def _plan_start_over(self, plan: Plan, start: int) -> None:
@@ -188,8 +193,9 @@ class KeyedLog:
 
     def _replace(self, record: bytes, step: int, old: int, lead: int) -> AddResult:
         """Append a record whose key an older one has, which becomes a tombstone."""
-        u64, u32, core = self._u64, self._u32, self.core
-        length = u32[old >> 2]
+        u64, u32 = self._u64, self._u32
+        half = old >> 2
+        length = u32[half]
         added = u64[W_ADDED]
         odd = added & 1
         at = u64[W_TAIL + odd]
@@ -199,38 +205,46 @@ class KeyedLog:
                 return self.append_with(record, step)
             # The chunk with the old one may have left the chain meanwhile, but the old one is where it was.
             return self._replace(record, step, old, lead)
-        word = (old >> core.chunks.bits << core.chunks.bits - 3) + C_DEAD
+        word = ((old & self._chunk) >> 3) + C_DEAD
         dead = u64[word] + length
-        if length & RETURNED or dead >= core.chunks.room:
+        if dead >= self._room:  # its chunk has nothing else alive; or it was returned: RETURNED is more than any room
             return self.append_with(record, step)
         self._bytes[at : at + len(record)] = record
-        u32[(at >> 2) + R_LINK] = u32[(old >> 2) + R_LINK]
+        u32[(at >> 2) + R_LINK] = u32[half + R_LINK]
         u64[W_TAIL_ODD - odd] = end
-        half = old >> 2
+        added += 1
         link = at - self._base >> 3
-        buried, dead_in_all = u64[W_BURIED] + 1, u64[W_DEAD] + length
-        pairs = (
-            *(W_ADDED, added + 1, U32 + lead, link, U32 + half, length | TOMBSTONE),
-            *(W_BURIED, buried, word, dead, W_DEAD, dead_in_all),
-        )
+        buried = u64[W_BURIED] + 1
+        dead_in_all = u64[W_DEAD] + length
+        length |= TOMBSTONE
         try:
-            packed = _replacement(*pairs)
+            packed = _replacement(
+                W_ADDED, added, U32 + lead, link, U32 + half, length, W_BURIED, buried, word, dead, W_DEAD, dead_in_all
+            )
         except struct.error:
-            raise CorruptedError(f"an append would store a number that is none: {pairs}") from None
+            raise CorruptedError(f"an append would count {added}, {buried}, {dead} and {dead_in_all}") from None
         flags = u64[W_FLAGS]
         u64[W_FLAGS] = flags | PENDING
-        core.journal.store_list(packed)
-        u64[W_ADDED] = added + 1
+        self._bytes[JOURNAL_AT:_REPLACEMENT_END] = packed
+        u64[W_COMMIT] = 6  # pairs: commit
+        u64[W_ADDED] = added
         u32[lead] = link
-        u32[half] = length | TOMBSTONE
+        u32[half] = length
         u64[W_BURIED] = buried
         u64[word] = dead
         u64[W_DEAD] = dead_in_all
-        core.journal.close()
+        u64[W_COMMIT] = 0
         u64[W_FLAGS] = flags
-        if dead_in_all > self.compaction.slack and self.compaction.is_due(dead_in_all):
-            self.compaction.step(step)
+        if dead_in_all > self._enough_dead or u64[W_TARGET]:
+            self._compact(step)
         return ADDED
+
+    def _compact(self, step: int) -> None:
+        """Let compaction do what is due, after an append of `step` bytes."""
+        if self.compaction.is_due(self._u64[W_DEAD]):
+            self.compaction.step(step)
+        else:
+            self._enough_dead = self.compaction.enough()
 
     def append_with(self, record: bytes, step: int, position: Position | None = None) -> AddResult:
         """As `append`, by the journal: within the limits of the queue, and with a stream's position."""
@@ -269,8 +283,7 @@ class KeyedLog:
         """What an append of `step` bytes brings with it."""
         if self.core.in_log() + self._u64[W_RETURNED] > self.index.count:
             self._split()
-        if self.compaction.is_due(self._u64[W_DEAD]):
-            self.compaction.step(step)
+        self._compact(step)
 
     def _keep(self, position: Position | None) -> AddResult:
         """Nothing is appended; the position counts."""

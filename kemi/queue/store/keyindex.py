@@ -69,6 +69,7 @@ class KeyIndex:
         self._base = chunks.base
         self._first_link = (self._base >> 2) + R_LINK
         self._link_bits = chunks.bits - LINK_SHIFT  # a link without these is the number of a chunk
+        self._map, self._chunk_count, self._chunk_mask = chunks.map, chunks.count, chunks.mask
         # What follows from SHAPE: buckets, the power of two not above it, the bits of a number below twice that, and
         # where each chunk of the directory has its first bucket.
         self._shape = _NEVER
@@ -126,7 +127,26 @@ class KeyIndex:
         number = _first_number(self._hash(self._secret, key))[0] & self._mask
         if number >= self.count:
             number -= self._size
-        place = lead = self._tables[number >> self._table_bits] + (number & self._table_mask)
+        place: int = self._tables[number >> self._table_bits] + (number & self._table_mask)
+        link = self._u32[place]
+        if not link:
+            return place, 0, place
+        number = link >> self._link_bits
+        if number < self._chunk_count and self._map[number] == USED:
+            # Nearly always it is one of the bucket's first records, and its key lies in one chunk.
+            at = self._base + (link << LINK_SHIFT)
+            length = len(key)
+            if self._u32[(at >> 2) + R_KEY] == length:
+                start = at + RECORD_HEAD
+                end = start + length
+                if end <= at | self._chunk_mask:
+                    if self._bytes[start:end] == key:
+                        return place, at, place
+                    return self._seek_from((at >> 2) + R_LINK, place, key)
+        return self._seek_from(place, place, key)
+
+    def _seek_from(self, lead: int, place: int, key: bytes) -> tuple[int, int, int]:
+        """`seek` in a bucket, from what leads to the first record that was not looked at."""
         u32 = self._u32
         length = len(key)
         seen = 0
@@ -134,11 +154,11 @@ class KeyIndex:
             at = self._base + (link << LINK_SHIFT)
             number = link >> self._link_bits
             start = at + RECORD_HEAD
-            if number >= self._chunks.count or self._chunks.map[number] != USED or start > at | self._chunks.mask:
+            if number >= self._chunk_count or self._map[number] != USED or start > at | self._chunk_mask:
                 raise _no_record(at)
             if u32[(at >> 2) + R_KEY] == length:
                 end = start + length
-                found = self._bytes[start:end] if end <= at | self._chunks.mask else self._records.key_at(at)
+                found = self._bytes[start:end] if end <= at | self._chunk_mask else self._records.key_at(at)
                 if found == key:
                     return place, at, lead
             seen += 1
