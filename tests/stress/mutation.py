@@ -3,30 +3,35 @@
 A mutant is one change of one module: another comparison, operator or constant, a condition turned round, a store left
 out, two stores in the other order. `chosen` takes some of them, by a fixed seed. As a program:
 
-    python -m tests.stress.mutation MODULE COUNT [SEED]    run as many mutants of a module, and say which survive
-
-As a plugin (`pytest -p tests.stress.mutation`, with MUTANT=MODULE:NUMBER) it puts a mutant in the module's place.
+    python -m tests.stress.mutation COUNT MODULE...    run as many mutants of each module, and say which survive
 """
 
 from __future__ import annotations
 
 import ast
+import contextlib
 import importlib.abc
 import importlib.machinery
+import multiprocessing
 import os
 import random
-import subprocess
+import signal
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Callable, NamedTuple
+
+import hypothesis.stateful
+import pytest
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
 CHECKOUT = Path(__file__).parents[2]
-VARIABLE = "MUTANT"
-TIMEOUT = 240  # seconds for the tests of one mutant; one that hangs is noticed, too
+_FORK = multiprocessing.get_context("fork")
+_LOADED = hypothesis.stateful  # before the children begin
+TIMEOUT = 1200  # seconds for the tests of one mutant; one that hangs is noticed, too
 SEED = 20261129
+_SOUND: set[str] = set()  # files of tests that pass without a mutant
 
 _COMPARISONS: dict[type, type] = {
     ast.Lt: ast.LtE,
@@ -47,18 +52,32 @@ _OPERATORS: dict[type, type] = {
     ast.RShift: ast.LShift,
 }
 _UNIT = "tests/unit/"
-# By room, the fast ones first: with the first test that fails the mutant is found.
+ROOT = "queue"  # the room of the modules that lie in kemi/queue itself
+# By room, the fast ones first: with the first test that fails the mutant is found. Before them all comes the file that
+# has the module's name, if there is one.
 TESTS = {
     "store": ["test_store_chunks", "test_inflight", "test_keyindex", "test_journal", "test_plain_log"],
-    "log": ["test_plain_log", "test_log_model", "test_compaction", "test_verify"],
+    "log": ["test_log_model", "test_verify", "test_compaction", "test_plain_log"],
     "format": ["test_format5", "test_item", "test_outcome", "test_keyhash", "test_question", "test_verify"],
     "delivery": ["test_settling", "test_later", "test_batch"],
+    "sync": ["test_eventcount", "test_futex", "test_lifelock", "test_openfile", "test_holders"],
+    "lock": ["test_mutex", "test_section", "test_interrupted"],
+    "shm": ["test_segment", "test_rooms", "test_registry", "test_owner", "test_bounds"],
+    "catalog": ["test_header", "test_registry", "test_owner", "test_left"],
+    "client": ["test_attached", "test_address", "test_client", "test_engine_url"],
+    ROOT: ["test_queue", "test_settling", "test_later", "test_batch", "test_reserve"],
 }
 MORE = {
     "store": ["test_log_model", "test_verify", "test_keyed_log"],
     "log": ["test_keyed_log", "test_later", "test_reserve", "test_queue"],
     "format": ["test_queue", "test_asked", "test_plain_log"],
     "delivery": ["test_reserve", "test_holders", "test_forgotten", "test_queue", "test_worker", "test_asked"],
+    "sync": ["test_reserve", "test_owner", "test_other_namespace", "test_forgotten", "test_queue"],
+    "lock": ["test_queue", "test_private", "test_plain_log"],
+    "shm": ["test_attached", "test_header", "test_private", "test_left", "test_memory_queue", "test_queue"],
+    "catalog": ["test_attached", "test_verify", "test_refused", "test_queue", "test_store", "test_transactions"],
+    "client": ["test_memory_queue", "test_programs", "test_asked", "test_private"],
+    ROOT: ["test_attached", "test_private", "test_queue_model", "test_reserve_model", "test_asked", "test_bounds"],
 }
 
 
@@ -159,10 +178,11 @@ def mutants(module: str) -> list[Mutant]:
 
 
 def chosen(module: str, count: int, seed: int = SEED) -> list[Mutant]:
-    """Return some mutants of a module, always the same."""
+    """Return some mutants of a module, always the same; a larger count takes others besides."""
     there = mutants(module)
     chance = random.Random(f"{seed} {module}")  # noqa: S311
-    return sorted(chance.sample(there, min(count, len(there))), key=lambda mutant: mutant.number)
+    chance.shuffle(there)
+    return sorted(there[:count], key=lambda mutant: mutant.number)
 
 
 def mutated(module: str, number: int) -> ast.Module:
@@ -197,42 +217,81 @@ class _Finder(importlib.abc.MetaPathFinder):
         return importlib.machinery.ModuleSpec(name, loader, origin=str(path_of(name)))
 
 
-if VARIABLE in os.environ:
-    _module, _, _number = os.environ[VARIABLE].partition(":")
-    sys.meta_path.insert(0, _Finder(_module, int(_number)))
+def room_of(module: str) -> str:
+    """Return the room of a module."""
+    return ".".join(module.split(".")[2:-1]) or ROOT
+
+
+def files_for(module: str) -> list[list[str]]:
+    """Return the files of tests for a module, in two rounds."""
+    room = room_of(module).partition(".")[0]
+    own = f"test_{module.rpartition('.')[2]}"
+    first = [own] if (CHECKOUT / _UNIT / f"{own}.py").exists() else []
+    names = list(dict.fromkeys([*first, *TESTS[room]]))
+    return [[f"{_UNIT}{name}.py" for name in those] for those in (names, MORE[room])]
+
+
+def _test(mutant: Mutant | None, rounds: list[list[str]]) -> None:
+    """Run the tests of a mutant in this process, a child, and end it: 0 if none of them fails."""
+    os.setsid()  # so that what a test starts can be ended with it
+    os.chdir(CHECKOUT)
+    null = os.open(os.devnull, os.O_RDWR)
+    for descriptor in (0, 1, 2):
+        os.dup2(null, descriptor)
+    os.environ["MQUEUE_KEMI_KERNEL"] = "pure"
+    if mutant:
+        sys.meta_path.insert(0, _Finder(mutant.module, mutant.number))
+    code = 0
+    for files in rounds:
+        # What was loaded before cannot be rewritten: none of it is ours.
+        code = code or pytest.main(
+            [
+                "-qx",
+                "-W",
+                "ignore::pytest.PytestAssertRewriteWarning",
+                "-p",
+                "no:cacheprovider",
+                "--timeout=200",
+                *files,
+            ]
+        )
+    os._exit(int(code))
+
+
+def _pass(mutant: Mutant | None, rounds: list[list[str]]) -> bool:
+    """Return True if all tests pass.
+
+    In a child of this process, which has loaded what takes long to load, and nothing of the queue.
+    """
+    assert "kemi.queue" not in sys.modules
+    child = _FORK.Process(target=_test, args=[mutant, rounds])
+    child.start()
+    child.join(TIMEOUT)
+    with contextlib.suppress(ProcessLookupError):
+        os.killpg(child.ident or 0, signal.SIGKILL)
+    child.join()
+    return child.exitcode == 0
 
 
 def survives(mutant: Mutant) -> bool:
-    """Run the tests of a mutant's room; return True if none of them fails."""
-    room = mutant.module.split(".")[2]
-    environment = {**os.environ, VARIABLE: f"{mutant.module}:{mutant.number}", "MQUEUE_KEMI_KERNEL": "pure"}
-    for names in (TESTS[room], MORE[room]):
-        files = [f"{_UNIT}{name}.py" for name in names]
-        command = [sys.executable, "-m", "pytest", "-qx", "-p", "tests.stress.mutation", "-p", "no:cacheprovider"]
-        try:
-            done = subprocess.run(
-                [*command, "--timeout=60", *files],
-                cwd=CHECKOUT,
-                env=environment,
-                check=False,
-                capture_output=True,
-                timeout=TIMEOUT,
-            )
-        except subprocess.TimeoutExpired:
-            return False
-        if done.returncode:
-            return False
-    return True
+    """Return True if no test notices a mutant. Raises AssertionError when the tests fail without it, too."""
+    rounds = files_for(mutant.module)
+    unknown = [file for files in rounds for file in files if file not in _SOUND]
+    if unknown:
+        assert _pass(None, [unknown]), f"these tests fail without a mutant: {unknown}"
+        _SOUND.update(unknown)
+    return _pass(mutant, rounds)
 
 
-def main(module: str, count: str, seed: str = str(SEED)) -> None:
-    """Run some mutants."""
+def main(count: str, *modules: str) -> None:
+    """Run some mutants of each module."""
     left = 0
-    for mutant in chosen(module, int(count), int(seed)):
-        alive = survives(mutant)
-        left += alive
-        sys.stdout.write(f"{'survives' if alive else 'found   '} {mutant.number} {mutant.key}\n")
-        sys.stdout.flush()
+    for module in modules:
+        for mutant in chosen(module, int(count)):
+            alive = survives(mutant)
+            left += alive
+            sys.stdout.write(f"{'survives' if alive else 'found   '} {module} | {mutant.key}\n")
+            sys.stdout.flush()
     sys.stdout.write(f"{left} survive\n")
 
 
