@@ -23,10 +23,10 @@ from kemi.queue.lock.undisturbed import undisturbed
 from kemi.queue.log.contents import Log
 from kemi.queue.log.keyed import KeyedLog
 from kemi.queue.log.plain import PlainLog
-from kemi.queue.log.verify import UNREADABLE, verify
 from kemi.queue.shm.segment import Segment, path_of
 from kemi.queue.sync import futex
 from kemi.queue.sync.eventcount import EventCount
+from kemi.queue.verify.segment import UNREADABLE, verify
 
 # What bytes that are no log may raise. After one of these `verify` looks at them.
 _SUSPECT = (CorruptedError, *UNREADABLE)

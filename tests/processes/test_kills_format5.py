@@ -22,8 +22,8 @@ from kemi.queue.format.layout import FETCH_FLAGS, PENDING, RECORD, RECORD_HEAD, 
 from kemi.queue.log.keyed import KeyedLog
 from kemi.queue.log.keyed_head import KEEP_NEWEST, KEEP_OLDEST
 from kemi.queue.log.plain import PlainLog
-from kemi.queue.log.verify import verify
 from kemi.queue.store.inflight import Holder
+from kemi.queue.verify.segment import verify
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

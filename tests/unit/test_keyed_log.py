@@ -12,7 +12,7 @@ from kemi.queue.log import compaction
 from kemi.queue.log.core import ADDED, KEPT, NO_MEMORY, Delivery, Position
 from kemi.queue.log.keyed import KeyedLog
 from kemi.queue.log.keyed_head import KEEP_NEWEST, KEEP_OLDEST
-from kemi.queue.log.verify import verify
+from kemi.queue.verify.segment import verify
 from tests.support.crash_points import Segment, Walk
 from tests.unit.test_plain_log import ME, OTHER, ROOM, pair, record
 

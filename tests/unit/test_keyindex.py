@@ -13,8 +13,8 @@ from kemi.queue.format.layout import R_LINK
 from kemi.queue.log.core import ADDED, KEPT
 from kemi.queue.log.keyed import KeyedLog
 from kemi.queue.log.keyed_head import KEEP_OLDEST
-from kemi.queue.log.verify import verify
 from kemi.queue.store.keyindex import MAX_SECRET
+from kemi.queue.verify.segment import verify
 from tests.support.crash_points import Segment
 from tests.unit.test_plain_log import pair, record
 

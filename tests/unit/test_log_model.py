@@ -15,8 +15,8 @@ from kemi.queue.log.core import ADDED, KEPT, Delivery
 from kemi.queue.log.keyed import KeyedLog
 from kemi.queue.log.keyed_head import KEEP_NEWEST, KEEP_OLDEST
 from kemi.queue.log.plain import PlainLog
-from kemi.queue.log.verify import verify
 from kemi.queue.store.inflight import Entry
+from kemi.queue.verify.segment import verify
 from tests.support.crash_points import Killed, Raised, Segment, Strike
 from tests.unit.test_plain_log import ME, ROOM, pair, record
 

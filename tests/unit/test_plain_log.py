@@ -11,8 +11,8 @@ from kemi.queue.format import layout
 from kemi.queue.format.layout import RECORD, RECORD_HEAD
 from kemi.queue.log.core import ADDED, NO_MEMORY, Delivery, Position
 from kemi.queue.log.plain import PlainLog
-from kemi.queue.log.verify import verify
 from kemi.queue.store.inflight import Holder
+from kemi.queue.verify.segment import verify
 from tests.support.crash_points import CHUNK_BITS, Segment, Walk
 
 if TYPE_CHECKING:

@@ -21,7 +21,6 @@ FULL_ROOMS = {
     "kemi.answers",
     "kemi.cli",
     "kemi.database",
-    "kemi.queue.log",
     "kemi.server",
     "kemi.testing",
     "kemi.testing.functions",

@@ -12,7 +12,7 @@ from kemi.queue.log import compaction
 from kemi.queue.log.keyed import KeyedLog
 from kemi.queue.log.keyed_head import KEEP_NEWEST
 from kemi.queue.log.plain import PlainLog
-from kemi.queue.log.verify import verify
+from kemi.queue.verify.segment import verify
 from tests.support.crash_points import CHUNK_BITS, Segment
 from tests.unit.test_plain_log import ME, ROOM, record
 

@@ -19,8 +19,8 @@ from kemi.queue.log import core
 from kemi.queue.log.core import Delivery
 from kemi.queue.log.keyed import KeyedLog
 from kemi.queue.log.plain import PlainLog
-from kemi.queue.log.verify import verify
 from kemi.queue.queue import Queue
+from kemi.queue.verify.segment import verify
 from tests.support.crash_points import Segment
 from tests.unit.test_plain_log import ME, ROOM, record
 

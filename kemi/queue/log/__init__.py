@@ -1,1 +1,1 @@
-"""Order, limits, unique keys and what is in flight, on a plain buffer; and the judge of a segment."""
+"""Order, limits, unique keys and what is in flight, on a plain buffer."""

@@ -44,7 +44,7 @@ from kemi.queue.format.layout import (
     Mapping,
 )
 from kemi.queue.log.core import Core
-from kemi.queue.log.verify_keyed import KeyedJudge
+from kemi.queue.verify.keyed import KeyedJudge
 
 _MAX_FINDINGS = 20
 # What bytes that are no log may raise where they are taken for one, beside CorruptedError.
