@@ -22,9 +22,6 @@ if TYPE_CHECKING:
     from kemi.queue.catalog.registry import Registry
 
 
-ALIVE, DEAD, UNKNOWN = ownership.ALIVE, ownership.DEAD, ownership.UNKNOWN
-
-
 class Found(NamedTuple):
     """One instance as it lies there. A view that could not be had is the error that says why."""
 
@@ -59,7 +56,7 @@ class Found(NamedTuple):
     def state(self) -> str:
         """Is its server alive?"""
         owner = self.owner()
-        return UNKNOWN if owner is None else ownership.state_of(owner, self.life())
+        return ownership.UNKNOWN if owner is None else ownership.state_of(owner, self.life())
 
 
 def names() -> dict[str, list[str]]:
@@ -171,7 +168,7 @@ def drop(instance: str, queue: str | None = None) -> None:
 
     found = find(instance)
     _refuse(found, queue)
-    if queue is not None and found.state() == ALIVE:  # its server lives, and does not know that queue any more
+    if queue is not None and found.state() == ownership.ALIVE:  # its server does not know that queue any more
         with contextlib.suppress(SegmentMissing):  # it has ended meanwhile: as any other
             _remove(found, queue, Registry.attach(instance))
             return
@@ -248,7 +245,7 @@ def _refuse_living(owner: Owner | None, life: int, user: int | None, segment: st
         raise SegmentError(
             f"{path} does not tell whose it is, so it is left as it is; fuser -v {path} shows who uses it"
         )
-    if ownership.state_of(owner, life) != DEAD:
+    if ownership.state_of(owner, life) != ownership.DEAD:
         cure = ownership.cure(owner, life, "stop that server, it takes its queues away itself")
         doubt = "" if ownership.is_left_over(owner, life) else ", which is not proved dead"
         raise InstanceInUse(f"{path_of(segment)} belongs to {ownership.who(owner, life, user)}{doubt}: {cure}")

@@ -6,13 +6,16 @@ more. Only a trusted user is become (see `kemi.queue.shm.trust`); attaching refu
 
 from __future__ import annotations
 
-import encodings.ascii  # noqa: F401 - the owner needs it, and Python may lie where only root can read
 import os
 import pwd
+from importlib import import_module
 
 from kemi import host
 from kemi.errors import NotAllowed, UnknownQueue
 from kemi.queue.shm import trust
+
+# What the owner needs later, while Python or this package may lie where only root can read.
+_NEEDED_LATER = ("encodings.ascii", "kemi.instance")
 
 
 def owner_of(instance: str, named: str | None, *, anybody: bool = False) -> None:
@@ -33,6 +36,8 @@ def owner_of(instance: str, named: str | None, *, anybody: bool = False) -> None
 
 
 def _become(user: int) -> None:
+    for module in _NEEDED_LATER:
+        import_module(module)
     try:
         entry = pwd.getpwuid(user)
     except KeyError:

@@ -11,6 +11,7 @@ from kemi import host
 from kemi.cli.call import Call
 from kemi.cli.codes import DONE, WRONG
 from kemi.errors import MqueueError
+from kemi.queue.catalog import ownership
 from kemi.text import one_line
 
 
@@ -48,10 +49,10 @@ def _of_the_server(found: host.Found) -> list[str]:
     if isinstance(found.view, MqueueError):
         return [str(found.view)]
     owner, state = found.view.owner, found.state()
-    if state == host.ALIVE:
+    if state == ownership.ALIVE:
         left_over = found.left_over()
         return [left_over] if left_over else []
-    if state == host.DEAD:
+    if state == ownership.DEAD:
         return [f"instance {found.name!r}: its server, pid {owner.pid}, is dead"]
     where = f"pid {owner.pid} of another pid namespace"
     return [f"instance {found.name!r}: its server, {where}, cannot be seen from here; run this where the server runs"]

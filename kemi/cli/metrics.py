@@ -21,6 +21,7 @@ from kemi.cli.call import Failure
 from kemi.cli.codes import UNUSABLE
 from kemi.errors import MqueueError, UnknownQueue
 from kemi.names import VERSION
+from kemi.queue.catalog import ownership
 from kemi.queue.catalog.view import InstanceView, QueueView
 from kemi.queue.format import layout
 from kemi.queue.format.outcome import Waited
@@ -149,7 +150,7 @@ def _own(found: host.Found) -> dict[str, str]:
 
 
 def _is_up(found: host.Found) -> bool:
-    return isinstance(found.view, InstanceView) and found.state() != host.DEAD
+    return isinstance(found.view, InstanceView) and found.state() != ownership.DEAD
 
 
 def _label(text: str) -> str:

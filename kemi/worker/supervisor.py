@@ -26,6 +26,7 @@ from typing import TYPE_CHECKING, Any, final
 
 from kemi import host, sdnotify
 from kemi.errors import ConfigError, MqueueError, NotAllowed, UnknownQueue
+from kemi.queue.catalog import ownership
 from kemi.worker import board
 from kemi.worker.board import Board, Place
 from kemi.worker.course import Course, log, shown
@@ -352,7 +353,7 @@ def _attached(spec: Spec, where: str, ends: Callable[[], bool], sleep: Callable[
 
 def _has_living_server(where: str) -> bool:
     try:
-        return "://" not in where and host.find(where).state() == host.ALIVE
+        return "://" not in where and host.find(where).state() == ownership.ALIVE
     except MqueueError:
         return False
 

@@ -12,7 +12,7 @@ import pytest
 from kemi import host
 from kemi.errors import InstanceInUse
 from kemi.owner import Owner, this_process
-from kemi.queue.catalog import header
+from kemi.queue.catalog import header, ownership
 from kemi.queue.log.core import ADDED
 from kemi.queue.queue import Queue
 from tests.asleep import asleep
@@ -43,7 +43,7 @@ def test_drop_of_an_instance(dead: Serve, command: Command) -> None:
 def test_drop_of_one_queue(dead: Serve, command: Command) -> None:
     assert command("drop", "q", "--yes").code == 0
     assert files(dead) == ["", ".empty"]
-    assert host.find(dead.instance).state() == host.DEAD  # the next server can take it over
+    assert host.find(dead.instance).state() == ownership.DEAD  # the next server can take it over
     dead("name=empty")
     assert command("sizes").out == "empty\t0\n"
 
@@ -106,7 +106,7 @@ def test_a_server_that_starts_meanwhile_wins(dead: Serve, children: Children) ->
         signal.pause()
 
     children.fork(live)
-    wait_for(lambda: host.find(dead.instance).state() == host.ALIVE, "the new server")
+    wait_for(lambda: host.find(dead.instance).state() == ownership.ALIVE, "the new server")
     with pytest.raises(InstanceInUse):
         host.drop(dead.instance)
     assert host.find_queue(dead.instance, "q").stats.size == 3
