@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING
 import pytest
 
 from kemi.cli import live
-from kemi.host import UNKNOWN, Found
+from kemi.host import Found
+from kemi.queue.catalog.ownership import UNKNOWN
 from kemi.queue.format import layout
 from tests.conftest import SHM
 from tests.locked import locked
