@@ -58,6 +58,7 @@ ROOT = "queue"  # the room of the modules that lie in kemi/queue itself
 TESTS = {
     "store": ["test_store_chunks", "test_inflight", "test_keyindex", "test_journal", "test_plain_log"],
     "log": ["test_log_model", "test_verify", "test_compaction", "test_plain_log"],
+    "verify": ["test_verify", "test_log_model"],
     "format": ["test_format5", "test_item", "test_outcome", "test_keyhash", "test_question", "test_verify"],
     "delivery": ["test_settling", "test_later", "test_batch"],
     "sync": ["test_eventcount", "test_futex", "test_lifelock", "test_openfile", "test_holders"],
@@ -70,6 +71,7 @@ TESTS = {
 MORE = {
     "store": ["test_log_model", "test_verify", "test_keyed_log"],
     "log": ["test_keyed_log", "test_later", "test_reserve", "test_queue"],
+    "verify": ["test_wild_stores", "test_compaction", "test_plain_log", "test_keyed_log"],
     "format": ["test_queue", "test_asked", "test_plain_log"],
     "delivery": ["test_reserve", "test_holders", "test_forgotten", "test_queue", "test_worker", "test_asked"],
     "sync": ["test_reserve", "test_owner", "test_other_namespace", "test_forgotten", "test_queue"],
