@@ -46,6 +46,9 @@ class Struck:
         self._strike()
         self._memory[where] = data
 
+    def __getitem__(self, where: Any) -> Any:
+        return self._memory[where]
+
 
 @pytest.mark.python_code
 def test_a_nested_add_leaves_the_lock_to_the_outer_one(instance: str, mocker: MockerFixture) -> None:
@@ -71,11 +74,24 @@ def test_a_nested_add_leaves_the_lock_to_the_outer_one(instance: str, mocker: Mo
 
 @pytest.mark.python_code
 @pytest.mark.parametrize("error", [ValueError, IndexError, struct.error, KeyboardInterrupt, LockTimeout])
-def test_a_handlers_exception_is_its_own(instance: str, mocker: MockerFixture, error: type[BaseException]) -> None:
-    """Whatever a handler raises comes out as it is, and what it broke off is put right."""
-    queue = Queue.create(instance, "q", window=WINDOW, addmode=2)
+@pytest.mark.parametrize("size_limit", [0, 9], ids=["the short way", "the long way"])
+def test_a_handlers_exception_is_its_own(
+    instance: str, mocker: MockerFixture, error: type[BaseException], size_limit: int
+) -> None:
+    """Whatever a handler raises between commit and end comes out as it is, and what it broke off is put right."""
+    queue = Queue.create(instance, "q", window=WINDOW, addmode=2, size_limit=size_limit)
     queue.add("k", "old")
-    patched = mocker.patch.object(queue._log.core.journal, "close", side_effect=error("from the application"))
+    patched: Any
+    if size_limit:
+        patched = mocker.patch.object(queue._log.core.journal, "close", side_effect=error("from the application"))
+    else:
+        words = queue._log._u64
+
+        def strike() -> None:
+            if words[layout.W_COMMIT]:
+                raise error("from the application")
+
+        patched = mocker.patch.object(queue._log, "_u64", Struck(words, strike))
     recover = queue._log.recover
 
     def stop_and_recover() -> None:
