@@ -15,6 +15,7 @@ import weakref
 from collections.abc import Callable, Collection
 from typing import NamedTuple
 
+from kemi import kept
 from kemi.errors import ConfigError, InstanceInUse, MqueueError, NotAllowed, SegmentError, SegmentMissing
 from kemi.owner import Owner, this_process
 from kemi.queue.catalog import header, keeping, ownership
@@ -93,6 +94,7 @@ class Instance:
         self._access = access
         self._advice = advice
         self.is_new = False  # was there nothing of it, not even a dead server's?
+        self.kept_beside: list[str] = []  # paths of queues whose names other files have
         self._presence = Presence(_user_of(access), self.name)
         header.set_life(registry.segment, self._presence.number)
         _served.add(self)
@@ -154,6 +156,7 @@ class Instance:
         One whose rows are still to be loaded is closed until `Queue.open`: what others add comes behind the rows.
         """
         closed = spec.reads_database()
+        self.kept_beside += kept.bring_back(segment_name(self.name, spec.name), self._is_ours)
         while True:
             with contextlib.suppress(FileExistsError):
                 queue = self._create(spec, closed=closed)
@@ -185,7 +188,7 @@ class Instance:
         """A draft that was complete takes the place of the queue from which it was made."""
         draft.adopt(self.owner)
         _give(draft.segment, self._access)
-        draft.publish(self.name)
+        draft.publish(segment_name(self.name, draft.name))
         keeping.set_crossing(draft.segment.words, Crossing(UNSAVED))
         old.remove()
 
@@ -332,7 +335,7 @@ class Instance:
         """
         beginning = segment_name(self.name)[: NAME_MAX - MAKER]
         for path in [*_files(beginning + "~"), *_files(beginning + ".")]:
-            if _LOADED not in path and is_left_draft(path):
+            if _LOADED not in path and not kept.is_kept(path) and is_left_draft(path):
                 with contextlib.suppress(OSError):  # gone meanwhile, a folder, or not allowed
                     os.unlink(path)
 
@@ -376,6 +379,10 @@ class Instance:
                 self.registry = Registry.create(
                     self.name, self.owner, self.registry.max_memory, self.settings.lock_timeout, self._access
                 )
+
+    def make_way(self, name: str) -> str:
+        """Move what has this name, if it is of the server's user. Returns where to; nothing where it stays."""
+        return kept.make_way(name, _user_of(self._access))
 
     def let_go(self) -> None:
         """From here on no process of this server counts as one that lives, also of those that go on."""

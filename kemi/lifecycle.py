@@ -11,10 +11,11 @@ from kemi import dbmode, vanished
 from kemi.crossing import Crossings, Load
 from kemi.errors import CommitUnknown, ConfigError, DatabaseAway, MqueueError, StoreError
 from kemi.instance import Instance, Settled, max_memory_of, queues
+from kemi.kept import is_kept
 from kemi.queue.catalog import keeping
 from kemi.queue.catalog.keeping import NONE, UNSAVED, Crossing
 from kemi.queue.queue import Queue
-from kemi.queue.shm.segment import path_of
+from kemi.queue.shm.segment import path_of, segment_name
 from kemi.replacing import Replacing
 from kemi.spec import QueueSpec, Settings
 from kemi.store import Options, Store
@@ -57,13 +58,23 @@ def start(settings: Settings, around: Surroundings) -> Instance:
             raise
         if crossings:
             crossings.conclude()
+    _tell_of_files(instance, around)
+    return instance
+
+
+def _tell_of_files(instance: Instance, around: Surroundings) -> None:
+    """Name what this start found in shared memory and did not use."""
     for path in instance.left_over():
         around.say(f"{path} was left by a server that died and is not defined any more; it is left as it is")
+    for path in instance.kept_beside:
+        around.warn(
+            f"{path} was kept at a stop, while another file had its queue's name; it is left as it is, and taken over "
+            "by the next start that finds the name free"
+        )
     for path in instance.strange_drafts():
         around.warn(
             f"{path} is no file of this server's user, so it is not used, and left as it is; find out who put it there"
         )
-    return instance
 
 
 def _open_store(settings: Settings, around: Surroundings) -> Store:
@@ -336,7 +347,8 @@ class _Ending:
         )
 
     def _where(self, queue: Queue) -> str:
-        return (
-            f"its {queue.held()} items stay in {path_of(queue.segment.name)}, and the next start takes them over "
-            f"(python3 -m mqueue_kemi drain --instance {self._instance.name} {queue.name} gets them out)"
-        )
+        stay = f"its {queue.held()} items stay in {path_of(queue.segment.name)}, and the next start takes them over"
+        if is_kept(queue.segment.name):
+            name = segment_name(self._instance.name, queue.name)
+            return f"{stay} when {path_of(name)}, which is not this server's, is removed"
+        return f"{stay} (python3 -m mqueue_kemi drain --instance {self._instance.name} {queue.name} gets them out)"

@@ -18,6 +18,7 @@ from types import TracebackType
 from kemi.errors import CommitUnknown
 from kemi.instance import Instance
 from kemi.queue.queue import Queue
+from kemi.queue.shm.segment import segment_name
 from kemi.spec import QueueSpec
 
 
@@ -65,6 +66,7 @@ class Replacement:
     def __init__(self, instance: Instance, spec: QueueSpec, old: Queue) -> None:
         self.spec, self.old = spec, old
         self.kept = False  # is the draft named, so that the next start finds it?
+        self.name = segment_name(instance.name, spec.name)  # that the draft gets
         self._instance = instance
         self._moving = old.moving()
         self.records: Iterator[bytes] = self._moving.__enter__()
@@ -88,7 +90,7 @@ class Replacement:
     def publish(self) -> None:
         """The draft becomes the queue, in one step; the old one is empty then, and ends."""
         try:
-            self.draft.publish(self._instance.name)
+            self.draft.publish(self.name)
             self._instance.take(self.draft)
         except BaseException:
             self._leave(CommitUnknown() if self.kept else None)

@@ -1,4 +1,4 @@
-"""Queues of a living server whose files something removed: told, and put back at its end where items are to stay.
+"""Queues of a living server whose files something removed or replaced: told, and put back where items are to stay.
 
 The server works on with what it has mapped. That a second one does not start beside it, see `kemi.queue.shm.presence`.
 """
@@ -11,6 +11,7 @@ from collections.abc import Iterable
 
 from kemi.errors import SegmentError
 from kemi.instance import Instance, queues
+from kemi.kept import beside
 from kemi.queue.catalog import header, keeping
 from kemi.queue.catalog.registry import Registry
 from kemi.queue.queue import Queue
@@ -28,32 +29,39 @@ def is_gone(queue: Queue | Registry) -> bool:
 
 
 def told(instance: Instance, all_queues: Iterable[Queue]) -> str:
-    """What happened, and the cure; nothing where no file is gone."""
-    gone = [f"queue {queue.name!r}" for queue in all_queues if is_gone(queue)]
+    """What happened, and the cure; nothing where no file is gone. What has their names is moved, if it may be."""
+    gone = [(f"queue {queue.name!r}", queue.segment.name) for queue in all_queues if is_gone(queue)]
     if is_gone(instance.registry):
-        gone.insert(0, f"instance {instance.name!r}")
+        gone.insert(0, (f"instance {instance.name!r}", instance.registry.segment.name))
     if not gone:
         return ""
+    others = [_make_way(instance, name) for _, name in gone if os.path.lexists(path_of(name))]
+    more = f"; other files had their names: {', '.join(others)}" if others else ""
     return (
-        f"{', '.join(gone)}: {WHAT_REMOVES}; their items are saved, discarded or kept now as at any stop; keep it from "
-        "doing so again"
+        f"{', '.join(what for what, _ in gone)}: {WHAT_REMOVES}{more}; their items are saved, discarded or kept now "
+        "as at any stop; keep it from doing so again"
     )
 
 
+def _make_way(instance: Instance, name: str) -> str:
+    moved = instance.make_way(name)
+    return f"{path_of(name)} (now {moved})" if moved else f"{path_of(name)} (not of this server's user, left there)"
+
+
 def put_back(instance: Instance, queue: Queue) -> Queue:
-    """Give a queue a file again, with all its items. Raises MqueueError, OSError.
+    """Give a queue a file again, with all its items; under a name beside its own where another file has that.
 
     What comes back has the queue's name and limits; the old one is empty, and ended for who has it mapped.
+    Raises MqueueError, OSError.
     """
-    path = path_of(queue.segment.name)
-    if os.path.lexists(path):
-        raise SegmentError(f"{path} is another file now")
     stats, words = queue.stats(), queue.segment.words
     dead_letter = header.dead_letter_of(queue.segment)
     with Replacing(instance) as replacing:
         replacement = replacing.begin(QueueSpec(queue.name, addmode=queue.addmode), queue)
         replacement.copy()
         keeping.set_crossing(replacement.draft.segment.words, keeping.crossing(words))
+        if os.path.lexists(path_of(replacement.name)):
+            replacement.name = beside(replacement.name)
         replacing.publish()
     new = queues[queue.name]
     new.set_limits(stats.size_limit or 0, stats.byte_limit or 0)

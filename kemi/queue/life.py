@@ -162,9 +162,9 @@ def open_to_adds(handle: Handle) -> None:
     handle.work(store)
 
 
-def publish(handle: Handle, instance: str) -> None:
-    """Give a draft its name, in place of the queue that has it."""
-    handle.segment.rename(segment_name(instance, handle.name))
+def publish(handle: Handle, name: str) -> None:
+    """Give a draft its name in shared memory, in place of the queue that has it."""
+    handle.segment.rename(name)
 
 
 def append_record(handle: Handle, record: bytes) -> None:

@@ -53,14 +53,8 @@ class Others:
         if own is not None:
             return own
         present = self._dead_letters
-        if present is None or present.name != name or not present.segment.is_current():
-            try:
-                present = self._attach(sibling_name(self._segment.name, name), name)
-            except SegmentMissing:
-                if present is None or present.name != name or present.is_closed():
-                    raise
-                # Its file was removed under a living server, which works on with what it has mapped; so does this one.
-            self._dead_letters = present
+        if present is None or present.name != name or not (present.segment.is_current() or _works_on(present)):
+            present = self._dead_letters = self._attach(sibling_name(self._segment.name, name), name)
         return present
 
     def answers_queue(self, shard: int, created: int) -> OtherQueue | None:
@@ -82,6 +76,11 @@ class Others:
         """Let go of the queue for dead letters."""
         if self._dead_letters is not None:
             self._dead_letters.close()
+
+
+def _works_on(queue: OtherQueue) -> bool:
+    """Was its file removed or replaced under a living server, which works on with what it has mapped?"""
+    return not queue.is_closed() and not header.is_owner_dead(queue.segment)
 
 
 def _none(_name: str) -> None:

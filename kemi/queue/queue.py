@@ -549,9 +549,9 @@ class Queue(choice.Base):
         """From here on items may be added."""
         life.open_to_adds(self.handle)
 
-    def publish(self, instance: str) -> None:
-        """Give a draft its name, in place of the queue that has it."""
-        life.publish(self.handle, instance)
+    def publish(self, name: str) -> None:
+        """Give a draft its name in shared memory, in place of the queue that has it."""
+        life.publish(self.handle, name)
 
     def append_record(self, record: bytes) -> None:
         """Append a record as it came from `moving`, or from `record_of`. Raises NoMemory."""

@@ -3,20 +3,26 @@
 from __future__ import annotations
 
 import contextlib
+import itertools
 import json
+import os
+import shutil
 import sqlite3
 import subprocess
 import sys
+import tempfile
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
 
 import mqueue_kemi
-from tests.server.harness import CHECKOUT, Kamailio
+from tests.server.harness import CHECKOUT, SHM, Kamailio
 
 if TYPE_CHECKING:
-    from pathlib import Path
+    from collections.abc import Iterator
 
+    from mqueue_kemi import QueueClient
     from tests.server.harness import Servers
 
 DEFINITIONS = [
@@ -136,3 +142,110 @@ def test_whatever_user_they_run_as(servers: Servers, first: str, second: str) ->
     assert any(f"pid {pid}" in log for pid in server.process.pids())  # the lowest comes first
     server.stop()
     servers.start(Kamailio(["name=q"], user=second, instance=server.instance))
+
+
+STRANGER = 65533  # a user of nobody's
+
+
+def put(path: Path, what: str, whose: int) -> None:
+    """Put something else where a segment's file is."""
+    copied = path.read_bytes()
+    path.unlink()
+    if what == "copy":
+        path.write_bytes(copied)
+    elif what == "file":
+        path.write_text("not a segment", "ascii")
+    elif what == "link":
+        path.symlink_to("/etc/passwd")
+    elif what == "folder":
+        path.mkdir()
+        (path / "something").write_text("in it", "ascii")
+    elif what == "pipe":
+        os.mkfifo(path)
+    os.chown(path, whose, whose, follow_symlinks=False)
+
+
+def dies(queue: QueueClient, key: str) -> None:
+    """Fail twice with the item of that key, which makes it a dead letter."""
+    for _ in range(2):
+        with contextlib.suppress(RuntimeError), queue.reserve(30) as item:
+            assert item is not None
+            assert item.key == key
+            raise RuntimeError
+
+
+def take_away(path: Path) -> None:
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path)
+    else:
+        path.unlink()
+
+
+KINDS = ("copy", "file", "link", "folder", "pipe")
+CHOSEN = {
+    ("copy", "ours", ""),
+    ("link", "stranger", ""),
+    ("pipe", "ours", ""),
+    ("file", "stranger", "kamailio"),
+    ("folder", "ours", "kamailio"),
+}
+TAKEN = [
+    pytest.param(*case, marks=() if case in CHOSEN else pytest.mark.stress, id="-".join(filter(None, case)))
+    for case in itertools.product(KINDS, ("ours", "stranger"), ("", "kamailio"))
+]
+
+
+@pytest.fixture
+def open_folder() -> Iterator[Path]:
+    """Return a folder that every user may write to."""
+    with tempfile.TemporaryDirectory(prefix="mqk-") as name:
+        Path(name).chmod(0o777)
+        yield Path(name)
+
+
+@pytest.mark.parametrize(("what", "whose", "user"), TAKEN)
+def test_another_file_has_the_name(servers: Servers, open_folder: Path, what: str, whose: str, user: str) -> None:
+    """The server works from what it has mapped; nothing is lost, and nobody else's file is touched.
+
+    What is of the server's user is moved aside, so that the next start finds all. Somebody else's is left, and named;
+    the next start takes over when it is gone.
+    """
+    url = ("db_url", f"sqlite:///{open_folder}/m.db")
+    server = begin(servers, url, user=user)
+    owner = STRANGER if whose == "stranger" else server.segments()[0].stat().st_uid
+    names = [path for path in server.segments() if path.name.rpartition(".")[2] != "goes"]
+    outside = mqueue_kemi.attach("stays", server.instance, owner=user or None)
+    dies(outside, "a")
+    for path in names:
+        put(path, what, owner)
+    dies(outside, "b")
+    assert server.call("mq_size", "letters") == 2
+    outside.close()
+    assert server.call("mq_add", "stays", "d", "v") == 1
+    assert server.run(FAIL) == (3, 1)
+    assert server.call("mq_add", "saved", "d", "v", worker=1) == 1
+    server.stop()
+    told = server.told()
+    (removed,) = [line for line in told if REMOVED in line]
+    assert all(str(path) in removed for path in names)
+    assert not [line for line in told if "cannot be kept" in line], told
+    assert rows(open_folder) == ["a", "b", "c", "d"]
+    moved = sorted(SHM.glob(f"replaced.mqk.{server.instance}.*"))
+    try:
+        if whose == "ours":
+            assert len(moved) == len(names)
+            assert all(str(path) in removed for path in moved)
+        else:
+            assert not moved
+            for _ in range(2):  # a start that is refused loses nothing either
+                log = servers.add(Kamailio(DEFINITIONS, params=[url], instance=server.instance, user=user)).refused()
+                assert str(names[0]) in log
+            assert all(path.lstat().st_uid == owner for path in names)
+    finally:
+        for path in moved or names:
+            take_away(path)
+    again = servers.start(Kamailio(DEFINITIONS, params=[url], instance=server.instance, user=user))
+    assert again.run("return [mq.mq_size(name) for name in ('stays', 'keyed', 'letters', 'saved')]") == [1, 3, 3, 4]
+    again.run("[mq.mq_fetch(name) for name in ('stays', 'keyed', 'letters') for _ in range(3)]")
+    again.stop()
+    assert again.segments() == []

@@ -27,6 +27,7 @@ from kemi.queue.catalog.registry import Registry
 from kemi.queue.client.attached import AttachedQueue
 from kemi.queue.log.core import ADDED
 from kemi.queue.queue import Queue
+from kemi.queue.shm.segment import segment_name
 from tests.stress import lock_report
 from tests.stress.mixed_books import Balance, balance
 
@@ -263,7 +264,7 @@ class Run:
             with old.moving() as records:
                 for record in records:
                     new.append_record(record)
-            new.publish(self.instance)
+            new.publish(segment_name(self.instance, new.name))
         except BaseException:
             new.remove()
             raise
