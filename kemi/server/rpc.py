@@ -1,4 +1,4 @@
-"""The RPC commands mqueue.*, registered with Kamailio's core: documentation 6.1 to 6.3, and three more.
+"""The RPC commands mqueue.*, registered with Kamailio's core: documentation 6.1 to 6.3, and four more.
 
 Nothing is lost by a command: an item is taken only when its answer is complete.
 """
@@ -10,6 +10,7 @@ import math
 import time
 from typing import Any, Callable, NamedTuple
 
+from kemi.answers.view import totals
 from kemi.errors import MqueueError
 from kemi.instance import queues
 from kemi.queue.format.item import Item
@@ -19,6 +20,7 @@ from kemi.server import core, log
 from kemi.server.call import Call, Fault, RpcApi, Value
 from kemi.server.left import clear
 from kemi.server.structs import RET_ARRAY, Int, Pointer, RpcExport, RpcFunction, Text
+from kemi.spec import Settings
 
 _MOST_PEEKED = 100
 
@@ -28,6 +30,7 @@ _kept: list[Any] = []
 
 # Called where a queue may have been defined by a reload since: who answers RPC runs no script, and is not told.
 _meet_new: list[Callable[[], None]] = []
+_settings: list[Settings] = []
 
 
 class _Codes(NamedTuple):
@@ -136,6 +139,11 @@ def _counters(queue: Queue, now: float, *, whole: bool) -> dict[str, Value]:
     return {"name": queue.name, **counts, "oldest_age": 0 if stats.oldest is None else _age(stats.oldest, now)}
 
 
+def _questions(call: Call) -> None:
+    (settings,) = _settings
+    call.struct(**totals(settings.instance)._asdict(), max_asked=settings.max_asked)
+
+
 _SELDOM = ("due", "expired", "unmoved", "maxage", "refused_")
 
 
@@ -167,10 +175,11 @@ _COMMANDS = (
         RET_ARRAY,
         "Counters, bytes and the age of the oldest item in seconds. Parameters: name (default: all queues).",
     ),
+    _Command("mqueue.questions", _questions, 0, "How many questions were asked, wait, and ended, by their end."),
 )
 
 
-def register(meet_new: Callable[[], None]) -> None:
+def register(meet_new: Callable[[], None], settings: Settings) -> None:
     """Register the commands, once in the life of the server. Raises Unavailable.
 
     meet_new: makes the queues known that a reload in another process has defined.
@@ -178,6 +187,7 @@ def register(meet_new: Callable[[], None]) -> None:
     if _kept:
         return
     _meet_new.append(meet_new)
+    _settings.append(settings)
     library = core.trusted()
     register_array = core.function(library, "rpc_register_array", Int, ctypes.POINTER(RpcExport))
     find = core.function(library, "rpc_lookup", Pointer, Text, Int)

@@ -44,7 +44,7 @@ def take_place(
         _offer(_ASKED, asked.note_from_now_on)
         if not beside:
             _offer(_VARIABLES, pvars.register)
-            _offer(_COMMANDS, lambda: rpc.register(meet_new))
+            _offer(_COMMANDS, lambda: rpc.register(meet_new, settings))
             _offer(_BIND, lambda: accounting.connect(functions.mq_add, meet_new, settings.queues))
     if beside:
         log.notice(

@@ -64,6 +64,8 @@ def test_an_answer_a_failure_and_the_timeout(servers: Servers) -> None:
     assert f'mqueue_kemi_questions_pending{{mqueue_instance="{server.instance}"}} 0' in told
     assert f'mqueue_kemi_questions_ended_total{{mqueue_instance="{server.instance}",result="timed_out"}} 1' in told
     assert (found.cancelled, found.gone, found.withdrawn, found.slow) == (0, 0, 0, 0)
+    lines = [line.strip() for line in server.kamcmd("mqueue.questions").splitlines()]
+    assert {"asked: 4", "pending: 0", "answered: 2", "failed: 1", "timed_out: 1", "max_asked: 5000"} <= set(lines)
     wait_until(lambda: "current: 0" in server.kamcmd("tm.stats"), "no transaction is left", 30)
 
 
