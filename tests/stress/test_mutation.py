@@ -15,7 +15,7 @@ import pytest
 from tests.stress.mutation import CHECKOUT, ROOT, TESTS, chosen, mutants, mutated, path_of
 
 EQUIVALENT = Path(__file__).with_name("equivalent.txt")
-COUNT = 12  # of each module
+COUNT = 6  # of each module
 ROOMS = sorted(TESTS.keys() - {ROOT})
 MODULES = sorted(
     f"kemi.queue.{room}.{path.stem}"
