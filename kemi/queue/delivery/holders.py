@@ -15,7 +15,9 @@ from typing import Callable, NamedTuple, Protocol, TypeVar, final
 
 from kemi.errors import SegmentError
 from kemi.owner import Owner, this_process
+from kemi.queue.lock.undisturbed import undisturbed
 from kemi.queue.store.inflight import Holder
+from kemi.queue.sync.handlers import is_from_handler
 from kemi.queue.sync.lifelock import MAX_NUMBER, LifeLock, Lives
 
 _Opened = TypeVar("_Opened")
@@ -95,7 +97,7 @@ class Holders:
         """This process."""
         life = self._life
         if life is None or not life.is_valid():
-            life = self._begin()
+            life = undisturbed(self._begin)
         return life.state.holder
 
     def _begin(self) -> _Life:
@@ -131,10 +133,14 @@ class Holders:
             return False
         try:
             os.kill(holder.pid, 0)
-        except ProcessLookupError:
+        except ProcessLookupError as error:
+            if is_from_handler(error):
+                raise
             return True
-        except (OSError, OverflowError):
-            pass  # there is one, of another user
+        except (OSError, OverflowError) as error:
+            if is_from_handler(error):
+                raise
+            # There is one, of another user.
         return bool(closely and holder.start and Owner(holder.pid, holder.start, holder.namespace).is_dead())
 
     def has_any(self) -> bool:
@@ -142,13 +148,15 @@ class Holders:
         lives = self._open_lives()
         try:
             return lives is not None and lives.is_any_locked()
-        except (OSError, SegmentError):
+        except (OSError, SegmentError) as error:
+            if is_from_handler(error):
+                raise
             return False
 
     def _namespace(self) -> int:
         life = self._life
         if life is None or life.pid != os.getpid():
-            life = self._begin()
+            life = undisturbed(self._begin)
         return life.state.holder.namespace
 
     def _is_locked(self, number: int) -> bool | None:
@@ -156,12 +164,14 @@ class Holders:
         lives = self._open_lives()
         try:
             return None if lives is None else lives.is_locked(number)
-        except (OSError, SegmentError, ValueError):
+        except (OSError, SegmentError, ValueError) as error:
+            if is_from_handler(error):
+                raise
             return None
 
     def _open_lives(self) -> Lives | None:
         if self._lives is None and self._file is not None:
-            self._lives = _first(self._file, Lives)
+            self._lives = undisturbed(partial(_first, self._file, Lives))
         return self._lives
 
     def close(self) -> None:
