@@ -9,9 +9,10 @@ from __future__ import annotations
 
 import contextlib
 import os
+import threading
 import weakref
 from functools import partial
-from typing import Callable, NamedTuple, Protocol, TypeVar, final
+from typing import Any, Callable, NamedTuple, Protocol, TypeVar, final
 
 from kemi.errors import SegmentError
 from kemi.owner import Owner, this_process
@@ -81,6 +82,9 @@ class _Life:
 
 # By process and file: a forked process is another holder.
 _lives: weakref.WeakValueDictionary[tuple[int, tuple[int, int]], _Life] = weakref.WeakValueDictionary()
+# By process, for one thread at a time: of two lives that begin at once one would end at once, and the items that were
+# reserved in its name be anybody's. A forked process does not wait for a thread that it does not have.
+_beginnings: dict[int, Any] = {}
 
 
 @final
@@ -102,24 +106,21 @@ class Holders:
 
     def _begin(self) -> _Life:
         """Be a holder from now on, or again."""
-        life = self._life
-        if life is None or life.pid != os.getpid():
-            life = self._found_or_made()
-        if not life.is_valid():
-            life.renew()
-        self._life = life
-        return life
+        with _beginnings.setdefault(os.getpid(), threading.RLock()):
+            life = self._life
+            if life is None or life.pid != os.getpid():
+                life = self._found_or_made()
+            if not life.is_valid():
+                life.renew()
+            self._life = life
+            return life
 
     def _found_or_made(self) -> _Life:
         key = (os.getpid(), (0, id(self)))
         if self._file is not None:
             with contextlib.suppress(OSError, SegmentError):
                 key = (os.getpid(), self._file.identity())
-        life = _lives.get(key)
-        if life is None:
-            life = _Life(self._file or _NoFile())
-            _lives[key] = life
-        return life
+        return _lives.get(key) or _lives.setdefault(key, _Life(self._file or _NoFile()))
 
     def is_gone(self, holder: Holder, *, closely: bool) -> bool:
         """Is it certain that the process is gone?
