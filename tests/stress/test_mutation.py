@@ -30,7 +30,8 @@ def listed() -> dict[tuple[str, str], str]:
     found = {}
     for line in EQUIVALENT.read_text("utf-8").splitlines():
         if line and not line.startswith("#"):
-            module, key, why = line.split(" | ")
+            module, _, rest = line.partition(" | ")
+            key, _, why = rest.rpartition(" | ")  # a key may have one, too
             found[module, key] = why
     return found
 
