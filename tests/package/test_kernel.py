@@ -23,6 +23,8 @@ needs_a_compiler = pytest.mark.skipif(
     or not Path(sysconfig.get_path("include"), "Python.h").exists(),
     reason="there is no C compiler here, or nothing to compile for Python with (python3-dev)",
 )
+# Each compiles several times, or makes an environment for each Python that is there.
+pytestmark = pytest.mark.timeout(1500)
 WORKS = """
 import os
 from kemi.queue.kernel import choice
