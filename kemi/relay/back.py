@@ -20,6 +20,7 @@ from kemi.queue.client.attached import AttachedQueue, queue_in_use
 from kemi.queue.format.item import Item, record_of
 from kemi.queue.format.layout import W_CREATED
 from kemi.queue.format.outcome import AddResult
+from kemi.relay.aof import FileBegunAnew
 from kemi.relay.forward import Counts, Tell, host_id
 from kemi.relay.link import LONGEST_PAUSE, Backoff, EngineBusy, Link, connected
 from kemi.relay.scripts import CLAIM, stream_of
@@ -66,6 +67,7 @@ class Back:
         self._told = ""
         self._backoff = Backoff(longest=longest_pause)
         self._link: Link | None = None
+        self._file = FileBegunAnew()
         self._source = ""
         self._created = 0  # of the queue that the position is of
         self._after: Position = (0, 0)
@@ -105,6 +107,7 @@ class Back:
             link = connected(self._address)
             self._link = link
             check_reader(link, self._name)
+            self._file.ensure(link)
             self._source = self._claim(link)
             self._created = 0
         queue = queue_in_use(self.queue)

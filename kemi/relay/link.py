@@ -82,6 +82,11 @@ class Link:
             raise reply
         return reply
 
+    def info(self) -> dict[str, str]:
+        """What the engine says of itself. Raises as `call`."""
+        text = self.call("INFO").decode("utf-8", "replace")
+        return dict(line.split(":", 1) for line in text.splitlines() if ":" in line and not line.startswith("#"))
+
     def calls(self, commands: Sequence[Sequence[Any]], timeout: float | None = None) -> list[Any]:
         """Send commands together. Returns their replies; what the engine refuses is an error in the list.
 

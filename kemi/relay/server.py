@@ -11,6 +11,7 @@ import time
 from collections.abc import Callable, Sequence
 
 from kemi.errors import ConfigError, EngineError, MqueueError, NotAllowed
+from kemi.relay.aof import FileBegunAnew
 from kemi.relay.engine import Durability, Entry, Sent
 from kemi.relay.link import EngineBusy, Link, QueueFull, connected, packed
 from kemi.relay.scripts import FORWARD, GROUP, NEW_SOURCE, RETIRED, seen_of, sources_of, stream_of
@@ -31,6 +32,7 @@ class RedisEngine:
         self.durability = durability
         self.max_len = max_len
         self._link: Link | None = None
+        self._file = FileBegunAnew()
         self._sources: set[str] = set()
         self._waits_for_disk = False
         self._checked = 0.0
@@ -48,6 +50,7 @@ class RedisEngine:
         try:
             self._waits_for_disk = check(link, self.durability)
             check_commands(link, self.stream)
+            self._file.ensure(link)
         except MqueueError:
             link.close()
             raise
@@ -194,7 +197,7 @@ def check_reader(link: Link, queue: str) -> None:
 
 def _usable(link: Link, where: str) -> dict[str, str]:
     """What the server says of itself. Raises ConfigError, EngineBusy when it is none that can be written to."""
-    info = _info(link)
+    info = link.info()
     if _version(info) < _OLDEST:
         raise ConfigError(f"{where}: redis_version={info.get('redis_version')}: at least 6.2 is needed")
     if info.get("role", "master") != "master":
@@ -202,11 +205,6 @@ def _usable(link: Link, where: str) -> dict[str, str]:
     if info.get("cluster_enabled") == "1":
         raise ConfigError(f"{where}: cluster_enabled=1: a cluster is not supported; name a server of its own")
     return info
-
-
-def _info(link: Link) -> dict[str, str]:
-    text = link.call("INFO").decode("utf-8", "replace")
-    return dict(line.split(":", 1) for line in text.splitlines() if ":" in line and not line.startswith("#"))
 
 
 def _version(info: dict[str, str]) -> tuple[int, ...]:

@@ -24,6 +24,11 @@ redis: Any = importlib.import_module("redis") if importlib.util.find_spec("redis
 PROGRAMS = tuple(name for name in ("redis-server", "valkey-server") if shutil.which(name))
 
 
+# What a server that was killed while it began its file anew may end with; then a service manager starts it once more.
+# It has mended the file; or the process that writes the new one had not come to closing what it was born with.
+_ONCE_MORE = ("Fatal error: the truncated file is not the last file", "Address already in use")
+
+
 def until(condition: Callable[[], Any], what: str, seconds: float = PATIENCE) -> Any:
     """Wait until a condition is true, and return what it gave."""
     deadline = time.monotonic() + seconds
@@ -49,6 +54,7 @@ class EngineServer:
         self.options = options
         self.env = {**os.environ, "LD_PRELOAD": preload} if preload else None
         self.process: subprocess.Popen[bytes] | None = None
+        self._log_before = 0  # bytes in its log when it was started
         self.start()
 
     @property
@@ -57,32 +63,32 @@ class EngineServer:
 
     def start(self) -> None:
         """Start it, with what it has on its disk."""
+        self._spawn()
+        until(self._is_up, f"{self.program} is up; its log: {(self.folder / 'log').read_text()[-500:]}")
+
+    def _spawn(self) -> None:
         port = ["--port", "0", "--tls-port", str(self.port)] if self.tls else ["--port", str(self.port)]
         with (self.folder / "log").open("ab") as log:
+            self._log_before = log.tell()
             self.process = subprocess.Popen(
                 [
                     str(shutil.which(self.program)),
                     *("--bind", HOST, *port, "--unixsocket", self.socket, "--dir", str(self.folder), "--save", ""),
-                    *(
-                        "--loglevel",
-                        "warning",
-                        "--repl-diskless-sync-delay",
-                        "0",
-                        "--repl-ping-replica-period",
-                        "1",
-                        *self.options,
-                    ),
+                    *("--loglevel", "warning", "--repl-diskless-sync-delay", "0", "--repl-ping-replica-period", "1"),
+                    *self.options,
                 ],
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,
                 env=self.env,
             )
-        until(self._is_up, f"{self.program} is up; its log: {(self.folder / 'log').read_text()[-500:]}")
 
     def _is_up(self) -> bool:
         assert self.process is not None
-        assert self.process.poll() is None, (self.folder / "log").read_text()[-1000:]
+        if self.process.poll() is not None:
+            log = (self.folder / "log").read_bytes()[self._log_before :].decode()
+            assert any(text in log for text in _ONCE_MORE), log[-1000:]
+            self._spawn()
         with socket.socket(socket.AF_UNIX) as one:
             one.settimeout(PATIENCE)
             try:

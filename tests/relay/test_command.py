@@ -119,7 +119,17 @@ def test_a_key_of_another_program(serve: Serve, command: Command, engine: Engine
 def test_a_user_with_few_rights(serve: Serve, command: Command, engine: EngineServer, tmp_path: Path) -> None:
     """The rights that the documentation names are enough, one less is an error, and no message shows the password."""
     queue = serve("name=q")
-    rights = ["+@read", "+@write", "+@scripting", "+@connection", "+info", "+config|get", "+wait", "+waitaof"]
+    rights = [
+        "+@read",
+        "+@write",
+        "+@scripting",
+        "+@connection",
+        "+info",
+        "+config|get",
+        "+wait",
+        "+waitaof",
+        "+bgrewriteaof",
+    ]
     with engine.client() as client:
         version = client.info("server")["redis_version"]
         if version < "7.2":

@@ -45,7 +45,6 @@ from kemi.queue.format.layout import (
     W_FLAGS,
     Mapping,
 )
-from kemi.queue.sync.handlers import is_from_handler
 
 _PACK = [struct.Struct(f"={2 * pairs}Q").pack for pairs in range(MAX_PAIRS + 1)]
 _WIDTHS = (8, 4, 1)  # by the kind of a store
@@ -95,9 +94,7 @@ class Journal:
         pairs = [*chain.from_iterable(plan.items())]
         try:
             packed = _PACK[count](*pairs)
-        except struct.error as error:
-            if is_from_handler(error):
-                raise
+        except struct.error:
             raise CorruptedError(f"an operation would store a number that is none: {dict(plan)}") from None
         self.store_list(packed)
         self._apply(pairs)
