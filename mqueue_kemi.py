@@ -77,8 +77,10 @@ from kemi.queue.format.item import key_of as _key_of
 from kemi.queue.format.item import value_of as _value_of
 from kemi.queue.format.outcome import AddResult, Refused, Stats
 from kemi.queue.kernel import choice as _kernel
+from kemi.queue.lock.undisturbed import undisturbed as _undisturbed
 from kemi.queue.log.core import ADDED as _ADDED
 from kemi.queue.stop import Event, Stop
+from kemi.queue.sync.handlers import is_from_handler as _is_from_handler
 from kemi.server import left as _left
 from kemi.server import log as _log
 from kemi.server import refused as _refused
@@ -242,7 +244,9 @@ def mq_size(queue: str) -> int:
 
 
 def _failed(function: str, queue: object, error: Exception, code: int) -> int:
-    """Say in one line why a function returns `code`."""
+    """Say in one line why a function returns `code`. What a signal handler of the script raised is the script's."""
+    if _is_from_handler(error):
+        raise error
     if isinstance(queue, str) and queue not in _queues:
         _log.error(f"{function}({queue!r}): mqueue not found; {app.why_missing(queue)}")
     elif not isinstance(queue, str):
@@ -449,4 +453,4 @@ def read_stats(where: str = _DEFAULT_INSTANCE) -> dict[str, Stats]:
     """
     from kemi import host
 
-    return host.read_stats(where)
+    return _undisturbed(lambda: host.read_stats(where))

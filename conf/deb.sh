@@ -11,7 +11,7 @@ Builds the Debian package python3-mqueue-kemi from this checkout in a clean Debi
 checks it with lintian and installs it there, where autopkgtest tries it with the real Kamailio. The packages are then in
 dist/SUITE. Install one with:
 
-    apt install ./dist/bookworm/python3-mqueue-kemi_*_all.deb
+    apt install ./dist/bookworm/python3-mqueue-kemi_*.deb
 
   --suite SUITE    bookworm or later; this host's own by default
   --output FOLDER  where the packages go, dist/SUITE by default

@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Callable
 
 from conf.demo_report import Item, Report, Sender, bar_line, consumed_items, read_sender
+from kemi.queue.kernel import choice
 from mqueue_kemi import MqueueError, attach
 
 if TYPE_CHECKING:
@@ -235,6 +236,7 @@ def run(config: Path, folder: Path) -> list[str]:
     try:
         server.wait_until_ready()
         print(f"Kamailio runs with {config} on {HOST}:{server.port} (UDP), queue {QUEUE!r} of {INSTANCE!r}.")
+        print(f"The queue's kernel here is {choice.description()}.")
         print(f"{len(METHODS)} senders, {REQUESTS} requests each; 2 consumers look every {CONSUME_EVERY} s.\n")
         print("   time  items in the queue")
         senders = Senders(folder)

@@ -8,7 +8,8 @@ usage: sh conf/demo.sh [--native | --worker | --ask]
 
 Starts a Kamailio of its own on 127.0.0.1, lets sipp send it some hundred calls and messages, shows how the
 queue fills and drains, and counts what came out. Ends with 0 only if nothing was lost, nothing came twice
-and the order of each sender was kept. Takes some ten seconds and leaves nothing behind.
+and the order of each sender was kept. Takes some ten seconds and leaves nothing behind but the native kernel
+in this folder, which is built first where a C compiler and Python's headers are (MQUEUE_KEMI_KERNEL=pure: not).
 
   --native    with routes in Kamailio's own language (kamailio-native.cfg) instead of Python (kamailio.cfg)
   --worker    with a worker outside of Kamailio (cdr_worker.py), which writes each call to a database; it is
@@ -120,5 +121,10 @@ install_packages() {
 packages=$(missing_packages | tr '\n' ' ')
 packages=${packages% }
 [ -z "$packages" ] || install_packages
+# In pure Python it shows the same. An installed package has its own kernel, or none.
+kernel=kemi/queue/kernel
+if [ "${MQUEUE_KEMI_KERNEL-}" != pure ] && [ -w "$kernel" ]; then
+    why=$(sh conf/kernel.sh 2>&1) || printf 'Without the native kernel, in pure Python:\n%s\n' "$why"
+fi
 # shellcheck disable=SC2086  # a module and its argument
 exec python3 -B -m $demo

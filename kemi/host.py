@@ -181,6 +181,9 @@ def drop(instance: str, queue: str | None = None) -> None:
         gone = ours.is_new and not found.queues
         if not gone:
             _remove(found, queue, ours.registry)
+        if queue is None:
+            for path in ours.kept_beside():
+                os.unlink(path)
     finally:
         let_go(ours)
     if gone:
@@ -211,7 +214,7 @@ def _refuse(found: Found, queue: str | None) -> None:
 def let_go(instance: Instance) -> None:
     """End what this process did as the owner of a dead server's instance: its own segment goes with the last queue."""
     instance.let_go()
-    if not names().get(instance.name):
+    if not names().get(instance.name) and not instance.kept_beside():
         instance.registry.segment.unlink()
 
 

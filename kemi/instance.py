@@ -94,7 +94,6 @@ class Instance:
         self._access = access
         self._advice = advice
         self.is_new = False  # was there nothing of it, not even a dead server's?
-        self.kept_beside: list[str] = []  # paths of queues whose names other files have
         self._presence = Presence(_user_of(access), self.name)
         header.set_life(registry.segment, self._presence.number)
         _served.add(self)
@@ -156,7 +155,7 @@ class Instance:
         One whose rows are still to be loaded is closed until `Queue.open`: what others add comes behind the rows.
         """
         closed = spec.reads_database()
-        self.kept_beside += kept.bring_back(segment_name(self.name, spec.name), self._is_ours)
+        kept.bring_back(segment_name(self.name, spec.name), self._is_ours)
         while True:
             with contextlib.suppress(FileExistsError):
                 queue = self._create(spec, closed=closed)
@@ -296,6 +295,10 @@ class Instance:
         path = self.loaded_path(spec)
         return None if path is None else self._of_segment(os.path.basename(path), spec.name)
 
+    def kept_beside(self) -> list[str]:
+        """Files of queues that were kept at a stop while other files had their names, and still are there so."""
+        return [path for path in kept.files(self.name) if self._is_ours(path)]
+
     def strange_drafts(self) -> list[str]:
         """Files that are named like a complete draft of this server, and are none: not looked into, and left alone."""
         paths = _files(segment_name(self.name) + ".")
@@ -399,17 +402,18 @@ class Instance:
 
     def leave(self) -> None:
         """Say nothing of whether the server lives, until this process uses one of its queues."""
-        if choice.lib is None:  # the native kernel's calls are not told of
-            self._presence.leave()
-            for queue in queues.values():
-                if not queue.closed:
-                    queue.call_before_use(self._join)
+        self._presence.leave()
+        for queue in queues.values():
+            if not queue.closed:
+                choice.detach(queue)  # whose calls come to the lock in Python then
+                queue.call_before_use(self._join)
 
     def _join(self) -> None:
         """A queue is used: from here on this process is one of the server's."""
         for queue in queues.values():
             if not queue.closed:
                 queue.call_before_use(None)
+                choice.attach(queue, queue.segment)
         if header.life_of(self.registry.segment) == self._presence.number:  # no other server has taken over
             self._presence.join()
 

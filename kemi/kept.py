@@ -11,22 +11,34 @@ import os
 import secrets
 from collections.abc import Callable
 
-from kemi.queue.shm.naming import NAME_MAX, SHM_DIR, path_of
+from kemi.queue.format.keyhash import FORMS, siphash
+from kemi.queue.shm.naming import KEPT, NAME_MAX, SHM_DIR, path_of, segment_name
 
-_KEPT = "~kept."
+KEPT_BESIDE = (
+    "was kept at a stop, while another file had its queue's name; it is left as it is, and taken over by the next "
+    "start that defines the queue and finds its name free"
+)
+
 _MOVED = "replaced."
 _BYTES = 4
 _MARK = 2 * _BYTES  # characters
+_ROOM = NAME_MAX - len(KEPT) - _MARK  # characters of the queue's own name
+
+
+def files(instance: str) -> list[str]:
+    """Paths of what was kept of an instance's queues beside other files."""
+    beginning = segment_name(instance) + "."
+    return [path_of(file) for file in sorted(os.listdir(SHM_DIR)) if file.startswith(beginning) and KEPT in file]
 
 
 def is_kept(path: str) -> bool:
     """Is this the name of a queue that was kept beside another file?"""
-    return _KEPT in path
+    return KEPT in path
 
 
 def beside(name: str) -> str:
     """A name that a queue can be kept under while another file has its own."""
-    return f"{_stem(name)}{_KEPT}{secrets.token_hex(_BYTES)}"
+    return f"{_stem(name)}{KEPT}{secrets.token_hex(_BYTES)}"
 
 
 def make_way(name: str, user: int) -> str:
@@ -40,18 +52,20 @@ def make_way(name: str, user: int) -> str:
     return ""
 
 
-def bring_back(name: str, is_ours: Callable[[str], bool]) -> list[str]:
-    """Give a queue that was kept beside another file its name, where that is free. Returns those that stay as they are.
+def bring_back(name: str, is_ours: Callable[[str], bool]) -> None:
+    """Give a queue that was kept beside another file its name, where that is free.
 
     Only for the process that owns the instance, and so is alone.
     """
-    stem = _stem(name) + _KEPT
-    paths = [path_of(file) for file in sorted(os.listdir(SHM_DIR)) if file.startswith(stem)]
-    paths = [path for path in paths if is_ours(path)]
-    if paths and not os.path.lexists(path_of(name)):
-        os.rename(paths.pop(0), path_of(name))
-    return paths
+    stem = _stem(name) + KEPT
+    paths = (path_of(file) for file in sorted(os.listdir(SHM_DIR)) if file.startswith(stem))
+    ours = next(filter(is_ours, paths), None)
+    if ours and not os.path.lexists(path_of(name)):
+        os.rename(ours, path_of(name))
 
 
 def _stem(name: str) -> str:
-    return name[: NAME_MAX - len(_KEPT) - _MARK]
+    """A name, or the beginning of one that is too long, with what no other long name has."""
+    if len(name) <= _ROOM:
+        return name
+    return f"{name[: _ROOM - 2 * 8]}{siphash(max(FORMS))(0, name.encode()).hex()}"

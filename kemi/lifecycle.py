@@ -11,7 +11,7 @@ from kemi import dbmode, vanished
 from kemi.crossing import Crossings, Load
 from kemi.errors import CommitUnknown, ConfigError, DatabaseAway, MqueueError, StoreError
 from kemi.instance import Instance, Settled, max_memory_of, queues
-from kemi.kept import is_kept
+from kemi.kept import KEPT_BESIDE, is_kept
 from kemi.queue.catalog import keeping
 from kemi.queue.catalog.keeping import NONE, UNSAVED, Crossing
 from kemi.queue.queue import Queue
@@ -66,11 +66,8 @@ def _tell_of_files(instance: Instance, around: Surroundings) -> None:
     """Name what this start found in shared memory and did not use."""
     for path in instance.left_over():
         around.say(f"{path} was left by a server that died and is not defined any more; it is left as it is")
-    for path in instance.kept_beside:
-        around.warn(
-            f"{path} was kept at a stop, while another file had its queue's name; it is left as it is, and taken over "
-            "by the next start that finds the name free"
-        )
+    for path in instance.kept_beside():
+        around.warn(f"{path} {KEPT_BESIDE}")
     for path in instance.strange_drafts():
         around.warn(
             f"{path} is no file of this server's user, so it is not used, and left as it is; find out who put it there"

@@ -14,7 +14,8 @@ cd "$(dirname "$0")/.."
 packages='kamailio kamailio-python3-modules kamailio-extra-modules kamcli sip-tester python3-venv tmux procps
     kamailio-sqlite-modules kamailio-mysql-modules kamailio-postgres-modules
     mariadb-server-core mariadb-client-core postgresql
-    python3-sqlalchemy python3-pymysql python3-psycopg2 prometheus redis-server'
+    python3-sqlalchemy python3-pymysql python3-psycopg2 prometheus redis-server
+    gcc libc6-dev python3-dev'
 python=/usr/bin/python3 # the one that Debian's Kamailio embeds, whatever else is on PATH
 venv=${MQUEUE_TESTS_VENV:-.venv-tests}
 policy=/usr/sbin/policy-rc.d

@@ -19,17 +19,18 @@ from kemi import host
 from kemi.cli.call import Call
 from kemi.cli.codes import DONE
 from kemi.errors import MqueueError
-from kemi.names import DB_URL_VARIABLE, INSTANCE_VARIABLE, OWNER_VARIABLE, VERSION
+from kemi.names import DB_URL_VARIABLE, INSTANCE_VARIABLE, KERNEL_VARIABLE, OWNER_VARIABLE, VERSION
 from kemi.queue.catalog.view import InstanceView, QueueView, look_at_lock
 from kemi.queue.format import layout
 from kemi.queue.format.statistics import numbers_of
+from kemi.queue.kernel import choice
 from kemi.queue.shm.segment import PREFIX, SHM_DIR, answers_name, path_of, segment_name
 from kemi.text import printable
 
 _PACKAGES = ("SQLAlchemy", "PyMySQL", "psycopg", "psycopg2", "psycopg2-binary", "rich", "prometheus_client")
 _LIMITS = {"descriptors": "NOFILE", "address space": "AS", "file size": "FSIZE", "locked memory": "MEMLOCK"}
 _ANSWERS_WITHIN = 10.0  # seconds, for other programs
-_VARIABLES = (INSTANCE_VARIABLE, OWNER_VARIABLE, "MQUEUE_KEMI_CFG", "PYTHONPATH", "PATH")
+_VARIABLES = (INSTANCE_VARIABLE, OWNER_VARIABLE, KERNEL_VARIABLE, "MQUEUE_KEMI_CFG", "PYTHONPATH", "PATH")
 
 
 def doctor(call: Call) -> int:
@@ -58,7 +59,7 @@ def _versions() -> dict[str, object]:
         "mqueue_kemi": VERSION,
         "from": os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__)))),
         "memory format": layout.VERSION,
-        "kernel": "pure",  # the queue's own code: Python alone
+        "kernel": choice.description(),
         "python": f"{platform.python_implementation()} {platform.python_version()}",
         "python program": sys.executable,
         "kamailio": _tried(_kamailio),

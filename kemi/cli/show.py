@@ -5,7 +5,7 @@ from __future__ import annotations
 import pwd
 import time
 
-from kemi import host
+from kemi import host, kept
 from kemi.cli.call import Call, Failure
 from kemi.cli.codes import DONE, NOTHING, USAGE
 from kemi.cli.output import bytes_text, duration_text, say
@@ -170,7 +170,8 @@ def _errors(found: host.Found) -> list[str]:
     views = [found.view, *found.queues.values()]
     errors = [str(view) for view in views if isinstance(view, MqueueError) and not isinstance(view, SegmentMissing)]
     left_over = found.left_over()
-    return errors + ([left_over] if left_over else []) + list(map(_strange, _strangers(found)))
+    beside = [f"{path} {kept.KEPT_BESIDE}" for path in kept.files(found.name)]
+    return errors + ([left_over] if left_over else []) + list(map(_strange, _strangers(found))) + beside
 
 
 def _strangers(found: host.Found) -> list[tuple[str, int]]:

@@ -28,6 +28,7 @@ from kemi.queue.format.outcome import CLOSED, NOT_TRIED, AddResult, rest_after
 from kemi.queue.handle import Handle
 from kemi.queue.log.core import ADDED, TOO_LARGE
 from kemi.queue.log.plain import PlainLog
+from kemi.queue.sync.handlers import is_from_handler
 from kemi.queue.waiting import BATCH, BATCH_BYTES
 
 _PADDING = [bytes(length) for length in range(8)]
@@ -76,7 +77,7 @@ class Adder:
             try:
                 self.add_batch(_batch(records, len(outcomes)), outcomes)
             except MqueueError as error:
-                if not outcomes:
+                if not outcomes or is_from_handler(error):
                     raise
                 outcomes += rest_after(error, len(records) - len(outcomes))
         return outcomes
@@ -105,8 +106,8 @@ class Adder:
             batch = _batch([record for _, record in records[first:]], 0)
             try:
                 self._add_batch_from(number, list(zip((position for position, _ in records[first:]), batch)), outcomes)
-            except MqueueError:
-                if not outcomes:
+            except MqueueError as error:
+                if not outcomes or is_from_handler(error):
                     raise
                 break
         return outcomes + [NOT_TRIED] * (len(records) - len(outcomes))
@@ -210,7 +211,9 @@ def record_of(key: Data, value: Data) -> bytes:
         k = key.encode()  # type: ignore[union-attr]
         v = value.encode()  # type: ignore[union-attr]
         flags = 0
-    except (AttributeError, UnicodeEncodeError):
+    except (AttributeError, UnicodeEncodeError) as error:
+        if is_from_handler(error):
+            raise
         k, v, flags = encode(key, value)
     size = len(k) + len(v) + RECORD_HEAD
     # What is too large for a record's head is refused by its length.

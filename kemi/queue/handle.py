@@ -26,6 +26,7 @@ from kemi.queue.log.plain import PlainLog
 from kemi.queue.shm.segment import Segment, path_of
 from kemi.queue.sync import futex
 from kemi.queue.sync.eventcount import EventCount
+from kemi.queue.sync.handlers import is_from_handler
 from kemi.queue.verify.segment import UNREADABLE, verify
 
 # What bytes that are no log may raise. After one of these `verify` looks at them.
@@ -224,7 +225,9 @@ class Handle:
             if self.u64[W_FLAGS] & PENDING:
                 self.repair()
             self.holding.give_back_claimed(lambda by: getattr(by, "source", None) is source)
-        except _SUSPECT:
+        except _SUSPECT as error:
+            if is_from_handler(error):
+                raise
             self.recover()
 
 

@@ -67,6 +67,7 @@ from kemi.queue.shm.segment import PRIVATE, Access, Segment
 from kemi.queue.shm.trust import SERVER_ADVICE, Users
 from kemi.queue.stop import STOP_LOOK, Stop, stopper
 from kemi.queue.sync.clock import now
+from kemi.queue.sync.handlers import is_from_handler
 from kemi.queue.waiting import Taker
 
 _Result = TypeVar("_Result")
@@ -119,7 +120,9 @@ class Queue(choice.Base):
             k = key.encode()  # type: ignore[union-attr]
             v = value.encode()  # type: ignore[union-attr]
             flags = 0
-        except (AttributeError, UnicodeEncodeError):
+        except (AttributeError, UnicodeEncodeError) as error:
+            if is_from_handler(error):
+                raise
             k, v, flags = encode(key, value)
         key_length = len(k)
         value_length = len(v)
@@ -401,7 +404,7 @@ class Queue(choice.Base):
             except BaseException:
                 ref = self.handle.clean_up_again(mutex, error, inside=inside)
                 raise
-            if isinstance(error, LockTimeout) and not inside:
+            if isinstance(error, LockTimeout) and not inside and not is_from_handler(error):
                 self._reserver.end_later(tokens[0], error, done=True)
             raise
         finally:

@@ -35,6 +35,7 @@ from kemi.queue.lock.section import hold
 from kemi.queue.log.core import Delivery
 from kemi.queue.others import Others
 from kemi.queue.sync.clock import now
+from kemi.queue.sync.handlers import is_from_handler
 from kemi.queue.waiting import Taker
 
 RESERVES, ACKS = 12, 24  # items reserved or settled with one lock: some 0.1 ms
@@ -60,12 +61,16 @@ class DeadLetters:
             outcome = self._others.dead_letter_queue().add_record(record)
             moved, why = bool(outcome), outcome.reason
         except (MqueueError, OSError, ValueError) as error:
+            if is_from_handler(error):
+                raise
             why = error
         if not moved:
             self._tell_unmoved(why)
         try:
             self._handle.work(lambda: self._handle.holding.settle_letter(held, moved=moved))
-        except MqueueError:
+        except MqueueError as error:
+            if is_from_handler(error):
+                raise
             self._handle.holding.later(held, done=moved)
 
     def _tell_unmoved(self, why: object) -> None:
@@ -150,7 +155,7 @@ class Reserver:
         """Settle reserved items; see `hold.Source`. Returns how many were this process's until then."""
         told = self._tell(tokens, how) if how.kind in ("answer", "reject") else 0
         if how.kind == "reject":
-            return sum(map(self._reject, tokens))
+            return sum([self._reject(held) for held in tokens])
         done = how.kind != "give back"
         due = now() + int(how.after * 1e9) if how.after else 0
         settled = 0
@@ -159,6 +164,8 @@ class Reserver:
             try:
                 settled += self._settle_some(some, due, done=done, counted=how.counted)
             except LockTimeout as error:
+                if is_from_handler(error):
+                    raise
                 for held in tokens[first:-1]:
                     self._handle.holding.later(held, due, done=done, counted=how.counted)
                 self.end_later(tokens[-1], error, due, done=done, counted=how.counted)
@@ -178,15 +185,16 @@ class Reserver:
                 else:
                     answering.fail(self._others, record, how.reason)
             except LockTimeout as error:
-                self.end_later(held, error, done=False)
+                if not is_from_handler(error):
+                    self.end_later(held, error, done=False)
                 raise
         return told
 
     def _settle_some(self, some: Sequence[Delivery], due: int, *, done: bool, counted: bool) -> int:
         def settle() -> tuple[int, list[DeadLetter], int]:
             if done:
-                return sum(map(self._handle.holding.finish, some)), [], 0
-            back = sum(self._handle.holding.put_back(held, due, counted=counted) for held in some)
+                return sum([self._handle.holding.finish(held) for held in some]), [], 0
+            back = sum([self._handle.holding.put_back(held, due, counted=counted) for held in some])
             return back, self._handle.holding.dead_letters(), self._handle.events.notify(back) if back else 0
 
         settled, letters, called = self._handle.work(settle)
@@ -201,7 +209,8 @@ class Reserver:
         try:
             mine, letter = self._handle.work(lambda: self._handle.holding.reject(held))
         except LockTimeout as error:
-            self.end_later(held, error, done=False)
+            if not is_from_handler(error):
+                self.end_later(held, error, done=False)
             raise
         if letter is not None:
             self._letters.move(letter)

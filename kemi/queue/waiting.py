@@ -30,6 +30,7 @@ from kemi.queue.handle import Handle
 from kemi.queue.log.plain import PlainLog
 from kemi.queue.store.inflight import Holder
 from kemi.queue.sync.eventcount import RECHECK
+from kemi.queue.sync.handlers import is_from_handler
 
 # One lock for so much of a batch at most: some 0.5 ms.
 BATCH = 256  # items
@@ -81,8 +82,8 @@ class Taker:
             try:
                 if not self.wait(take, 0.0 if records else timeout):
                     break
-            except MqueueError:
-                if not records:
+            except MqueueError as error:
+                if not records or is_from_handler(error):
                     raise
                 break  # what was taken is not lost, and the next call meets the error again
         return records

@@ -18,6 +18,7 @@ from collections.abc import Callable
 from typing import TypeVar
 
 from kemi.errors import MqueueError
+from kemi.queue.sync.handlers import is_from_handler
 from kemi.server import log
 
 _Result = TypeVar("_Result")
@@ -80,6 +81,8 @@ def _is_dropped(error: BaseException) -> bool:
 def _may_be_left(error: BaseException) -> bool:
     """Did it come up in our code, and is it nothing that our code says of its own?"""
     if not isinstance(error, Exception) or isinstance(error, (MqueueError, MemoryError, RecursionError)):
+        return False
+    if is_from_handler(error):
         return False
     trace = error.__traceback__
     while trace and trace.tb_next:

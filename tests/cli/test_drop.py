@@ -40,6 +40,19 @@ def test_drop_of_an_instance(dead: Serve, command: Command) -> None:
     assert files(dead) == []
 
 
+def test_what_was_kept_beside_another_file(dead: Serve, command: Command) -> None:
+    """`instances` tells of it; it goes with the instance, and not with another queue."""
+    own = SHM / f"mqk.{dead.instance}.q"
+    beside = own.with_name(f"{own.name}~kept.01234567")
+    own.rename(beside)
+    assert f"{beside} was kept at a stop" in command("instances").err
+    assert command("drop", "empty", "--yes").code == 0
+    assert files(dead) == ["", ".q~kept.01234567"]
+    assert f"{beside} was kept at a stop" in command("instances").err
+    assert command("drop", "--yes").code == 0
+    assert files(dead) == []
+
+
 def test_drop_of_one_queue(dead: Serve, command: Command) -> None:
     assert command("drop", "q", "--yes").code == 0
     assert files(dead) == ["", ".empty"]

@@ -49,6 +49,8 @@ def test_what_it_names_is_there() -> None:
 SHELL = [
     "conf/deb.sh",
     "conf/debian_root.sh",
+    "conf/demo.sh",
+    "conf/kernel.sh",
     "debian/tests/cli",
     "debian/tests/server",
     "tests/run.sh",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 import sysconfig
 import zipfile
@@ -12,7 +13,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 import mqueue_kemi
-from tests.package.conftest import NEWEST, Environment, interpreter, run, unpack
+from tests.package.conftest import CHECKOUT, NEWEST, Environment, interpreter, run, unpack
 
 if TYPE_CHECKING:
     from tests.package.conftest import Built
@@ -22,6 +23,8 @@ needs_a_compiler = pytest.mark.skipif(
     or not Path(sysconfig.get_path("include"), "Python.h").exists(),
     reason="there is no C compiler here, or nothing to compile for Python with (python3-dev)",
 )
+# Each compiles several times, or makes an environment for each Python that is there.
+pytestmark = pytest.mark.timeout(1500)
 WORKS = """
 import os
 from kemi.queue.kernel import choice
@@ -86,3 +89,51 @@ def test_a_wrong_word(built: Built, tmp_path: Path) -> None:
     code, said, names = build_with(built, tmp_path, "fast")
     assert (code != 0, names) == (True, [])
     assert "MQUEUE_KEMI_BUILD='fast': it must be auto, native or pure" in said
+
+
+def by_hand(source: Path, *argv: str, **env: str) -> tuple[int, str]:
+    """Run conf/kernel.sh of a checkout; return the code and what was said."""
+    done = run("sh", source / "conf" / "kernel.sh", *argv, cwd=source, env=env)
+    return done.returncode, done.stdout
+
+
+@needs_a_compiler
+def test_by_hand(built: Built, tmp_path: Path) -> None:
+    """conf/kernel.sh, as conf/demo.sh calls it: built once, and again when its sources are newer."""
+    source = unpack(built.sdist, tmp_path / "unpacked")
+    kernel = source / "kemi" / "queue" / "kernel"
+    assert by_hand(source) == (0, "")
+    done = run(sys.executable, "-B", "-c", WORKS, cwd=source, env={"MQUEUE_KEMI_KERNEL": "native"})
+    assert done.stdout == "native (2, 0)\n"
+    first = (kernel / "_kernel.abi3.so").stat()
+    assert by_hand(source, CC="/no/compiler") == (0, ""), "there was nothing to do"
+    newer = kernel / "plain.h"
+    os.utime(newer, ns=(first.st_mtime_ns + 10**9,) * 2)
+    code, said = by_hand(source, CC="/no/compiler")
+    assert (code, said) == (1, "kernel.sh: there is no C compiler (/no/compiler): apt install gcc libc6-dev\n")
+    assert by_hand(source) == (0, "")
+    assert (kernel / "_kernel.abi3.so").stat().st_ino != first.st_ino, "whoever uses the old file keeps it whole"
+    newer.write_text("#error broken\n", "ascii")
+    os.utime(newer, ns=(first.st_mtime_ns + 10**12,) * 2)
+    code, said = by_hand(source)
+    assert code == 1
+    assert "broken" in said
+    assert said.endswith("kernel.sh: the kernel cannot be built here (see above)\n")
+    assert sorted(path.name for path in kernel.glob("_kernel*")) == ["_kernel.abi3.so", "_kernel.c", "_kernel.pyi"]
+
+
+def test_by_hand_with_a_wrong_argument() -> None:
+    said = "kernel.sh: unknown argument 'x'; sh conf/kernel.sh --help says what it does\n"
+    assert by_hand(CHECKOUT, "x") == (2, said)
+
+
+def test_both_ways_build_the_same() -> None:
+    """What conf/kernel.sh and setup.py tell the compiler."""
+    by_setup = (CHECKOUT / "setup.py").read_text("utf-8")
+    for option in ("-std=c11", "-O2", "-fvisibility=hidden"):
+        assert f'"{option}"' in by_setup
+        assert f" {option} " in (CHECKOUT / "conf/kernel.sh").read_text("utf-8")
+    for name in ('("Py_LIMITED_API", "0x030A0000")', '("_GNU_SOURCE", None)'):
+        assert name in by_setup
+        macro = name.split('"')[1]
+        assert f" -D{macro}" in (CHECKOUT / "conf/kernel.sh").read_text("utf-8")

@@ -174,6 +174,20 @@ def dies(queue: QueueClient, key: str) -> None:
             raise RuntimeError
 
 
+def looked(command: str) -> str:
+    argv = [sys.executable, "-m", "mqueue_kemi", command]
+    return subprocess.run(
+        argv, cwd=CHECKOUT, check=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+    ).stdout
+
+
+def shown_where_one_looks(kept: list[Path]) -> None:
+    assert len(kept) == 3
+    instances, doctor = looked("instances"), looked("doctor")
+    assert all(f"{path} was kept at a stop" in instances for path in kept)
+    assert all(path.name in doctor for path in kept)
+
+
 def take_away(path: Path) -> None:
     if path.is_dir() and not path.is_symlink():
         shutil.rmtree(path)
@@ -241,6 +255,7 @@ def test_another_file_has_the_name(servers: Servers, open_folder: Path, what: st
                 log = servers.add(Kamailio(DEFINITIONS, params=[url], instance=server.instance, user=user)).refused()
                 assert str(names[0]) in log
             assert all(path.lstat().st_uid == owner for path in names)
+            shown_where_one_looks(sorted(SHM.glob(f"mqk.{server.instance}.*~kept.*")))
     finally:
         for path in moved or names:
             take_away(path)

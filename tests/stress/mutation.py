@@ -1,7 +1,8 @@
 """Mutants of the queue's own code: would a test notice if this line were another one?
 
 A mutant is one change of one module: another comparison, operator or constant, a condition turned round, a store left
-out, two stores in the other order. `chosen` takes some of them, by a fixed seed. As a program:
+out, two stores in the other order. `chosen` takes some of them, by a fixed seed; a change of the code elsewhere in the
+module takes no others. As a program:
 
     python -m tests.stress.mutation COUNT MODULE...    run as many mutants of each module, and say which survive
 """
@@ -10,13 +11,14 @@ from __future__ import annotations
 
 import ast
 import contextlib
+import hashlib
 import importlib.abc
 import importlib.machinery
 import multiprocessing
 import os
-import random
 import signal
 import sys
+from collections import Counter
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Callable, NamedTuple
 
@@ -119,7 +121,10 @@ def _in_body(where: str, body: list[Any]) -> Iterator[Site]:
 
 def _own_parts(statement: ast.stmt) -> Iterator[ast.AST]:
     """The expressions of a statement, without those of the statements in it."""
-    todo: list[ast.AST] = [part for part in ast.iter_child_nodes(statement) if isinstance(part, ast.expr)]
+    annotation = statement.annotation if isinstance(statement, ast.AnnAssign) else None  # never evaluated
+    todo: list[ast.AST] = [
+        part for part in ast.iter_child_nodes(statement) if isinstance(part, ast.expr) and part is not annotation
+    ]
     while todo:
         part = todo.pop(0)
         if isinstance(part, (ast.JoinedStr, ast.Lambda)):
@@ -174,17 +179,23 @@ def path_of(module: str) -> Path:
 
 
 def mutants(module: str) -> list[Mutant]:
-    """Return all mutants of a module."""
+    """Return all mutants of a module, each with a key of its own."""
     tree = ast.parse(path_of(module).read_text("utf-8"))
-    return [Mutant(module, number, key) for number, (key, _) in enumerate(_sites(tree))]
+    alike: Counter[str] = Counter()
+    found = []
+    for number, (key, _) in enumerate(_sites(tree)):
+        alike[key] += 1
+        found.append(Mutant(module, number, key if alike[key] == 1 else f"{key}, number {alike[key]}"))
+    return found
 
 
 def chosen(module: str, count: int, seed: int = SEED) -> list[Mutant]:
     """Return some mutants of a module, always the same; a larger count takes others besides."""
-    there = mutants(module)
-    chance = random.Random(f"{seed} {module}")  # noqa: S311
-    chance.shuffle(there)
-    return sorted(there[:count], key=lambda mutant: mutant.number)
+
+    def lot(mutant: Mutant) -> bytes:
+        return hashlib.sha256(f"{seed} {module} {mutant.key}".encode()).digest()
+
+    return sorted(sorted(mutants(module), key=lot)[:count], key=lambda mutant: mutant.number)
 
 
 def mutated(module: str, number: int) -> ast.Module:

@@ -18,9 +18,11 @@ import mqueue_kemi
 from kemi.errors import ConfigError, MqueueError, QueueClosed, UnknownQueue
 from kemi.owner import this_process
 from kemi.queue.catalog.registry import Registry
+from kemi.queue.client import current
 from kemi.queue.client.current import CurrentQueue
 from kemi.queue.format.item import Item
 from kemi.queue.queue import Queue
+from kemi.queue.sync import futex
 from mqueue_kemi import aattach
 from tests.conftest import HANG
 from tests.support.clients import attach, inner
@@ -134,6 +136,21 @@ def test_it_waits_no_longer(server: Server, wait: float) -> None:
     with pytest.raises(UnknownQueue, match=f"{server.instance}.*{end}"):
         attach("q", server.instance, wait=wait)
     assert time.monotonic() - begin >= wait
+
+
+def test_a_closed_queue_is_waited_for_to_the_end(server: Server, mocker: MockerFixture) -> None:
+    """All of the seconds, by a clock that moves only while it waits."""
+    server.start(closed=True)
+    clock = mocker.patch.object(current, "time")
+    clock.monotonic.return_value = 1000.0
+
+    def pause(seconds: float) -> None:
+        assert 0 < seconds <= current.RETRY
+        clock.monotonic.return_value += seconds + 0.001
+
+    mocker.patch.object(futex, "pause", pause)
+    with attach("q", server.instance, wait=5.5, reattach=False):
+        assert 1005.5 <= clock.monotonic.return_value < 1006
 
 
 def test_who_would_not_outlive_a_closed_queue_waits_for_an_open_one(server: Server) -> None:
@@ -285,6 +302,7 @@ def test_completion_shows_what_works(server: Server) -> None:
         shown = [name for name in dir(client) if not name.startswith("__")]
         assert {"add", "areserve_each", "where", "is_closed"} <= set(shown)
         assert [name for name in shown if name.startswith("_") or not hasattr(client, name)] == []
+        assert {"__len__", "__class__", "__reduce__"} <= set(dir(client))
 
 
 OF_THE_SERVER = ("adopt", "append_record", "clear", "create", "moving", "open", "publish", "remove", "set_limits")

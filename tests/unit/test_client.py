@@ -17,9 +17,10 @@ import pytest
 
 import mqueue_kemi
 from kemi import errors
-from kemi.errors import ClientClosed, ConfigError, MqueueError, QueueClosed, UnknownQueue
+from kemi.errors import ClientClosed, ConfigError, LockTimeout, MqueueError, QueueClosed, UnknownQueue
 from kemi.owner import this_process
 from kemi.queue.catalog.registry import Registry
+from kemi.queue.client.attached import queue_in_use
 from kemi.queue.delivery.reserved import ReservedItem
 from kemi.queue.format.item import Item, record_of
 from kemi.queue.format.layout import W_WAITERS
@@ -31,6 +32,8 @@ from tests.support.clients import attach, inner
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
+
+    from pytest_mock import MockerFixture
 
 
 @pytest.fixture
@@ -450,3 +453,27 @@ def test_items_go_from_queue_to_queue(queue: AttachedQueue, instance: str) -> No
     assert batch.done(item for item in batch) == 2
     assert target.peek(2) == list(batch)
     assert not isinstance(target.peek()[0], ReservedItem)
+
+
+def test_what_fails_in_the_middle_of_many_has_one_result_for_each(queue: AttachedQueue, mocker: MockerFixture) -> None:
+    """What was added says so, and the rest was not tried."""
+    inner = queue_in_use(queue)
+    add_many = inner.add_many
+    pairs = [(str(number), "v") for number in range(7)]
+
+    def add_some(those: list[Any]) -> list[AddResult]:
+        if len(those) < len(pairs):
+            raise LockTimeout("held")
+        return [*add_many(those[:3]), AddResult.CLOSED]
+
+    mocker.patch.object(type(inner), "add_many", side_effect=add_some)
+    renew = mocker.patch.object(queue._current, "renew", return_value=True)
+    outcomes = queue.add_many(pairs)
+    assert renew.call_count == 1
+    assert outcomes == [AddResult.ADDED] * 3 + [AddResult.NOT_TRIED] * 4
+
+
+def test_the_old_name_of_a_look_at_all_warns_its_caller(queue: AttachedQueue) -> None:
+    with pytest.warns(DeprecationWarning, match="undone") as warned:
+        assert queue.undone() == []
+    assert warned[0].filename == __file__

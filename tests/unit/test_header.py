@@ -5,7 +5,9 @@ from __future__ import annotations
 import os
 import re
 import struct
-from typing import TYPE_CHECKING
+from contextlib import nullcontext
+from types import SimpleNamespace
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
@@ -17,9 +19,11 @@ from kemi.queue.format import layout
 from kemi.queue.format.abi import abi
 from kemi.queue.format.layout import CHUNK
 from kemi.queue.queue import Queue
+from kemi.queue.store.keyindex import MAX_SECRET
 from tests.conftest import SHM
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from pathlib import Path
 
     from pytest_mock import MockerFixture
@@ -168,6 +172,78 @@ def test_a_damaged_queue_in_use(instance: str, mocker: MockerFixture) -> None:
     with pytest.raises(SegmentError, match="it has entry 4096 of 4096"):
         Queue.attach(instance, "q")
     assert len(queue) > 0
+
+
+def test_a_damaged_queue_that_stands_still(instance: str, mocker: MockerFixture) -> None:
+    """It is looked at three times before it is refused, and no longer than that."""
+    queue = Queue.create(instance, "q", window=1 << 20)
+    queue.segment.words[layout.W_QUOTA_ENTRY] = layout.QUOTA_ENTRIES
+    read = mocker.spy(os, "pread")
+    with pytest.raises(SegmentError, match="it has entry 4096 of 4096"):
+        Queue.attach(instance, "q")
+    assert read.call_count == 3
+
+
+@pytest.mark.parametrize(("more", "refused"), [(0, False), (1, True)])
+def test_a_secret_of_the_key_index(instance: str, more: int, refused: bool) -> None:
+    """The largest that the built-in hash takes is one; a larger one is none."""
+    queue = Queue.create(instance, "q", window=1 << 20, addmode=1)
+    queue.segment.words[layout.W_SECRET] = MAX_SECRET + more
+    with pytest.raises(SegmentError, match="its keys are hashed in form") if refused else nullcontext():
+        Queue.attach(instance, "q")
+
+
+def test_what_was_committed_counts_as_stored(instance: str) -> None:
+    """Of a queue that stopped between commit and the stores: the pairs of the list, and none behind them."""
+    queue = Queue.create(instance, "q", window=1 << 20)
+    words = queue.segment.words
+    head = words[layout.W_HEAD]
+    pairs = [(layout.W_HEAD, head), (layout.W_FLAGS, 0), (layout.W_HEAD, 0), (layout.W_TAIL, 0)]
+    for number, pair in enumerate(pairs):
+        at = (layout.JOURNAL_AT >> 3) + 2 * number
+        words[at], words[at + 1] = pair
+    words[layout.W_HEAD] = 0
+    check = header.checker(layout.MAGIC, "queue")
+    for count in (1, 2):
+        words[layout.W_COMMIT] = count
+        assert check(queue.segment.fd, "q") == words[layout.W_MAP_SIZE]
+    for count in (0, 3, layout.MAX_PAIRS + 1):
+        words[layout.W_COMMIT] = count
+        with pytest.raises(SegmentError, match="its head is at 0"):
+            check(queue.segment.fd, "q")
+
+
+class Words:
+    """A segment's words or bytes; before each store it is asked what the dead letter queue is called."""
+
+    def __init__(self, memory: Any, look: Callable[[], object]) -> None:
+        self.memory = memory
+        self.look = look
+
+    def __getitem__(self, where: Any) -> Any:
+        return self.memory[where]
+
+    def __setitem__(self, where: Any, value: Any) -> None:
+        self.look()
+        self.memory[where] = value
+
+
+@pytest.mark.parametrize("new", ["", "x", "letters-2", "\u00e9\ud800"])
+@pytest.mark.parametrize("old", ["", "letters"])
+def test_the_dead_letter_queue_is_changed_as_a_whole(instance: str, old: str, new: str) -> None:
+    """At each moment its name is the old one, the new one, or none; it is at most as long as there is room."""
+    segment = Queue.create(instance, "q", window=1 << 20).segment
+    header.set_dead_letter(segment, old)
+    assert header.dead_letter_of(segment) == old
+    seen: list[str] = []
+    double: Any = SimpleNamespace()
+    double.words = Words(segment.words, lambda: seen.append(header.dead_letter_of(segment)))
+    double.bytes = Words(segment.bytes, lambda: seen.append(header.dead_letter_of(segment)))
+    header.set_dead_letter(double, new)
+    assert seen == [old, "", ""]
+    assert header.dead_letter_of(segment) == new
+    segment.words[layout.DEAD_LETTER_AT >> 3] = layout.DEAD_LETTER_MAX + 1
+    assert len(header.dead_letter_of(segment).encode("utf-8", "surrogatepass")) == layout.DEAD_LETTER_MAX
 
 
 @pytest.mark.parametrize("size", [1, 4095, 4096, layout.INSTANCE_BYTES - 1])

@@ -115,6 +115,16 @@ def test_a_life_lock_that_was_given_up_says_nothing_of_what_is_reserved_afterwar
     other.close()
 
 
+def test_the_file_is_opened_once_to_look_at_its_locks(queue: Queue) -> None:
+    """Until it is closed."""
+    found = queue.handle.holding._holders
+    lives = found._open_lives()
+    assert lives is not None
+    assert found._open_lives() is lives
+    found.close()
+    assert found._open_lives() is not lives
+
+
 def test_a_worker_is_who_tried_to_reserve(queue: Queue) -> None:
     """Not who fetches; not who is dead."""
     assert not queue.has_workers()

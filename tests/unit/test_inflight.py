@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from kemi.errors import CorruptedError
 from kemi.queue.format import layout
 from kemi.queue.format.layout import MAX_CAPACITY, MAX_PAIRS, W_IN_FLIGHT, W_RETURNED
-from kemi.queue.store.inflight import Holder, InFlight
+from kemi.queue.store.inflight import Entry, Holder, InFlight
 from kemi.queue.store.journal import Journal, Plan
 from tests.support.crash_points import Segment
 
@@ -51,11 +51,11 @@ class Entries:
         self.part.free(plan, entry)
         self.run(plan)
 
-    def give_back(self, number: int, due: int) -> None:
+    def give_back(self, number: int, due: int, *, counted: bool = True) -> None:
         entry = self.part.entry(number)
         assert entry
         plan = Plan(self.mapping)
-        self.part.give_back(plan, entry, due)
+        self.part.give_back(plan, entry, due, counted=counted)
         self.run(plan)
 
     def hold(self) -> int:
@@ -79,6 +79,34 @@ def test_all_entries_are_used_and_used_again() -> None:
     assert entries.part.has_room()
     assert [entries.take() for _ in range(3)] == [0, 1, -1]
     assert [entry.seq for entry in entries.part.entries()] == [3, 5, 6]
+
+
+@pytest.mark.parametrize("before", range(3))
+def test_a_new_entry_is_the_first_delivery_to_its_holder(before: int) -> None:
+    """Whatever was in it before: nothing of that is left."""
+    entries = Entries(3)
+    for _ in range(before):
+        number = entries.take()
+        entries.give_back(number, 30, counted=False)
+        entries.free(entries.hold())
+    number = entries.take()
+    assert entries.part.entry(number) == Entry(number, AT, before + 1, 0, ME, 1, 0, 0)
+
+
+def test_a_delivery_that_does_not_count() -> None:
+    """It is one more turn, and not one more delivery; the others' entries stay as they were."""
+    entries = Entries(3)
+    numbers = [entries.take() for _ in range(3)]
+    others = [entries.part.entry(number) for number in (0, 2)]
+    entries.give_back(numbers[1], 0, counted=False)
+    entry = entries.part.entry(numbers[1])
+    assert entry
+    assert (entry.turn, entry.uncounted, entry.deliveries) == (1, 1, 0)
+    entries.hold()
+    entry = entries.part.entry(numbers[1])
+    assert entry
+    assert (entry.turn, entry.uncounted, entry.deliveries) == (2, 1, 1)
+    assert [entries.part.entry(number) for number in (0, 2)] == others
 
 
 def test_a_delivery_is_known_by_number_seq_and_count() -> None:

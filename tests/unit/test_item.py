@@ -9,8 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from kemi.errors import ItemError
-from kemi.queue.format.item import Item, encode, key_of, value_of
-from kemi.queue.format.layout import RECORD
+from kemi.queue.format.item import Item, encode, flags_of, key_of, parts_of, record_of, value_of
+from kemi.queue.format.layout import KEY_PASS, RECORD, VALUE_PASS
 
 # Every code point, surrogates too; and texts of those that are hard.
 ANY = st.text(st.characters(codec=None))
@@ -74,3 +74,14 @@ def test_items_are_values() -> None:
     assert item != Item(record("k", "w"))
     assert item != ("k", "v")
     assert repr(item) == "Item(key='k', value='v', added=12.5)"
+
+
+@given(
+    st.binary(max_size=40), st.binary(max_size=40), st.sampled_from([0, KEY_PASS, VALUE_PASS, KEY_PASS | VALUE_PASS])
+)
+def test_a_record_made_of_bytes_is_one_that_an_add_makes(key: bytes, value: bytes, flags: int) -> None:
+    """Its step is the next multiple of 8, its link is none, and its parts are what they were."""
+    data = record_of(key, value, 12.5, flags)
+    assert RECORD.unpack_from(data) == (-(-len(data) // 8) * 8, len(key), len(value) | flags, 0, 12.5)
+    assert data == record(key, value)[: len(data)] or flags
+    assert (parts_of(data), flags_of(data)) == ((key, value, 12.5), flags)

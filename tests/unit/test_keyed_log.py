@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from kemi.queue.format import keyhash, layout
-from kemi.queue.log import compaction
-from kemi.queue.log.core import ADDED, KEPT, NO_MEMORY, Delivery, Position
+from kemi.queue.log import compaction, contents
+from kemi.queue.log.core import ADDED, FULL, KEPT, NO_MEMORY, Delivery, Position
 from kemi.queue.log.keyed import KeyedLog
 from kemi.queue.log.keyed_head import KEEP_NEWEST, KEEP_OLDEST
 from kemi.queue.verify.segment import verify
@@ -211,6 +211,34 @@ def test_struck_at_any_store_it_is_done_or_not(operation: str, mode: int) -> Non
     walk = new(mode)
     prepare(log_of(walk))
     walk.walk(work, go_on)
+
+
+@MODES
+def test_a_log_is_thrown_away_with_what_was_replaced_in_it(mode: int) -> None:
+    """Nothing is left, and the counters go on from there."""
+    log = log_of(new(mode))
+    for name in (b"a", b"b", b"a", b"c", b"b"):
+        put(log, name)
+    items = log.core.size()
+    contents.clear(log)
+    u64 = log.core.mapping.u64
+    assert (log.core.size(), log.core.used_bytes(), u64[layout.W_DROPPED]) == (0, 0, items)
+    assert list(contents.undone(log)) == []
+    put(log, b"a")
+    assert [pair(log.core.records.read(at))[0] for at in log.scan()] == [b"a"]
+
+
+def test_an_item_is_replaced_where_the_byte_limit_is_met() -> None:
+    """Only what it is longer than the old one is more."""
+    log = log_of(new(KEEP_NEWEST))
+    for name in (b"a", b"b"):
+        put(log, name, 48)
+    log.core.mapping.u64[layout.W_BYTE_LIMIT] = log.core.used_bytes()
+    assert log.append_with(*record(b"a", 48)) == ADDED
+    assert log.append_with(*record(b"a", 56)) == FULL
+    assert log.append_with(*record(b"c", 48)) == FULL
+    assert log.append_with(*record(b"a", 40)) == ADDED
+    assert log.append_with(*record(b"a", 48)) == ADDED
 
 
 @MODES

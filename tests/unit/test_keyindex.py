@@ -9,7 +9,7 @@ import pytest
 
 from kemi.errors import CorruptedError
 from kemi.queue.format import keyhash, layout
-from kemi.queue.format.layout import R_LINK
+from kemi.queue.format.layout import LINK_SHIFT, R_LINK
 from kemi.queue.log.core import ADDED, KEPT
 from kemi.queue.log.keyed import KeyedLog
 from kemi.queue.log.keyed_head import KEEP_OLDEST
@@ -101,6 +101,16 @@ def test_a_link_that_leads_to_no_record_is_corruption(link: int) -> None:
         log.pop()
     assert verify(segment.plain, HASH)
     with contextlib.suppress(CorruptedError):  # nothing else, and nothing is touched that is not there
+        log.append(*record(b"a"))
+
+
+def test_the_first_chunk_that_is_not_there_is_corruption() -> None:
+    """A link to just behind the last chunk."""
+    segment, log = new()
+    log.append(*record(b"a"))
+    chunks = log.core.chunks
+    segment.u32[log.index.place(b"a")] = (chunks.count << chunks.bits) >> LINK_SHIFT
+    with pytest.raises(CorruptedError, match="no record"):
         log.append(*record(b"a"))
 
 

@@ -8,6 +8,7 @@ import pytest
 
 from kemi.answers.pending import Pending, Question
 from kemi.queue.format.item import encode, key_bytes_of, key_of, value_bytes_of, value_of
+from kemi.queue.format.layout import RECORD
 from kemi.queue.format.question import (
     ANSWERED,
     ASKED,
@@ -37,7 +38,8 @@ def test_a_question_reads_as_any_item(key: str | bytes, value: str | bytes) -> N
         assert (key_of(record), value_of(record)) == (key, value)
     assert is_question(record)
     assert envelope_of(record) == ENVELOPE
-    assert len(record) == int.from_bytes(record[:4], "little")
+    step, key_length, _, link, _ = RECORD.unpack_from(record)
+    assert (step, key_length, link) == (len(record), len(key_bytes), 0)
     assert not len(record) % 8
 
 
@@ -56,6 +58,8 @@ def test_messages() -> None:
     assert message is not None
     assert message[:4] == (ASKED, NAME, 5, 6)
     assert route_of(message.value) == route
+    step, _, _, link, _ = RECORD.unpack_from(record)
+    assert (step, link, len(record) % 8) == (len(record), 0, 0)
     assert len(message_record(ANSWERED, NAME, b"x")) % 8 == 0
     assert not is_question(record)
     assert message_of(b"other", b"") is None

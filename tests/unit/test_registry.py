@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 
 from kemi.errors import ConfigError, InstanceInUse, SegmentMissing
@@ -192,3 +194,20 @@ def test_an_owner_is_three_numbers(registry: Registry) -> None:
     """What is stored is what was given."""
     registry.segment.words[layout.W_OWNER_START] = (1 << 64) - 1
     assert registry.owner() == Owner(this_process().pid, (1 << 64) - 1, this_process().namespace)
+
+
+def test_a_line_says_whose_it_is_before_it_is_taken(registry: Registry) -> None:
+    """A kill between the two leaves a line that is free, not one that counts for another queue."""
+    holders: list[int] = []
+
+    class Table(list[int]):
+        """The table of bytes; each store sees who the line is for."""
+
+        def __setitem__(self, where: Any, value: Any) -> None:
+            holders.append(registry.holder(where))
+            super().__setitem__(where, value)
+
+    registry.set_line(registry.open_line(5, 1), 0)
+    registry._table = Table(registry._table)  # type: ignore[assignment]
+    line = registry.open_line(7, 4711)
+    assert (holders, registry._table[line]) == ([4711], 7)

@@ -18,6 +18,7 @@ from kemi import times
 from kemi.errors import ConfigError, ItemError, LockTimeout
 from kemi.owner import this_process
 from kemi.queue.catalog.registry import Registry
+from kemi.queue.delivery import hold
 from kemi.queue.delivery.hold import DONE, GIVE_BACK, Hold, Settlement, settle_all
 from kemi.queue.delivery.reserved import Batch, ReservedItem, holds_of, settle
 from kemi.queue.format.item import record_of
@@ -27,6 +28,8 @@ from tests.unit.children import child, fork
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
+
+    from pytest_mock import MockerFixture
 
 
 @pytest.fixture(params=[0, 1, 2])
@@ -279,6 +282,15 @@ def test_what_a_source_could_not_do_stays_unsettled() -> None:
     with pytest.raises(LockTimeout):
         settle_all(holds_of(items[:1]), GIVE_BACK)
     assert [item.settled for item in items] == [True, False]
+
+
+def test_a_copy_is_settled_in_every_process(mocker: MockerFixture) -> None:
+    """Also in one that is pid 1, as the first of a container is."""
+    (item,) = of(Recorder(), 1)
+    copy = pickle.loads(pickle.dumps(item))  # noqa: S301 - our own
+    for pid in (1, os.getpid()):
+        mocker.patch.object(hold, "_getpid", return_value=pid)
+        assert copy.settled
 
 
 # --- times ------------------------------------------------------------------------------------------------------------

@@ -5,7 +5,18 @@ from __future__ import annotations
 import pytest
 
 from kemi.errors import CorruptedError
-from kemi.queue.format.layout import ABSENT, CHUNK_MAP_AT, FREE, LEAVING, TAKEN, UNSURE, USED, W_FREE_CHUNKS
+from kemi.queue.format.layout import (
+    ABSENT,
+    CHUNK_HEAD,
+    CHUNK_MAP_AT,
+    FREE,
+    LEAVING,
+    TAKEN,
+    UNSURE,
+    USED,
+    W_FREE_CHUNKS,
+    W_MAP_SIZE,
+)
 from kemi.queue.store.chunks import MAX_FREE, Chunks
 from tests.support.crash_points import Segment
 
@@ -55,6 +66,17 @@ def test_what_is_taken_and_left_follows_from_the_commit(committed: bool, expecte
             assert chunks.settle(committed=committed) == 1
         assert segment.states()[:3] == bytes(expected)
         assert segment.u64[W_FREE_CHUNKS] == 1
+
+
+def test_a_record_begins_at_a_multiple_of_8_in_a_used_chunk_behind_its_head() -> None:
+    chunks, segment = new()
+    taken = use(chunks, 3)
+    chunks.free(taken[1])
+    chunks.settle(committed=True)
+    places = {at for chunk in (taken[0], taken[2]) for at in range(chunk + CHUNK_HEAD, chunk + chunks.size, 8)}
+    around = range(chunks.base - 64, chunks.offset(4) + 64)
+    assert {at for at in around if chunks.is_place(at)} == places
+    assert not any(chunks.is_place(at) for at in (0, 8, chunks.offset(chunks.count), segment.u64[W_MAP_SIZE], 1 << 63))
 
 
 def test_without_memory_there_is_none_and_nothing_is_left() -> None:

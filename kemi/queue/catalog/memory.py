@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import contextlib
 from typing import final
 
 from kemi.errors import NoMemory, SegmentError
 from kemi.queue.catalog.registry import Registry
 from kemi.queue.format.layout import W_CREATED, W_QUOTA_ENTRY
 from kemi.queue.shm.segment import Segment
+from kemi.queue.sync.handlers import is_from_handler, suppress
 
 
 @final
@@ -59,12 +59,14 @@ class InstanceMemory:
         """Return True if the file reaches so far."""
         try:
             return offset + length <= self._segment.size()
-        except (OSError, SegmentError):
+        except (OSError, SegmentError) as error:
+            if is_from_handler(error):
+                raise
             return True  # a library closed the descriptor: nothing can be said
 
     def release(self, offset: int, length: int) -> None:
         """Give memory back to the system, where that can be done; nobody uses it any more in any case."""
-        with contextlib.suppress(OSError, SegmentError):
+        with suppress(OSError, SegmentError):
             self._segment.release(offset, length)
         if account := self._account():
             account[0].shrink(account[1], length)

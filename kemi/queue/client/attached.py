@@ -20,6 +20,7 @@ from kemi.queue.format.outcome import CLOSED, AddResult, Stats, rest_after
 from kemi.queue.kernel import choice
 from kemi.queue.shm.trust import named_owner
 from kemi.queue.stop import Stop
+from kemi.queue.sync.handlers import is_from_handler
 
 if TYPE_CHECKING:
     from kemi.queue.queue import Queue
@@ -90,8 +91,9 @@ class AttachedQueue(choice.Client, QueueClient):
         # The usual call, without the two functions that `current.add` needs.
         try:
             outcome = queue.add(key, value)
-        except QueueClosed:
-            pass
+        except QueueClosed as error:
+            if is_from_handler(error):
+                raise
         else:
             if outcome is not CLOSED or not current.address.reattach or not current.renew(queue):
                 return outcome
@@ -112,7 +114,7 @@ class AttachedQueue(choice.Client, QueueClient):
             try:
                 outcomes.extend(queue.add_many(all_pairs[len(outcomes) :]))
             except MqueueError as error:
-                if not outcomes:
+                if not outcomes or is_from_handler(error):
                     raise
                 outcomes.extend(rest_after(error, len(all_pairs) - len(outcomes)))
             return outcomes
@@ -142,8 +144,9 @@ class AttachedQueue(choice.Client, QueueClient):
         try:
             max_age = queue.max_age  # read before: nothing may fail once an item was taken
             record = queue.pop()
-        except QueueClosed:
-            pass
+        except QueueClosed as error:
+            if is_from_handler(error):
+                raise
         else:
             if record is not None:
                 return item_of(record, max_age) if max_age else Item(record)

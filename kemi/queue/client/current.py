@@ -11,7 +11,6 @@ next to nothing; a watch (inotify) of /dev/shm would wake it for every other pro
 
 from __future__ import annotations
 
-import contextlib
 import os
 import threading
 import time
@@ -21,10 +20,12 @@ from kemi import times
 from kemi.errors import ClientClosed, QueueClosed, SegmentError, SegmentMissing, UnknownQueue
 from kemi.queue.catalog.registry import Registry
 from kemi.queue.client.address import Address, Unattached, refuse_to_block, waited
+from kemi.queue.lock.undisturbed import undisturbed
 from kemi.queue.queue import Queue
 from kemi.queue.shm.presence import why_missing
 from kemi.queue.shm.trust import CLIENT_ADVICE, SAME_ADVICE, client_users
 from kemi.queue.sync import futex
+from kemi.queue.sync.handlers import is_from_handler, suppress
 
 if TYPE_CHECKING:
     from kemi.queue.client.aio import Doorbell
@@ -73,12 +74,14 @@ class CurrentQueue:
         while True:
             left = deadline - time.monotonic()
             try:
-                queue = self._open()
+                queue = undisturbed(self._open)
                 if self.address.reattach or left <= 0 or not queue.is_closed():
                     self.queue = queue
                     self._trust_only(queue)
                     return
             except UnknownQueue as error:
+                if is_from_handler(error):
+                    raise
                 if left <= 0:
                     raise UnknownQueue(f"{error}{waited(seconds)}") from None
             futex.pause(min(left, RETRY))
@@ -88,7 +91,7 @@ class CurrentQueue:
         with _renewal:
             self._refuse_if_closed()
             if isinstance(present := self.queue, Unattached):  # else another thread was first
-                self._turn_to(self._open(), present)
+                self._turn_to(undisturbed(self._open), present)
             return self.queue
 
     def _open(self) -> Queue:
@@ -122,7 +125,7 @@ class CurrentQueue:
 
     def _trust_only(self, queue: Queue) -> None:
         """The next queue must belong to the same user."""
-        with contextlib.suppress(SegmentError):  # its descriptor was closed by others: as before
+        with suppress(SegmentError):  # its descriptor was closed by others: as before
             self._users, self._advice = frozenset({queue.segment.user()}), SAME_ADVICE
 
     # --- from one server to the next --------------------------------------------------------------------------------
@@ -151,8 +154,10 @@ class CurrentQueue:
             self._refuse_if_closed()
             self._trust_only(old)  # a server that took it over may have given it to its user
             try:
-                new = self._open()
-            except UnknownQueue:
+                new = undisturbed(self._open)
+            except UnknownQueue as error:
+                if is_from_handler(error):
+                    raise
                 return False
             if new.is_closed() or not new.segment.is_current():
                 return False
@@ -173,14 +178,14 @@ class CurrentQueue:
             queue = self.queue
             try:
                 outcome = call(queue)
-            except QueueClosed:
-                if not self.address.reattach or not self.renew(queue):
+            except QueueClosed as error:
+                if is_from_handler(error) or not self.address.reattach or not self.renew(queue):
                     raise
                 continue
             if not is_closed(outcome) or not self.address.reattach or not self.renew(queue):
                 return outcome
 
-    def wait_for(
+    def wait_for(  # noqa: C901 - a call costs much
         self, call: Callable[[Queue, float], _Found | None], timeout: float | None, sleep: float = LOOK
     ) -> _Found | None:
         """Call `call(queue, seconds)` until it finds something, in one queue after the other."""
@@ -193,7 +198,9 @@ class CurrentQueue:
             left = deadline - time.monotonic()
             try:
                 found = call(queue, max(0.0, min(left, sleep)))
-            except QueueClosed:
+            except QueueClosed as error:
+                if is_from_handler(error):
+                    raise
                 found = None
             if found is not None:
                 return found
@@ -213,7 +220,7 @@ class CurrentQueue:
         while True:
             queue = self.queue
             found = None
-            with contextlib.suppress(QueueClosed):
+            with suppress(QueueClosed):
                 await unlocked(queue)
                 found = call(queue)
             if found is not None:

@@ -17,6 +17,7 @@ from collections.abc import Iterable, Sequence
 from typing import Any, NamedTuple, Protocol
 
 from kemi.errors import ClientClosed, LockTimeout, MqueueError
+from kemi.queue.sync.handlers import is_from_handler
 
 
 class Settlement(NamedTuple):
@@ -76,10 +77,13 @@ class Hold:
             return False
         try:
             mine = self.source.settle([self.token], how)
-        except ClientClosed:
+        except ClientClosed as error:
+            if is_from_handler(error):
+                raise
             mine = 0  # what a client has is given back when it is closed
-        except LockTimeout:
-            self.end()  # its source remembers it
+        except LockTimeout as error:
+            if not is_from_handler(error):
+                self.end()  # its source remembers it
             raise
         self.settled = True
         self.__class__ = Hold
@@ -91,10 +95,13 @@ class Hold:
             return False
         try:
             mine = await self.source.asettle([self.token], how)
-        except ClientClosed:
+        except ClientClosed as error:
+            if is_from_handler(error):
+                raise
             mine = 0
-        except LockTimeout:
-            self.end()
+        except LockTimeout as error:
+            if not is_from_handler(error):
+                self.end()
             raise
         self.end()
         return mine > 0
@@ -146,9 +153,13 @@ def settle_all(holds: Iterable[Hold], how: Settlement) -> int:
     for source, some in _by_source(holds):
         try:
             settled += source.settle([hold.token for hold in some], how)
-        except ClientClosed:
-            pass  # what a client has is given back when it is closed
+        except ClientClosed as error:
+            if is_from_handler(error):
+                raise
+            # What a client has is given back when it is closed.
         except LockTimeout as error:
+            if is_from_handler(error):
+                raise
             late = error
         for hold in some:
             hold.end()
@@ -164,9 +175,12 @@ async def asettle_all(holds: Iterable[Hold], how: Settlement) -> int:
     for source, some in _by_source(holds):
         try:
             settled += await source.asettle([hold.token for hold in some], how)
-        except ClientClosed:
-            pass
+        except ClientClosed as error:
+            if is_from_handler(error):
+                raise
         except LockTimeout as error:
+            if is_from_handler(error):
+                raise
             late = error
         for hold in some:
             hold.end()

@@ -9,13 +9,16 @@ from __future__ import annotations
 
 import contextlib
 import os
+import threading
 import weakref
 from functools import partial
-from typing import Callable, NamedTuple, Protocol, TypeVar, final
+from typing import Any, Callable, NamedTuple, Protocol, TypeVar, final
 
 from kemi.errors import SegmentError
 from kemi.owner import Owner, this_process
+from kemi.queue.lock.undisturbed import undisturbed
 from kemi.queue.store.inflight import Holder
+from kemi.queue.sync.handlers import is_from_handler
 from kemi.queue.sync.lifelock import MAX_NUMBER, LifeLock, Lives
 
 _Opened = TypeVar("_Opened")
@@ -79,6 +82,9 @@ class _Life:
 
 # By process and file: a forked process is another holder.
 _lives: weakref.WeakValueDictionary[tuple[int, tuple[int, int]], _Life] = weakref.WeakValueDictionary()
+# By process, for one thread at a time: of two lives that begin at once one would end at once, and the items that were
+# reserved in its name be anybody's. A forked process does not wait for a thread that it does not have.
+_beginnings: dict[int, Any] = {}
 
 
 @final
@@ -95,29 +101,26 @@ class Holders:
         """This process."""
         life = self._life
         if life is None or not life.is_valid():
-            life = self._begin()
+            life = undisturbed(self._begin)
         return life.state.holder
 
     def _begin(self) -> _Life:
         """Be a holder from now on, or again."""
-        life = self._life
-        if life is None or life.pid != os.getpid():
-            life = self._found_or_made()
-        if not life.is_valid():
-            life.renew()
-        self._life = life
-        return life
+        with _beginnings.setdefault(os.getpid(), threading.RLock()):
+            life = self._life
+            if life is None or life.pid != os.getpid():
+                life = self._found_or_made()
+            if not life.is_valid():
+                life.renew()
+            self._life = life
+            return life
 
     def _found_or_made(self) -> _Life:
         key = (os.getpid(), (0, id(self)))
         if self._file is not None:
             with contextlib.suppress(OSError, SegmentError):
                 key = (os.getpid(), self._file.identity())
-        life = _lives.get(key)
-        if life is None:
-            life = _Life(self._file or _NoFile())
-            _lives[key] = life
-        return life
+        return _lives.get(key) or _lives.setdefault(key, _Life(self._file or _NoFile()))
 
     def is_gone(self, holder: Holder, *, closely: bool) -> bool:
         """Is it certain that the process is gone?
@@ -131,10 +134,14 @@ class Holders:
             return False
         try:
             os.kill(holder.pid, 0)
-        except ProcessLookupError:
+        except ProcessLookupError as error:
+            if is_from_handler(error):
+                raise
             return True
-        except (OSError, OverflowError):
-            pass  # there is one, of another user
+        except (OSError, OverflowError) as error:
+            if is_from_handler(error):
+                raise
+            # There is one, of another user.
         return bool(closely and holder.start and Owner(holder.pid, holder.start, holder.namespace).is_dead())
 
     def has_any(self) -> bool:
@@ -142,13 +149,15 @@ class Holders:
         lives = self._open_lives()
         try:
             return lives is not None and lives.is_any_locked()
-        except (OSError, SegmentError):
+        except (OSError, SegmentError) as error:
+            if is_from_handler(error):
+                raise
             return False
 
     def _namespace(self) -> int:
         life = self._life
         if life is None or life.pid != os.getpid():
-            life = self._begin()
+            life = undisturbed(self._begin)
         return life.state.holder.namespace
 
     def _is_locked(self, number: int) -> bool | None:
@@ -156,12 +165,14 @@ class Holders:
         lives = self._open_lives()
         try:
             return None if lives is None else lives.is_locked(number)
-        except (OSError, SegmentError, ValueError):
+        except (OSError, SegmentError, ValueError) as error:
+            if is_from_handler(error):
+                raise
             return None
 
     def _open_lives(self) -> Lives | None:
         if self._lives is None and self._file is not None:
-            self._lives = _first(self._file, Lives)
+            self._lives = undisturbed(partial(_first, self._file, Lives))
         return self._lives
 
     def close(self) -> None:

@@ -102,8 +102,8 @@ class Holding:
         """Before this process reserves: take its life lock, if it has none, or has it no more."""
         me = self._holders.me()
         if me is not self._me:
+            self._mine = claims.of(self._created)  # first: another thread takes `_me` for the sign that it is there
             self._me = me
-            self._mine = claims.of(self._created)
 
     def is_quick(self) -> bool:
         """Is there nothing to look after before an item is reserved? Without the lock.

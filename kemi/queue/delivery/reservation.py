@@ -15,6 +15,7 @@ from typing import Any, Callable, Generic, Protocol, TypeVar, cast, final
 from kemi.errors import LockTimeout, MqueueError
 from kemi.queue.delivery.hold import DONE, GIVE_BACK, Settlement, asettle_all, settle_all
 from kemi.queue.delivery.reserved import Batch, ReservedItem, holds_of
+from kemi.queue.sync.handlers import is_from_handler
 
 Got_co = TypeVar("Got_co", covariant=True)  # a Batch; or ReservedItem, with None where the wait may end
 Keep = Callable[[ReservedItem], None]
@@ -63,12 +64,9 @@ class _Owned:
         try:
             while self.left > 0 and self.queue.reserve_some(self.left, self.timeout, self.keep):
                 self.timeout = 0.0
-        except MqueueError:
-            if not self.items:
+        except BaseException as error:
+            if not self._is_enough(error):
                 raise
-        except BaseException:
-            self.undo()  # a signal's exception may come just after an item was reserved
-            raise
 
     async def afill(self) -> None:
         """`fill`, while the event loop goes on."""
@@ -76,21 +74,29 @@ class _Owned:
         try:
             while self.left > 0 and await self.queue.areserve_some(self.left, self.timeout, self.keep):
                 self.timeout = 0.0
-        except MqueueError:
-            if not self.items:
+        except BaseException as error:
+            if not self._is_enough(error):
                 raise
-        except BaseException:
-            self.undo()
-            raise
+
+    def _is_enough(self, error: BaseException) -> bool:
+        """Is that which came before this error what the block gets? Otherwise it is given back."""
+        if isinstance(error, MqueueError) and not is_from_handler(error):
+            return bool(self.items)
+        self.undo()  # a signal's exception may come just after an item was reserved
+        return False
 
     def enter(self) -> Any:
         """What the block gets, once. Raises RuntimeError when it has been given before."""
-        if self.entered:
-            raise RuntimeError(f"a reservation is for one use: call reserve() for each block ({self.queue!r})")
+        self.refuse_twice()
         self.entered = True
         if not self.single:
             return Batch(self.items)
         return self.items[0] if self.items else None
+
+    def refuse_twice(self) -> None:
+        """Raise RuntimeError when the block got it before."""
+        if self.entered:
+            raise RuntimeError(f"a reservation is for one use: call reserve() for each block ({self.queue!r})")
 
     def release(self) -> Any:
         """`enter`, and let the caller settle the items."""
@@ -154,13 +160,12 @@ class Reservation(Generic[Got_co]):
 
     def __enter__(self) -> Got_co:
         owned = self._owned
+        owned.refuse_twice()
         try:
             if not owned.filled:
                 owned.fill()
             found: Got_co = owned.enter()
             return found  # noqa: TRY300 - a handler may raise here, too
-        except RuntimeError:
-            raise  # in use
         except BaseException:
             owned.undo()  # a signal's exception
             raise
@@ -172,11 +177,11 @@ class Reservation(Generic[Got_co]):
             return
         try:
             owned.settle(DONE)
-        except LockTimeout:
-            owned.let_go()  # the queue remembers that it is done
-            raise
-        except BaseException:
-            owned.undo()  # if it was not done yet
+        except BaseException as error:
+            if isinstance(error, LockTimeout) and not is_from_handler(error):
+                owned.let_go()  # the queue remembers that it is done
+            else:
+                owned.undo()  # if it was not done yet
             raise
         owned.let_go()
 
@@ -218,8 +223,8 @@ class AsyncReservation(Generic[Got_co]):
         how = DONE if kind is None else GIVE_BACK
         try:
             await asettle_all(holds, how)
-        except LockTimeout:
-            owned.let_go()
+        except LockTimeout as error:
+            owned.undo() if is_from_handler(error) else owned.let_go()
             if kind is None:
                 raise
         except MqueueError:

@@ -9,10 +9,16 @@ from __future__ import annotations
 import signal
 import sys
 import threading
+
+# Those of C: in the module's own, which are Python, a handler may run, and they take a ValueError for one of theirs.
+from _signal import getsignal as _handler_of  # type: ignore[import-not-found]
+from _signal import signal as _set_handler
 from types import FrameType
-from typing import Any, Callable
+from typing import Any, Callable, TypeVar
 
 _Handler = Callable[[int, "FrameType | None"], Any]
+_Result = TypeVar("_Result")
+_NUMBERS = tuple(map(int, signal.valid_signals()))
 
 
 class _Period:
@@ -38,21 +44,23 @@ class _Deferred:
             self.handler(number, frame)
 
 
-def undisturbed(work: Callable[[], None]) -> None:
-    """Call `work`, and let signal handlers run after it. What one of them raises comes out when `work` is done."""
+def undisturbed(work: Callable[[], _Result]) -> _Result:
+    """Return what `work` returns, and let signal handlers run after it.
+
+    What one of them raises comes out when `work` is done, and what that returned is lost.
+    """
     if threading.current_thread() is not threading.main_thread():
-        work()  # no handler ever runs here
-        return
+        return work()  # no handler ever runs here
     period = _Period()
     deferred: list[_Deferred] = []
     try:
-        for number in signal.valid_signals():
-            handler = signal.getsignal(number)
+        for number in _NUMBERS:
+            handler = _handler_of(number)
             if callable(handler):
                 one = _Deferred(number, handler, period)
                 deferred.append(one)
-                signal.signal(number, one)
-        work()
+                _set_handler(number, one)
+        return work()
     finally:
         period.lasts = False  # no call, so whatever comes next does not put them off for ever
         try:
@@ -67,7 +75,7 @@ def _deliver(deferred: list[_Deferred]) -> None:
     try:
         while deferred:
             one = deferred[-1]
-            signal.signal(one.number, one.handler)
+            _set_handler(one.number, one.handler)
             del deferred[-1]
             if one.came:
                 one.handler(one.number, sys._getframe())  # noqa: SLF001 - public, in spite of its name

@@ -47,6 +47,7 @@ from kemi.queue.format.layout import (
 from kemi.queue.log.core import Core
 from kemi.queue.store.journal import Plan
 from kemi.queue.store.keyindex import KeyIndex
+from kemi.queue.sync.handlers import is_from_handler
 
 FACTOR = 2  # so many times of what is alive may be dead
 SLACK_CHUNKS = 2  # and so many chunks more
@@ -293,7 +294,9 @@ class Compaction:
         )
         try:
             packed = _moved(*pairs)
-        except struct.error:
+        except struct.error as error:
+            if is_from_handler(error):
+                raise
             raise CorruptedError(f"compaction would store a number that is none: {pairs}") from None
         flags = u64[W_FLAGS]
         u64[W_FLAGS] = flags | PENDING

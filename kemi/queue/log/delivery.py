@@ -38,6 +38,7 @@ from kemi.queue.format.layout import (
 )
 from kemi.queue.log.core import Core, Delivery
 from kemi.queue.store.inflight import Holder
+from kemi.queue.sync.handlers import is_from_handler
 
 _pack_entry = ENTRY.pack
 _pack_hold, _pack_lead, _pack_ack = (struct.Struct(f"={length}Q").pack for length in (16, 18, 14))
@@ -72,7 +73,9 @@ def hold(core: Core, at: int, length: int, holder: Holder, lead: int = 0, link: 
     )
     try:
         packed = _pack_lead(*pairs, U32 + lead, link) if lead else _pack_hold(*pairs)
-    except struct.error:
+    except struct.error as error:
+        if is_from_handler(error):
+            raise
         raise _no_number(pairs) from None
     mapping.bytes[row * 8 : row * 8 + ENTRY_BYTES] = _pack_entry(
         0, popped + 1, 0, holder.life, holder.start, holder.pid, holder.namespace, 1, 0, following, 0
@@ -134,7 +137,9 @@ def ack(core: Core, delivery: Delivery, counter: int = 0) -> bool:
     )
     try:
         packed = _pack_ack(*pairs)
-    except struct.error:
+    except struct.error as error:
+        if is_from_handler(error):
+            raise
         raise _no_number(pairs) from None
     u64[W_FLAGS] = u64[W_FLAGS] | PENDING
     mapping.bytes[JOURNAL_AT : JOURNAL_AT + len(packed)] = packed

@@ -58,6 +58,7 @@ from kemi.queue.log.keyed_head import KEEP_OLDEST, KeyedHead
 from kemi.queue.store.chunks import Memory
 from kemi.queue.store.journal import Plan
 from kemi.queue.store.keyindex import SPARSE, KeyHash, KeyIndex
+from kemi.queue.sync.handlers import is_from_handler
 
 _MAX_DROPS = 64  # items that one add drops at most, when the size limit was lowered
 _key_length = struct.Struct("=4xI").unpack_from
@@ -214,14 +215,15 @@ class KeyedLog:
         u64[W_TAIL_ODD - odd] = end
         added += 1
         link = at - self._base >> 3
-        buried = u64[W_BURIED] + 1
-        dead_in_all = u64[W_DEAD] + length
+        buried, dead_in_all = u64[W_BURIED] + 1, u64[W_DEAD] + length
         length |= TOMBSTONE
         try:
             packed = _replacement(
                 W_ADDED, added, U32 + lead, link, U32 + half, length, W_BURIED, buried, word, dead, W_DEAD, dead_in_all
             )
-        except struct.error:
+        except struct.error as error:
+            if is_from_handler(error):
+                raise
             raise CorruptedError(f"an append would count {added}, {buried}, {dead} and {dead_in_all}") from None
         flags = u64[W_FLAGS]
         u64[W_FLAGS] = flags | PENDING

@@ -15,6 +15,7 @@ SHM_DIR = "/dev/shm"  # noqa: S108 - that is where Linux keeps shared memory
 PREFIX = "mqk."
 NAME_MAX = 255
 ANSWERS = "~answers"
+KEPT = "~kept."  # in the name of a queue that was kept at a stop while another file had its own name
 MAKER = 60  # characters at most that tell who makes a draft
 _DRAFT = re.compile(r"~(\d{1,20})\.(\d{1,20})\.(\d{1,20})\.[0-9a-f]{8}")
 _PLAIN = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789_-"  # in a name as they are

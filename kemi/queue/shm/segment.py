@@ -39,6 +39,7 @@ from kemi.queue.shm.naming import (
     sibling_name,
 )
 from kemi.queue.shm.trust import Users
+from kemi.queue.sync.handlers import is_from_handler, suppress
 from kemi.queue.sync.openfile import OpenFile
 
 __all__ = [
@@ -89,6 +90,8 @@ def _reserve(fd: int, offset: int, length: int, name: str) -> None:
     try:
         os.posix_fallocate(fd, offset, length)
     except OSError as error:
+        if is_from_handler(error):
+            raise
         if why := limits.why_refused(SHM_DIR, length, error):
             raise NoMemory(f"{path}: no memory left for {length} bytes: {why}") from None
         raise trust.refusal(path, error) from None
@@ -212,7 +215,7 @@ class Segment:
         with contextlib.suppress(SegmentError):
             if not _libc.fallocate(self.fd, _PUNCH_HOLE, offset, length):
                 return
-        with contextlib.suppress(OSError, ValueError):
+        with suppress(OSError, ValueError):
             self.bytes.madvise(mmap.MADV_REMOVE, offset, length)
 
     def reference(self, offset: int, length: int) -> Any:
@@ -242,9 +245,13 @@ class Segment:
         """Does the name still lead to this segment? No after an unlink, or when it was made anew."""
         try:
             there = os.lstat(path_of(self.name))
-        except FileNotFoundError:
+        except FileNotFoundError as error:
+            if is_from_handler(error):
+                raise
             return False
         except OSError as error:
+            if is_from_handler(error):
+                raise
             raise trust.refusal(path_of(self.name), error) from None
         return self._descriptor.is_file(there)
 

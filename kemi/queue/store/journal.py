@@ -45,6 +45,7 @@ from kemi.queue.format.layout import (
     W_FLAGS,
     Mapping,
 )
+from kemi.queue.sync.handlers import is_from_handler
 
 _PACK = [struct.Struct(f"={2 * pairs}Q").pack for pairs in range(MAX_PAIRS + 1)]
 _WIDTHS = (8, 4, 1)  # by the kind of a store
@@ -94,7 +95,9 @@ class Journal:
         pairs = [*chain.from_iterable(plan.items())]
         try:
             packed = _PACK[count](*pairs)
-        except struct.error:
+        except struct.error as error:
+            if is_from_handler(error):
+                raise
             raise CorruptedError(f"an operation would store a number that is none: {dict(plan)}") from None
         self.store_list(packed)
         self._apply(pairs)

@@ -19,6 +19,8 @@ from collections.abc import Iterator
 from functools import partial
 from typing import Any
 
+from kemi.queue.sync.handlers import is_from_handler
+
 Identity = tuple[int, int]
 _lseek, _close = os.lseek, os.close  # those of C, also while a debugger or a test has put others in their place
 
@@ -96,7 +98,9 @@ class OpenFile:
         """Is the number still that of the file which was kept?"""
         try:
             return _lseek(self._numbers[0], 0, _HERE) == self._mark
-        except OSError:
+        except OSError as error:
+            if is_from_handler(error):
+                raise
             return False
 
     def close(self) -> None:
