@@ -62,6 +62,7 @@ def test_what_pid_and_life_lock_tell(
         (ELSEWHERE, LIFE, True, f"in another pid namespace, where it lives (pid {os.getpid()} ("),
         (GONE, LIFE, True, f"processes of a server whose main process, pid {GONE.pid}, is gone: pid {os.getpid()} ("),
     ],
+    ids=["here", "no life lock", "elsewhere", "elsewhere, lives", "main gone"],
 )
 def test_who_uses_a_segment_is_said_as_far_as_it_is_known(
     mocker: MockerFixture, owner: Owner, life: int, locked: bool, words: str
