@@ -477,3 +477,18 @@ def test_the_old_name_of_a_look_at_all_warns_its_caller(queue: AttachedQueue) ->
     with pytest.warns(DeprecationWarning, match="undone") as warned:
         assert queue.undone() == []
     assert warned[0].filename == __file__
+
+
+def test_an_add_to_what_was_closed_meanwhile_goes_to_the_next_queue(
+    queue: AttachedQueue, mocker: MockerFixture
+) -> None:
+    """As long as there is one; then its error is the caller's."""
+    closed = QueueClosed("its items were on their way")
+    add = mocker.patch.object(type(queue_in_use(queue)), "add", side_effect=[closed, closed, AddResult.ADDED])
+    renew = mocker.patch.object(queue._current, "renew", return_value=True)
+    assert queue.add("k", "v") is AddResult.ADDED
+    assert renew.call_count == 1
+    add.side_effect = closed
+    renew.return_value = False
+    with pytest.raises(QueueClosed, match="on their way"):
+        queue.add("k", "v")

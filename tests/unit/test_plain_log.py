@@ -221,3 +221,10 @@ def test_struck_where_memory_ends_it_is_not_done(limit: int) -> None:
     put(log_of(walk), b"0", 640)
     assert walk.walk(lambda log: log.append(*record(b"n", 3 * ROOM)), go_on) > 6
     assert log_of(walk).append(*record(b"n", 3 * ROOM)) == NO_MEMORY
+
+
+def test_the_first_chunk_begins_with_nothing_but_zeros() -> None:
+    """No chunk comes before or behind it, nothing in it is held or dead."""
+    log = log_of(new())
+    chunk = log.core.head() - layout.CHUNK_HEAD
+    assert log.core.mapping.bytes[chunk : chunk + layout.CHUNK_HEAD] == bytes(layout.CHUNK_HEAD)

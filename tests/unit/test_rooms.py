@@ -124,6 +124,16 @@ def test_refused_before_the_kernel_kills(host: Host) -> None:
     assert limits.why_not(1000 * MB, 5 * MB)
 
 
+@pytest.mark.parametrize(("limit", "left"), [(128, 16), (256, 16), (1024, 64), (4096, 256), (16384, 256)])
+def test_a_sixteenth_is_left_to_the_server(host: Host, limit: int, left: int) -> None:
+    """At least 16 MB, at most 256."""
+    (host.root / "proc/meminfo").write_text(MEMINFO.replace("2097152", "20971520"), "ascii")
+    host.groups("0::/a\n", V2)
+    host.files("a", max=limit * MB, current=0, stat="active_file 0\ninactive_file 0")
+    assert limits.why_not(1 << 50, (limit - left) * MB + 1)
+    assert limits.why_not(1 << 50, (limit - left) * MB) == ""
+
+
 def test_a_small_queue_may_take_more(host: Host) -> None:
     """A server starts, and its queues begin, where nearly nothing is left."""
     host.groups("0::/a\n", V2)
@@ -180,3 +190,4 @@ def test_files_that_may_not_be_large(mocker: MockerFixture) -> None:
     mocker.patch("resource.getrlimit", return_value=(1000, resource.RLIM_INFINITY))
     assert limits.why_not(1000, 10) == ""
     assert "1000 bytes at most" in limits.why_not(1001, 10)
+    assert "1000 bytes at most" in limits.why_refused("/dev/shm", 10, OSError(errno.EFBIG, "File too large"))

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from kemi.queue.format import keyhash, layout
-from kemi.queue.format.layout import PENDING, TOMBSTONE, Mapping
+from kemi.queue.format.layout import C_FIRST, C_NEXT, PENDING, TOMBSTONE, Mapping
 from kemi.queue.log import compaction
 from kemi.queue.log.keyed import KeyedLog
 from kemi.queue.log.keyed_head import KEEP_NEWEST
@@ -268,3 +268,22 @@ def test_it_asks_for_nothing_but_the_mapping() -> None:
     for size in (4096, 8192, 65536):
         memory = memoryview(bytearray(size))
         assert verify(Mapping(memory, memory.cast("Q"), memory.cast("I")), HASH)
+
+
+def test_a_chunk_in_which_no_record_begins_is_sound_and_says_so() -> None:
+    """In the middle of a record of several chunks; one that names a first record there is found."""
+    segment = Segment(KEEP_NEWEST, chunks=20)
+    log = KeyedLog(segment.plain, segment, HASH)
+    assert log.format()
+    log.append(*record(b"short"))
+    log.append(*record(b"long", 3 * ROOM))
+    log.append(*record(b"last"))
+    assert verify(segment.plain, HASH) == []
+    first = log.core.head() & ~log.core.chunks.mask
+    begin = segment.u64[(first >> 3) + C_NEXT]
+    middle = segment.u64[(begin >> 3) + C_NEXT]
+    assert segment.u64[(middle >> 3) + C_FIRST] == 0
+    segment.u64[(middle >> 3) + C_FIRST] = middle + layout.CHUNK_HEAD
+    assert verify(segment.plain, HASH) == [
+        f"the first record in the chunk at {middle} is {middle + layout.CHUNK_HEAD}, not 0"
+    ]
