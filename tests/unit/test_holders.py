@@ -18,6 +18,7 @@ from kemi.owner import Owner, this_process
 from kemi.queue.delivery import holders
 from kemi.queue.queue import Queue
 from kemi.queue.shm.segment import path_of
+from kemi.queue.store.inflight import Holder
 from tests.conftest import HANG
 from tests.locked import reserve_for_good
 from tests.unit.children import CHECKOUT, child, killed_after
@@ -123,6 +124,19 @@ def test_the_file_is_opened_once_to_look_at_its_locks(queue: Queue) -> None:
     assert found._open_lives() is lives
     found.close()
     assert found._open_lives() is not lives
+
+
+def test_who_never_reserved_tells_whether_a_pid_is_there(queue: Queue) -> None:
+    """Of a holder without a life lock, in its own namespace."""
+    found = queue.handle.holding._holders
+    me = this_process()
+    living = Holder(0, me.pid, me.start, me.namespace & 0xFFFFFFFF)
+    assert not found.is_gone(living, closely=True)
+    found.close()
+    assert found.is_gone(living._replace(pid=(1 << 22) + 1), closely=False)
+    assert found.is_gone(living._replace(start=me.start + 5), closely=True)
+    assert not found.is_gone(living._replace(start=me.start + 5), closely=False)
+    assert not found.is_gone(living._replace(pid=(1 << 22) + 1, namespace=5), closely=True)
 
 
 def test_a_worker_is_who_tried_to_reserve(queue: Queue) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import errno
 import gc
+import mmap
 import os
 import resource
 import stat
@@ -318,6 +319,18 @@ def test_a_window_over_a_private_mapping(name: str, mocker: MockerFixture) -> No
     other.bytes[0:4] = b"here"
     assert (other.words[1], one.bytes[0:4]) == (5, b"here")
     assert len(one.bytes) == one.window
+
+
+def test_a_window_is_no_private_mapping(name: str, mocker: MockerFixture) -> None:
+    """Which would count as memory; the page that the object had at first is given back."""
+    other_way = mocker.patch.object(mapping, "_over_a_private_one")
+    given_back = mocker.patch.object(mapping._libc, "munmap", wraps=mapping._libc.munmap)
+    segment = create(name)
+    assert not other_way.called
+    ((place, length),) = [call.args for call in given_back.call_args_list]
+    assert length == mmap.PAGESIZE < place
+    assert not place % mmap.PAGESIZE
+    assert len(segment.bytes) == segment.window
 
 
 def test_no_address_space(name: str, mocker: MockerFixture) -> None:

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from kemi import times
-from kemi.errors import ConfigError, ItemError, LockTimeout
+from kemi.errors import ClientClosed, ConfigError, ItemError, LockTimeout
 from kemi.owner import this_process
 from kemi.queue.catalog.registry import Registry
 from kemi.queue.delivery import hold
@@ -291,6 +291,18 @@ def test_a_copy_is_settled_in_every_process(mocker: MockerFixture) -> None:
     for pid in (1, os.getpid()):
         mocker.patch.object(hold, "_getpid", return_value=pid)
         assert copy.settled
+
+
+def test_what_a_closed_client_has_is_settled_by_its_close() -> None:
+    """Each way says that it did nothing, and there is nothing more to do."""
+    source = Recorder()
+    source.error = ClientClosed("closed in this process")
+    items = of(source, 1, 2, 3, 4)
+    assert items[0].done() is False
+    assert asyncio.run(items[1].adone()) is False
+    assert settle_all(holds_of(items[2:3]), DONE) == 0
+    assert asyncio.run(Batch(items[3:]).adone()) == 0
+    assert all(item.settled for item in items)
 
 
 # --- times ------------------------------------------------------------------------------------------------------------
