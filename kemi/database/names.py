@@ -49,11 +49,11 @@ def check(place: Place) -> None:
     if (len(encoded) if kind == POSTGRES else len(name)) > longest:
         raise place.error(f"a table's name has at most {longest} characters there", cure)
     bad = not name or "\0" in name
-    bad = bad or (kind == SQLITE and name.lower().startswith("sqlite_"))
+    bad = bad or (kind == SQLITE and _small(name).startswith("sqlite_"))
     bad = bad or (kind == MYSQL and (name.endswith(" ") or max(name) > "\uffff"))
     if bad:
         raise place.error("no table can have that name there", cure)
-    if name.lower().startswith(OWN):
+    if _small(name).startswith(OWN):
         raise place.error("that is the name of a table of this module", cure)
 
 
@@ -61,18 +61,18 @@ def find(inspector: Any, place: Place) -> Found:
     """Look for the table of a queue."""
     exact = Name(place.table)
     exists = inspector.has_table(exact.table)
-    plain = _PLAIN.fullmatch(place.table.lower()) if place.url.kind == POSTGRES else None
+    plain = _PLAIN.fullmatch(_small(place.table)) if place.url.kind == POSTGRES else None
     theirs = Name(plain["table"], plain["schema"]) if plain else exact
     if theirs == exact:
         return Found(exact, exists)
     if not inspector.has_table(theirs.table, schema=theirs.schema):
         if exists or (theirs.schema and theirs.schema not in inspector.get_schema_names()):
-            note = f"the C module would use the table {place.table.lower()}, which is not there" if exists else ""
+            note = f"the C module would use the table {_small(place.table)}, which is not there" if exists else ""
             return Found(exact, exists, note)
         return Found(theirs, exists=False)
     if not exists:
         return Found(theirs, exists=True)
-    other = place.table.lower()
+    other = _small(place.table)
     return Found(
         exact, exists=True, note=f"there is the table {other}, too, which the C module uses; its rows are left there"
     )
@@ -113,9 +113,30 @@ def is_transactional(connection: Any, table: str) -> bool | None:
 
 def fold(connection: Any, kind: str, name: Name) -> Name:
     """The same for two names of one table: some databases do not tell capital letters from small ones."""
-    if kind == SQLITE:  # the letters A to Z
-        table = "".join(char.lower() if char.isascii() else char for char in name.table)
-        return Name(table, name.schema)
+    if kind == SQLITE:
+        return Name(_small(name.table), name.schema)
     if kind == MYSQL and int(connection.exec_driver_sql("SELECT @@lower_case_table_names").scalar()):
-        return Name(name.table.lower(), name.schema)
+        return Name(_small_in_mysql(connection, name.table), name.schema)
     return name
+
+
+def _small(name: str) -> str:
+    """With small letters for A to Z, and those alone."""
+    return "".join(char.lower() if char.isascii() else char for char in name)
+
+
+def _small_in_mysql(connection: Any, name: str) -> str:
+    """As the server has it: the letters that it folds are not Python's (`İ` is `i` there, and `Ⱥ` stays)."""
+    import sqlalchemy as sa
+
+    query = (
+        "SELECT collation_name, character_set_name FROM information_schema.collations"
+        " WHERE collation_name IN ('utf8mb3_general_ci', 'utf8_general_ci') ORDER BY collation_name DESC"
+    )
+    found = connection.exec_driver_sql(query).first()
+    if found is None:
+        return name.lower()
+    collation, charset = (part.decode() if isinstance(part, bytes) else str(part) for part in found)
+    small = f"SELECT LOWER(CONVERT(:name USING {charset}) COLLATE {collation})"
+    folded = connection.execute(sa.text(small), {"name": name}).scalar()
+    return folded.decode() if isinstance(folded, bytes) else str(folded)

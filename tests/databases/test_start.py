@@ -15,6 +15,7 @@ import pytest
 
 from kemi.errors import StoreError
 from kemi.store import Options, Store, Wanted
+from tests.databases.conftest import running
 from tests.databases.servers import DATABASE, HOST, MariaDb, Postgres
 
 if TYPE_CHECKING:
@@ -411,6 +412,70 @@ def test_names_that_differ_in_capital_letters(database: AnyDatabase, table: str)
         return
     with opened(database.url) as store, pytest.raises(StoreError, match=f"queue '{table}' has the same table there"):
         store.prepare(wanted)
+
+
+class Folding(MariaDb):
+    """It has one table for names that differ in capital letters alone."""
+
+    def argv(self) -> list[str]:
+        return [*super().argv(), "--lower-case-table-names=1"]
+
+
+# Which of these are one table, each database decides; by its own letters.
+ALIKE = [
+    ("q", "Q"),
+    ("Straße", "STRASSE"),
+    ("straße", "STRAẞE"),
+    ("iq", "İq"),  # Python: i and a dot above
+    ("\u0131q", "Iq"),  # i without a dot
+    ("kq", "\u212aq"),  # the sign of Kelvin; Python: k
+    ("éq", "Éq"),
+    ("ςq", "Σq"),
+    ("ⱥq", "Ⱥq"),
+]
+
+
+@pytest.mark.parametrize("kind", [Folding, MariaDb, Postgres, None])
+def test_names_that_are_alike(kind: type[Any] | None, table: str, request: pytest.FixtureRequest) -> None:
+    """What is added to one queue never comes out of another; refused are those only that would have one table."""
+    with contextlib.ExitStack() as stack:
+        if kind is Folding:
+            database = stack.enter_context(running(Folding()))
+        else:
+            database = request.getfixturevalue("sqlite" if kind is None else kind.__name__.lower())
+        for number, pair in enumerate(ALIKE):
+            with opened(database.url) as store:
+                names = [f"{table}n{number}{name}" for name in pair]
+                one_table = is_one_table(database, *names)
+                if one_table:
+                    with pytest.raises(StoreError, match="has the same table there"):
+                        store.prepare([Wanted(name) for name in names])
+                    continue
+                store.prepare([Wanted(name) for name in names])
+                for name in names:
+                    with store.begin(name) as rows:
+                        rows.insert([(b"k", name.encode())])
+                        rows.wait_for_others(1)
+                for name in names:
+                    with store.begin(name) as rows:
+                        assert [item[1] for item in rows.drain()] == [name.encode()]
+
+
+def is_one_table(database: AnyDatabase, first: str, second: str) -> bool:
+    """Ask the database itself; PostgreSQL does not fold where a name is quoted, but the C module does not quote."""
+    if database.kind == "postgres":
+        return first.isascii() and second.isascii()
+    quoted = [database.quote(name) for name in (first, second)]
+    database.run(f"CREATE TABLE {quoted[0]} (x INTEGER)")
+    try:
+        database.run(f"CREATE TABLE {quoted[1]} (x INTEGER)")
+    except Exception:  # noqa: BLE001 - each driver has its own
+        return True
+    else:
+        database.run(f"DROP TABLE {quoted[1]}")
+        return False
+    finally:
+        database.run(f"DROP TABLE {quoted[0]}")
 
 
 @pytest.mark.parametrize("name", ["mqueue_kemi_items", "MQUEUE_KEMI_transfers"])
