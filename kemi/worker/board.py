@@ -1,8 +1,8 @@
 """Counters of a worker's processes, in memory that they share with their supervisor, so that no kill loses them.
 
     Board    all processes of all workers          one anonymous mapping, made before the first fork
-    Place    one process: a head and its lanes     head: HEARTBEAT, PAUSED, AWAITING, TIME_LIMITS by the process; the
-                                                   others by the supervisor
+    Place    one process: a head and its lanes     head: HEARTBEAT, PAUSED, AWAITING, TIME_LIMITS, ATTACHED, VERDICT
+                                                   by the process; the others by the supervisor
     Lane     one thread or task: BEGUN and counts
 
 Each word is 8 bytes, aligned, and has one writer, so there is no lock. A reader sees each word as it is now, and two
@@ -24,7 +24,8 @@ from typing import Any, final
 
 from kemi.worker.spec import Spec, Tally
 
-HEARTBEAT, PAUSED, AWAITING, TIME_LIMITS, DEATHS, ATTACHED, HURRIES, HEAD = range(8)
+HEARTBEAT, PAUSED, AWAITING, TIME_LIMITS, DEATHS, ATTACHED, STOPS, VERDICT, HEAD = range(9)
+# STOPS: 1 = it is time to end, 2 = at once. VERDICT: the exit code and one, where our own code ends the process.
 BEGUN = 0  # monotonic ns of the call that runs; 0: none. Signed, as all words: what is earlier than a boot is negative
 DONE, ANSWERED, RETRIED, REJECTED, FAILED, EXPIRED = range(1, 7)
 RUN_SECONDS, QUEUE_SECONDS = 7, 8
@@ -64,6 +65,14 @@ class Lane:
         if begun:
             self._words[self._at + BEGUN] = 0
             self._observe(RUN_SECONDS, RUN_BUCKETS, (time.monotonic_ns() - begun) / 1e9)
+
+    def watch(self) -> None:
+        """Something else than a call begins, for which the time limit counts as well."""
+        self._words[self._at + BEGUN] = time.monotonic_ns()
+
+    def rest(self) -> None:
+        """It has ended."""
+        self._words[self._at + BEGUN] = 0
 
     def count(self, field: int) -> None:
         """Count one item in DONE, ANSWERED, RETRIED, REJECTED, FAILED or EXPIRED."""
@@ -121,6 +130,7 @@ class Place:
         self.store(PAUSED, 0)
         self.store(AWAITING, 0)
         self.store(ATTACHED, 0)
+        self.store(VERDICT, 0)
         self.beat()
         for lane in self.lanes:
             lane.end()

@@ -163,15 +163,18 @@ class Course:
     # --- success ------------------------------------------------------------------------------------------------------
 
     def _succeeded(self, item: ReservedItem, value: Any, lane: Lane) -> Steps:
-        if item.asked and not item.settled and not isinstance(value, (str, bytes, type(None))):
-            error = TypeError(f"{self.spec.name} returned {type(value).__name__}; an answer is str or bytes")
-            yield from self._carry_out(item, error, Verdict("reject", reason=str(error)), lane)
-            return
-        answers = item.asked and value is not None
+        answers = item.asked and not item.settled and value is not None
+        answer = b""
+        if answers:
+            try:
+                answer = _bytes(value, self.spec.name)
+            except TypeError as error:
+                yield from self._carry_out(item, error, Verdict("reject", reason=str(error)), lane)
+                return
         if item.settled:
             lane.count(board.DONE)  # by the function itself
         else:
-            how = Settlement("answer", value=_bytes(value)) if answers else SETTLE_DONE
+            how = Settlement("answer", value=answer) if answers else SETTLE_DONE
             lane.count(board.ANSWERED if answers else board.DONE)
             yield Settle(item, how)
         with self._lock:
@@ -228,7 +231,7 @@ class Course:
     def _is_transient(self, error: BaseException) -> bool:
         try:
             return is_transient(error, self.spec.transient)
-        except Exception:
+        except BaseException:
             log.exception("%s: transient= raised, which counts as False", self.spec.name)
             return False
 
@@ -334,7 +337,7 @@ class Course:
         if self.spec.on_error is not None:
             try:
                 self.spec.on_error(Failure(item, error, verdict.action, verdict.after))
-            except Exception:
+            except BaseException:
                 log.exception("%s: on_error raised", self.spec.name)
 
     def _pausing(self, change: int, error: BaseException | None = None) -> None:
@@ -372,12 +375,23 @@ def _what(verdict: Verdict) -> str:
 
 def shown(error: BaseException) -> str:
     """An error in one line."""
-    text = one_line(str(error))
+    try:
+        text = one_line(str(error))
+    except Exception:
+        text = ""  # its own mistake
     return f"{type(error).__name__}: {text}" if text else type(error).__name__
 
 
-def _bytes(value: str | bytes) -> bytes:
-    return value.encode("utf-8", "surrogateescape") if isinstance(value, str) else value
+def _bytes(value: object, name: str) -> bytes:
+    """An answer. Raises TypeError, which says what it is instead."""
+    if isinstance(value, bytes):
+        return value
+    if not isinstance(value, str):
+        raise TypeError(f"{name} returned {type(value).__name__}; an answer is str or bytes")
+    try:
+        return value.encode("utf-8", "surrogateescape")
+    except UnicodeEncodeError as error:
+        raise TypeError(f"{name} returned a text that is no UTF-8: {error.reason} at {error.start}") from None
 
 
 def _is_expired(item: ReservedItem) -> bool:

@@ -5,10 +5,11 @@
     _child_of   what such a process does: attach, work, end
 
 A SIGTERM (SIGINT, SIGHUP) goes to the supervisor, which passes it on: a process finishes what it has in hand; what is
-not done within the grace period is given back, and a second signal shortens that to nothing. The second one is passed
-on as a word on the board: two signals that wait for a process at one time are one to it. A process whose supervisor
-is gone ends in the same way. One whose call takes too long settles that item, gives back the others, and ends itself;
-where it cannot even do that, because a C function holds the GIL, its supervisor kills it.
+not done within the grace period is given back, and a second signal shortens that to nothing. Both are passed on as a
+word on the board, too: two signals that wait for a process at one time are one to it, and a function may have handlers
+of its own. A process whose supervisor is gone ends in the same way. One whose call takes too long settles that item,
+gives back the others, and ends itself; where it cannot even do that, because a C function holds the GIL, its supervisor
+kills it.
 """
 
 from __future__ import annotations
@@ -194,7 +195,12 @@ class _Supervisor:
         self.children += [_Child(one.__name__, self._besides(one), None) for one in beside]
 
     def _worker(self, place: Place, where: str) -> _Child:
-        return _Child(place.spec.name, lambda: _child_of(place, where, self.grace, self._parent), place)
+        def run() -> int:
+            code = _child_of(place, where, self.grace, self._parent)
+            place.store(board.VERDICT, code + 1)
+            return code
+
+        return _Child(place.spec.name, run, place)
 
     def _besides(self, one: Beside) -> Callable[[], int]:
         def run() -> int:
@@ -254,17 +260,18 @@ class _Supervisor:
         self._until = time.monotonic() + (0.0 if again else self.grace) + _ENDS_WITHIN
         sdnotify.tell("STOPPING=1", f"STATUS={'gives back' if again else 'finishes'} what is in hand")
         for child in self.children:
-            if again and child.place is not None:
-                child.place.store(board.HURRIES, 1)
+            if child.place is not None:
+                child.place.store(board.STOPS, 2 if again else 1)
             child.kill(signal.SIGTERM)
 
     def _ended(self, child: _Child, code: int) -> None:
         if self._until is not None:
             return
-        if code in _FOR_GOOD:
+        is_verdict = child.place is None or child.place.read(board.VERDICT) == code + 1  # no os._exit of a function's
+        if is_verdict and code in _FOR_GOOD:
             self.code = code
             self.stop()
-        elif code == TIME_LIMIT:
+        elif is_verdict and code == TIME_LIMIT:
             child.due = 0.0
         else:
             how = f"was ended by signal {-code}" if code < 0 else f"ended with {code}"
@@ -306,7 +313,7 @@ def _child_of(place: Place, where: str, grace: float, parent: int) -> int:
 
     def ends() -> bool:
         place.beat()
-        return signals.count > 0 or os.getppid() != parent
+        return signals.count > 0 or place.read(board.STOPS) > 0 or os.getppid() != parent
 
     try:
         queue = _attached(place.spec, where, ends, signals.sleep)
@@ -368,7 +375,7 @@ def _watch(crew: Crew, signals: Signals, ends: Callable[[], bool], grace: float)
         if ends() and until is None:
             until = time.monotonic() + grace
             crew.stop(grace)
-        if until is not None and (time.monotonic() >= until or crew.place.read(board.HURRIES)):
+        if until is not None and (time.monotonic() >= until or crew.place.read(board.STOPS) > 1):
             crew.give_up()
             return STOPPED
         late = crew.late()
@@ -403,9 +410,9 @@ async def _serve(queue: WorkQueue, place: Place, grace: float, parent: int, sign
     cancelled = False
     while not serving.done():
         place.beat()
-        if signals.count or os.getppid() != parent:
+        if signals.count or place.read(board.STOPS) or os.getppid() != parent:
             tasks.stop()
-        if place.read(board.HURRIES) and not cancelled:
+        if place.read(board.STOPS) > 1 and not cancelled:
             cancelled = serving.cancel()
         await asyncio.wait({serving}, timeout=LOOK)
     with contextlib.suppress(asyncio.CancelledError):

@@ -9,16 +9,27 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import os
 from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING, Any, final
 
 from kemi.errors import ClientClosed, ConfigError, LockTimeout, MqueueError
+from kemi.queue.delivery.hold import Settlement
 from kemi.queue.delivery.reserved import asettle
 from kemi.worker import board
 from kemi.worker.board import Lane
 from kemi.worker.course import Call, Course, Pause, Result, Settle, Step, Steps, log, shown, tell_stop
 from kemi.worker.spec import Spec, TimeLimit
-from kemi.worker.threads import GIVE_BACK, SLICE, TROUBLE, most_deliveries, no_context, settle_now
+from kemi.worker.threads import (
+    GIVE_BACK,
+    SLICE,
+    TROUBLE,
+    end_fork,
+    is_interrupt,
+    most_deliveries,
+    no_context,
+    settle_now,
+)
 
 if TYPE_CHECKING:
     from kemi.queue.delivery.reserved import ReservedItem
@@ -56,6 +67,7 @@ class _Shared:
                 log.info("%s: the resource raised at its end: %s", self._spec.name, shown(error))
             else:
                 self._ready.set_exception(error if isinstance(error, Exception) else RuntimeError(shown(error)))
+                self._ready.exception()  # looked at: who waited may have given up
             if isinstance(error, asyncio.CancelledError):
                 raise
 
@@ -101,6 +113,7 @@ class Tasks:
         self.place = course.place
         self.course = course
         self._queue = queue
+        self._pid = os.getpid()
         self._stop = asyncio.Event()
         self._recovered = asyncio.Event()
         self._shared: _Shared | None = None
@@ -191,10 +204,12 @@ class Tasks:
             self._shared = _Shared(self.spec)
         shared = self._shared
         try:
-            await shared.ready()
-        except BaseException:
+            await asyncio.wait_for(shared.ready(), self.spec.timeout)
+        except BaseException as error:
             if self._shared is shared:
                 self._shared = None
+            if isinstance(error, asyncio.TimeoutError):
+                shared.task.cancel()
             raise
         return shared
 
@@ -238,6 +253,8 @@ class Tasks:
     async def _next(self) -> ReservedItem | None:
         item: ReservedItem | None = None
         try:
+            if os.getpid() != self._pid:
+                end_fork(self.spec, None)  # in which the event loop went on
             item = await self._queue.areserve(timeout=SLICE).take()
         except ClientClosed:
             self.stop()
@@ -270,18 +287,26 @@ class Tasks:
             self.wake()
             return None
 
+        counted = False
         try:
             await follow(self.course.of(item, lane, was_parked=was_parked), carry_out)
+        except (asyncio.CancelledError, ConfigError):
+            raise
+        except BaseException:
+            counted = True  # or it would come at once, again and again
+            raise
         finally:
             if not item.settled and not any(item is suspect for suspect in self.course.held()):
-                settle_now(self.spec, Settle(item, GIVE_BACK))
+                settle_now(self.spec, Settle(item, Settlement("give back", counted=counted)))
 
     async def _call(self, item: ReservedItem, lane: Lane, number: int) -> Result:
         try:
             shared = self._used[number] = await self._resource()
-        except ConfigError:
+        except (ConfigError, asyncio.CancelledError):
             raise
-        except Exception as error:
+        except BaseException as error:
+            if is_interrupt(error):
+                raise
             return Result(error=error, opening=True)
         if shared is None:
             return await self._call_within(item, (), lane)
@@ -296,7 +321,7 @@ class Tasks:
         """Call the function, and end its task when the time is over, or when this one is cancelled."""
         lane.begin(item.age)
         try:
-            call = asyncio.ensure_future(self.spec.function(item, *given))
+            call = asyncio.ensure_future(self._result(item, given))
             try:
                 await asyncio.wait({call}, timeout=self.spec.timeout)
             except asyncio.CancelledError:
@@ -310,10 +335,25 @@ class Tasks:
                 return Result(error=TimeLimit(f"{self.spec.name} did not end within timeout={self.spec.timeout:g} s"))
             if call.cancelled():
                 return Result(error=asyncio.CancelledError(f"{self.spec.name} cancelled itself"))
-            error = call.exception()
-            return Result(error=error) if error is not None else Result(call.result())
+            return call.result()
         finally:
             lane.end()
+
+    async def _result(self, item: ReservedItem, given: tuple[Any, ...]) -> Result:
+        """Call the function. What it raises is in the result, also SystemExit, which would end the event loop."""
+        raised: BaseException | None = None
+        value: Any = None
+        try:
+            value = await self.spec.function(item, *given)
+        except asyncio.CancelledError:
+            raise
+        except BaseException as error:
+            raised = error
+        if os.getpid() != self._pid:
+            end_fork(self.spec, raised)
+        if raised is not None and is_interrupt(raised):
+            raise raised
+        return Result(value, raised)
 
     async def _pause(self, number: int, seconds: float, recovered: asyncio.Event | None) -> bool:
         """Sleep, at most until this stops, or the backend is there again: then it returns True."""

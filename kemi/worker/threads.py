@@ -13,10 +13,13 @@ from __future__ import annotations
 import contextlib
 import importlib
 import inspect
+import os
+import signal
+import sys
 import threading
 import time
-from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, final
+from collections.abc import Callable, Iterator
+from typing import TYPE_CHECKING, Any, NoReturn, final
 
 from kemi.errors import ClientClosed, ConfigError, LockTimeout, MqueueError
 from kemi.queue.delivery.hold import Settlement
@@ -45,8 +48,10 @@ def attached(queue: str, where: str) -> WorkQueue:
 class Desk:
     """What one thread calls the function with."""
 
-    def __init__(self, spec: Spec) -> None:
+    def __init__(self, spec: Spec, lane: Lane) -> None:
+        self.at_resource = False  # it is entered or left at this moment
         self._spec = spec
+        self._lane = lane
         self._context: Any = None
         self._given: tuple[Any, ...] = ()
 
@@ -55,42 +60,96 @@ class Desk:
         make = self._spec.resource
         if make is None or self._context is not None:
             return
-        context = make()
-        if not hasattr(type(context), "__enter__"):
-            raise ConfigError(no_context(self._spec, context, "__enter__"))
-        self._given = (context.__enter__(),)
-        self._context = context
+        with self._resource():
+            context = make()
+            if not hasattr(type(context), "__enter__"):
+                raise ConfigError(no_context(self._spec, context, "__enter__"))
+            self._given = (context.__enter__(),)
+            self._context = context
 
     def close(self, error: BaseException | None = None) -> None:
         """Leave the resource, with what was raised in it."""
         context, self._context, self._given = self._context, None, ()
         if context is not None:
             try:
-                context.__exit__(type(error) if error else None, error, error.__traceback__ if error else None)
-            except Exception as at_end:
+                with self._resource():
+                    context.__exit__(type(error) if error else None, error, error.__traceback__ if error else None)
+            except BaseException as at_end:
+                if is_interrupt(at_end):
+                    raise
                 if at_end is not error:
                     log.info("%s: the resource raised at its end: %s", self._spec.name, shown(at_end))
 
-    def call(self, item: ReservedItem, lane: Lane) -> Result:
+    @contextlib.contextmanager
+    def _resource(self) -> Iterator[None]:
+        """What is done with the resource: it may hang as well as the function."""
+        self.at_resource = True
+        self._lane.watch()
+        try:
+            yield
+        finally:
+            self._lane.rest()
+            self.at_resource = False
+
+    def call(self, item: ReservedItem) -> Result:
         """Call the function. What it raises is in the result, also SystemExit; ConfigError of the resource passes."""
         try:
             self.open()
         except ConfigError:
             raise
-        except Exception as error:
-            return Result(error=error, opening=True)
-        lane.begin(item.age)
-        try:
-            value = self._spec.function(item, *self._given)
         except BaseException as error:
-            return Result(error=error)
-        finally:
-            lane.end()
+            if is_interrupt(error):
+                raise
+            return Result(error=error, opening=True)
+        value, raised = self._called(item)
+        if raised is not None:
+            if is_interrupt(raised):
+                raise raised
+            return Result(error=raised)
         if inspect.isawaitable(value):
             getattr(value, "close", lambda: None)()
             text = f"{self._spec.name} returned something to await, but is no async function: write async def"
             return Result(error=TypeError(text))
         return Result(value)
+
+    def _called(self, item: ReservedItem) -> tuple[Any, BaseException | None]:
+        """What the function returned, and what it raised."""
+        value: Any = None
+        raised: BaseException | None = None
+        pid = os.getpid()
+        self._lane.begin(item.age)
+        try:
+            value = self._spec.function(item, *self._given)
+        except BaseException as error:
+            raised = error
+        if os.getpid() != pid:
+            end_fork(self._spec, raised)
+        self._lane.end()
+        return value, raised
+
+
+def is_interrupt(error: BaseException) -> bool:
+    """Is it Ctrl-C, of a person who runs this in a program or a test of theirs? Then it is no item's failure."""
+    return (
+        isinstance(error, KeyboardInterrupt)
+        and threading.current_thread() is threading.main_thread()
+        and signal.getsignal(signal.SIGINT) is signal.default_int_handler
+    )
+
+
+def end_fork(spec: Spec, error: BaseException | None) -> NoReturn:
+    """End a process that a function has forked, and that came back from it: two would settle one item, and go on."""
+    code = 1
+    if isinstance(error, SystemExit):
+        code = error.code if isinstance(error.code, int) else int(error.code is not None)
+    elif error is not None:
+        log.error("%s: in a process that it forked: %s", spec.name, shown(error), exc_info=error)
+    else:
+        log.error("%s: a process that it forked came back from it, and is ended; end it with os._exit()", spec.name)
+    for stream in (sys.stdout, sys.stderr):
+        with contextlib.suppress(Exception):
+            stream.flush()
+    os._exit(code & 0xFF)
 
 
 def no_context(spec: Spec, context: object, method: str) -> str:
@@ -147,6 +206,7 @@ class Crew:
         self._stopping = False
         self._left = spec.concurrency  # threads that have not ended
         self._hands: dict[int, ReservedItem] = {}
+        self._desks = [Desk(spec, lane) for lane in self.place.lanes]
         self._threads = [
             threading.Thread(target=self._run, args=(number,), name=f"{spec.name} {number}", daemon=True)
             for number in range(spec.concurrency)
@@ -195,10 +255,18 @@ class Crew:
 
     def end_late(self, numbers: list[int]) -> bool:
         """Settle the items of these lanes, whose process ends now. False if they have ended meanwhile."""
-        items = {number: self._hands.get(number) for number in numbers if number in self.late()}
         found = False
-        for number, item in items.items():
-            if item is not None and not item.settled:
+        for number in numbers:
+            at_resource, item = self._desks[number].at_resource, self._hands.get(number)
+            if number not in self.late():
+                continue
+            if at_resource:  # no item's fault: what is in hand is given back
+                log.error(
+                    "%s: its resource was not entered or left within timeout=%g s; the process ends",
+                    *(self.spec.name, self.spec.timeout),
+                )
+                found = True
+            elif item is not None and not item.settled:
                 found = True
                 follow(self.course.time_limit(item, self.place.lanes[number]), self._only_settle)
         return found
@@ -209,7 +277,7 @@ class Crew:
     # --- one thread ---------------------------------------------------------------------------------------------------
 
     def _run(self, number: int) -> None:
-        desk = Desk(self.spec)
+        desk = self._desks[number]
         try:
             self._open_early(desk)
             while not self._stopping:
@@ -217,9 +285,10 @@ class Crew:
         except BaseException as error:
             self.fatal = error
             self.stop()
+            is_setup = isinstance(error, ConfigError)
             if item := self._hands.get(number):
-                settle_now(self.spec, Settle(item, GIVE_BACK))
-            if not isinstance(error, ConfigError):
+                settle_now(self.spec, Settle(item, Settlement("give back", counted=not is_setup)))
+            if not is_setup:
                 log.exception("%s: a thread of this worker failed", self.spec.name)
         finally:
             self._hands.pop(number, None)
@@ -236,7 +305,7 @@ class Crew:
             desk.open()
         except ConfigError:
             raise
-        except Exception as error:
+        except BaseException as error:
             log.warning("%s: the resource is not there yet: %s", self.spec.name, shown(error))
 
     def _work(self, number: int, desk: Desk) -> None:
@@ -246,14 +315,13 @@ class Crew:
         item = parked or self._next()
         if item is None or not self._begin(number, item):
             return
-        lane = self.place.lanes[number]
         last: BaseException | None = None
         woken = False  # once for an item: it may be one that fails while all others succeed
 
         def carry_out(step: Step) -> Any:
             nonlocal last, woken
             if isinstance(step, Call):
-                result = desk.call(step.item, lane)
+                result = desk.call(step.item)
                 last = result.error
                 return result
             if isinstance(step, Settle):
@@ -265,6 +333,7 @@ class Crew:
             self._recover()
             return None
 
+        lane = self.place.lanes[number]
         follow(self.course.of(item, lane, was_parked=parked is not None), carry_out)
         del self._hands[number]
 
@@ -317,13 +386,13 @@ def drain(course: Course, queue: WorkQueue) -> None:
     """Work in this thread, without a sleep, until nothing is due, or the worker would pause."""
     spec, lane = course.spec, course.place.lanes[0]
     course.max_deliveries = most_deliveries(queue)
-    desk = Desk(spec)
+    desk = Desk(spec, lane)
     pauses = False
 
     def carry_out(step: Step) -> Any:
         nonlocal pauses
         if isinstance(step, Call):
-            return desk.call(step.item, lane)
+            return desk.call(step.item)
         if isinstance(step, Pause):
             pauses = True
             return step.seconds

@@ -53,7 +53,7 @@ def hang(item):
 
 def overdue(seconds):
     # The call that runs was begun so much earlier: an hour's limit is over now, and no other call is near its own.
-    lane = sys._getframe(2).f_locals["lane"]
+    lane = sys._getframe(2).f_locals["self"]._lane
     lane._words[lane._at + BEGUN] -= int(seconds * 1e9)
 
 @worker("q", timeout=3600, retries=0, concurrency=2)

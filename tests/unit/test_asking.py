@@ -47,6 +47,19 @@ def test_an_answer_goes_to_its_transaction(server: Server) -> None:
     assert server.totals().answered == 1
 
 
+def test_an_answer_that_is_too_large_fails_at_once(server: Server) -> None:
+    """The script hears of it now, with a reason, and not by its timeout; the worker is told False."""
+    assert server.ask() is AskResult.ASKED
+    with server.queue.reserve(0) as item:
+        assert item is not None
+        assert not item.answer(b"x" * (1 << 26))  # all the memory that the instance may have
+    server.process.work()
+    (answer,) = server.tm.answers
+    assert answer.status is AnswerStatus.FAILED
+    assert f"the answer, {1 << 26} bytes, was refused: " in answer.reason
+    assert (server.totals().failed, server.totals().pending, len(server.queue)) == (1, 0, 0)
+
+
 def test_a_retransmission_asks_nothing(server: Server) -> None:
     """It belongs to a transaction that has asked."""
     server.tm.transaction = None

@@ -49,6 +49,12 @@ def _tell(queue: Answerable, record: bytes, kind: int, value: bytes) -> bool:
         return False
     try:
         answers = queue.answers_queue(envelope.shard, envelope.answers)
-        return answers is not None and bool(answers.add(message_key(kind, envelope.name), value))
+        if answers is None:
+            return False
+        outcome = answers.add(message_key(kind, envelope.name), value)
+        if not outcome and kind == ANSWERED:  # whoever waits hears of it, in a few bytes, and not by the deadline
+            reason = f"the answer, {len(value)} bytes, was refused: {outcome.reason}"
+            answers.add(message_key(FAILED, envelope.name), reason)
+        return bool(outcome)
     except SegmentError:  # its server ended
         return False

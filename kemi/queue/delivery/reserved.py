@@ -95,7 +95,10 @@ def _copy(record: bytes, deadline: float | None, item_id: str, deliveries: int, 
 
 def _bytes(value: object) -> bytes:
     if isinstance(value, str):
-        return value.encode("utf-8", "surrogateescape")
+        try:
+            return value.encode("utf-8", "surrogateescape")
+        except UnicodeEncodeError as error:
+            raise ItemError(f"an answer must be UTF-8, and this text is not: {error.reason} at {error.start}") from None
     if isinstance(value, (bytes, bytearray, memoryview)):
         return bytes(value)
     raise ItemError(f"an answer must be str or bytes, not {type(value).__name__}")
