@@ -4,12 +4,14 @@ The position in the stream is stored by the same commit as the item, in the queu
 next relay reads on from there, and what was added already is not added again. Only then the entry is removed there.
 
 One relay reads a stream, since what it has read is removed: the engine remembers whose it is, and under which name the
-position is stored. An engine that lost all gives another name, so that its ids may begin anew.
+position is stored. An engine that lost all gives another name, so that its ids may begin anew; so it does for a stream
+that was deleted. A host is told from its clone, which has its machine-id, by its life: who reads renews its claim.
 """
 
 from __future__ import annotations
 
 import contextlib
+import os
 import time
 from collections.abc import Callable
 from typing import NamedTuple, Union
@@ -23,16 +25,27 @@ from kemi.queue.format.outcome import AddResult
 from kemi.relay.aof import FileBegunAnew
 from kemi.relay.forward import Counts, Tell, host_id
 from kemi.relay.link import LONGEST_PAUSE, Backoff, EngineBusy, Link, connected
-from kemi.relay.scripts import CLAIM, stream_of
+from kemi.relay.scripts import CLAIM, RELEASE, stream_of
 from kemi.relay.server import check_reader
 from kemi.relay.url import Address
 
 BATCH = 256  # entries
 _WAIT = 1.0  # seconds of one wait in the engine
 _LAG_EVERY = 2.0  # seconds
+_CLAIMED = 30  # seconds that a claim holds against another life of what has the same name
 
 Position = tuple[int, int]
 Pair = tuple[Union[str, bytes], Union[str, bytes]]
+
+
+def _life() -> str:
+    """What tells this host, or container, from one of the same name: it is another one after each start of it."""
+    found = ""
+    with contextlib.suppress(OSError):
+        with open("/proc/sys/kernel/random/boot_id", encoding="ascii") as file:
+            found = file.read().strip()
+        found += f"/{os.stat('/proc/self/ns/pid').st_ino}"
+    return found
 
 
 class _Entry(NamedTuple):
@@ -61,6 +74,7 @@ class Back:
         self._address = address
         self._name = stream
         self._stream = stream_of(stream)
+        self._life = _life()
         self._reader = f"{host or host_id()}/{queue.instance}/{queue.name}"
         self._most = batch
         self._tell = tell
@@ -98,6 +112,9 @@ class Back:
                 else:
                     self._backoff.reset()
         finally:
+            if self._link is not None and self._source:
+                with contextlib.suppress(MqueueError):
+                    self._link.script(RELEASE, [f"{self._stream}:reader"], self._life)
             self._disconnect()
 
     def _connect(self) -> Link:
@@ -110,10 +127,12 @@ class Back:
             self._file.ensure(link)
             self._source = self._claim(link)
             self._created = 0
+            self._lag_at = 0.0
         queue = queue_in_use(self.queue)
         created = queue.segment.words[W_CREATED]
         if created != self._created:
             self._after = queue.position(self._source) or (0, 0)
+            self._claim_again(link)
             self._remove_done(link)
             self._created = created
         if not self.counts.connected:
@@ -121,22 +140,34 @@ class Back:
             self._say(f"connected to {self._address}, from {self._name!r}")
         return link
 
-    def _claim(self, link: Link) -> str:
-        """Be the only one who reads the stream. Returns the name of its positions."""
-        owner, name = link.script(CLAIM, [f"{self._stream}:reader"], self._reader, uuid4().hex)
+    def _claim(self, link: Link, after: str = "") -> str:
+        """Be the only one who reads the stream. Returns the name of its positions; after: the last one, if known."""
+        keys = [f"{self._stream}:reader", self._stream]
+        owner, name, left = link.script(CLAIM, keys, self._reader, uuid4().hex, self._life, after, _CLAIMED)
         if owner.decode("utf-8", "replace") != self._reader:
             raise ConfigError(
                 f"queue {self._name!r} of {self._address} is relayed to {owner.decode('utf-8', 'replace')} (host, "
                 f"instance, queue): give each of them a queue of its own; if that one is gone for good, DEL "
                 f"{self._stream}:reader there"
             )
+        if left:
+            raise EngineBusy(
+                f"queue {self._name!r} of {self._address} was read {_CLAIMED - left} s ago by another host or "
+                f"container of the same name ({self._reader}): this one begins {_CLAIMED} s after its last look; if "
+                "both are to live, they need different names: --host-id, or another /etc/machine-id"
+            )
         return str(name.decode("ascii", "replace"))
+
+    def _claim_again(self, link: Link) -> None:
+        """Renew the claim. A stream that began anew has its first position."""
+        source = self._claim(link, _name(self._after))
+        if source != self._source:
+            self._source, self._after = source, self.queue.position(source) or (0, 0)
 
     def _remove_done(self, link: Link) -> None:
         """Remove what was added and, by a kill in between, not removed."""
         while self._after > (0, 0):
-            end = f"{self._after[0]}-{self._after[1]}"
-            old = link.call("XRANGE", self._stream, "-", end, "COUNT", self._most)
+            old = link.call("XRANGE", self._stream, "-", _name(self._after), "COUNT", self._most)
             if not old:
                 return
             link.call("XDEL", self._stream, *(name for name, _ in old))
@@ -145,8 +176,16 @@ class Back:
     def _read(self, link: Link) -> list[_Entry]:
         """The entries behind the position; wait a moment for the first one."""
         self._look_at_lag(link)
-        after = f"{self._after[0]}-{self._after[1]}"
-        command = ("XREAD", "COUNT", self._most, "BLOCK", int(_WAIT * 1000), "STREAMS", self._stream, after)
+        command = (
+            "XREAD",
+            "COUNT",
+            self._most,
+            "BLOCK",
+            int(_WAIT * 1000),
+            "STREAMS",
+            self._stream,
+            _name(self._after),
+        )
         found = link.call(*command, timeout=self._address.timeout + _WAIT)
         return [_entry(name, fields) for name, fields in found[0][1]] if found else []
 
@@ -215,6 +254,7 @@ class Back:
     def _look_at_lag(self, link: Link) -> None:
         if time.monotonic() - self._lag_at < _LAG_EVERY:
             return
+        self._claim_again(link)
         self._lag_at = time.monotonic()
         length = link.call("XLEN", self._stream)
         first = link.call("XRANGE", self._stream, "-", "+", "COUNT", 1)
@@ -224,6 +264,10 @@ class Back:
     def lag(self) -> tuple[int, float]:
         """Items that are still there, and the age of the oldest one, seconds; some seconds old."""
         return self._lag
+
+
+def _name(position: Position) -> str:
+    return f"{position[0]}-{position[1]}"
 
 
 def _position(name: bytes) -> Position:

@@ -80,11 +80,38 @@ end
 return 1
 """)
 
-# KEYS: reader. ARGV: who wants to read a stream, and a new name for its positions. Replies whose it is, and the name.
+# KEYS: reader, stream. ARGV: who wants to read the stream, a new name for its positions, which life of this host it is,
+# the last position there ("" if none is known yet), seconds for which another life's claim holds.
+# Replies whose it is, the name, and for how many seconds it is another life's.
+# - One life at a time: hosts that were cloned with their machine-id are the same by name.
+# - A stream whose last id is before the position was deleted and began anew: its positions have another name.
 CLAIM = script("""
 redis.call('HSETNX', KEYS[1], 'owner', ARGV[1])
 redis.call('HSETNX', KEYS[1], 'name', ARGV[2])
-return redis.call('HMGET', KEYS[1], 'owner', 'name')
+local owner, name, life, at = unpack(redis.call('HMGET', KEYS[1], 'owner', 'name', 'life', 'at'))
+if owner ~= ARGV[1] then return {owner, name, 0} end
+local now = tonumber(redis.call('TIME')[1])
+local left = tonumber(at or '0') + tonumber(ARGV[5]) - now
+if life and life ~= ARGV[3] and left > 0 and left <= tonumber(ARGV[5]) then return {owner, name, left} end
+if ARGV[4] ~= '' and redis.call('EXISTS', KEYS[2]) == 1 then
+  local about = redis.call('XINFO', 'STREAM', KEYS[2])
+  for i = 1, #about, 2 do
+    if about[i] == 'last-generated-id' then
+      local ms, seq = string.match(about[i + 1], '^(%d+)-(%d+)$')
+      local last_ms, last_seq = string.match(ARGV[4], '^(%d+)-(%d+)$')
+      ms, last_ms = tonumber(ms), tonumber(last_ms)
+      if ms < last_ms or (ms == last_ms and tonumber(seq) < tonumber(last_seq)) then name = ARGV[2] end
+    end
+  end
+end
+redis.call('HSET', KEYS[1], 'name', name, 'life', ARGV[3], 'at', now)
+return {owner, name, 0}
+""")
+
+# KEYS: reader. ARGV: the life that reads no more.
+RELEASE = script("""
+if redis.call('HGET', KEYS[1], 'life') == ARGV[1] then redis.call('HDEL', KEYS[1], 'life', 'at') end
+return 1
 """)
 
 

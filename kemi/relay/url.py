@@ -99,7 +99,14 @@ def parse(text: str, **more: Any) -> Address:
     place, _, query = rest.partition("?")
     credentials, at, place = place.rpartition("@")
     user, _, password = credentials.partition(":") if at else ("", "", "")
-    options = _options(query)
+    try:
+        options = _options(query)
+    except ConfigError:
+        if "@" not in query:
+            raise
+        raise ConfigError(  # which does not repeat what may be the end of a password
+            "the engine's URL has, after its first ?, what is no option; in a user or a password write %3F for ?"
+        ) from None
     options.update({name: _value(name, str(value)) for name, value in more.items() if value is not None})
     named_user = options.pop("user", "") or unquote(user) or os.environ.get(ENGINE_USER_VARIABLE, "")
     where = _unix(place) if scheme == "unix" else _network(scheme, place)

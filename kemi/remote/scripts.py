@@ -30,6 +30,9 @@ local function before(one, other)
   if a ~= c then return a < c end
   return b < d
 end
+local function count(name, by) -- a counter that cannot be written (of another program, no memory) stops nothing
+  redis.pcall('HINCRBY', stats, name, by)
+end
 local function pending(id)
   local found = redis.call('XPENDING', stream, group, id, id, 1)
   return found[1]
@@ -46,9 +49,9 @@ local function bury(id, reason)
     for i = 1, #fields, 2 do has_id = has_id or fields[i] == 'i' end
     if not has_id then fields[#fields + 1] = 'i'; fields[#fields + 1] = id end
     redis.call('XADD', dead, '*', 'r', reason, unpack(fields))
-    redis.call('HINCRBY', stats, 'dead_lettered', 1)
+    count('dead_lettered', 1)
   else
-    redis.call('HINCRBY', stats, 'dropped', 1)
+    count('dropped', 1)
   end
   remove(id)
 end
@@ -115,7 +118,7 @@ for n = 6, #ARGV do
     settled = settled + 1
     if what == 'done' then
       remove(id)
-      redis.call('HINCRBY', stats, 'fetched', 1)
+      count('fetched', 1)
     elseif what == 'reject' then
       bury(id, reason)
     else
@@ -166,8 +169,8 @@ for n = 2, #ARGV, 3 do
   end
   added = added + 1
 end
-redis.call('HINCRBY', stats, 'added', added)
-if added * 3 < #ARGV - 1 then redis.call('HINCRBY', stats, 'refused', (#ARGV - 1) / 3 - added) end
+count('added', added)
+if added * 3 < #ARGV - 1 then count('refused', (#ARGV - 1) / 3 - added) end
 return added
 """
 )
@@ -204,6 +207,7 @@ local added, about = -1, redis.call('XINFO', 'STREAM', stream)
 for i = 1, #about, 2 do
   if about[i] == 'entries-added' then added = about[i + 1] end
 end
-return {redis.call('XLEN', stream), held[1], due, all - due, added, redis.call('HGETALL', stats)}
+local counters = redis.pcall('HGETALL', stats)
+return {redis.call('XLEN', stream), held[1], due, all - due, added, counters.err and {} or counters}
 """
 )

@@ -12,6 +12,7 @@ import pytest
 
 from kemi.errors import ConfigError, MqueueError
 from kemi.relay.back import Back
+from kemi.relay.link import EngineBusy
 from kemi.relay.url import parse
 from mqueue_kemi import attach
 from tests.relay.ledger import compare
@@ -143,6 +144,54 @@ def test_one_reader_a_stream(serve: Serve, engine: EngineServer) -> None:
         there.fetch()
     with pytest.raises(ConfigError, match="consumers take from"):
         Back(queue, parse(engine.url, timeout=PATIENCE), "taken").run(lambda: False, time.sleep)
+
+
+def test_a_host_and_its_clone(serve: Serve, engine: EngineServer) -> None:
+    """What has the same name, but is another machine, waits until the one before has not looked for half a minute."""
+    serve("name=q")
+    queue = attach_here("q", serve.instance)
+
+    def one(life: str) -> Back:
+        back = Back(queue, parse(engine.url, timeout=PATIENCE), "commands")
+        back._life = life
+        return back
+
+    first, again, clone = one("first"), one("first"), one("clone")
+    first._connect()
+    again._connect()  # the relay was killed, and started again
+    with pytest.raises(EngineBusy, match=r"another host or container of the same name .*--host-id"):
+        clone._connect()
+    with engine.client() as client:
+        client.hincrby(f"{STREAM}:reader", "at", -31)
+        clone._connect()
+        with pytest.raises(EngineBusy, match="another host"):
+            first._look_at_lag(first._connect())  # and is not beside it when it comes to life again
+        client.hincrby(f"{STREAM}:reader", "at", 1000)  # the engine's clock was set back
+        one("third")._connect()
+        one("third").run(lambda: True, time.sleep)
+        assert client.hget(f"{STREAM}:reader", "life") == b"third"  # it had no claim to give up
+        looks = iter((False, True))
+        one("third").run(lambda: next(looks), time.sleep)
+        assert not client.hexists(f"{STREAM}:reader", "life")
+    first._connect()
+
+
+@pytest.mark.parametrize("how", ["DEL", "FLUSHALL"])
+def test_a_stream_that_begins_anew(serve: Serve, children: Children, engine: EngineServer, how: str) -> None:
+    """Its ids may be lower than those before, as after the server's clock was set back: all of them come."""
+    queue = serve("name=q")
+    children.fork(lambda: relay(serve.instance, engine))
+    with engine.client() as client:
+        client.xadd(STREAM, {"k": "k", "v": "before"}, id="99999999999999-5")
+        until(lambda: len(queue) and not client.xlen(STREAM), "it is here")
+        if how == "DEL":
+            client.delete(STREAM)
+        else:
+            client.flushall()
+        for number in range(3):
+            client.xadd(STREAM, {"k": "k", "v": str(number)})
+        until(lambda: not client.xlen(STREAM), "all are here")
+    assert [item.value for item in queue.peek(10)] == ["before", "0", "1", "2"]
 
 
 def test_the_command(serve: Serve, command: Command, engine: EngineServer) -> None:

@@ -40,6 +40,13 @@ def test_no_text_shows_the_password() -> None:
     assert parse(f"{address}").user == "user"
 
 
+@pytest.mark.parametrize("rest", ["u:s3?cret@h", "u:s3?cret=1@h/0", "u:s3?db=cret@h", "u:x?db=1&cret@h?timeout=2"])
+def test_a_question_mark_in_a_password(rest: str) -> None:
+    with pytest.raises(ConfigError, match="write %3F") as caught:
+        parse(f"redis://{rest}")
+    assert "cret" not in str(caught.value)
+
+
 def test_the_password_comes_from_a_file_or_the_environment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     file = tmp_path / "password"
     file.write_text("one\n")
