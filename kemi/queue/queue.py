@@ -371,6 +371,14 @@ class Queue(choice.Base):
             unlock(ref)
         return self._reserver.reserve_some(count, timeout, keep)
 
+    def go_on_waiting(self, seconds: float, key: int | None, woken: bool) -> bytes | None:
+        """Go on with a wait of the native kernel, which could not take the lock; see `Taker.wait`."""
+        return self._taker.wait(self._taker.take, seconds, key, woken=woken)
+
+    def wait_no_more(self, key: int, woken: bool) -> None:
+        """End a wait of the native kernel, which could not take the lock."""
+        self._taker.wait_no_more(key, woken=woken)
+
     def give_back_forgotten(self) -> None:
         """Give back what this process has reserved, and no object has: a handler raised when it was handed over."""
         self.handle.work(self.handle.give_back_forgotten)

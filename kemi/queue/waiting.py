@@ -103,11 +103,14 @@ class Taker:
             size += sum(map(len, run))
         return len(records) > before
 
-    def wait(self, take: Callable[[], _Found | None], timeout: float | None) -> _Found | None:
-        """Call `take` with the lock held until it finds something, asleep while there is nothing."""
+    def wait(
+        self, take: Callable[[], _Found | None], timeout: float | None, key: int | None = None, *, woken: bool = False
+    ) -> _Found | None:
+        """Call `take` with the lock held until it finds something, asleep while there is nothing.
+
+        key: while this process is counted as a waiter; the native kernel hands it over with a wait under way.
+        """
         deadline = time.monotonic() + times.seconds(timeout)
-        key: int | None = None  # while this process is counted as a waiter
-        woken = False
         thread = threading.get_ident()
         try:
             while True:
@@ -123,8 +126,7 @@ class Taker:
         finally:
             self._handle.asleep.discard(thread)
             if key is not None:  # an exception ends the sleep, and counts more than any of ours
-                with contextlib.suppress(MqueueError):
-                    self._cancel_wait(key, woken=woken)
+                self.wait_no_more(key, woken=woken)
 
     def _look_a_moment(self) -> None:
         """Look for an item without the lock: while items come fast, a sleep would cost more than it saves.
@@ -223,6 +225,11 @@ class Taker:
         if self._handle.holding.release_late() > 1:
             self._handle.events.notify_all()
         return self._handle.holding.dead_letters()
+
+    def wait_no_more(self, key: int, *, woken: bool) -> None:
+        """Be counted no more as a waiter, as far as that can be done: who calls this has an error to tell already."""
+        with contextlib.suppress(MqueueError):
+            self._cancel_wait(key, woken=woken)
 
     def _cancel_wait(self, key: int, *, woken: bool) -> None:
         called = self._handle.work(lambda: self._leave(key, woken=woken))

@@ -6,16 +6,19 @@ import os
 import signal
 import threading
 import time
-from typing import TYPE_CHECKING, Any
+from contextlib import contextmanager
+from socket import socketpair
+from typing import TYPE_CHECKING, Any, Callable
 
 import pytest
 
 from kemi.errors import ClientClosed, MqueueError
 from kemi.queue.format.layout import W_FLAGS, W_PRESENT, W_WAITERS
 from kemi.queue.kernel import choice
+from kemi.queue.lock.mutex import unlock
 from kemi.queue.queue import Queue
 from kemi.queue.sync import futex
-from tests.unit.children import child
+from tests.unit.children import child, fork
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -118,6 +121,74 @@ def test_a_signal_handler_runs_and_may_raise(queue: Queue) -> None:
     assert nobody_waits(queue)
     assert queue.add("k", "v")
     assert queue.pop_wait(1) is not None
+
+
+@contextmanager
+def another_holder(queue: Queue) -> Iterator[tuple[Callable[[], None], Callable[[], None]]]:
+    """Give what lets another process take the queue's lock, and what lets it free it."""
+    here, there = socketpair()
+
+    def hold() -> None:
+        there.recv(1)
+        queue._mutex.take()
+        there.send(b".")
+        there.recv(1)
+        unlock(queue._mutex.ref)
+        there.send(b".")
+
+    def ask() -> None:
+        here.send(b".")
+        assert here.recv(1)
+
+    with here, there:
+        pid = fork(hold)
+        yield ask, ask
+        assert os.waitpid(pid, 0)[1] == 0
+
+
+def test_a_wait_that_finds_the_lock_taken(queue: Queue) -> None:
+    """Python goes on with it, as the one waiter that it is counted as."""
+    found: list[object] = []
+    sleeper = threading.Thread(target=lambda: found.append(queue.pop_wait(PATIENCE)))
+    with another_holder(queue) as (take, free):
+        sleeper.start()
+        until(lambda: queue._u64[W_WAITERS])
+        take()
+        left = choice.lib.calls()[1]
+        until(lambda: choice.lib.calls()[1] > left)  # it looks once a second
+        free()
+    assert (queue._u64[W_WAITERS], queue._u64[W_PRESENT]) == (1, 1)
+    queue.add("k", "v")
+    sleeper.join(PATIENCE)
+    assert found != [None]
+    assert nobody_waits(queue)
+
+
+def test_a_handler_raises_while_the_lock_is_taken(queue: Queue) -> None:
+    """Nobody is counted afterwards, whoever had the lock at that moment."""
+
+    def handler(_number: int, _frame: object) -> None:
+        raise StruckError
+
+    def strike() -> None:
+        until(lambda: queue._u64[W_WAITERS])
+        take()
+        left = choice.lib.calls()[1]
+        os.kill(os.getpid(), signal.SIGUSR1)
+        until(lambda: choice.lib.calls()[1] > left)
+        free()
+
+    before = signal.signal(signal.SIGUSR1, handler)
+    try:
+        with another_holder(queue) as (take, free):
+            thread = threading.Thread(target=strike)
+            thread.start()
+            with pytest.raises(StruckError):
+                queue.pop_wait(PATIENCE)
+            thread.join(PATIENCE)
+    finally:
+        signal.signal(signal.SIGUSR1, before)
+    assert nobody_waits(queue)
 
 
 def test_closed_by_another_thread(queue: Queue) -> None:

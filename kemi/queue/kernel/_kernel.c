@@ -35,14 +35,14 @@ static PyObject *added, *kept;        /* AddResult */
 static PyObject *queues, *fetched;    /* of this process: name -> Queue, name -> record or None */
 static PyObject *one, *minus_one, *minus_two;
 enum {
-    ADD, POP, POP_WAIT, ADD_MANY, FETCH_MANY, RESERVE_SOME, SETTLE, GIVE_BACK_FORGOTTEN, CLIENT_ADD, CLIENT_FETCH,
-    ITEM_KEY, ITEM_VALUE, MQ_ADD, MQ_FETCH, MQ_SIZE, GET_KEY, GET_KEY_E, GET_KEY_W, GET_VALUE, GET_VALUE_E, GET_VALUE_W,
+    ADD, POP, POP_WAIT, ADD_MANY, FETCH_MANY, RESERVE_SOME, SETTLE, GIVE_BACK_FORGOTTEN, GO_ON_WAITING, WAIT_NO_MORE,
+    CLIENT_ADD, CLIENT_FETCH, ITEM_KEY, ITEM_VALUE, MQ_ADD, MQ_FETCH, MQ_SIZE, GET_KEY, GET_KEY_E, GET_KEY_W, GET_VALUE, GET_VALUE_E, GET_VALUE_W,
     PYTHONS
 };
 static const char *const names[PYTHONS] = {
     "add",      "pop",        "pop_wait", "add_many", "fetch_many", "reserve_some", "settle",   "give_back_forgotten",
-    "client_add", "client_fetch", "item_key", "item_value", "mq_add", "mq_fetch",   "mq_size",  "mqk_get",
-    "mqk_gete", "mqk_getw",   "mqv_get",  "mqv_gete", "mqv_getw"};
+    "go_on_waiting", "wait_no_more", "client_add", "client_fetch", "item_key", "item_value", "mq_add", "mq_fetch",
+    "mq_size",    "mqk_get",    "mqk_gete", "mqk_getw", "mqv_get",    "mqv_gete",     "mqv_getw"};
 static PyObject *pythons[PYTHONS];    /* the functions in Python, which do whatever the kernel does not */
 static unsigned long long done, left; /* calls that the kernel did, and left to them */
 
@@ -228,14 +228,35 @@ seconds_of(PyObject *timeout)
     return seconds >= 0 ? seconds : -1;
 }
 
-/* Go on with a wait in Python. */
+/* Go on with a wait in Python, counted as it is. */
 static PyObject *
-wait_on(Queue *self, double left)
+wait_on(Queue *self, const Waiter *waiter, double left)
 {
-    PyObject *seconds = left == Py_HUGE_VAL ? give(Py_None) : PyFloat_FromDouble(left < 0 ? 0 : left);
-    PyObject *found = seconds ? leave(POP_WAIT, (PyObject *)self, &seconds, 1, NULL) : NULL;
+    PyObject *seconds = PyFloat_FromDouble(left < 0 ? 0 : left);
+    PyObject *key = waiter->counted ? PyLong_FromUnsignedLong(waiter->key) : Py_BuildValue("");
+    PyObject *const arguments[] = {seconds, key, waiter->woken ? Py_True : Py_False};
+    PyObject *found = seconds && key ? leave(GO_ON_WAITING, (PyObject *)self, arguments, 3, NULL) : NULL;
     Py_XDECREF(seconds);
+    Py_XDECREF(key);
     return found;
+}
+
+/* Count a wait no more that an exception ended, which stays if no other one comes. The kernel has not got the lock for it. */
+static void
+wait_no_more(Queue *self, const Waiter *waiter)
+{
+    PyObject *type, *value, *trace, *key = NULL, *nothing = NULL;
+    PyErr_Fetch(&type, &value, &trace);
+    if ((key = PyLong_FromUnsignedLong(waiter->key))) {
+        PyObject *const arguments[] = {key, waiter->woken ? Py_True : Py_False};
+        nothing = leave(WAIT_NO_MORE, (PyObject *)self, arguments, 2, NULL);
+    }
+    Py_XDECREF(key);
+    if (nothing)
+        PyErr_Restore(type, value, trace);
+    else
+        Py_XDECREF(type), Py_XDECREF(value), Py_XDECREF(trace);
+    Py_XDECREF(nothing);
 }
 
 static PyObject *
@@ -245,9 +266,12 @@ Queue_pop_wait(Queue *self, PyObject *const *args, Py_ssize_t count, PyObject *k
     double seconds = count == 1 && !keywords && !PyErr_Occurred() ? seconds_of(args[0]) : -1, left;
     int result = seconds < 0 ? SLOW : pop(self, &record);
     if (result == EMPTY && seconds > 0) {
-        result = pop_wait(self, seconds, &record, &left);
+        Waiter waiter = {0, 0, 0};
+        result = pop_wait(self, &waiter, seconds, &record, &left);
         if (result == SLOW)
-            return wait_on(self, left);
+            return wait_on(self, &waiter, left);
+        if (waiter.counted)
+            wait_no_more(self, &waiter);
     }
     switch (result) {
     case GOT:

@@ -29,7 +29,7 @@ _MODULES = {AUTO: "_kernel", NATIVE: "_kernel", CRASH_POINTS: "_kernel_crash"}
 _NOT_BUILT = "the native one was not built"
 _IS_NEW: bool = sys.version_info >= (3, 10)
 _TAKEN_OVER = ("add", "pop", "pop_wait", "add_many", "fetch_many", "reserve_some", "settle")
-_CALLED = ("give_back_forgotten",)  # by the kernel alone
+_CALLED = ("give_back_forgotten", "go_on_waiting", "wait_no_more")  # by the kernel alone
 _pythons: dict[str, Callable[..., Any]] = {}  # what was in their place
 
 

@@ -128,13 +128,15 @@ sleep_on(Queue *q, Waiter *waiter, int64_t until)
     return 0;
 }
 
-/* Pop, asleep for `seconds` at most while there is nothing. SLOW: *left are to be waited for by Python. */
+/* Pop, asleep for `seconds` at most while there is nothing. SLOW: *left are to be waited for by Python.
+ *
+ * When it returns, the waiter is counted only where the lock was not to be had: Python goes on from there.
+ */
 static int
-pop_wait(Queue *q, double seconds, PyObject **record, double *left)
+pop_wait(Queue *q, Waiter *waiter, double seconds, PyObject **record, double *left)
 {
     int64_t start = monotonic();
     int64_t deadline = seconds < 1e9 ? start + (int64_t)(seconds * SECOND) : INT64_MAX;
-    Waiter waiter = {0, 0, 0};
     int result = SLOW;
     PyObject *memory = q->memory; /* also when the queue is closed meanwhile */
     Py_XINCREF(memory);
@@ -142,25 +144,23 @@ pop_wait(Queue *q, double seconds, PyObject **record, double *left)
         int64_t now = monotonic();
         if (now < deadline)
             look_a_moment(q);
-        result = pop_or_prepare(q, &waiter, now < deadline, record);
+        result = pop_or_prepare(q, waiter, now < deadline, record);
         if (result != EMPTY || now >= deadline)
             break;
         result = SLOW;
         int64_t recheck = now + SECOND;
-        if (sleep_on(q, &waiter, deadline < recheck ? deadline : recheck)) {
+        if (sleep_on(q, waiter, deadline < recheck ? deadline : recheck)) {
             result = FAILED;
             break;
         }
     }
     *left = deadline == INT64_MAX ? seconds : (double)(deadline - monotonic()) / SECOND;
-    if (waiter.counted && q->base) {
-        pthread_mutex_t *mutex = take_lock(q);
-        if (mutex) {
-            uint64_t called = cancel_wait(q, &waiter) ? notify(q, 1) : 0;
-            free_lock(mutex);
-            if (called)
-                wake(q, called);
-        }
+    pthread_mutex_t *mutex = result == FAILED && waiter->counted && q->base ? take_lock(q) : NULL;
+    if (mutex) {
+        uint64_t called = cancel_wait(q, waiter) ? notify(q, 1) : 0;
+        free_lock(mutex);
+        if (called)
+            wake(q, called);
     }
     Py_XDECREF(memory);
     return result;
