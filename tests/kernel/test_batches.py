@@ -5,6 +5,7 @@ from __future__ import annotations
 import gc
 import os
 import random
+import signal
 import threading
 from typing import TYPE_CHECKING, Any, Callable
 
@@ -20,6 +21,7 @@ from kemi.queue.format.layout import CHUNK
 from kemi.queue.format.outcome import CLOSED, NOT_TRIED, AddResult
 from kemi.queue.format.question import Envelope, Name, question_record
 from kemi.queue.kernel import choice
+from kemi.queue.log.core import ADDED
 from kemi.queue.queue import Queue
 from kemi.queue.reserving import RESERVES
 from tests.kernel.pairs import WINDOW, Pair
@@ -323,3 +325,31 @@ def test_questions_and_aging_are_left_to_python(pair: Pair) -> None:
     pair.both(lambda queue: queue.add("c", "3"))
     pair.both(lambda queue: queue.reserve_some(1, 0.0, print))
     pair.header()
+
+
+@pytest.mark.parametrize("kind", [QueueClosed, LockTimeout, KeyboardInterrupt])
+@pytest.mark.parametrize("call", ["add_many", "fetch_many"])
+def test_what_a_handler_raises_comes_out(instance: str, call: str, kind: type[BaseException]) -> None:
+    """In the midst of a batch, where the kernel has left an item to Python: of our own kinds, too."""
+
+    def handler(_number: int, _frame: object) -> None:
+        raise kind("by a handler")
+
+    def struck(*_arguments: object) -> None:
+        signal.raise_signal(signal.SIGUSR1)
+
+    queue = Queue.create(instance, "q", window=WINDOW)
+    before = signal.signal(signal.SIGUSR1, handler)
+    large = ("large", "v" * CHUNK)
+    python = choice._pythons[call]
+    try:
+        if call == "fetch_many":
+            assert queue.add_many([("a", "1"), large]) == [ADDED, ADDED]
+        choice.lib.install({call: struck})
+        with pytest.raises(kind, match="by a handler"):
+            queue.fetch_many(5) if call == "fetch_many" else queue.add_many([("a", "1"), large])
+        assert len(queue) == 1
+    finally:
+        choice.lib.install({call: python})
+        signal.signal(signal.SIGUSR1, before)
+        queue.remove()

@@ -42,13 +42,16 @@ class Handler:
                 pass
 
     def runs_a_program(self):
-        subprocess.run([sys.executable, "-c", "import time; time.sleep(0.5)"], check=True)
+        subprocess.run([sys.executable, "-c", "import time; time.sleep(2)"], check=True)
 
     def reads_a_pipe(self):
-        subprocess.check_output(["sleep", "0.5"])
+        subprocess.check_output(["sleep", "2"])
 
     def reads_a_descriptor(self):
-        with subprocess.Popen("sleep 0.5; echo", shell=True, stdout=subprocess.PIPE) as process:
+        # The other one begins to sleep when this one is about to read, and not before.
+        pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE}
+        with subprocess.Popen("read line; sleep 2; echo", shell=True, **pipes) as process:
+            os.write(process.stdin.fileno(), b"\\n")
             os.read(process.stdout.fileno(), 1)
 
     def waits_for_a_queue(self):
@@ -66,7 +69,7 @@ class Handler:
 
     def waits_for_a_file(self):
         with tempfile.NamedTemporaryFile() as file:
-            with subprocess.Popen(["flock", file.name, "sh", "-c", "echo; sleep 0.5"], stdout=subprocess.PIPE) as other:
+            with subprocess.Popen(["flock", file.name, "sh", "-c", "echo; sleep 2"], stdout=subprocess.PIPE) as other:
                 other.stdout.readline()
                 fcntl.flock(file, fcntl.LOCK_EX)
 

@@ -36,12 +36,12 @@ static PyObject *queues, *fetched;    /* of this process: name -> Queue, name ->
 static PyObject *one, *minus_one, *minus_two;
 enum {
     ADD, POP, POP_WAIT, ADD_MANY, FETCH_MANY, RESERVE_SOME, SETTLE, GIVE_BACK_FORGOTTEN, GO_ON_WAITING, WAIT_NO_MORE,
-    CLIENT_ADD, CLIENT_FETCH, ITEM_KEY, ITEM_VALUE, MQ_ADD, MQ_FETCH, MQ_SIZE, GET_KEY, GET_KEY_E, GET_KEY_W, GET_VALUE, GET_VALUE_E, GET_VALUE_W,
+    IS_FROM_HANDLER, CLIENT_ADD, CLIENT_FETCH, ITEM_KEY, ITEM_VALUE, MQ_ADD, MQ_FETCH, MQ_SIZE, GET_KEY, GET_KEY_E, GET_KEY_W, GET_VALUE, GET_VALUE_E, GET_VALUE_W,
     PYTHONS
 };
 static const char *const names[PYTHONS] = {
     "add",      "pop",        "pop_wait", "add_many", "fetch_many", "reserve_some", "settle",   "give_back_forgotten",
-    "go_on_waiting", "wait_no_more", "client_add", "client_fetch", "item_key", "item_value", "mq_add", "mq_fetch",
+    "go_on_waiting", "wait_no_more", "is_from_handler", "client_add", "client_fetch", "item_key", "item_value", "mq_add", "mq_fetch",
     "mq_size",    "mqk_get",    "mqk_gete", "mqk_getw", "mqv_get",    "mqv_gete",     "mqv_getw"};
 static PyObject *pythons[PYTHONS];    /* the functions in Python, which do whatever the kernel does not */
 static unsigned long long done, left; /* calls that the kernel did, and left to them */

@@ -6,15 +6,35 @@
 
 static PyObject *rest_after, *mqueue_error; /* set once, by `set_results` */
 
+/* Is the exception that is set one of ours, and not what a signal handler of the program raised? */
+static int
+is_ours(void)
+{
+    PyObject *type, *value, *trace, *answer = NULL;
+    if (!PyErr_ExceptionMatches(mqueue_error))
+        return 0;
+    PyErr_Fetch(&type, &value, &trace);
+    PyErr_NormalizeException(&type, &value, &trace);
+    if (!trace || !PyException_SetTraceback(value, trace))
+        answer = leave(IS_FROM_HANDLER, NULL, &value, 1, NULL);
+    if (!answer) { /* another exception takes its place */
+        Py_XDECREF(type), Py_XDECREF(value), Py_XDECREF(trace);
+        return 0;
+    }
+    PyErr_Restore(type, value, trace);
+    int ours = answer == Py_False;
+    Py_DECREF(answer);
+    return ours;
+}
+
 /* The exception that is set becomes the outcome of `count` items, if it is one of ours. -1: it stays. */
 static int
 end_with_outcomes(PyObject *outcomes, Py_ssize_t count)
 {
     PyObject *type, *value, *trace;
-    if (!PyErr_ExceptionMatches(mqueue_error))
+    if (!is_ours())
         return -1;
     PyErr_Fetch(&type, &value, &trace);
-    PyErr_NormalizeException(&type, &value, &trace);
     PyObject *number = PyLong_FromSsize_t(count);
     PyObject *rest = number ? PyObject_CallFunctionObjArgs(rest_after, value, number, NULL) : NULL;
     Py_ssize_t at = PyList_Size(outcomes);
@@ -122,7 +142,7 @@ fetch_rest(Queue *self, PyObject *items, Py_ssize_t count, PyObject *timeout)
     int failed = extend(items, number ? leave(FETCH_MANY, (PyObject *)self, arguments, 2, NULL) : NULL);
     Py_XDECREF(number);
     /* What was taken is not lost, and the next call meets the error again. */
-    if (failed && PyList_Size(items) && PyErr_ExceptionMatches(mqueue_error)) {
+    if (failed && PyList_Size(items) && is_ours()) {
         PyErr_Clear();
         failed = 0;
     }

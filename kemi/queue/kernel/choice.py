@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, Any
 
 from kemi.names import KERNEL_VARIABLE
 from kemi.queue.format import layout
+from kemi.queue.sync.handlers import is_from_handler
 
 AUTO, NATIVE, PURE = "auto", "native", "pure"
 # The native one, built to be struck at each of its stores; for tests.
@@ -134,7 +135,7 @@ def take_over(queue_type: Any, item_type: Any, adds: tuple[object, ...], reserve
     lib.set_results(*adds)
     lib.set_reserved(*reserved, partial)
     lib.set_item_type(item_type)
-    lib.install(_pythons)
+    lib.install({**_pythons, is_from_handler.__name__: is_from_handler})
     for name in _TAKEN_OVER:
         setattr(queue_type, name, getattr(lib.Queue, name))
 
