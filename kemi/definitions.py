@@ -11,6 +11,7 @@ import re
 from collections.abc import Iterable, Iterator
 from typing import NamedTuple
 
+from kemi import readfile
 from kemi.errors import ConfigError
 from kemi.spec import Settings, Value
 
@@ -69,14 +70,13 @@ class Definition(NamedTuple):
 def text_of(path: str) -> str:
     """The text of a definitions file. Raises ConfigError."""
     try:
-        with open(path, "rb") as file:
-            data = file.read()
+        data = readfile.read_file(path)
     except OSError as error:
         raise ConfigError(f"definitions file {path}: {error.strerror}; MQUEUE_KEMI_CFG names another one") from None
     if data.startswith(_UTF_16):
         raise ConfigError(f"{path}, line 1: the file is UTF-16; save it as UTF-8")
-    text = data.decode("utf-8", "surrogateescape")
-    return text[text.startswith(_BOM) :].replace("\r\n", "\n").replace("\r", "\n")
+    text = readfile.text_of(data)
+    return text[text.startswith(_BOM) :]
 
 
 def parse(path: str, text: str) -> Iterator[Definition]:

@@ -11,6 +11,7 @@ from kemi.check.problems import Place, Problem, Problems
 from kemi.check.script import Methods, Script
 from kemi.errors import ConfigError
 from kemi.names import ANSWERS_ROUTE
+from kemi.readfile import read_file, text_of
 from kemi.server.native import Handler
 from kemi.spec import Settings
 
@@ -243,8 +244,8 @@ def kind_of(path: str) -> str:
     """What a file is, by its name and its first words. Raises OSError."""
     if path.endswith(".py"):
         return SCRIPT
-    with open(path, encoding="utf-8", errors="surrogateescape") as file:
-        words = {line.split("(")[0].split("=")[0].split('"')[0].split("{")[0].strip() for line in file}
+    lines = text_of(read_file(path)).split("\n")
+    words = {line.split("(")[0].split("=")[0].split('"')[0].split("{")[0].strip() for line in lines}
     return CONFIG if any(word.startswith(_OF_CONFIG) for word in words) else DEFINITIONS
 
 

@@ -10,6 +10,7 @@ from typing import NamedTuple
 from kemi.check.literals import Literals, Unknown
 from kemi.check.problems import Place, Problems
 from kemi.errors import ConfigError
+from kemi.readfile import read_file
 from kemi.spec import QueueSpec, Settings
 
 _MODULE = "mqueue_kemi"
@@ -67,8 +68,7 @@ class Script:
 
     def _parsed(self) -> ast.Module | None:
         try:
-            with open(self.path, "rb") as file:
-                return ast.parse(file.read(), self.path)
+            return ast.parse(read_file(self.path), self.path)
         except OSError as error:
             self._problems.error(Place(self.path, 1), f"cannot be read: {error.strerror}")
         except SyntaxError as error:

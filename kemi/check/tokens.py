@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from typing import NamedTuple
 
 from kemi.check.problems import Place, Problems
+from kemi.readfile import read_file, text_of
 
 WORD, TEXT, SIGN = "word", "text", "sign"
 _DEEPEST = 10  # files in files
@@ -60,8 +61,7 @@ class Reader:
             self._problems.error(where, f"{path} includes itself")
             return
         try:
-            with open(path, encoding="utf-8", errors="surrogateescape") as file:
-                text = file.read().removeprefix("\ufeff")
+            text = text_of(read_file(path)).removeprefix("\ufeff")
         except OSError as error:
             if not optional:
                 self._problems.error(where, f"{path} cannot be read: {error.strerror}")

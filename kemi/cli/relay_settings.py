@@ -19,6 +19,7 @@ from dataclasses import dataclass, fields
 from typing import Any
 
 from kemi.errors import ConfigError
+from kemi.readfile import read_file
 from kemi.relay.engine import Durability
 from kemi.relay.url import Address, parse
 
@@ -87,8 +88,7 @@ def from_file(path: str) -> Settings:
     """The settings of a file. Raises ConfigError, which names the file."""
     tomllib = _toml()
     try:
-        with open(path, "rb") as file:
-            found = tomllib.load(file)
+        found = tomllib.loads(read_file(path).decode())
     except OSError as error:
         raise ConfigError(f"{path}: cannot be read: {error.strerror}") from None
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
