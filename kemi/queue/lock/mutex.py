@@ -26,7 +26,6 @@ import sys
 import time
 from _thread import get_native_id
 from collections.abc import Callable
-from functools import partial
 from types import CodeType, FrameType
 from typing import Any, NoReturn, TypeVar
 
@@ -99,7 +98,7 @@ class Mutex:
         """Turn to a mutex."""
         holder, doubt = self._holder_of(number), self._doubt_of(number)
         ref = pthread.reference(self._segment, number)
-        free = partial(pthread.free, ref)
+        free = pthread.free(ref)
         # No call in between: all of it, or nothing. `ref` comes last for Python 3.9, where a handler may run even so:
         # who still has the lost one comes here again.
         self._holder, self.doubt, self.free, self.ref = holder, doubt, free, ref

@@ -5,6 +5,7 @@ from __future__ import annotations
 import ctypes
 import os
 from functools import partial
+from operator import itemgetter
 from typing import Any, Callable
 
 from kemi.queue.format import layout
@@ -22,20 +23,34 @@ _fast.pthread_mutex_unlock.restype = None  # what it says is of no use, and cost
 consistent = _fast.pthread_mutex_consistent
 
 
+class _Packed:
+    """The type of a reference in a tuple. ctypes takes it as it is, without a look at what it is."""
+
+    from_param = staticmethod(itemgetter(0))
+
+
 class _Ignored:
     """The type of an argument that means nothing."""
 
     from_param = staticmethod(bool)
 
 
-# `unlock` as what a weak reference calls, with itself.
-free = _fast["pthread_mutex_unlock"]
-free.restype = None
-free.argtypes = [ctypes.c_void_p, _Ignored]  # type: ignore[list-item]
+_free = _fast["pthread_mutex_unlock"]
+_free.restype = None
+_free.argtypes = [_Packed, _Ignored]  # type: ignore[list-item]
+
+
+def free(reference: Any) -> Callable[[Any], None]:
+    """`unlock` as what a weak reference calls, with itself.
+
+    It needs no memory, and no more of the stack than taking the lock did: nobody would hear that it failed.
+    """
+    return partial(_free, (reference,))
+
 
 # What is no mutex of any kind: trylock and unlock give EINVAL and change nothing.
 NOWHERE = ctypes.byref(ctypes.create_string_buffer(b"\xff" * layout.MUTEX_STRIDE, layout.MUTEX_STRIDE))
-free_nothing = partial(free, NOWHERE)
+free_nothing = free(NOWHERE)
 # The kernel's part of a robust mutex is a word with its holder's thread id; where it lies is up to the C library.
 GLIBC = b"glibc" in abi()
 HOLDER_AT = 0 if GLIBC else 4
