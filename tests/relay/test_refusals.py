@@ -7,7 +7,7 @@ import socket
 import threading
 from contextlib import suppress
 from functools import partial
-from typing import TYPE_CHECKING
+from typing import IO, TYPE_CHECKING, Any
 
 import pytest
 
@@ -77,12 +77,12 @@ class Refusing:
                     client.sendall(b"-%b\r\n" % self._chance.choice(REFUSALS).encode())
 
 
-def _string(file: object, line: bytes) -> bytes:
-    return line + file.read(int(line[1:]) + 2)  # type: ignore[attr-defined]
+def _string(file: IO[bytes], line: bytes) -> bytes:
+    return line + file.read(int(line[1:]) + 2)
 
 
-def _reply(file: object) -> bytes:
-    line: bytes = file.readline()  # type: ignore[attr-defined]
+def _reply(file: IO[bytes]) -> bytes:
+    line = file.readline()
     if not line:
         raise OSError("the engine is gone")
     if line[:1] == b"*":
@@ -150,7 +150,7 @@ def test_consumers(children: Children, engine: EngineServer, refusing: Refusing)
     assert not engine.items("dead")
 
 
-def _attached(address: str) -> object:
+def _attached(address: str) -> Any:
     try:
         return mqueue_kemi.attach("q", address)
     except MqueueError:
