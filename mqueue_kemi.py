@@ -85,6 +85,7 @@ from kemi.server import left as _left
 from kemi.server import log as _log
 from kemi.server import refused as _refused
 from kemi.server.ksr import Functions as _Functions
+from kemi.server.left import clear as _clear
 from kemi.slots import fetched as _fetched
 
 if TYPE_CHECKING:  # what workers are made of is loaded when it is asked for, see `__getattr__`
@@ -343,6 +344,7 @@ def ask(
     What comes back is true when that is so; otherwise the script replies itself, now. A question that no living process
     works for fails at once; with wait_for_worker it waits. Raises nothing; the log says what was wrong.
     """
+    _clear()
     try:
         return _asking.ask(_Request(queue, key, value, then, timeout, wait_for_worker))
     except Exception as error:
@@ -352,6 +354,7 @@ def ask(
 
 def answer() -> Answer:
     """What a route that `ask` named runs for: the answer, a worker's failure, or that nobody answered in time."""
+    _clear()
     return _asking.answer()
 
 

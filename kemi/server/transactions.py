@@ -12,6 +12,7 @@ from typing import Any
 from kemi.answers.tm import Identity, Suspended, Unaskable
 
 _SIGN = 1 << 31
+_MADE_UP = "sip:you@kamailio.org"  # the URI of the request with which Kamailio runs routes that have none
 
 _Continue = Callable[[int, int, str], int]
 
@@ -40,6 +41,11 @@ class Transactions:
             raise Unaskable("a reply or a branch cannot be suspended here; ask in a request route or a failure route")
         index = ksr.pv.get("$T(id_index)")
         if index is None:
+            if ksr.pv.get("$ou") == _MADE_UP and ksr.pv.get("$rm") == "OPTIONS":
+                raise Unaskable(
+                    "there is no request here: Kamailio made one up, for a timer, an event or the start of a process, "
+                    "and its transaction would never end; ask while a request is routed, or queue with mq_add"
+                )
             made = ksr.tm.t_newtran()
             if made == 0:
                 return None

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from kemi.queue.format.layout import CHUNK
 from tests.server.asking import Agent, Asking
 from tests.server.harness import CHECKOUT
 from tests.server.process import wait_until
@@ -115,7 +116,8 @@ def stays_flat(server: Asking, crew: Crew, rounds: int) -> None:
         sizes.append((own_memory(server), sum(path.stat().st_blocks // 2 for path in server.segments())))
     sys.stdout.write(f"{rounds} rounds: kB of the processes and tm, and of the queues, {sizes[0]}, then {sizes[1]}\n")
     assert sizes[1][0] < sizes[0][0] + 1000, sizes
-    assert sizes[1][1] < sizes[0][1] + 500, sizes
+    # A queue gets its second chunk with the burst that first crosses the end of one, whenever that is, and keeps it.
+    assert sizes[1][1] <= sizes[0][1] + 2 * CHUNK // 1024, sizes
 
 
 def run(servers: Servers, kills: int, flat: int = 0) -> None:

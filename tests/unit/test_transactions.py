@@ -44,7 +44,7 @@ class Ksr:
 
     def _get(self, name: str) -> Any:
         found = self.variables[0].get(name)
-        if found is None and len(self.variables) > 1:
+        if found is None and name.startswith("$T") and len(self.variables) > 1:
             del self.variables[0]  # the next one is there once the transaction is made
         return found
 
@@ -114,3 +114,14 @@ def test_numbers_without_a_sign_cross_as_c_has_them(monkeypatch: pytest.MonkeyPa
     assert ksr.calls == [("t_continue", 65535, -2, "then")]
     assert transactions.has_route("then")
     assert not transactions.has_route("other")
+
+
+def test_a_request_that_kamailio_made_up_gets_no_transaction(monkeypatch: pytest.MonkeyPatch) -> None:
+    """In a timer, an event route, child_init: it would never end. A real request with that URI gets one."""
+    transactions, ksr = made(monkeypatch)
+    ksr.variables = [{"$ou": "sip:you@kamailio.org", "$rm": "OPTIONS"}]
+    with pytest.raises(Unaskable, match="there is no request here"):
+        transactions.identify()
+    assert "t_newtran" not in [name for name, *_ in ksr.calls]
+    ksr.variables = [{"$ou": "sip:you@kamailio.org", "$rm": "INVITE"}, {"$T(id_index)": 5, "$T(id_label)": 6}]
+    assert transactions.identify() == Identity(5, 6)
