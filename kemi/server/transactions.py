@@ -12,6 +12,9 @@ from typing import Any
 from kemi.answers.tm import Identity, Suspended, Unaskable
 
 _SIGN = 1 << 31
+# Of the transaction, between suspending and going on. Suspended twice, it could go on once; and tm (5.6) never frees one
+# that is told to go on and is not suspended any more.
+_WAITS = "$avp(mqueue_kemi_waits)"
 _MADE_UP = "sip:you@kamailio.org"  # the URI of the request with which Kamailio runs routes that have none
 
 _Continue = Callable[[int, int, str], int]
@@ -39,20 +42,14 @@ class Transactions:
             raise Unaskable("an ACK or a CANCEL has no transaction to suspend; ask while the INVITE is routed")
         if ksr.tmx.t_is_reply_route() > 0 or ksr.tmx.t_is_branch_route() > 0:
             raise Unaskable("a reply or a branch cannot be suspended here; ask in a request route or a failure route")
-        index = ksr.pv.get("$T(id_index)")
-        if index is None:
-            if ksr.pv.get("$ou") == _MADE_UP and ksr.pv.get("$rm") == "OPTIONS":
-                raise Unaskable(
-                    "there is no request here: Kamailio made one up, for a timer, an event or the start of a process, "
-                    "and its transaction would never end; ask while a request is routed, or queue with mq_add"
-                )
-            made = ksr.tm.t_newtran()
-            if made == 0:
+        if ksr.pv.get("$T(id_index)") is None:
+            if not _make(ksr):
                 return None
-            if made < 0:
-                raise Unaskable("tm made no transaction for this message; its own line in the log says why")
-            index = ksr.pv.get("$T(id_index)")
-        return Identity(_unsigned(index), _unsigned(ksr.pv.get("$T(id_label)")))
+        elif ksr.pv.get(_WAITS):
+            raise Unaskable(
+                "the transaction waits for an answer already; return, and ask again in the route of that one"
+            )
+        return Identity(_unsigned(ksr.pv.get("$T(id_index)")), _unsigned(ksr.pv.get("$T(id_label)")))
 
     def is_cancelled(self) -> bool:
         """Return True if the caller gave up."""
@@ -62,6 +59,7 @@ class Transactions:
         """Suspend it; tm ends it after so long. The time for a callee to answer (fr_inv_timer) stays as it is."""
         ksr = _ksr()
         ksr.tm.t_set_fr(0, milliseconds)
+        ksr.pv.seti(_WAITS, 1)
         code = ksr.tmx.t_suspend()
         if self.is_cancelled():
             return Suspended.CANCELLED
@@ -72,11 +70,26 @@ class Transactions:
 
     def restore(self) -> None:
         """In the route that goes on: what is sent from here on has tm's own times again (fr_timer, fr_inv_timer)."""
-        _ksr().tm.t_reset_fr()
+        ksr = _ksr()
+        ksr.pv.unset(_WAITS)
+        ksr.tm.t_reset_fr()
 
     def go_on(self, transaction: Identity, then: str) -> int:
         """Let a suspended transaction go on in a route. Below 0: it is gone, or not suspended."""
         return self._go_on(_signed(transaction.hash_index), _signed(transaction.label), then)
+
+
+def _make(ksr: Any) -> bool:
+    """Make the transaction of the message. False for a retransmission. Raises Unaskable."""
+    if ksr.pv.get("$ou") == _MADE_UP and ksr.pv.get("$rm") == "OPTIONS":
+        raise Unaskable(
+            "there is no request here: Kamailio made one up, for a timer, an event or the start of a process, and its "
+            "transaction would never end; ask while a request is routed, or queue with mq_add"
+        )
+    made = ksr.tm.t_newtran()
+    if made < 0:
+        raise Unaskable("tm made no transaction for this message; its own line in the log says why")
+    return bool(made)
 
 
 def kemi_continue(index: int, label: int, then: str) -> int:

@@ -32,7 +32,7 @@ class Ksr:
         self.calls: list[tuple[Any, ...]] = []
         self.variables: list[dict[str, Any]] = [{"$T(id_index)": 5, "$T(id_label)": 6}]
         self.tm = self.tmx = SimpleNamespace(**{name: self._function(name) for name in self.values})
-        self.pv = SimpleNamespace(get=self._get)
+        self.pv = SimpleNamespace(get=self._get, seti=lambda *_: None, unset=lambda *_: None)
         self.is_ACK, self.is_CANCEL = self._function("is_ACK"), self._function("is_CANCEL")
 
     def _function(self, name: str) -> Any:
@@ -124,4 +124,20 @@ def test_a_request_that_kamailio_made_up_gets_no_transaction(monkeypatch: pytest
         transactions.identify()
     assert "t_newtran" not in [name for name, *_ in ksr.calls]
     ksr.variables = [{"$ou": "sip:you@kamailio.org", "$rm": "INVITE"}, {"$T(id_index)": 5, "$T(id_label)": 6}]
+    assert transactions.identify() == Identity(5, 6)
+
+
+def test_a_transaction_that_waits_is_not_asked_for_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    """tm would suspend it twice, and never free it."""
+    transactions, ksr = made(monkeypatch)
+    noted: dict[str, int] = ksr.variables[0]
+    ksr.pv.seti, ksr.pv.unset = noted.__setitem__, lambda name: noted.pop(name, None)
+    assert transactions.identify() == Identity(5, 6)
+    assert transactions.suspend(1000) is Suspended.YES
+    with pytest.raises(Unaskable, match="waits for an answer already"):
+        transactions.identify()
+    transactions.restore()
+    assert transactions.identify() == Identity(5, 6)
+    ksr.values["t_suspend"] = -1
+    assert transactions.suspend(1000) is Suspended.NO
     assert transactions.identify() == Identity(5, 6)
