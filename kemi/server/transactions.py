@@ -12,9 +12,10 @@ from typing import Any
 from kemi.answers.tm import Identity, Suspended, Unaskable
 
 _SIGN = 1 << 31
-# Of the transaction, between suspending and going on. Suspended twice, it could go on once; and tm (5.6) never frees one
-# that is told to go on and is not suspended any more.
+# Of the transaction, between suspending and going on: where it was suspended. Suspended twice it could go on once, and tm
+# never frees what is told to go on and is not suspended any more. A failure route runs when tm has ended the first one.
 _WAITS = "$avp(mqueue_kemi_waits)"
+_REQUEST, _FAILURE = 1, 2
 _MADE_UP = "sip:you@kamailio.org"  # the URI of the request with which Kamailio runs routes that have none
 
 _Continue = Callable[[int, int, str], int]
@@ -45,7 +46,7 @@ class Transactions:
         if ksr.pv.get("$T(id_index)") is None:
             if not _make(ksr):
                 return None
-        elif ksr.pv.get(_WAITS):
+        elif (ksr.pv.get(_WAITS) or 0) >= _where(ksr):
             raise Unaskable(
                 "the transaction waits for an answer already; return, and ask again in the route of that one"
             )
@@ -59,7 +60,7 @@ class Transactions:
         """Suspend it; tm ends it after so long. The time for a callee to answer (fr_inv_timer) stays as it is."""
         ksr = _ksr()
         ksr.tm.t_set_fr(0, milliseconds)
-        ksr.pv.seti(_WAITS, 1)
+        ksr.pv.seti(_WAITS, _where(ksr))
         code = ksr.tmx.t_suspend()
         if self.is_cancelled():
             return Suspended.CANCELLED
@@ -77,6 +78,10 @@ class Transactions:
     def go_on(self, transaction: Identity, then: str) -> int:
         """Let a suspended transaction go on in a route. Below 0: it is gone, or not suspended."""
         return self._go_on(_signed(transaction.hash_index), _signed(transaction.label), then)
+
+
+def _where(ksr: Any) -> int:
+    return _FAILURE if ksr.tmx.t_is_failure_route() > 0 else _REQUEST
 
 
 def _make(ksr: Any) -> bool:

@@ -21,6 +21,7 @@ class Ksr:
             "is_CANCEL": False,
             "t_is_reply_route": -1,
             "t_is_branch_route": -1,
+            "t_is_failure_route": -1,
             "t_newtran": 1,
             "t_is_canceled": -1,
             "t_suspend": 1,
@@ -128,10 +129,15 @@ def test_a_request_that_kamailio_made_up_gets_no_transaction(monkeypatch: pytest
 
 
 def test_a_transaction_that_waits_is_not_asked_for_again(monkeypatch: pytest.MonkeyPatch) -> None:
-    """tm would suspend it twice, and never free it."""
+    """It would be suspended twice, and never freed. In a failure route tm has ended the first suspension."""
     transactions, ksr = made(monkeypatch)
     noted: dict[str, int] = ksr.variables[0]
     ksr.pv.seti, ksr.pv.unset = noted.__setitem__, lambda name: noted.pop(name, None)
+    assert transactions.identify() == Identity(5, 6)
+    assert transactions.suspend(1000) is Suspended.YES
+    with pytest.raises(Unaskable, match="waits for an answer already"):
+        transactions.identify()
+    ksr.values["t_is_failure_route"] = 1
     assert transactions.identify() == Identity(5, 6)
     assert transactions.suspend(1000) is Suspended.YES
     with pytest.raises(Unaskable, match="waits for an answer already"):
