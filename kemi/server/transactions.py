@@ -12,8 +12,8 @@ from typing import Any
 from kemi.answers.tm import Identity, Suspended, Unaskable
 
 _SIGN = 1 << 31
-# Of the transaction, between suspending and going on: where it was suspended. Suspended twice it could go on once, and tm
-# never frees what is told to go on and is not suspended any more. A failure route runs when tm has ended the first one.
+# Of the transaction, between suspending and going on: where it was suspended. Suspended twice it could go on once, and
+# tm never frees what is told to go on and is not suspended any more. In a failure route tm has ended the first one.
 _WAITS = "$avp(mqueue_kemi_waits)"
 _REQUEST, _FAILURE = 1, 2
 _MADE_UP = "sip:you@kamailio.org"  # the URI of the request with which Kamailio runs routes that have none
