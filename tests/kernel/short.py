@@ -1,4 +1,4 @@
-"""The native kernel in the default run: built in the checkout, and tried in some two minutes.
+"""The native kernel in the default run: built in a copy of the checkout, and tried there in some two minutes.
 
     python -m tests.kernel.short [OPTION OF PYTEST]...
 
@@ -35,6 +35,9 @@ RUNS = {
 }
 
 
+NOT_COPIED = (".git", ".venv*", ".tox", ".*_cache", ".hypothesis", "__pycache__", "build", "dist", "*.egg-info", "*.so")
+
+
 def why_not() -> str:
     """Why the kernel cannot be built here; "" if it can."""
     if platform.python_implementation() != "CPython" or sys.version_info < (3, 10):
@@ -46,9 +49,9 @@ def why_not() -> str:
     return "" if header.exists() else f"there is no {header}: apt install python3-dev"
 
 
-def call(argv: list[str], **env: str) -> int:
-    """Run a program of this Python in the checkout; return its code."""
-    return subprocess.run([sys.executable, *argv], cwd=CHECKOUT, env={**os.environ, **env}, check=False).returncode
+def call(place: str, argv: list[str], **env: str) -> int:
+    """Run a program of this Python in a folder; return its code."""
+    return subprocess.run([sys.executable, *argv], cwd=place, env={**os.environ, **env}, check=False).returncode
 
 
 def main(options: list[str]) -> int:
@@ -56,13 +59,14 @@ def main(options: list[str]) -> int:
     if why := why_not():
         sys.stderr.write(f"\n******** NOT TESTED: the native kernel; {why} ********\n\n")
         return 0
-    with tempfile.TemporaryDirectory() as folder:
-        build = ["setup.py", "--quiet", "build_ext", "--inplace", "--build-temp", folder]
-        code = call(build, MQUEUE_KEMI_BUILD="crash-points")
-    for kernel, files in RUNS.items():
-        if not code:
-            test = ["-bb", "-X", "dev", "-m", "pytest", "--timeout=300", *options, *files]
-            code = call(test, MQUEUE_KEMI_KERNEL=kernel)
+    with tempfile.TemporaryDirectory(prefix="mqueue-kemi-kernel-") as folder:
+        place = os.path.join(folder, "checkout")
+        shutil.copytree(CHECKOUT, place, ignore=shutil.ignore_patterns(*NOT_COPIED), symlinks=True)
+        code = call(place, ["setup.py", "--quiet", "build_ext", "--inplace"], MQUEUE_KEMI_BUILD="crash-points")
+        for kernel, files in RUNS.items():
+            if not code:
+                test = ["-bb", "-X", "dev", "-m", "pytest", "--timeout=300", *options, *files]
+                code = call(place, test, MQUEUE_KEMI_KERNEL=kernel)
     return code
 
 
