@@ -20,6 +20,7 @@ _STRING = r'"(?:[^"\\]|\\.)*"' + r"|'[^']*'"
 _BLANK = re.compile(r"\s+|#[^\n]*|//[^\n]*|/\*.*?\*/", re.DOTALL)
 _HEADER = re.compile(r"#!(?:KAMAILIO|OPENSER|SER|MAXCOMPAT|ALL)\s*", re.IGNORECASE)
 _DIRECTIVE = ("#!", "!!")  # as Kamailio marks its own
+_EXCERPT = 300  # characters of what is no modparam line, in an error
 _BOM = "\ufeff"
 _UTF_16 = (b"\xff\xfe", b"\xfe\xff")
 _PASSWORD = re.compile(r"(?<=://).*@")  # of a db_url: an error is for the log
@@ -92,7 +93,7 @@ def parse(path: str, text: str) -> Iterator[Definition]:
         if not line:
             here = _PASSWORD.sub("***", text[at:].split("\n", 1)[0])
             _refuse_directive(where, here)
-            raise ConfigError(f'{where}: expected modparam("mqueue", "...", ...), found: {here}')
+            raise ConfigError(f'{where}: expected modparam("mqueue", "...", ...), found: {here[:_EXCERPT]}')
         try:
             values = [_value(line[part]) for part in ("module", "name", "value")]
         except ConfigError as error:

@@ -15,6 +15,7 @@ from typing import NamedTuple, Union
 from kemi import dbmode
 from kemi.errors import ConfigError
 from kemi.names import DEFAULT_INSTANCE
+from kemi.queue.shm.naming import segment_name
 
 Value = Union[str, int, float]
 
@@ -99,6 +100,7 @@ class Settings:
             for name, number in self.ambiguous.items():
                 self.queues[name] = self.queues[name]._replace(dbmode=dbmode.swapped(number))
         for spec in self.queues.values():
+            segment_name(self.instance, spec.name)  # refuses what is too long
             if spec.dead_letter and spec.dead_letter not in self.queues:
                 raise ConfigError(
                     f'modparam("mqueue", "mqueue", "name={spec.name}..."): dead_letter={spec.dead_letter}: there is '

@@ -189,6 +189,22 @@ def test_what_is_no_script(check: Callable[..., list[str]], data: bytes, problem
     assert problem in found
 
 
+@pytest.mark.parametrize("file", ["mqueue_kemi.cfg", "script.py"])
+def test_a_name_that_no_file_can_have(check: Callable[..., list[str]], file: str) -> None:
+    """As the start refuses it; and of a very long one the beginning is told."""
+    line = f'modparam("mqueue", "mqueue", "name={"q" * 100_000}")\n'
+    imported = "from mqueue_kemi import mod_init, modparam\n" if file == "script.py" else ""
+    (problem, *_) = check({file: imported + line})
+    assert "is too long: its file in /dev/shm would have 1000" in problem
+    assert len(problem) < 1000
+
+
+def test_what_is_no_line_is_told_in_short(check: Callable[..., list[str]]) -> None:
+    (problem,) = check({"mqueue_kemi.cfg": "modparam(" * 100_000})
+    assert 'expected modparam("mqueue", "...", ...), found: modparam(' in problem
+    assert len(problem) < 1000
+
+
 def test_definitions_in_two_branches(check: Callable[..., list[str]]) -> None:
     """Only one of them is run, so that a name may be in both."""
     text = SCRIPT_TEXT.replace(

@@ -15,6 +15,7 @@ SHM_DIR = "/dev/shm"  # noqa: S108 - that is where Linux keeps shared memory
 PREFIX = "mqk."
 NAME_MAX = 255
 ANSWERS = "~answers"
+_EXCERPT = 300  # characters of a name that is too long, in what is said of it
 KEPT = "~kept."  # in the name of a queue that was kept at a stop while another file had its own name
 MAKER = 60  # characters at most that tell who makes a draft
 _DRAFT = re.compile(r"~(\d{1,20})\.(\d{1,20})\.(\d{1,20})\.[0-9a-f]{8}")
@@ -28,8 +29,9 @@ def segment_name(instance: str, queue: str | None = None) -> str:
     encoded = [_encode(part) for part in parts]
     name = PREFIX + ".".join(encoded)
     if len(name) > NAME_MAX:
+        shown = repr(parts[-1][:_EXCERPT]) + ("..." if len(parts[-1]) > _EXCERPT else "")
         raise ConfigError(
-            f"name {parts[-1]!r} is too long: its file in {SHM_DIR} would have {len(name)} characters, "
+            f"name {shown} is too long: its file in {SHM_DIR} would have {len(name)} characters, "
             f"at most {NAME_MAX} are possible; take a shorter name"
         )
     return name
