@@ -224,6 +224,8 @@ def test_a_log_is_thrown_away_with_what_was_replaced_in_it(mode: int) -> None:
     u64 = log.core.mapping.u64
     assert (log.core.size(), log.core.used_bytes(), u64[layout.W_DROPPED]) == (0, 0, items)
     assert list(contents.undone(log)) == []
+    assert log.core.in_log() == 0
+    assert verify(log.core.mapping, HASH) == []
     put(log, b"a")
     assert [pair(log.core.records.read(at))[0] for at in log.scan()] == [b"a"]
 

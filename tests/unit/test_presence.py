@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from kemi.queue.shm import presence
+from kemi.queue.shm import presence, trust
 from kemi.queue.shm.naming import SHM_DIR
 from kemi.queue.sync.lifelock import folder_number
 
@@ -93,3 +93,20 @@ def test_a_process_is_found_by_its_lock(instance: str) -> None:
 def test_the_user_of_a_process_is_that_as_which_it_runs() -> None:
     assert presence._user_of(os.getpid()) == os.geteuid()
     assert presence._user_of(sys.maxsize) is None
+
+
+def test_the_user_counts_that_it_acts_as(mocker: MockerFixture) -> None:
+    """Not the one who started it, nor the one to whom it may go back."""
+    status = "Name:\tkamailio\nUid:\t1\t2\t3\t4\nGid:\t5\t6\t7\t8\n"
+    mocker.patch("builtins.open", mocker.mock_open(read_data=status))
+    assert presence._user_of(11) == 2
+
+
+@pytest.mark.parametrize("server_user", [None, 55])
+def test_servers_run_as_root_this_user_the_packages_or_a_named_one(
+    mocker: MockerFixture, server_user: int | None
+) -> None:
+    mocker.patch.object(trust, "server_user", return_value=server_user)
+    usual = {0, os.geteuid(), *([] if server_user is None else [server_user])}
+    assert presence.trusted_servers() == usual
+    assert presence.trusted_servers(77) == usual | {77}

@@ -77,6 +77,18 @@ def test_version_2(host: Host) -> None:
     assert host.left()[0] == (128, 108)
 
 
+@pytest.mark.parametrize("mount", [V1, V2])
+def test_a_group_without_a_limit_is_passed_over(host: Host, mount: str) -> None:
+    """Whatever it says of its usage; a colon in its path is a part of it."""
+    kind = "4:memory:" if mount is V1 else "0::"
+    host.groups(f"{kind}/a:b\n", mount)
+    host.files("a:b", max="max", high="max", current=50 * MB, stat="")
+    host.files("a:b", limit_in_bytes=1 << 62, usage_in_bytes=41 * MB)
+    assert host.left() == []
+    host.files("a:b", max=100 * MB, limit_in_bytes=91 * MB)
+    assert host.left() == [(91, 50) if mount is V1 else (100, 50)]
+
+
 def test_page_cache_does_not_count(host: Host) -> None:
     """The kernel drops it before it kills anybody; shared memory is none of it."""
     host.groups("0::/a\n", V2)

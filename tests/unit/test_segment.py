@@ -17,7 +17,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from kemi.errors import ConfigError, NoMemory, SegmentError, SegmentMissing
+from kemi.errors import ConfigError, NoMemory, NotAllowed, SegmentError, SegmentMissing
 from kemi.owner import this_process
 from kemi.queue.format.layout import CHUNK
 from kemi.queue.shm import descriptor, mapping
@@ -292,6 +292,26 @@ def test_it_is_given_to_the_servers_user(name: str, mocker: MockerFixture) -> No
     chown.assert_called_once_with(mocker.ANY, 4711, 4712)
 
 
+def test_a_group_that_is_root_s_is_a_group(name: str, mocker: MockerFixture) -> None:
+    """Its number is 0; below that nothing was asked for."""
+    mocker.patch("os.getegid", return_value=4713)
+    chown = mocker.patch("os.fchown")
+    create(name, Access(0o660, 0, 0))
+    chown.assert_called_once_with(mocker.ANY, 0, 0)
+
+
+def test_where_no_group_was_asked_for_it_is_the_servers_own(name: str, path: Path, mocker: MockerFixture) -> None:
+    """And not the folder's; but where the file is another user's, that one's group stays."""
+    mocker.patch("os.getegid", return_value=4713)
+    chown = mocker.patch("os.fchown")
+    create(name, Access(0o660))
+    chown.assert_called_once_with(mocker.ANY, -1, 4713)
+    mocker.patch("os.geteuid", return_value=os.geteuid() + 1)
+    attach_as_owner = Segment.attach(name, lambda *_: SIZE, frozenset({path.stat().st_uid}))
+    attach_as_owner.give(Access(0o660))
+    assert chown.call_args_list[-1].args[1:] == (-1, -1)
+
+
 def test_it_cannot_be_given_away(name: str, mocker: MockerFixture) -> None:
     """Who may not do that is told so, and nothing is left."""
     mocker.patch("os.fchown", side_effect=PermissionError)
@@ -483,6 +503,19 @@ def test_rename_replaces(name: str, path: Path) -> None:
     assert not old.is_current()
     assert path.read_bytes()[:4] == b"next"
     assert old.bytes[:4] == b"mine"
+
+
+def test_a_name_that_is_gone_cannot_be_changed(name: str, path: Path, mocker: MockerFixture) -> None:
+    """It is missing; any other reason is told as it is."""
+    segment = create(name)
+    mocker.patch("os.rename", side_effect=PermissionError(errno.EACCES, "Permission denied"))
+    with pytest.raises(NotAllowed):
+        segment.rename(f"{name}2")
+    mocker.stopall()
+    path.unlink()
+    for change in (segment.rename, segment.take_free):
+        with pytest.raises(SegmentMissing, match=f"there is no {path}"):
+            change(f"{name}2")
 
 
 @pytest.mark.usefixtures("swept")

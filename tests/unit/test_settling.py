@@ -18,7 +18,7 @@ from kemi import times
 from kemi.errors import ClientClosed, ConfigError, ItemError, LockTimeout
 from kemi.owner import this_process
 from kemi.queue.catalog.registry import Registry
-from kemi.queue.delivery import hold
+from kemi.queue.delivery import hold, reservation
 from kemi.queue.delivery.hold import DONE, GIVE_BACK, Hold, Settlement, settle_all
 from kemi.queue.delivery.reserved import Batch, ReservedItem, holds_of, settle
 from kemi.queue.format.item import record_of
@@ -291,6 +291,19 @@ def test_a_copy_is_settled_in_every_process(mocker: MockerFixture) -> None:
     for pid in (1, os.getpid()):
         mocker.patch.object(hold, "_getpid", return_value=pid)
         assert copy.settled
+
+
+@pytest.mark.parametrize("from_handler", [False, True])
+def test_a_block_whose_end_was_kept_in_mind_undoes_nothing(
+    queue: Queue, mocker: MockerFixture, from_handler: bool
+) -> None:
+    """A signal handler's error of the same class says nothing of the kind."""
+    mocker.patch.object(reservation, "is_from_handler", return_value=from_handler)
+    mocker.patch.object(Queue, "settle", side_effect=LockTimeout("held"))
+    undo = mocker.spy(reservation._Owned, "undo")
+    with pytest.raises(LockTimeout), queue.reserve() as item:
+        assert item is not None
+    assert undo.called is from_handler
 
 
 def test_what_a_closed_client_has_is_settled_by_its_close() -> None:

@@ -1,0 +1,98 @@
+"""What is reserved, and what nobody waits for any more: a question whose time is over goes before it is delivered."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pytest
+
+from kemi.queue.catalog import header
+from kemi.queue.delivery import holding
+from kemi.queue.format.item import key_of, record_of
+from kemi.queue.format.layout import W_EXPIRED
+from kemi.queue.format.question import Envelope, Name, question_record
+from kemi.queue.queue import Queue
+
+if TYPE_CHECKING:
+    from pytest_mock import MockerFixture
+
+NOW = 1 << 60  # monotonic ns
+
+
+@pytest.fixture(params=[0, 1, 2])
+def queue(instance: str, request: pytest.FixtureRequest, mocker: MockerFixture) -> Queue:
+    """Return a queue, at a moment of a test's own."""
+    mocker.patch.object(holding, "_now", return_value=NOW)
+    return Queue.create(instance, "q", window=16 << 20, addmode=request.param)
+
+
+def ask(queue: Queue, key: str, deadline: int) -> None:
+    """Add a question that somebody waits for until then."""
+    record = question_record(key.encode(), b"v", 0, Envelope(1, Name(2, 3, 4), deadline, 5, 6))
+    assert queue.add_question(record)
+
+
+def delivered(queue: Queue) -> str | None:
+    """Take what `reserve` delivers, under the lock."""
+    queue.handle.holding.begin()
+    found = queue.locked(queue.handle.holding.reserve)
+    return None if found is None else key_of(found[1])
+
+
+def expired(queue: Queue) -> int:
+    """Return how many were dropped because nobody waits."""
+    return int(queue.segment.words[W_EXPIRED])
+
+
+@pytest.mark.python_code
+def test_a_question_is_delivered_before_its_deadline_only(queue: Queue) -> None:
+    """At the very moment nobody waits any more; what is no question has no deadline."""
+    ask(queue, "long over", NOW - 1_000_000_000)
+    ask(queue, "over", NOW)
+    ask(queue, "in time", NOW + 1)
+    assert queue.add("no question", "v")
+    ask(queue, "last", NOW - 1)
+    assert delivered(queue) == "in time"
+    assert expired(queue) == 2
+    assert delivered(queue) == "no question"
+    assert delivered(queue) is None
+    assert expired(queue) == 3
+
+
+@pytest.mark.python_code
+def test_no_more_questions_go_with_one_lock(queue: Queue, mocker: MockerFixture) -> None:
+    """What is delivered then may be over, too, as its answer says; the next call goes on with the rest."""
+    mocker.patch.object(holding, "MAX_EXPIRED", 4)
+    for number in range(6):
+        ask(queue, str(number), NOW - 1)
+    assert delivered(queue) == "4"
+    assert expired(queue) == 4
+    assert delivered(queue) is None
+    assert expired(queue) == 5
+
+
+@pytest.mark.python_code
+def test_an_item_that_was_given_back_is_looked_at_first(queue: Queue, mocker: MockerFixture) -> None:
+    """Its asker may have waited in vain meanwhile."""
+    ask(queue, "asked", NOW + 5)
+    assert queue.add_record(record_of(b"other", b"v", 1.0))
+    with queue.reserve() as item:
+        assert item is not None
+        assert item.key == "asked"
+        item.give_back()
+    mocker.patch.object(holding, "_now", return_value=NOW + 5)
+    assert delivered(queue) == "other"
+    assert expired(queue) == 1
+
+
+@pytest.mark.python_code
+@pytest.mark.parametrize("letters", ["", "dead"])
+def test_an_item_is_too_old_when_it_is_older_than_that(queue: Queue, mocker: MockerFixture, letters: str) -> None:
+    """Of exactly that age it is delivered, whether there is a queue for dead letters or not."""
+    mocker.patch.object(holding, "_time", return_value=1000.0)
+    queue.set_max_age(10)
+    header.set_dead_letter(queue.segment, letters)
+    assert queue.add_record(record_of(b"too old", b"v", 989.5))
+    assert queue.add_record(record_of(b"just in time", b"v", 990.0))
+    assert delivered(queue) == "just in time"
+    assert queue.handle.holding.is_behind is False
