@@ -25,7 +25,7 @@ from kemi.queue.client.attached import AttachedQueue
 from kemi.queue.format.outcome import CLOSED
 from kemi.queue.queue import Queue
 from mqueue_kemi import QueueClosed, mod_init, modparam, mq_add
-from tests.conftest import SHM
+from tests.conftest import HANG, SHM
 from tests.locked import reserve_for_good
 from tests.processes.serve import sleepers
 from tests.support.clients import inner
@@ -272,7 +272,7 @@ def test_who_sleeps_goes_on(lives: Lives, instance: str) -> None:
     queue = AttachedQueue(instance, "q")
 
     def consume() -> None:
-        with AttachedQueue(instance, "q").reserve(20.0) as item:
+        with AttachedQueue(instance, "q", lock_timeout=HANG).reserve(HANG) as item:
             assert item is not None
             assert item.key == "0"
 
