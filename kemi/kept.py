@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import contextlib
 import os
-import secrets
 from collections.abc import Callable
 
 from kemi.queue.format.keyhash import FORMS, siphash
@@ -38,7 +37,7 @@ def is_kept(path: str) -> bool:
 
 def beside(name: str) -> str:
     """A name that a queue can be kept under while another file has its own."""
-    return f"{_stem(name)}{KEPT}{secrets.token_hex(_BYTES)}"
+    return f"{_stem(name)}{KEPT}{os.urandom(_BYTES).hex()}"
 
 
 def make_way(name: str, user: int) -> str:
@@ -46,7 +45,7 @@ def make_way(name: str, user: int) -> str:
     path = path_of(name)
     with contextlib.suppress(OSError):
         if os.lstat(path).st_uid == user:
-            moved = _MOVED + name[: NAME_MAX - len(_MOVED) - _MARK - 1] + "." + secrets.token_hex(_BYTES)
+            moved = _MOVED + name[: NAME_MAX - len(_MOVED) - _MARK - 1] + "." + os.urandom(_BYTES).hex()
             os.rename(path, path_of(moved))
             return path_of(moved)
     return ""

@@ -25,17 +25,18 @@ class Handler:
         getattr(self, KSR.pv.get("$rU"))()
         return 1
 
+    # Each waits long: on a busy machine some of it may pass before the sleep begins, and counts as work.
     def sleeps(self):
-        sleep(0.06)
+        sleep(1)
 
     def sleeps_often(self):
-        for _ in range(7):
+        for _ in range(100):
             time.sleep(0.01)
 
     def asks_a_socket(self):
         left, right = socket.socketpair()
         with left, right:
-            left.settimeout(0.06)
+            left.settimeout(1)
             try:
                 left.recv(1)
             except socket.timeout:
@@ -55,13 +56,13 @@ class Handler:
             os.read(process.stdout.fileno(), 1)
 
     def waits_for_a_queue(self):
-        mqueue_kemi.mq_fetch("q", 0.1)
+        mqueue_kemi.mq_fetch("q", 1)
 
     def waits_for_a_database(self):
         with tempfile.TemporaryDirectory() as folder:
             with contextlib.closing(sqlite3.connect(folder + "/db", isolation_level=None)) as one:
                 one.execute("BEGIN EXCLUSIVE")
-                with contextlib.closing(sqlite3.connect(folder + "/db", timeout=0.1)) as other:
+                with contextlib.closing(sqlite3.connect(folder + "/db", timeout=1)) as other:
                     try:
                         other.execute("SELECT * FROM sqlite_master")
                     except sqlite3.OperationalError:
