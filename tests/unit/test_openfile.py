@@ -6,16 +6,23 @@ import contextlib
 import gc
 import os
 import random
+import select
 import signal
+import sys
 from typing import TYPE_CHECKING
+
+import pytest
 
 from kemi.owner import this_process
 from kemi.queue.catalog.registry import Registry
 from kemi.queue.client.attached import AttachedQueue
 from kemi.queue.queue import Queue
+from kemi.queue.sync.openfile import OpenFile
 
 if TYPE_CHECKING:
-    import pytest
+    from pathlib import Path
+
+    from pytest_mock import MockerFixture
 
 ROUNDS = 1500
 LONGEST = 1e-3  # seconds until the handler raises: some attach in that time
@@ -66,3 +73,19 @@ def test_attach_and_close_lose_nothing(instance: str, monkeypatch: pytest.Monkey
     assert [text for text in dropped if "gc_callback" not in text] == []  # that is hypothesis's own
     gc.collect()
     assert _files() == descriptors
+
+
+def test_a_descriptor_is_closed_in_c_beside_gevent(tmp_path: Path, mocker: MockerFixture) -> None:
+    """Another poll than C's would let other greenlets run while Python drops an object."""
+    polls = select.poll
+    original = mocker.Mock(side_effect=lambda module, name: {("select", "poll"): polls}[module, name])
+    mocker.patch.dict(sys.modules, {"gevent.monkey": mocker.Mock(get_original=original)})
+    mocker.patch.object(select, "poll", side_effect=AssertionError("gevent's"))
+    (tmp_path / "file").touch()
+    file = OpenFile.open(str(tmp_path / "file"), os.O_RDWR)
+    number = file.number
+    file.keep()
+    assert file.is_still()
+    del file
+    with pytest.raises(OSError, match="Bad file descriptor"):
+        os.fstat(number)

@@ -14,6 +14,7 @@ from __future__ import annotations
 import itertools
 import os
 import select
+import sys
 import weakref
 from collections.abc import Iterator
 from functools import partial
@@ -36,6 +37,13 @@ _over: list[int] = []  # keys of those that are not needed any more
 def identity(status: os.stat_result) -> Identity:
     """What no two files have at the same time."""
     return status.st_dev, status.st_ino
+
+
+def _poll() -> select.poll:
+    """What polls in C. gevent puts Python code in its place, which lets others run, and fails at Python's end."""
+    patched = sys.modules.get("gevent.monkey")
+    poll: select.poll = (select.poll if patched is None else patched.get_original("select", "poll"))()
+    return poll
 
 
 class OpenFile:
@@ -86,7 +94,7 @@ class OpenFile:
         mark = int.from_bytes(os.urandom(5), "little") | 1  # an offset that every file system allows
         own = identity(os.fstat(number))
         os.lseek(number, mark, os.SEEK_SET)
-        poller = select.poll()  # says, without an exception, whether the number is anybody's
+        poller = _poll()  # says, without an exception, whether the number is anybody's
         poller.register(number, select.POLLIN)
         there = itertools.compress((number,), map([(number, select.POLLIN)].__eq__, map(poller.poll, (0,))))
         same = map(mark.__eq__, map(_lseek, there, (0,), (os.SEEK_CUR,)))
