@@ -149,7 +149,8 @@ def _deep(number: int, call: Callable[[], object]) -> None:
         call()
 
 
-@pytest.mark.skipif(sys.implementation.name != "cpython", reason="its own way to let an allocation fail")
+# Seen with a function that makes another one, without anything of ours.
+@pytest.mark.skipif(sys.version_info >= (3, 12), reason="CPython itself crashes where a nested function gets no memory")
 @EACH
 @in_child
 def test_there_is_no_memory(queue: Queue, name: str) -> None:
@@ -158,6 +159,7 @@ def test_there_is_no_memory(queue: Queue, name: str) -> None:
     call, taken = CALLS[name]
     number, raised, quiet = 0, 0, 0
     gc.disable()  # its callbacks need memory, too
+    sys.settrace(None)  # what a tracer raises in a `finally` leaves the rest of it undone
     while quiet < 5:  # an allocation that C code can do without is followed by others
         number += 1
         filled(queue, call)
