@@ -312,21 +312,14 @@ def test_where_proc_hides_the_processes_of_others(queue: Queue) -> None:
     )
     path = path_of(queue.segment.name)
     os.chmod(path, 0o666)  # noqa: S103 - another user looks
-    pid = os.fork()
-    if not pid:
-        reserve_for_good(queue)
-        signal.pause()
-    while not lives_of(queue):
-        time.sleep(0.01)
-    (holder,) = queue._log.core.in_flight.holders()
-    where = f"{path} {holder.life} {holder.pid} {holder.start} {holder.namespace}"
-    argv = [UNSHARE, "--mount", "--propagation", "private", "sh", "-c", hide + look + where]
-    for expected in ("False\n", "True\n"):
+    with child(lambda: reserve_for_good(queue)):
+        (holder,) = queue._log.core.in_flight.holders()
+        where = f"{path} {holder.life} {holder.pid} {holder.start} {holder.namespace}"
+        argv = [UNSHARE, "--mount", "--propagation", "private", "sh", "-c", hide + look + where]
         found = subprocess.run(argv, capture_output=True, text=True, check=False, cwd=CHECKOUT)
-        assert (found.stdout, found.stderr) == (expected, "")
-        if expected == "False\n":
-            os.kill(pid, signal.SIGKILL)
-            os.waitpid(pid, 0)
+        assert (found.stdout, found.stderr) == ("False\n", "")
+    found = subprocess.run(argv, capture_output=True, text=True, check=False, cwd=CHECKOUT)
+    assert (found.stdout, found.stderr) == ("True\n", "")
 
 
 def test_a_start_is_compared_as_the_host_has_it(mocker: MockerFixture) -> None:
