@@ -11,13 +11,13 @@ that was deleted. A host is told from its clone, which has its machine-id, by it
 from __future__ import annotations
 
 import contextlib
-import os
 import time
 from collections.abc import Callable
 from typing import NamedTuple, Union
 from uuid import uuid4
 
 from kemi.errors import ConfigError, EngineError, MqueueError, Unavailable
+from kemi.owner import this_process
 from kemi.queue.client.attached import AttachedQueue, queue_in_use
 from kemi.queue.format.item import Item, record_of
 from kemi.queue.format.layout import W_CREATED
@@ -44,7 +44,7 @@ def _life() -> str:
     with contextlib.suppress(OSError):
         with open("/proc/sys/kernel/random/boot_id", encoding="ascii") as file:
             found = file.read().strip()
-        found += f"/{os.stat('/proc/self/ns/pid').st_ino}"
+        found += f"/{this_process().namespace}"
     return found
 
 

@@ -57,7 +57,7 @@ class Lane:
     def begin(self, age: float) -> None:
         """A call begins, with an item that is so old."""
         self._observe(QUEUE_SECONDS, QUEUE_BUCKETS, age)
-        self._words[self._at + BEGUN] = time.monotonic_ns()
+        self.watch()
 
     def end(self) -> None:
         """The call has ended."""

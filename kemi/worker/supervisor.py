@@ -19,7 +19,6 @@ import contextlib
 import os
 import select
 import signal
-import sys
 import time
 from collections.abc import Callable, Sequence
 from types import FrameType
@@ -33,7 +32,7 @@ from kemi.worker.board import Board, Place
 from kemi.worker.course import Course, log, shown
 from kemi.worker.spec import Spec
 from kemi.worker.tasks import Tasks
-from kemi.worker.threads import Crew, attached
+from kemi.worker.threads import Crew, attached, flush_streams
 
 if TYPE_CHECKING:
     from kemi.worker.spec import WorkQueue
@@ -112,9 +111,7 @@ class _Child:
     def start(self) -> None:
         """Fork it. Signals wait until it can take them."""
         blocked = signal.pthread_sigmask(signal.SIG_BLOCK, _STOPS)
-        for stream in (sys.stdout, sys.stderr):
-            with contextlib.suppress(Exception):
-                stream.flush()
+        flush_streams()
         try:
             if self.place is not None:
                 self.place.reset()
@@ -172,9 +169,7 @@ def _end(run: Callable[[], int]) -> None:
     except BaseException as error:
         log.exception("this process failed: %s", shown(error))
     finally:
-        for stream in (sys.stdout, sys.stderr):
-            with contextlib.suppress(Exception):
-                stream.flush()
+        flush_streams()
         os._exit(code)
 
 

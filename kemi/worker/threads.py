@@ -146,10 +146,15 @@ def end_fork(spec: Spec, error: BaseException | None) -> NoReturn:
         log.error("%s: in a process that it forked: %s", spec.name, shown(error), exc_info=error)
     else:
         log.error("%s: a process that it forked came back from it, and is ended; end it with os._exit()", spec.name)
+    flush_streams()
+    os._exit(code & 0xFF)
+
+
+def flush_streams() -> None:
+    """Write out what was printed, as far as that can be done: before a fork, or an end that Python is not told of."""
     for stream in (sys.stdout, sys.stderr):
         with contextlib.suppress(Exception):
             stream.flush()
-    os._exit(code & 0xFF)
 
 
 def no_context(spec: Spec, context: object, method: str) -> str:

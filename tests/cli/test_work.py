@@ -25,15 +25,20 @@ if TYPE_CHECKING:
     from kemi.queue.queue import Queue
     from tests.cli.command import Command
 
-MODULE = """
-import asyncio, os, re, signal, sys, time
-from kemi.worker.board import BEGUN
-from mqueue_kemi import Reject, Retry, worker
+# What a worker's module begins with, so that `lines` reads what its functions did.
+OUT = """
+import os
 
 def out(item, what=""):
     fd = os.open(os.environ["OUT"], os.O_WRONLY | os.O_APPEND | os.O_CREAT)
     os.write(fd, f"{item.key} {item.deliveries} {os.getpid()} {what}\\n".encode())
     os.close(fd)
+"""
+
+MODULE = """
+import asyncio, os, re, signal, sys, time
+from kemi.worker.board import BEGUN
+from mqueue_kemi import Reject, Retry, worker
 
 @worker("q", processes=2)
 def write(item):
@@ -119,7 +124,7 @@ SICK = {
 @pytest.fixture
 def out(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """Give the file to which the functions write; their module is found."""
-    (tmp_path / "calls.py").write_text(MODULE, "utf-8")
+    (tmp_path / "calls.py").write_text(OUT + MODULE, "utf-8")
     for name, text in SICK.items():
         (tmp_path / name).write_text(text, "utf-8")
     path = tmp_path / "out"

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from tests.cli.command import wait_for
-from tests.cli.test_work import ended, is_empty, keys, lines, said
+from tests.cli.test_work import OUT, ended, is_empty, keys, lines, said
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -20,11 +20,6 @@ if TYPE_CHECKING:
 MODULE = """
 import asyncio, contextlib, os, signal, sys, time
 from mqueue_kemi import worker
-
-def out(item, what=""):
-    fd = os.open(os.environ["OUT"], os.O_WRONLY | os.O_APPEND | os.O_CREAT)
-    os.write(fd, f"{item.key} {item.deliveries} {os.getpid()} {what}\\n".encode())
-    os.close(fd)
 
 def first(item):
     out(item)
@@ -106,7 +101,7 @@ BOTH = pytest.mark.parametrize("kind", ["", "_task"], ids=["plain", "async"])
 @pytest.fixture
 def out(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """Give the file to which the functions write; their module is found."""
-    (tmp_path / "bad.py").write_text(MODULE, "utf-8")
+    (tmp_path / "bad.py").write_text(OUT + MODULE, "utf-8")
     path = tmp_path / "out"
     path.touch()
     monkeypatch.setenv("PYTHONPATH", str(tmp_path))

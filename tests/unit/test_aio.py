@@ -48,6 +48,13 @@ def doorbell(sleeper: Sleeper) -> Doorbell:
     return Doorbell(lambda: queue)
 
 
+def have_an_idle_thread(doorbell: Doorbell, mocker: MockerFixture) -> None:
+    """Let its thread wait for the next coroutine, for as long as a test takes."""
+    mocker.patch.object(aio, "_IDLE", 10 * HANG)
+    asyncio.run(doorbell.wait(0.01))
+    until(lambda: is_idle(doorbell))
+
+
 def until(condition: Callable[[], object]) -> None:
     """Wait for what another thread does."""
     end = time.monotonic() + HANG
@@ -80,9 +87,7 @@ def test_who_comes_when_the_thread_is_idle_is_called(
     doorbell: Doorbell, sleeper: Sleeper, mocker: MockerFixture
 ) -> None:
     """The thread is the same one."""
-    mocker.patch.object(aio, "_IDLE", 10 * HANG)
-    asyncio.run(doorbell.wait(0.01))
-    until(lambda: is_idle(doorbell))
+    have_an_idle_thread(doorbell, mocker)
     threads = set(threading.enumerate())
     sleeper.is_there.set()
     asyncio.run(asyncio.wait_for(doorbell.wait(10 * HANG), HANG))
@@ -104,9 +109,7 @@ def test_a_call_that_was_not_used_is_passed_on_when_nobody_else_waits(
     doorbell: Doorbell, sleeper: Sleeper, mocker: MockerFixture
 ) -> None:
     """Another process may sleep for the item that a cancelled coroutine did not take."""
-    mocker.patch.object(aio, "_IDLE", 10 * HANG)
-    asyncio.run(doorbell.wait(0.01))
-    until(lambda: is_idle(doorbell))
+    have_an_idle_thread(doorbell, mocker)
     doorbell._pass_on()
     assert sleeper.passed_on.wait(HANG)
     doorbell.close()
