@@ -208,6 +208,22 @@ def test_an_add_that_nobody_waits_for_changes_nothing() -> None:
     assert words(area) == (0, 0, 0, 0)
 
 
+def test_an_add_that_nobody_waits_for_stores_nothing() -> None:
+    """Not even what is there already: the line with the flags is in every process's cache."""
+    area = mapping()
+    area.u64[W_FLAGS] = ADD_LIMITED
+    read_only = Mapping(area.bytes, area.u64.toreadonly(), area.u32.toreadonly())
+    assert EventCount(read_only, NoFutex()).notify(3) == 0
+
+
+def test_the_mark_goes_when_nobody_is_counted_any_more() -> None:
+    """As after a waiter that left without it."""
+    area = mapping()
+    area.u64[W_FLAGS] = ADD_LIMITED | ADD_WAITING
+    assert EventCount(area, NoFutex()).notify() == 0
+    assert words(area) == (0, 0, 0, ADD_LIMITED)
+
+
 def test_the_mark_is_there_while_somebody_waits_and_other_marks_stay() -> None:
     area = mapping()
     area.u64[W_FLAGS] = ADD_LIMITED

@@ -21,6 +21,7 @@ from kemi.errors import ConfigError, NoMemory, NotAllowed, SegmentError, Segment
 from kemi.owner import this_process
 from kemi.queue.format.layout import CHUNK
 from kemi.queue.shm import descriptor, mapping
+from kemi.queue.shm import segment as segments
 from kemi.queue.shm.segment import (
     PRIVATE,
     Access,
@@ -464,6 +465,24 @@ def test_memory_comes_and_goes(name: str, path: Path) -> None:
     assert (segment.size(), path.stat().st_blocks) == (3 * CHUNK, base)
     segment.reserve(CHUNK, 2 * CHUNK)
     assert segment.bytes[CHUNK : 3 * CHUNK] == bytes(2 * CHUNK)
+
+
+def test_memory_is_released_in_the_first_way_that_works(name: str, mocker: MockerFixture) -> None:
+    """A hole in the file where one can be made, else by the mapping, and neither where the system has none."""
+    segment = create(name)
+    there = segment.bytes
+    hole = mocker.patch.object(segments._libc, "fallocate", return_value=0)
+    segment.bytes = mocker.Mock()
+    segment.release(0, SIZE)
+    hole.assert_called_once_with(segment.fd, mocker.ANY, 0, SIZE)
+    segment.bytes.madvise.assert_not_called()
+    hole.return_value = -1
+    segment.release(0, SIZE)
+    segment.bytes.madvise.assert_called_once_with(mmap.MADV_REMOVE, 0, SIZE)
+    segment.bytes.madvise.side_effect = OSError(errno.ENOTSUP, "no such thing")
+    segment.release(0, SIZE)
+    segment.bytes = there
+    assert segment.bytes[:4] == b"mine"
 
 
 def test_no_room_to_grow(name: str, path: Path, mocker: MockerFixture) -> None:
