@@ -90,7 +90,7 @@ def collect(instance: str | None, queue: str | None = None) -> Iterator[Metric]:
     ]
     yield Metric(f"{PREFIX}max_memory_bytes", GAUGE, "Shared memory that all queues may hold.", limits)
     views = [
-        ({**_own(found), "queue": _label(name)}, view)
+        ({**_own(found), "queue": label_of(name)}, view)
         for found in all_found
         for name, view in found.queues.items()
         if queue in (None, name)
@@ -146,14 +146,15 @@ def _find(instance: str, queue: str | None) -> host.Found:
 
 
 def _own(found: host.Found) -> dict[str, str]:
-    return {INSTANCE_LABEL: _label(found.name)}
+    return {INSTANCE_LABEL: label_of(found.name)}
 
 
 def _is_up(found: host.Found) -> bool:
     return isinstance(found.view, InstanceView) and found.state() != ownership.DEAD
 
 
-def _label(text: str) -> str:
+def label_of(text: str) -> str:
+    """Return a name as a label's content: what is not UTF-8 is spelled out."""
     return text.encode("utf-8", "backslashreplace").decode()
 
 

@@ -15,6 +15,7 @@ from kemi.names import (
     ENGINE_USER_VARIABLE,
     INSTANCE_VARIABLE,
     OWNER_VARIABLE,
+    RELAY_METRICS_VARIABLE,
     VERSION,
 )
 from kemi.text import one_line
@@ -243,7 +244,8 @@ def _define_relaying(commands: _Commands[_Parser]) -> None:
     one.add_argument("--tls-ca", metavar="FILE", help="certificates to trust, in place of the system's")
     one.add_argument("--tls-cert", metavar="FILE", help="this side's own certificate")
     one.add_argument("--tls-key", metavar="FILE", help="and its key")
-    one.add_argument("--metrics", metavar="FILE", help="put Prometheus' metrics of the relay there, every 5 seconds")
+    text = f"put Prometheus' metrics of the relay there, every 5 seconds; ${RELAY_METRICS_VARIABLE} by default"
+    one.add_argument("--metrics", metavar="FILE", help=text)
 
 
 def _define_working(commands: _Commands[_Parser]) -> None:
@@ -276,6 +278,8 @@ def _define_watching(commands: _Commands[_Parser]) -> None:
         help="like 127.0.0.1:9130; port 0 takes one that is free",
     )
     one.add_argument("--all", action="store_true", help="all instances on this host, also those that come later")
+    text = "give on the metrics that relays write there: a file, or a folder of *.prom; may be repeated"
+    one.add_argument("--relay-metrics", action="append", default=[], metavar="PATH", help=text)
 
 
 def _define_judging(commands: _Commands[_Parser]) -> None:
@@ -324,7 +328,8 @@ done, DUE those given back for later; WAIT is how long items were in the queue t
 average. Below stands why adds were refused. It takes no lock."""
 _DB_MORE = """URL and the other --db- options are as in modparam("mqueue", "db_url", ...), and so on. It is done as
 a whole or not at all; the next start of the server takes over what is in the queue."""
-_SERVE_MORE = "The metrics are those of stats --prometheus. It needs the Python package prometheus_client."
+_SERVE_MORE = """The metrics are those of stats --prometheus, with --relay-metrics also those of relays (relay
+--metrics); a path that is not there yet is no error. It needs the Python package prometheus_client."""
 
 
 def _text(argument: str) -> str:

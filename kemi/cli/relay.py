@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import threading
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Callable
 
-from kemi.cli import metrics, relay_settings, signals
+from kemi.cli import metrics, relay_settings, relaymetrics, signals
 from kemi.cli.call import Call, Failure
 from kemi.cli.codes import DONE
 from kemi.cli.output import say
@@ -18,8 +17,6 @@ from kemi.relay.back import Back
 from kemi.relay.forward import Counts, Forward
 from kemi.relay.link import connected
 from kemi.relay.server import RedisEngine, check_reader
-
-_EVERY = 5.0  # seconds between two writings of the metrics
 
 
 def relay(call: Call) -> int:
@@ -93,15 +90,12 @@ def _metrics(
     over = threading.Event()
 
     def write() -> None:
-        labels = {
-            metrics.INSTANCE_LABEL: queue.instance,
-            "queue": queue.name,
-            "direction": "from" if settings.from_ else "to",
-        }
-        metrics.write_file(settings.metrics, text(labels, counts(), lag()))
+        direction = "from" if settings.from_ else "to"
+        text = relaymetrics.text(queue.instance, queue.name, direction, counts(), lag())
+        metrics.write_file(settings.metrics, text)
 
     def write_again() -> None:
-        while not over.wait(_EVERY):
+        while not over.wait(relaymetrics.EVERY):
             try:
                 write()
             except Exception as error:  # noqa: BLE001 - the relay goes on without them
@@ -117,21 +111,3 @@ def _metrics(
             write()
         except Failure as error:
             say(str(error))
-
-
-def text(labels: dict[str, str], counts: Counts, lag: tuple[int, float]) -> str:
-    """A relay's metrics in Prometheus' text format."""
-    numbers: tuple[tuple[str, str, str, float], ...] = (
-        ("connected", metrics.GAUGE, "Whether the relay is connected to the engine.", counts.connected),
-        ("sent", metrics.COUNTER, "Items that the engine has for good, or that came from it.", counts.sent),
-        ("resends_dropped", metrics.COUNTER, "Items that were sent again and were there already.", counts.resent),
-        ("refused", metrics.COUNTER, "Times that a batch was refused: by the engine, or a full queue.", counts.refused),
-        ("disconnected", metrics.COUNTER, "Times that there was no connection, or no reply.", counts.disconnected),
-        ("lag_items", metrics.GAUGE, "Items that are to be relayed.", lag[0]),
-        ("lag_seconds", metrics.GAUGE, "Age of the oldest item that is to be relayed.", lag[1]),
-        ("written_timestamp_seconds", metrics.GAUGE, "When this was written.", time.time()),
-    )
-    return metrics.as_text(
-        metrics.Metric(f"{metrics.PREFIX}relay_{name}", kind, about, [(labels, float(number))])
-        for name, kind, about, number in numbers
-    )

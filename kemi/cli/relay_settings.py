@@ -19,6 +19,7 @@ from dataclasses import dataclass, fields
 from typing import Any
 
 from kemi.errors import ConfigError
+from kemi.names import RELAY_METRICS_VARIABLE
 from kemi.readfile import read_file
 from kemi.relay.engine import Durability
 from kemi.relay.url import Address, parse
@@ -132,7 +133,7 @@ def checked(given: dict[str, Any], where: str) -> Settings:
             raise ConfigError(f"{where}there is no setting {name}; there are {names}")
         if wrong := _wrong(name, value):
             raise ConfigError(f"{where}{shown} = {value!r}: write {wrong}")
-    settings = Settings(**given)
+    settings = Settings(**{"metrics": os.environ.get(RELAY_METRICS_VARIABLE, ""), **given})
     if not 1 <= settings.batch <= _MOST_BATCH:
         raise ConfigError(f"{where}batch = {settings.batch}: write a number from 1 to {_MOST_BATCH}")
     if settings.metrics and not os.path.isabs(settings.metrics):

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import socket
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from itertools import chain
 from socketserver import ThreadingMixIn
 from typing import Any, Callable
 from wsgiref.simple_server import WSGIRequestHandler, WSGIServer
 
-from kemi.cli import metrics, signals
+from kemi.cli import metrics, relaymetrics, signals
 from kemi.cli.call import Call, Failure
 from kemi.cli.codes import NO_PACKAGE, UNUSABLE
 from kemi.cli.output import say
@@ -32,7 +33,7 @@ def serve_metrics(call: Call) -> int:
     """`serve-metrics --listen HOST:PORT`."""
     instance = None if call.arguments.all else call.instance
     host, port = call.arguments.listen
-    server = _listen(host, port, _application(instance))
+    server = _listen(host, port, _application(instance, call.arguments.relay_metrics))
     url = _url(server)
     threading.Thread(target=server.serve_forever, name="metrics", daemon=True).start()
     if call.arguments.json:
@@ -44,7 +45,7 @@ def serve_metrics(call: Call) -> int:
         signals.wait()
 
 
-def _application(instance: str | None) -> Callable[..., Any]:
+def _application(instance: str | None, relays: Sequence[str]) -> Callable[..., Any]:
     try:
         import prometheus_client
         from prometheus_client import core
@@ -67,7 +68,7 @@ def _application(instance: str | None) -> Callable[..., Any]:
         """What prometheus_client asks at each scrape."""
 
         def collect(self) -> Iterator[Any]:
-            for metric in metrics.collect(instance):
+            for metric in chain(metrics.collect(instance), relaymetrics.collect(relays, instance)):
                 if metric.kind == metrics.HISTOGRAM:
                     yield histogram(metric)
                     continue

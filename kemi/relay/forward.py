@@ -276,7 +276,9 @@ class Forward:
                 self._tell(f"queue {self.queue.name!r}: {text}")
 
     def lag(self) -> tuple[int, float]:
-        """Items that are still here, and the age of the oldest one that can be taken, seconds."""
+        """Items that are still here, on their way or not, and the age of the oldest one, seconds. For any thread."""
         stats = self.queue.stats()
-        oldest = stats.oldest
-        return stats.size + stats.reserved, max(0.0, time.time() - oldest) if oldest else 0.0
+        known = [stats.oldest] if stats.oldest else []
+        with contextlib.suppress(IndexError):  # the batch that is on its way, of which the first item is the oldest
+            known.append(self._ready[0].entries[0].added)
+        return stats.size + stats.reserved, max(0.0, time.time() - min(known)) if known else 0.0

@@ -7,15 +7,18 @@ import re
 import shutil
 import subprocess
 import sys
+import time
 import urllib.error
 import urllib.parse
 import urllib.request
 from functools import partial
+from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from kemi.cli import metrics
+from kemi.cli import metrics, relaymetrics
+from kemi.relay.forward import Counts
 from tests.cli.command import CHECKOUT, wait_for
 from tests.support.ports import free_port
 
@@ -51,6 +54,7 @@ def test_every_metric_is_there() -> None:
     kinds = {f"{metrics.PREFIX}{name}{'_total' * (kind == 'counter')}" for name, kind, _ in metrics._OF_QUEUES.values()}
     others = ("up", "build_info", "max_memory_bytes", "unreadable", "refused_total")
     kinds |= {f"{metrics.PREFIX}{name}" for name in (*others, *(f"time_in_queue_seconds_{part}" for part in PARTS))}
+    kinds |= names(relaymetrics.text("i", "q", "to", Counts(), (0, 0.0)))
     used = names(" ".join(QUERIES.values())) | names((PROMETHEUS / "mqueue_kemi.rules.yml").read_text("utf-8"))
     assert used <= kinds
     assert len(used) > 15
@@ -138,11 +142,16 @@ class Server:
 
 
 @pytest.fixture
-def prometheus(serve: Serve, command: Command, tmp_path: Path) -> Iterator[Server]:
+def prometheus(serve: Serve, command: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Server]:
     """Return a Prometheus that has scraped our queues twice: rates need two samples."""
     queue = serve("name=limited;size=3;maxbytes=1m;max_deliveries=2", "name=unlimited")
     tool("prometheus")
-    process = command.start("serve-metrics", "--listen", "127.0.0.1:0", "--json", bare=False)
+    relay = tmp_path / "relay.prom"
+    with monkeypatch.context() as patch:
+        patch.setattr(relaymetrics, "time", SimpleNamespace(time=lambda: time.time() + 86400.0))  # never too old
+        relay.write_text(relaymetrics.text(serve.instance, "limited", "to", Counts(connected=True), (7, 1.0)), "utf-8")
+    options = ("--relay-metrics", str(relay))
+    process = command.start("serve-metrics", "--listen", "127.0.0.1:0", *options, "--json", bare=False)
     assert process.stdout is not None
     target = json.loads(process.stdout.readline())["url"].split("/")[2]
     server = Server(tmp_path, target)

@@ -78,3 +78,23 @@ def test_what_was_sent_again_counts_as_sent_then(serve: Serve, monkeypatch: pyte
         turn()  # the engine has lived for longer than the window: it is not kept in mind any more
         engine.die()
         assert turn() == [b"late"]
+
+
+def test_the_lag_of_what_is_on_its_way(serve: Serve, monkeypatch: pytest.MonkeyPatch) -> None:
+    """An engine that is away, and few items: all of them are in a batch, and they grow old."""
+    queue = serve("name=q")
+    engine = Forgetful()
+    with attach("q", serve.instance) as attached:
+        relay = Forward(attached, engine)
+        assert relay.lag() == (0, 0.0)
+        assert all(queue.add_many([("k", str(number)) for number in range(3)]))
+        oldest = queue.stats().oldest
+        assert oldest is not None
+        monkeypatch.setattr(forward, "time", SimpleNamespace(monotonic=lambda: 0.0, time=lambda: oldest + 100.0))
+        assert relay.lag() == (3, 100.0)
+        relay._take(0.0)
+        assert queue.stats().oldest is None
+        items, seconds = relay.lag()
+        assert (items, round(seconds)) == (3, 100)
+        relay._deliver(relay._ready[0], lambda: False, lambda _: None)
+        assert relay.lag() == (0, 0.0)
