@@ -32,9 +32,9 @@ if _sys.implementation.name != "cpython":
     )
 
 if __name__ == "__main__":  # python3 -m mqueue_kemi, before all that only a server needs; app_python3 has another name
-    from kemi.cli.main import main
+    from kemi.cli.main import start
 
-    raise SystemExit(main())
+    start()
 
 import os
 import warnings

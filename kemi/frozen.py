@@ -1,14 +1,39 @@
-"""`dataclass(frozen=True)` for what every command loads: `dataclasses` itself takes long to import.
+"""`dataclass(frozen=True)` and `NamedTuple` for what every command loads: the originals take long to import.
 
-A type checker sees the original. What is made here has the same constructor, comparison, text, and is as immutable;
+A type checker sees the originals. What is made here has the same constructor, comparison, text, and is as immutable;
 `dataclasses.fields`, `asdict` and `replace` work on it, and are what imports the original.
 """
 
 from __future__ import annotations
 
-from typing import Any, Callable, TypeVar
+from collections import namedtuple
 
-_Made = TypeVar("_Made", bound=type)
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any, Callable, TypeVar
+
+    _Made = TypeVar("_Made", bound=type)
+
+_namedtuple: Any = namedtuple  # a checker wants its arguments spelled out
+
+
+class _FromClass(type):
+    """Makes a tuple with names of a class that lists them, and gives it what else the class has."""
+
+    def __new__(cls, name: str, bases: tuple[type, ...], body: dict[str, Any]) -> Any:
+        if not bases:
+            return super().__new__(cls, name, bases, body)
+        types = body["__annotations__"]
+        defaults = [body.pop(field) for field in types if field in body]
+        made = _namedtuple(name, types, defaults=defaults, module=body["__module__"])
+        for key, value in body.items():
+            if key not in ("__module__", "__qualname__"):
+                setattr(made, key, value)
+        return made
+
+
+class NamedTuple(metaclass=_FromClass):
+    """As `typing.NamedTuple`, to be derived from."""
 
 
 class _Factory:

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import contextlib
 import os
-from typing import TYPE_CHECKING, Any, NamedTuple
 
 from kemi.errors import ConfigError, InstanceInUse, MqueueError, SegmentError, SegmentMissing, UnknownQueue
 from kemi.owner import Owner, this_process
@@ -17,9 +16,14 @@ from kemi.queue.format.outcome import Stats
 from kemi.queue.shm import trust
 from kemi.queue.shm.naming import PREFIX, SHM_DIR, decoded, path_of, segment_name
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from typing import Any, NamedTuple
+
     from kemi.instance import Instance
     from kemi.queue.catalog.registry import Registry
+else:
+    from kemi.frozen import NamedTuple
 
 
 class Found(NamedTuple):

@@ -8,9 +8,14 @@ living server's queues taken away are worse than a start that is refused.
 from __future__ import annotations
 
 import os
-from typing import NamedTuple
 
 from kemi import timens
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import NamedTuple
+else:
+    from kemi.frozen import NamedTuple
 
 _TICK = 1_000_000_000 // os.sysconf("SC_CLK_TCK")  # ns
 

@@ -22,7 +22,7 @@ from kemi.text import one_line
 
 TYPE_CHECKING = False  # the one of typing costs as much as the whole of argparse
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
     from typing import Any, NoReturn
 
 _COLUMNS = 80  # where there is no terminal
@@ -68,6 +68,22 @@ class _Parser(argparse.ArgumentParser):
         super().error(one_line(message))
 
 
+class _Command(_Parser):
+    """The parser of one command, which is made when something is asked of it: most of them are not, at a start."""
+
+    def __init__(self, *, define: Callable[[_Command], None], **properties: Any) -> None:
+        self._later = define, properties
+
+    def __getattr__(self, name: str) -> Any:
+        later = self.__dict__.pop("_later", None)
+        if later is None:
+            raise AttributeError(name)
+        define, properties = later
+        super().__init__(**properties)
+        define(self)
+        return getattr(self, name)
+
+
 class _Version(argparse._VersionAction):  # noqa: SLF001 - the class of action="version"
     """Says which kernel runs, too, which is looked up only then."""
 
@@ -99,7 +115,7 @@ def parser() -> argparse.ArgumentParser:
     default = os.environ.get(INSTANCE_VARIABLE) or DEFAULT_INSTANCE
     whole.add_argument("--instance", type=_text, default=default, metavar="I", help=_INSTANCE_HELP % default)
     whole.add_argument("--owner", default=None, metavar="USER", help=_OWNER_HELP)
-    commands = whole.add_subparsers(required=True, metavar="COMMAND", dest="command")
+    commands = whole.add_subparsers(required=True, metavar="COMMAND", dest="command", parser_class=_Command)
     defines = (_define_looking, _define_moving, _define_working, _define_relaying, _define_watching, _define_judging)
     for define in defines:
         define(commands)
@@ -113,32 +129,43 @@ _Commands = argparse._SubParsersAction  # noqa: SLF001 - it has no public name
 
 
 def _command(
-    commands: _Commands[_Parser],
+    commands: _Commands[_Command],
     name: str,
     run: str,
     text: str,
+    own: Callable[[_Command], None] | None = None,
     more: str = "",
     json: str = "print the result as an object of JSON",
-) -> argparse.ArgumentParser:
-    one = commands.add_parser(
+) -> None:
+    """own: adds the arguments that not every command has."""
+
+    def define(one: _Command) -> None:
+        # Wherever it is said; what is not said here must not hide what was said before the command.
+        one.add_argument("--instance", type=_text, default=argparse.SUPPRESS, metavar="I", help="the server's instance")
+        if json:
+            one.add_argument("--json", action="store_true", help=json)
+        one.add_argument("--owner", default=argparse.SUPPRESS, metavar="USER", help=_OWNER_HELP)
+        one.set_defaults(run=run)
+        if own is not None:
+            own(one)
+
+    commands.add_parser(
         name,
         help=text,
         description=f"{text[0].upper()}{text[1:]}.",
         epilog=f"{more}\n\n{codes.as_text()}" if more else codes.as_text(),
         formatter_class=_Help,
         allow_abbrev=False,
+        define=define,
     )
-    # Wherever it is said; what is not said here must not hide what was said before the command.
-    one.add_argument("--instance", type=_text, default=argparse.SUPPRESS, metavar="I", help="the server's instance")
-    if json:
-        one.add_argument("--json", action="store_true", help=json)
-    one.add_argument("--owner", default=argparse.SUPPRESS, metavar="USER", help=_OWNER_HELP)
-    one.set_defaults(run=run)
-    return one
 
 
-def _queue(one: argparse.ArgumentParser, optional: bool = False) -> None:
-    one.add_argument("queue", metavar="Q", type=_text, nargs="?" if optional else None, help="name of the queue")
+def _queue(one: argparse.ArgumentParser) -> None:
+    one.add_argument("queue", metavar="Q", type=_text, help="name of the queue")
+
+
+def _any_queue(one: argparse.ArgumentParser) -> None:
+    one.add_argument("queue", metavar="Q", type=_text, nargs="?", help="name of the queue")
 
 
 def _reserve(one: argparse.ArgumentParser) -> None:
@@ -146,17 +173,23 @@ def _reserve(one: argparse.ArgumentParser) -> None:
     one.add_argument("--reserve", action="store_true", help=text)
 
 
-def _define_looking(commands: _Commands[_Parser]) -> None:
+def _define_looking(commands: _Commands[_Command]) -> None:
     text = "what lies on this host, and whether its server lives"
     _command(commands, "instances", "show:instances", text, json="print a list of objects of JSON")
     text = "how many items each queue has"
     _command(commands, "sizes", "show:sizes", text, json="print a list of objects of JSON")
-    _queue(_command(commands, "get_size", "show:get_size", "how many items a queue has"))
-    one = _command(commands, "peek", "show:peek", "show the oldest items, which stay", json=_ITEMS)
+    _command(commands, "get_size", "show:get_size", "how many items a queue has", _queue)
+    _command(commands, "peek", "show:peek", "show the oldest items, which stay", _peek, json=_ITEMS)
+    _command(commands, "stats", "show:stats", "counters and limits of a queue, or of all", _stats, _STATS_MORE, "")
+
+
+def _peek(one: argparse.ArgumentParser) -> None:
     _queue(one)
     one.add_argument("-n", "--count", type=_count, default=10, metavar="N", help="how many; 10 by default")
-    one = _command(commands, "stats", "show:stats", "counters and limits of a queue, or of all", _STATS_MORE, "")
-    _queue(one, optional=True)
+
+
+def _stats(one: argparse.ArgumentParser) -> None:
+    _any_queue(one)
     form = one.add_mutually_exclusive_group()
     form.add_argument("--json", action="store_true", help="as JSON: an object, or for all queues a list of them")
     form.add_argument("--prometheus", action="store_true", help="in Prometheus' text format")
@@ -164,33 +197,45 @@ def _define_looking(commands: _Commands[_Parser]) -> None:
     one.add_argument("--all", action="store_true", help="with --prometheus: all instances on this host")
 
 
-def _define_moving(commands: _Commands[_Parser]) -> None:
-    one = _command(commands, "add", "move:add", "add an item")
-    _queue(one)
-    one.add_argument("key", metavar="K", type=os.fsencode, help="the item's key")
-    one.add_argument("value", metavar="V", type=os.fsencode, help="the item's value")
-    one = _command(commands, "fetch", "move:fetch", "take the oldest item and print it", json=_ITEMS)
-    _queue(one)
-    _timeout(one, "wait at most so long for an item; 0 by default")
-    _reserve(one)
+def _define_moving(commands: _Commands[_Command]) -> None:
+    _command(commands, "add", "move:add", "add an item", _add)
+    _command(commands, "fetch", "move:fetch", "take the oldest item and print it", _fetch, json=_ITEMS)
     text = "print items as lines of JSON; with --exec, give CMD such a line on its standard input"
-    _define_consume(_command(commands, "consume", "move:consume", "take items and deliver them", _CONSUME_MORE, text))
+    _command(commands, "consume", "move:consume", "take items and deliver them", _consume, _CONSUME_MORE, text)
     text = "take all items and print them as lines of JSON"
-    one = _command(commands, "drain", "move:drain", text, _JSON_MORE, "allowed, for what it always does")
-    _queue(one)
-    _reserve(one)
-    _queue(_command(commands, "fill", "fill:fill", "add items from lines of JSON on standard input", _JSON_MORE))
-    one = _command(commands, "drop", "drop:drop", "take away what a dead server left: an instance, or one queue of it")
-    _queue(one, optional=True)
-    one.add_argument("--yes", action="store_true", help="do not ask")
+    _command(commands, "drain", "move:drain", text, _drain, _JSON_MORE, "allowed, for what it always does")
+    _command(commands, "fill", "fill:fill", "add items from lines of JSON on standard input", _queue, _JSON_MORE)
+    _command(commands, "drop", "drop:drop", "take away what a dead server left: an instance, or one queue of it", _drop)
     for name, run, text in (
         ("save", "database:save", "put what a dead server left of a queue into its table"),
         ("load", "database:load", "put the rows of its table into a queue of a dead server"),
     ):
-        _define_database(_command(commands, name, run, text, _DB_MORE))
+        _command(commands, name, run, text, _database, _DB_MORE)
 
 
-def _define_database(one: argparse.ArgumentParser) -> None:
+def _add(one: argparse.ArgumentParser) -> None:
+    _queue(one)
+    one.add_argument("key", metavar="K", type=os.fsencode, help="the item's key")
+    one.add_argument("value", metavar="V", type=os.fsencode, help="the item's value")
+
+
+def _fetch(one: argparse.ArgumentParser) -> None:
+    _queue(one)
+    _timeout(one, "wait at most so long for an item; 0 by default")
+    _reserve(one)
+
+
+def _drain(one: argparse.ArgumentParser) -> None:
+    _queue(one)
+    _reserve(one)
+
+
+def _drop(one: argparse.ArgumentParser) -> None:
+    _any_queue(one)
+    one.add_argument("--yes", action="store_true", help="do not ask")
+
+
+def _database(one: argparse.ArgumentParser) -> None:
     """The parameters of the database, by the names that they have as modparams."""
     _queue(one)
     one.add_argument("--db-url", metavar="URL", help=f"the database; ${DB_URL_VARIABLE} by default")
@@ -205,7 +250,7 @@ def _define_database(one: argparse.ArgumentParser) -> None:
     one.add_argument("--db-inexact", action="store_true", help=text)
 
 
-def _define_consume(one: argparse.ArgumentParser) -> None:
+def _consume(one: argparse.ArgumentParser) -> None:
     _queue(one)
     one.add_argument("--exec", metavar="CMD", help="run a command of the shell for each item, instead of printing it")
     one.add_argument(
@@ -217,9 +262,12 @@ def _define_consume(one: argparse.ArgumentParser) -> None:
     one.add_argument("--keep-going", action="store_true", help="go on, after a pause, when CMD has failed")
 
 
-def _define_relaying(commands: _Commands[_Parser]) -> None:
+def _define_relaying(commands: _Commands[_Command]) -> None:
     text = "carry the items of a queue to a Redis or Valkey server, or from there to here, once each"
-    one = _command(commands, "relay", "relay:relay", text, _RELAY_MORE, "with --check: print an object of JSON")
+    _command(commands, "relay", "relay:relay", text, _relay, _RELAY_MORE, "with --check: print an object of JSON")
+
+
+def _relay(one: argparse.ArgumentParser) -> None:
     one.add_argument("queue", metavar="Q", type=_text, nargs="?", help="name of the queue here")
     one.add_argument("url", metavar="URL", nargs="?", help="like redis://central:6379/0, rediss://, valkey://, unix://")
     one.add_argument(
@@ -248,8 +296,12 @@ def _define_relaying(commands: _Commands[_Parser]) -> None:
     one.add_argument("--metrics", metavar="FILE", help=text)
 
 
-def _define_working(commands: _Commands[_Parser]) -> None:
-    one = _command(commands, "work", "work:work", "run workers: functions with @worker above them", _WORK_MORE, "")
+def _define_working(commands: _Commands[_Command]) -> None:
+    text = "run workers: functions with @worker above them"
+    _command(commands, "work", "work:work", text, _work, _WORK_MORE, "")
+
+
+def _work(one: argparse.ArgumentParser) -> None:
     one.add_argument("functions", metavar="MODULE:FUNCTION", nargs="+", help="like calls:write, or dir/calls.py:write")
     one.add_argument("--where", default=None, metavar="I", help="an instance, as --instance; or an engine's URL")
     text = "seconds, after SIGTERM, for what is in hand; 10 by default"
@@ -261,15 +313,21 @@ def _define_working(commands: _Commands[_Parser]) -> None:
     one.add_argument("--metrics", type=_address, default=None, metavar="HOST:PORT", help=text)
 
 
-def _define_watching(commands: _Commands[_Parser]) -> None:
+def _define_watching(commands: _Commands[_Command]) -> None:
     text = "print each look as a line of JSON"
-    one = _command(commands, "top", "top:top", "show again and again what the queues do", _TOP_MORE, text)
+    _command(commands, "top", "top:top", "show again and again what the queues do", _top, _TOP_MORE, text)
+    text = "serve Prometheus' metrics over HTTP"
+    json = "print an object of JSON with the address as soon as it serves"
+    _command(commands, "serve-metrics", "serve:serve_metrics", text, _serve_metrics, _SERVE_MORE, json)
+
+
+def _top(one: argparse.ArgumentParser) -> None:
     one.add_argument("-d", "--delay", type=_seconds, default=1.0, metavar="SECONDS", help="between looks; 1 by default")
     one.add_argument("-n", "--count", type=_count, default=0, metavar="N", help="end after N looks")
     one.add_argument("--all", action="store_true", help="the queues of all instances on this host")
-    text = "serve Prometheus' metrics over HTTP"
-    json = "print an object of JSON with the address as soon as it serves"
-    one = _command(commands, "serve-metrics", "serve:serve_metrics", text, _SERVE_MORE, json)
+
+
+def _serve_metrics(one: argparse.ArgumentParser) -> None:
     one.add_argument(
         "--listen",
         type=_address,
@@ -282,9 +340,14 @@ def _define_watching(commands: _Commands[_Parser]) -> None:
     one.add_argument("--relay-metrics", action="append", default=[], metavar="PATH", help=text)
 
 
-def _define_judging(commands: _Commands[_Parser]) -> None:
+def _define_judging(commands: _Commands[_Command]) -> None:
     text = "judge a script, a definitions file or a kamailio.cfg, before a server reads it; or --live, a running server"
-    one = _command(commands, "check", "check:check", text, _CHECK_MORE, "print what was found as an object of JSON")
+    _command(commands, "check", "check:check", text, _check, _CHECK_MORE, "print what was found as an object of JSON")
+    text = "collect what a bug report needs: versions, limits, queues, locks; no content of any item"
+    _command(commands, "doctor", "doctor:doctor", text, more=_DOCTOR_MORE, json="print it as an object of JSON")
+
+
+def _check(one: argparse.ArgumentParser) -> None:
     one.add_argument("file", metavar="FILE", nargs="?", help="nothing in it is executed")
     one.add_argument(
         "--live", action="store_true", help="instead of a FILE: is the instance served by a living server?"
@@ -293,8 +356,6 @@ def _define_judging(commands: _Commands[_Parser]) -> None:
     one.add_argument(
         "-A", "--define", action="append", metavar="NAME[=VALUE]", help="for a kamailio.cfg, as kamailio's own -A"
     )
-    text = "collect what a bug report needs: versions, limits, queues, locks; no content of any item"
-    _command(commands, "doctor", "doctor:doctor", text, _DOCTOR_MORE, "print it as an object of JSON")
 
 
 def _timeout(one: argparse.ArgumentParser, text: str) -> None:

@@ -64,7 +64,65 @@ def test_help_imports_nothing_of_shared_memory(arguments: list[str]) -> None:
 @pytest.mark.parametrize("arguments", [["sizes"], ["instances"], ["stats"]])
 def test_looking_imports_nothing_that_changes_a_queue(serve: Serve, arguments: list[str]) -> None:
     serve("name=a")
-    assert loaded("--instance", serve.instance, *arguments).isdisjoint(FOR_QUEUES)
+    assert loaded("--instance", serve.instance, *arguments).isdisjoint((*FOR_QUEUES, "ctypes", "hashlib", "typing"))
+
+
+def test_the_version_imports_nothing_of_a_queue() -> None:
+    assert loaded("--version").isdisjoint((*FOR_QUEUES, "ctypes", "hashlib", "threading", "typing"))
+
+
+def test_only_the_parser_of_the_command_is_made() -> None:
+    whole = parser()
+    (found,) = (action for action in whole._actions if action.dest == "command")
+    assert found.choices is not None
+    all_of_them: dict[str, argparse.ArgumentParser] = dict(found.choices)
+    whole.parse_args(["peek", "a"])
+    assert [name for name, one in all_of_them.items() if "_actions" in vars(one)] == ["peek"]
+
+
+_AT_EXIT = """
+import atexit, os, sys
+atexit.register(os.write, 1, b"taken apart")
+from kemi.cli.main import start
+start()
+"""
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "last"),
+    [
+        (["--help"], 0, False),
+        (["no-such-command"], 2, False),
+        (["sizes"], 0, False),
+        (["add", "a", "k", "v"], 0, False),
+        (["fetch", "a"], 1, False),
+        (["peek", "none"], 3, False),
+        (["check", "--live"], 0, True),
+        (["fill", "a"], 0, True),
+    ],
+    ids=str,
+)
+def test_a_simple_command_ends_at_once(serve: Serve, arguments: list[str], code: int, last: bool) -> None:
+    """All that it says is out, and Python does not tidy up what the system gives back anyway."""
+    serve("name=a")
+    argv = [sys.executable, "-S", "-bb", "-W", "error", "-B", "-c", _AT_EXIT, "--instance", serve.instance, *arguments]
+    done = subprocess.run(argv, cwd=CHECKOUT, stdin=subprocess.DEVNULL, capture_output=True, check=False, timeout=60)
+    assert done.returncode == code, done.stderr
+    assert (b"taken apart" in done.stdout) is last
+    assert bool(done.stdout.replace(b"taken apart", b"")) is (arguments[0] in ("--help", "sizes", "check"))
+    assert bool(done.stderr) is (code > 1)
+
+
+@pytest.mark.parametrize("arguments", [["--help"], ["--version"], ["consume", "--help"]], ids=str)
+def test_a_help_that_cannot_be_written(command: Command, arguments: list[str]) -> None:
+    """PYTHONUNBUFFERED=1 would have argparse drop the error."""
+    argv = [sys.executable, "-S", "-bb", "-W", "error", "-B", "-m", "mqueue_kemi", *arguments]
+    env = {**command.env(), "PYTHONUNBUFFERED": ""}
+    with open("/dev/full", "wb") as full:
+        done = subprocess.run(
+            argv, cwd=CHECKOUT, env=env, stdout=full, stderr=subprocess.PIPE, check=False, timeout=60, text=True
+        )
+    assert (done.returncode, done.stderr) == (6, "mqueue-kemi: cannot read or write: No space left on device\n")
 
 
 @pytest.mark.parametrize("arguments", [["add", "a", "k", "v"], ["fetch", "a"], ["drain", "a"], ["fill", "a"]])

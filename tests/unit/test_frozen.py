@@ -7,7 +7,7 @@ import dataclasses
 import pickle
 import subprocess
 import sys
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple, get_type_hints
 
 import pytest
 
@@ -34,6 +34,36 @@ class Original:
     size: int
     limit: int | None = None
     reasons: Mapping[str, int] = dataclasses.field(default_factory=dict)
+
+
+class LightTuple(frozen.NamedTuple):
+    """A tuple."""
+
+    first: int
+    second: str | None = None
+    third: tuple[int, ...] = ()
+
+    def sum(self) -> int:
+        """Return the numbers' sum."""
+        return self.first + sum(self.third)
+
+    @property
+    def text(self) -> str:
+        """The text."""
+        return str(self.second)
+
+    @classmethod
+    def empty(cls) -> LightTuple:
+        """Return one with nothing in it."""
+        return cls(0)
+
+
+class OriginalTuple(NamedTuple):
+    """A tuple."""
+
+    first: int
+    second: str | None = None
+    third: tuple[int, ...] = ()
 
 
 def both(*values: Any, **named: Any) -> tuple[Any, Any]:
@@ -94,3 +124,35 @@ def test_statistics_need_no_dataclasses() -> None:
     argv = [sys.executable, "-S", "-c", code]
     done = subprocess.run(argv, check=True, capture_output=True, text=True, timeout=60, cwd=CHECKOUT)
     assert done.stdout == "False False\n"
+
+
+@pytest.mark.parametrize(
+    "arguments", [((1,), {}), ((1, "two", (3, 4)), {}), ((1,), {"third": (5,)}), ((), {"first": 1})], ids=str
+)
+def test_a_tuple_with_names_is_as_the_original(arguments: tuple[Any, Any]) -> None:
+    light: Any = LightTuple
+    one, original = light(*arguments[0], **arguments[1]), OriginalTuple(*arguments[0], **arguments[1])
+    assert one == original
+    assert repr(one) == repr(original).replace("Original", "Light")
+    assert (one._asdict(), one._fields) == (original._asdict(), original._fields)
+    assert one._replace(second="2") == original._replace(second="2")
+    assert pickle.loads(pickle.dumps(one)) == one  # noqa: S301 - our own
+    assert hash(one) == hash(original)
+
+
+def test_a_tuple_with_names_keeps_what_its_class_has() -> None:
+    light: Any = LightTuple
+    one = light(1, "two", (3, 4))
+    assert (one.sum(), one.text, light.empty()) == (8, "two", (0, None, ()))
+    assert (light.__doc__, light.__module__, light.__qualname__) == ("A tuple.", __name__, "LightTuple")
+    assert light._field_defaults == OriginalTuple._field_defaults
+    hints = get_type_hints(light) if sys.version_info >= (3, 10) else light.__annotations__
+    assert list(hints) == ["first", "second", "third"]
+    assert isinstance(one, tuple)
+
+
+@pytest.mark.parametrize("arguments", [((), {}), ((1, "2", (), 4), {}), ((1,), {"fourth": 4}), ((1,), {"first": 1})])
+def test_a_tuple_with_names_refuses_what_the_original_does(arguments: tuple[Any, Any]) -> None:
+    for kind in (LightTuple, OriginalTuple):
+        with pytest.raises(TypeError, match=r"argument|field"):
+            kind(*arguments[0], **arguments[1])

@@ -6,7 +6,6 @@ import os
 import sys
 import time
 from collections.abc import Callable
-from typing import TYPE_CHECKING
 
 from kemi.errors import InstanceInUse, SegmentError
 from kemi.names import VERSION as RELEASE
@@ -17,6 +16,7 @@ from kemi.queue.format.abi import abi
 from kemi.queue.format.layout import ABSENT, CHUNK_MAP_AT, LEAVING, TAKEN, UNSURE, USED
 from kemi.queue.shm.naming import path_of
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from kemi.queue.shm.segment import Segment
 

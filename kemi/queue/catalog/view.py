@@ -14,7 +14,6 @@ import os
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import NamedTuple
 
 from kemi.errors import MqueueError, SegmentError
 from kemi.owner import Owner
@@ -26,6 +25,12 @@ from kemi.queue.format.statistics import stats_of
 from kemi.queue.shm import trust
 from kemi.queue.shm.naming import answers_name, path_of, segment_name
 from kemi.queue.sync.clock import now
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import NamedTuple
+else:
+    from kemi.frozen import NamedTuple
 
 _LOOKS = 3
 _FARTHEST = 1 << 46  # offset that a segment can have

@@ -11,9 +11,14 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Callable
-from typing import NamedTuple
 
 from kemi.queue.format.layout import SIPHASH_1_3, SIPHASH_2_4
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import NamedTuple
+else:
+    from kemi.frozen import NamedTuple
 
 KeyHash = Callable[[int, bytes], bytes]  # secret and key → 8 bytes
 

@@ -20,7 +20,12 @@ the segment, all numbers in the machine's own byte order. Whoever changes anythi
 from __future__ import annotations
 
 import struct
-from typing import Any, NamedTuple
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any, NamedTuple
+else:
+    from kemi.frozen import NamedTuple
 
 MAGIC = b"mqkemi-q"
 INSTANCE_MAGIC = b"mqkemi-i"

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from enum import IntEnum
-from typing import TYPE_CHECKING, NamedTuple
 
 from kemi.errors import MqueueError, QueueClosed
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from dataclasses import dataclass, field
+    from typing import NamedTuple
 else:
-    from kemi.frozen import dataclass, field
+    from kemi.frozen import NamedTuple, dataclass, field
 
 
 class AddResult(IntEnum):

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import sys
-from typing import Any
 
 from kemi.queue.format import layout
 from kemi.queue.format.layout import CHUNK_HEAD
 from kemi.queue.format.outcome import AddResult, Stats, Waited
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
 
 _WAITED_END = layout.W_WAITED + len(layout.WAITED_BOUNDS) + 1
 

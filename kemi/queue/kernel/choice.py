@@ -9,19 +9,20 @@ in place of a few functions, which it is given: `take_over` for queues, `script_
 
 from __future__ import annotations
 
-import ctypes
 import importlib
 import os
 import sys
-import threading
 import warnings
 from collections.abc import Callable, Iterable
 from functools import partial
-from typing import TYPE_CHECKING, Any
 
 from kemi.names import KERNEL_VARIABLE
 from kemi.queue.format import layout
 from kemi.queue.sync.handlers import is_from_handler
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
 
 AUTO, NATIVE, PURE = "auto", "native", "pure"
 # The native one, built to be struck at each of its stores; for tests.
@@ -113,6 +114,8 @@ def description() -> str:
 def attach(queue: Any, segment: Segment) -> None:
     """Let the kernel work on a queue's memory, which is checked."""
     if lib is not None:
+        import ctypes  # who asks for the version does without
+
         whole = segment.reference(0, 1)  # keeps the mapping
         queue.kernel_attach(whole, ctypes.addressof(whole), segment.window)
 
@@ -156,6 +159,8 @@ def check_threads(checked: Callable[[Callable[..., Any]], Callable[..., Any]]) -
     """Leave the calls of other threads than the main one to `checked` functions. False if there is no kernel."""
     if lib is None:
         return False
+    import threading
+
     lib.install({name: checked(function) for name, function in _pythons.items()})
     lib.keep_to_thread(threading.main_thread().ident)
     return True

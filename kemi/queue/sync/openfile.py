@@ -18,9 +18,12 @@ import sys
 import weakref
 from collections.abc import Iterator
 from functools import partial
-from typing import Any
 
 from kemi.queue.sync.handlers import is_from_handler
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
 
 Identity = tuple[int, int]
 _lseek, _close = os.lseek, os.close  # those of C, also while a debugger or a test has put others in their place
