@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
     _Made = TypeVar("_Made", bound=type)
 
-_namedtuple: Any = namedtuple  # a checker wants its arguments spelled out
+_namedtuple: Any = namedtuple  # noqa: PYI024 - a checker wants its arguments spelled out
 
 
 class _FromClass(type):

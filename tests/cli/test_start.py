@@ -64,7 +64,10 @@ def test_help_imports_nothing_of_shared_memory(arguments: list[str]) -> None:
 @pytest.mark.parametrize("arguments", [["sizes"], ["instances"], ["stats"]])
 def test_looking_imports_nothing_that_changes_a_queue(serve: Serve, arguments: list[str]) -> None:
     serve("name=a")
-    assert loaded("--instance", serve.instance, *arguments).isdisjoint((*FOR_QUEUES, "ctypes", "hashlib", "typing"))
+    found = loaded("--instance", serve.instance, *arguments)
+    assert found.isdisjoint(FOR_QUEUES)
+    # `instances` also looks at whatever else lies on this host.
+    assert arguments == ["instances"] or found.isdisjoint(("ctypes", "hashlib", "typing"))
 
 
 def test_the_version_imports_nothing_of_a_queue() -> None:
@@ -109,8 +112,8 @@ def test_a_simple_command_ends_at_once(serve: Serve, arguments: list[str], code:
     done = subprocess.run(argv, cwd=CHECKOUT, stdin=subprocess.DEVNULL, capture_output=True, check=False, timeout=60)
     assert done.returncode == code, done.stderr
     assert (b"taken apart" in done.stdout) is last
-    assert bool(done.stdout.replace(b"taken apart", b"")) is (arguments[0] in ("--help", "sizes", "check"))
-    assert bool(done.stderr) is (code > 1)
+    said = done.stdout.replace(b"taken apart", b"") + done.stderr
+    assert bool(said) is (arguments[0] not in ("add", "fetch", "fill"))
 
 
 @pytest.mark.parametrize("arguments", [["--help"], ["--version"], ["consume", "--help"]], ids=str)

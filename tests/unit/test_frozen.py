@@ -53,7 +53,7 @@ class LightTuple(frozen.NamedTuple):
         return str(self.second)
 
     @classmethod
-    def empty(cls) -> LightTuple:
+    def empty(cls: Any) -> Any:
         """Return one with nothing in it."""
         return cls(0)
 
@@ -153,6 +153,7 @@ def test_a_tuple_with_names_keeps_what_its_class_has() -> None:
 
 @pytest.mark.parametrize("arguments", [((), {}), ((1, "2", (), 4), {}), ((1,), {"fourth": 4}), ((1,), {"first": 1})])
 def test_a_tuple_with_names_refuses_what_the_original_does(arguments: tuple[Any, Any]) -> None:
-    for kind in (LightTuple, OriginalTuple):
+    kinds: tuple[Any, ...] = (LightTuple, OriginalTuple)
+    for kind in kinds:
         with pytest.raises(TypeError, match=r"argument|field"):
             kind(*arguments[0], **arguments[1])
