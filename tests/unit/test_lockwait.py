@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import threading
 import time
 from typing import TYPE_CHECKING, Any
 
@@ -12,6 +13,15 @@ from kemi.queue.lock import lockwait
 
 if TYPE_CHECKING:
     from pytest_mock import MockerFixture
+
+
+def nobody() -> int:
+    """No thread of this process."""
+    return 0
+
+
+def nothing() -> None:
+    """A turn need not be asked for."""
 
 
 @pytest.mark.skipif(lockwait._clocklock is None, reason="this C library waits by the wall clock only")
@@ -27,7 +37,7 @@ def test_each_slice_ends_soon_and_not_before_it_begins(mocker: MockerFixture) ->
 
     mocker.patch.object(lockwait, "_clocklock", wait)
     deadline = begin + 3600
-    assert lockwait.lock_until(None, deadline) == 0
+    assert lockwait.lock_until(None, nobody, deadline, nothing) == 0
     assert len(ends) == 3
     assert all(begin <= end <= time.monotonic() + 0.001 for end in ends)
 
@@ -39,10 +49,10 @@ def test_it_ends_at_the_deadline(mocker: MockerFixture, has_clock: bool) -> None
     mocker.patch.object(lockwait, "_clocklock", look if has_clock else None)
     mocker.patch.object(lockwait, "_trylock", look)
     deadline = time.monotonic() + 0.02
-    assert lockwait.lock_until(None, deadline) == errno.ETIMEDOUT
+    assert lockwait.lock_until(None, nobody, deadline, nothing) == errno.ETIMEDOUT
     assert time.monotonic() >= deadline
     looked = look.call_count
-    assert lockwait.lock_until(None, deadline) == errno.ETIMEDOUT
+    assert lockwait.lock_until(None, nobody, deadline, nothing) == errno.ETIMEDOUT
     assert look.call_count == looked + 1
 
 
@@ -50,4 +60,15 @@ def test_it_ends_at_the_deadline(mocker: MockerFixture, has_clock: bool) -> None
 def test_what_the_mutex_says_is_returned_at_once(mocker: MockerFixture, code: int) -> None:
     look = mocker.Mock(side_effect=[errno.ETIMEDOUT, code])
     mocker.patch.object(lockwait, "_clocklock", look)
-    assert lockwait.lock_until(None, time.monotonic() + 3600) == code
+    assert lockwait.lock_until(None, nobody, time.monotonic() + 3600, nothing) == code
+
+
+@pytest.mark.skipif(lockwait._clocklock is None, reason="this C library waits by the wall clock only")
+def test_the_gil_is_not_kept_from_its_holder(mocker: MockerFixture) -> None:
+    """A thread of this process that holds the mutex gets on at once, and is asked for a turn before."""
+    wait = mocker.patch.object(lockwait, "_clocklock", return_value=errno.ETIMEDOUT)
+    mocker.patch.object(lockwait, "_trylock", mocker.Mock(side_effect=[errno.EBUSY, errno.EBUSY, 0]))
+    ask = mocker.Mock()
+    assert lockwait.lock_until(None, threading.get_native_id, time.monotonic() + 3600, ask) == 0
+    assert ask.call_count == 2
+    wait.assert_not_called()

@@ -31,7 +31,7 @@ from typing import Any, NoReturn, TypeVar
 
 from kemi.errors import LockTimeout, Reentered, SegmentError
 from kemi.queue.format import layout
-from kemi.queue.lock import onlymain, pthread
+from kemi.queue.lock import onlymain, pthread, turns
 from kemi.queue.lock.lockwait import lock_until
 from kemi.queue.lock.undisturbed import undisturbed
 from kemi.queue.shm import trust
@@ -54,7 +54,7 @@ _tokens: dict[str, list[Callable[[], object]]] = {}  # by segment: see Mutex.hel
 class Mutex:
     """The lock of one segment, as this process uses it.
 
-    ref: what to pass to `trylock` and `unlock`. free: an unlock that takes one argument. doubt: see DOUBTED.
+    ref: what to pass to `trylock`, then to `unlock`. free: an unlock that takes one argument. doubt: see DOUBTED.
 
     A hot path calls these itself:
 
@@ -92,7 +92,9 @@ class Mutex:
         # Gives the token of the last `section.hold` of this process on the segment, while it lives.
         self.held_by: list[Callable[[], object]] = _tokens.setdefault(segment.name, [lambda: None])
         self.timeout = timeout
+        self._turns = turns.of(segment.name)
         self._use(segment.words[layout.W_MUTEX])
+        self._turns.join(self)
 
     def _use(self, number: int) -> None:
         """Turn to a mutex."""
@@ -101,10 +103,18 @@ class Mutex:
         free = pthread.free(ref)
         # No call in between: all of it, or nothing. `ref` comes last for Python 3.9, where a handler may run even so:
         # who still has the lost one comes here again.
-        self._holder, self.doubt, self.free, self.ref = holder, doubt, free, ref
+        self._holder, self.doubt, self.free, self._in_use, self.ref = holder, doubt, free, ref, ref
 
     def _use_none(self) -> None:
-        self.ref, self.free = pthread.NOWHERE, pthread.free_nothing
+        self.ref, self._in_use, self.free = pthread.NOWHERE, pthread.NOWHERE, pthread.free_nothing
+
+    def bar(self) -> None:
+        """Send the next call of another thread to `take_slowly`, where it gives way."""
+        self.ref = pthread.NOWHERE
+
+    def unbar(self) -> None:
+        """Let calls take the mutex at once again."""
+        self.ref = self._in_use
 
     def _holder_of(self, number: int) -> Any:
         """The thread id of the holder of mutex `number`."""
@@ -139,8 +149,11 @@ class Mutex:
 
     def is_mine(self) -> bool:
         """Does the calling thread hold the lock?"""
+        return self._holder_now() == get_native_id() and not self._is_lost()
+
+    def _holder_now(self) -> int:
         holder: int = self._holder.value
-        return holder & pthread.HOLDER_MASK == get_native_id() and not self._is_lost()
+        return holder & pthread.HOLDER_MASK
 
     def _is_lost(self) -> bool:
         return bool(pthread.GLIBC and self.doubt.value == pthread.LOST)
@@ -161,11 +174,11 @@ class Mutex:
     def ref_after(self, *, inside: bool) -> Any:
         """What to unlock after an exception. Not inside: it came while the lock was taken."""
         if inside:
-            return self.ref
+            return self._in_use
         if self._is_lost():
             self._let_go()
             return pthread.NOWHERE
-        return pthread.NOWHERE if self._is_outer(sys._getframe(1)) else self.ref  # noqa: SLF001
+        return pthread.NOWHERE if self._is_outer(sys._getframe(1)) else self._in_use  # noqa: SLF001
 
     def free_after(self) -> Callable[[Any], object]:
         """As `ref_after`, for a token; not inside."""
@@ -191,11 +204,11 @@ class Mutex:
     def try_for_end(self) -> bool:
         """Take the lock for the queue's end, without a repair; False if it is not to be had."""
         self._call_first()
-        code = trylock(self.ref)
+        code = trylock(self._in_use)
         if code == errno.EBUSY:
-            code = lock_until(self.ref, time.monotonic() + self.timeout)
+            code = self._lock_until(time.monotonic() + self.timeout)
         if code == errno.EOWNERDEAD:
-            unlock(self.ref)  # who goes on using what is left repairs it
+            unlock(self._in_use)  # who goes on using what is left repairs it
             self._use_none()
         elif code == errno.ENOTRECOVERABLE:
             self._let_go()
@@ -209,13 +222,23 @@ class Mutex:
         onlymain.check()
         if self._first is not None:
             self._call_first()
-            code = trylock(self.ref)
+            code = trylock(self._in_use)
+        elif self.ref is not self._in_use:
+            if not self.is_mine():
+                self._turns.give_way()
+            self.unbar()
+            code = trylock(self._in_use)
         if code == errno.EBUSY:
             code = self._spin()
         if code:
             self._take_patiently(code)
         self.stuck_at = None
-        return self.ref
+        return self._in_use
+
+    def _lock_until(self, deadline: float) -> int:
+        code = lock_until(self._in_use, self._holder_now, deadline, self._turns.ask)
+        self._turns.had()
+        return code
 
     def _take_patiently(self, code: int) -> None:
         deadline = time.monotonic() + self._patience()
@@ -225,14 +248,14 @@ class Mutex:
                 break
             if code == errno.EDEADLK and self._is_lost():  # left taken when a signal handler raised
                 code = errno.ENOTRECOVERABLE
-            if code == errno.ENOTRECOVERABLE or self.ref is pthread.NOWHERE:
+            if code == errno.ENOTRECOVERABLE or self._in_use is pthread.NOWHERE:
                 code = self._replace(deadline)
                 continue
             if code == errno.EBUSY:
-                code = lock_until(self.ref, deadline)
+                code = self._lock_until(deadline)
             elif code == errno.ETIMEDOUT:
                 self._free_orphan()
-                code = trylock(self.ref)  # or who was to be woken for it was killed
+                code = trylock(self._in_use)  # or who was to be woken for it was killed
                 if code == errno.EBUSY:
                     self._give_up(code)
             else:
@@ -240,7 +263,7 @@ class Mutex:
 
     def _spin(self) -> int:
         """Try for a moment; returns what trylock says in the end."""
-        holder, ref = self._holder, self.ref
+        holder, ref = self._holder, self._in_use
         for _ in _SPINS:
             # A look leaves the word where it is; a try takes it away from the processor that will write it next.
             if not holder.value:
@@ -304,13 +327,13 @@ class Mutex:
     def _repair_or_poison(self) -> None:
         def repair() -> None:
             self._repair()
-            pthread.consistent(self.ref)
+            pthread.consistent(self._in_use)
 
         try:
             undisturbed(repair)
         except BaseException:
             if self.doubt.value == DOUBTED:
-                unlock(self.ref)  # not made consistent: from now on ENOTRECOVERABLE
+                unlock(self._in_use)  # not made consistent: from now on ENOTRECOVERABLE
                 self._use_none()
             raise
 
@@ -325,7 +348,7 @@ class Mutex:
     def _replace_alone(self) -> int:
         # Another thread or process may have been here before.
         self._use(self._segment.words[layout.W_MUTEX])
-        code = trylock(self.ref)
+        code = trylock(self._in_use)
         if code != errno.ENOTRECOVERABLE:
             return code
         self._let_go()
