@@ -149,7 +149,7 @@ def failing() -> Iterator[Callable[[str, BaseException], None]]:
     choice.lib.install(before)
 
 
-LARGE = ("large", "v" * CHUNK)
+LARGE = ("large", "v" * (2 * CHUNK))  # more than one chunk is entered: Python's
 ERRORS = [(LockTimeout("busy"), NOT_TRIED), (QueueClosed("over"), CLOSED), (SegmentError("damaged"), NOT_TRIED)]
 
 
@@ -340,7 +340,7 @@ def test_what_a_handler_raises_comes_out(instance: str, call: str, kind: type[Ba
 
     queue = Queue.create(instance, "q", window=WINDOW)
     before = signal.signal(signal.SIGUSR1, handler)
-    large = ("large", "v" * CHUNK)
+    large = LARGE
     python = choice._pythons[call]
     try:
         if call == "fetch_many":

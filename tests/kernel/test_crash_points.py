@@ -29,6 +29,7 @@ def test_killed_at_each_store(mode: int, name: str) -> None:
 
 _COUNTED = "a number that is only shown"
 _UNUSED = "both are where nothing leads to before the commit"
+_RECOUNTED = "the repair counts the free chunks anew"
 _CALLED = "test_agreement compares it; after a kill, the repair calls all who wait"
 # Faults, by how they begin, that no walk can find, and why.
 HARMLESS = {
@@ -41,6 +42,10 @@ HARMLESS = {
     "append_new: STORE(&u64[K_W_TAIL_ODD - (added & 1)], at + record->step); before STORE(&u64[K_W_FLAGS]": _UNUSED,
     "replace: STORE(&u64[K_W_TAIL_ODD - (added & 1)], at + record->step); before STORE(&q->u32[(at": _UNUSED,
     "keyed_pop: STORE(&u64[K_W_HEAD_ODD - odd], end); before STORE(&q->u32[lead]": _UNUSED,
+    "append_across: STORE(&u64[K_W_FREE_CHUNKS], free_chunks - 1); before STORE(mark_of": _RECOUNTED,
+    "append_across: close_list(q); before STORE(&u64[K_W_FREE_CHUNKS]": _RECOUNTED,
+    "pop_across: STORE(&u64[K_W_FREE_CHUNKS], free_chunks + 1); before STORE(mark_of": _RECOUNTED,
+    "pop_across: close_list(q); before STORE(&u64[K_W_FREE_CHUNKS]": _RECOUNTED,
     "leave_to_repair: ": "no walk takes the lock of somebody who died: test_lock has it",
     "notify: ": _CALLED,
 }
@@ -54,6 +59,9 @@ FIRST = {
     "commit_even": "add two",
     "plain_append_run": "add one of",
     "plain_pop_run": "fetch",
+    "append_anew": "add to an empty one near",
+    "append_across": "add",
+    "pop_across": "pop",
     "hold_oldest": "reserve",
     "ack": "ack",
 }

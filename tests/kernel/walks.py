@@ -22,6 +22,7 @@ from tests.unit import test_keyed_log, test_plain_log
 from tests.unit.test_plain_log import record
 
 _MUTEX = slice(layout.MUTEX_AT, layout.MUTEX_AT + layout.MUTEX_STRIDE)
+LEFT = 640  # bytes at the end of a chunk
 Call = Callable[[Any], object]
 
 
@@ -174,6 +175,34 @@ def fill(*names: str) -> Callable[[Any], None]:
     return prepare
 
 
+def sized(*sizes: int) -> Callable[[Any], None]:
+    def prepare(log: Any) -> None:
+        for size in sizes:
+            assert log.append(*record(b"s", size)) == ADDED
+
+    return prepare
+
+
+def gone(count: int) -> Callable[[Any], None]:
+    def prepare(log: Any) -> None:
+        for _ in range(count):
+            assert log.pop() is not None
+
+    return prepare
+
+
+def near_end(log: Any) -> None:
+    """Add an item that leaves LEFT bytes of the chunk."""
+    tail = log.core.tail()
+    sized((tail | log.core.chunks.mask) + 1 - tail - LEFT)(log)
+
+
+def spare(log: Any) -> None:
+    """Have a free chunk."""
+    then(near_end, sized(1024), gone(2))(log)
+    assert log.core.mapping.u64[layout.W_FREE_CHUNKS] == 1
+
+
 def then(*works: Callable[[Any], object]) -> Callable[[Any], None]:
     def do(log: Any) -> None:
         for work in works:
@@ -207,6 +236,21 @@ PLAIN = {
     "add two": (fill("a"), adds_many("x", "y")),
     "add three": (fill("a"), adds_many("x", "y", "z")),
     "add two beside waiters": (then(fill("a"), waiting), adds_many("x", "y")),
+    # Over the end of a chunk: into a free one, and out of one that becomes free.
+    "pop over the end": (then(near_end, gone(1), sized(1024, 64)), pops),
+    "pop over the end, the last": (then(near_end, gone(1), sized(1024)), pops),
+    "pop over the end beside a free chunk": (then(spare, near_end, gone(1), sized(1024, 64)), pops),
+    "pop over the end beside waiters": (then(near_end, gone(1), sized(1024, 64), waiting), pops),
+    "pop to the end": (then(near_end, gone(1), sized(LEFT, 64)), pops),
+    "pop behind a filler": (then(near_end, sized(LEFT - 16, 64, 64), gone(2)), pops),
+    "fetch one of a batch over the end": (then(near_end, gone(1), sized(1024, 64), counted), fetches(1)),
+    "add over the end": (then(spare, near_end), adds("k", 1024)),
+    "add over the end within limits": (then(spare, near_end, limited), adds("k", 1024)),
+    "add over the end beside waiters": (then(spare, near_end, waiting), adds("k", 1024)),
+    "add to the end": (then(spare, near_end), adds("k", LEFT)),
+    "add behind a filler": (then(spare, near_end, sized(LEFT - 16)), adds("k", 64)),
+    "add one of a batch over the end": (then(spare, near_end, sized(LEFT - 40)), adds_many("x")),
+    "add to an empty one near the end": (then(near_end, gone(1)), adds("k", 1024)),
     "fetch two": (then(fill("a", "b", "c"), counted), fetches(2)),
     "fetch three": (then(fill("a", "b", "c"), counted), fetches(3)),
 }

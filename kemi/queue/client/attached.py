@@ -332,7 +332,7 @@ class AttachedQueue(choice.Client, QueueClient):
         return f"<{about}, size={len(queue)} addmode={queue.addmode} server={queue.owner().pid}>"
 
 
-choice.take_over_client(AttachedQueue, Item)
+choice.take_over_client(AttachedQueue)
 
 
 def queue_in_use(client: AttachedQueue) -> Queue:

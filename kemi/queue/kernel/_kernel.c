@@ -489,9 +489,7 @@ static PyMethodDef methods[] = {
      "set_tables(queues, fetched, /)\n--\n\nWhat a script's functions work on, by the queue's name."},
     {"calls", calls, METH_NOARGS, "calls()\n--\n\nHow many calls the kernel did, and how many it left to Python."},
     {"keep_to_thread", keep_to_thread, METH_O, "keep_to_thread(ident, /)\n--\n\nLeave other threads to Python; 0: none."},
-    {"set_item_type", set_item_type, METH_O, "set_item_type(type, /)\n--\n\nWhat a client's fetch returns."},
-    {"item_key", item_key, METH_O, "item_key(item, /)\n--\n\nIts key."},
-    {"item_value", item_value, METH_O, "item_value(item, /)\n--\n\nIts value."},
+    {"set_item_type", set_item_type, METH_O, "set_item_type(type, /)\n--\n\nWhat a fetch returns; its key and value are read here from now on."},
     SCRIPT_FUNCTIONS,
 #ifdef CRASH_POINTS
     {"set_hook", set_hook, METH_O, "set_hook(hook, /)\n--\n\nCall it before each store; what is true ends all stores."},

@@ -129,12 +129,14 @@ def detach(queue: Any) -> None:
 def take_over(queue_type: Any, item_type: Any, adds: tuple[object, ...], reserved: tuple[object, ...]) -> None:
     """Put the kernel's functions in place of those of a class, which it then goes on with.
 
+    item_type: what the kernel makes of a record; its key and value are the kernel's, too.
     adds: two results, what becomes of the rest after an error, and its type. reserved: the types of a hold, an item and
     a delivery, and how it is settled by the kernel.
     """
     if lib is None:
         return
     _pythons.update((name, getattr(queue_type, name)) for name in (*_TAKEN_OVER, *_CALLED))
+    lib.install({f"item_{name}": getattr(item_type, name).fget for name in ("key", "value")})
     lib.set_results(*adds)
     lib.set_reserved(*reserved, partial)
     lib.set_item_type(item_type)
@@ -143,15 +145,11 @@ def take_over(queue_type: Any, item_type: Any, adds: tuple[object, ...], reserve
         setattr(queue_type, name, getattr(lib.Queue, name))
 
 
-def take_over_client(client_type: Any, item_type: Any) -> None:
-    """As `take_over`, for what a process outside of the server has: a queue, and its items."""
+def take_over_client(client_type: Any) -> None:
+    """As `take_over`, for what a process outside of the server has."""
     if lib is None:
         return
-    parts = {name: getattr(item_type, name) for name in ("key", "value")}
     lib.install({"client_add": client_type.add, "client_fetch": client_type.fetch})
-    lib.install({f"item_{name}": part.fget for name, part in parts.items()})
-    for name, part in parts.items():
-        setattr(item_type, name, property(getattr(lib, f"item_{name}"), doc=part.__doc__))
     client_type.add, client_type.fetch = lib.Client.add, lib.Client.fetch
 
 

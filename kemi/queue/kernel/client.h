@@ -4,6 +4,7 @@
 
 static PyObject *name_current, *name_queue, *name_record, *name_deadline;
 static PyTypeObject *item_type; /* Item of kemi/queue/format/item.py, whose slots are set here */
+static Py_ssize_t record_at, deadline_at; /* where they lie in an item */
 
 /* The queue that a client has in use now, a new reference; NULL where Python has to look. */
 static Queue *
@@ -35,14 +36,23 @@ Client_add(PyObject *self, PyObject *const *args, Py_ssize_t count, PyObject *ke
     return leave(CLIENT_ADD, self, args, count, keywords);
 }
 
+static inline PyObject **
+slot_of(PyObject *object, Py_ssize_t at)
+{
+    return (PyObject **)((char *)object + at);
+}
+
 /* An item of a record, which it takes. It has no deadline: where there is a max age, pop is Python's. */
 static PyObject *
 make_item(PyObject *record)
 {
     PyObject *item = PyType_GenericAlloc(item_type, 0);
-    if (item && (PyObject_SetAttr(item, name_record, record) || PyObject_SetAttr(item, name_deadline, Py_None)))
-        Py_CLEAR(item);
-    Py_DECREF(record);
+    if (!item) {
+        Py_DECREF(record);
+        return NULL;
+    }
+    Py_INCREF(Py_None);
+    *slot_of(item, record_at) = record, *slot_of(item, deadline_at) = Py_None;
     return item;
 }
 
@@ -71,39 +81,62 @@ Client_fetch(PyObject *self, PyObject *const *args, Py_ssize_t count, PyObject *
     return leave(CLIENT_FETCH, self, args, count, keywords);
 }
 
-/* Key or value of an item; NULL without an exception where Python has to look. */
-static PyObject *
-item_part(PyObject *item, int is_value)
+/* Key or value of an item, of whose type the descriptor that calls this is. */
+static inline PyObject *
+item_part(PyObject *item, int is_value, int which)
 {
-    PyObject *record = PyObject_GetAttr(item, name_record), *found = NULL;
+    PyObject *record = *slot_of(item, record_at), *found = NULL;
     if (record && PyBytes_CheckExact(record))
         found = part_of(record, is_value);
-    if (!found)
-        PyErr_Clear();
-    Py_XDECREF(record);
-    return found;
+    if (found)
+        return found;
+    PyErr_Clear();
+    return leave(which, NULL, &item, 1, NULL);
 }
 
 static PyObject *
-item_key(PyObject *Py_UNUSED(module), PyObject *item)
+item_key(PyObject *item, void *Py_UNUSED(closure))
 {
-    PyObject *found = item_part(item, 0);
-    return found ? found : leave(ITEM_KEY, NULL, &item, 1, NULL);
+    return item_part(item, 0, ITEM_KEY);
 }
 
 static PyObject *
-item_value(PyObject *Py_UNUSED(module), PyObject *item)
+item_value(PyObject *item, void *Py_UNUSED(closure))
 {
-    PyObject *found = item_part(item, 1);
-    return found ? found : leave(ITEM_VALUE, NULL, &item, 1, NULL);
+    return item_part(item, 1, ITEM_VALUE);
 }
 
+static PyGetSetDef item_parts[] = {
+    {"key", item_key, NULL, "The key as str; bytes that are not UTF-8 as surrogates (`surrogateescape`).", NULL},
+    {"value", item_value, NULL, "The value, as `key`.", NULL},
+    {NULL, NULL, NULL, NULL, NULL}};
+
+/* Where a type of Python code has a slot; 0: it has none. */
+static Py_ssize_t
+place_of_slot(PyTypeObject *type, const char *name)
+{
+    const PyMemberDef *member = PyType_GetSlot(type, Py_tp_members);
+    for (; member && member->name; member++)
+        if (!strcmp(member->name, name))
+            return member->offset;
+    return 0;
+}
+
+/* Set the type of items, and give it what reads their key and value. */
 static PyObject *
 set_item_type(PyObject *Py_UNUSED(module), PyObject *type)
 {
-    if (!PyType_Check(type)) {
-        PyErr_SetString(PyExc_TypeError, "set_item_type() wants a type");
+    if (!PyType_Check(type) || !(record_at = place_of_slot((PyTypeObject *)type, "_record")) ||
+        !(deadline_at = place_of_slot((PyTypeObject *)type, "_deadline"))) {
+        PyErr_SetString(PyExc_TypeError, "set_item_type() wants a type with the slots _record and _deadline");
         return NULL;
+    }
+    for (PyGetSetDef *each = item_parts; each->name; each++) {
+        PyObject *part = PyDescr_NewGetSet((PyTypeObject *)type, each);
+        int failed = !part || PyObject_SetAttrString(type, each->name, part);
+        Py_XDECREF(part);
+        if (failed)
+            return NULL;
     }
     Py_INCREF(type);
     item_type = (PyTypeObject *)type;

@@ -1,17 +1,8 @@
-/* Append and pop of a plain log within a chunk (docs/format.md, orders 1 and 2), as kemi/queue/log/plain.py has them. */
+/* Append and pop of a plain log (docs/format.md, orders 1 and 2), as kemi/queue/log/plain.py has them. */
 #ifndef K_PLAIN_H
 #define K_PLAIN_H
 
-#include "queue.h"
-
-/* An item that is to be added. */
-typedef struct {
-    const char *key, *value;
-    size_t key_length, value_length;
-    uint64_t step;
-    double added;
-    int is_padded; /* zeros are written up to the step */
-} Record;
+#include "across.h"
 
 /* Texts longer than this are rare, and Python's to look after. */
 enum { MAX_TEXT = 1 << 20 };
@@ -32,9 +23,7 @@ static inline void
 write_record(Queue *q, uint64_t at, const Record *record)
 {
     char head[K_RECORD_HEAD];
-    uint32_t numbers[4] = {(uint32_t)record->step, (uint32_t)record->key_length, (uint32_t)record->value_length, 0};
-    memcpy(head, numbers, sizeof numbers);
-    memcpy(head + K_R_ADDED, &record->added, sizeof record->added);
+    fill_head(head, record);
     copy_in(q->base + at, head, sizeof head);
     copy_in(q->base + at + K_RECORD_HEAD, record->key, record->key_length);
     copy_in(q->base + at + K_RECORD_HEAD + record->key_length, record->value, record->value_length);
@@ -68,8 +57,10 @@ plain_append(Queue *q, const Record *record)
     uint64_t *u64 = q->u64;
     uint64_t added = LOAD(&u64[K_W_ADDED]), odd = added & 1;
     uint64_t tail = LOAD(&u64[K_W_TAIL + odd]), end = tail + record->step;
-    if (!is_place(q, tail) || end >= chunk_end(q, tail))
+    if (!LIKELY(is_place(q, tail)))
         return SLOW;
+    if (!LIKELY(end < chunk_end(q, tail)))
+        return append_across(q, record, tail, added);
     write_record(q, tail, record);
     STORE(&u64[K_W_TAIL_ODD - odd], end);
     COMMIT(&u64[K_W_ADDED], added + 1);
@@ -117,7 +108,13 @@ plain_pop(Queue *q, PyObject **record)
     if (!is_place(q, head) || items > (q->map_size - q->data) >> 3)
         return SLOW;
     uint64_t step = LOAD(&q->u32[head >> 2]), end = head + step; /* a tombstone's is too long */
-    if (step < K_RECORD_HEAD || step & 7 || end >= chunk_end(q, head))
+    if (!LIKELY(end < chunk_end(q, head))) {
+        int result = pop_across(q, record, head, popped, items);
+        if (result == GOT)
+            count_wait(q, *record);
+        return result;
+    }
+    if (step < K_RECORD_HEAD || step & 7)
         return SLOW;
     *record = PyBytes_FromStringAndSize(q->base + head, (Py_ssize_t)step);
     if (!*record)

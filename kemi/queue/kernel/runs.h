@@ -67,8 +67,11 @@ plain_pop_run(Queue *q, PyObject **records, uint64_t most, uint64_t *taken)
         }
         at += step, count++;
     }
-    if (!count)
-        return SLOW;
+    if (!count) { /* over the end of the chunk, or not for the kernel */
+        int result = plain_pop(q, records);
+        *taken = result == GOT;
+        return result;
+    }
     if (count & 1) {
         STORE(&u64[K_W_HEAD_ODD - odd], at);
         COMMIT(&u64[K_W_POPPED], popped + count);
@@ -95,9 +98,9 @@ add_run(Queue *q, const Record *records, uint64_t most, unsigned char *is_kept)
             break;
         if (!q->addmode && !(flags & K_ADD_LIMITED))
             more = plain_append_run(q, records + count, most - count);
-        else if (q->addmode)
+        if (q->addmode)
             more = keyed_append(q, &records[count], flags, &kept) == GOT;
-        else
+        else if (!more)
             more = !over_a_limit(q, records[count].step, 1) && plain_append(q, &records[count]) == GOT;
         if (!more)
             break;
