@@ -1,12 +1,18 @@
 """Between processes: items a second, the time of an add, of a wake-up, CPU and memory, ours beside others.
 
+Where the native kernel was built, ours in pure Python is a process of its own: python -m tests.bench.between.
 All contenders take turns within each round, so that whatever else the machine does meets all of them; a ratio is
 taken within a round, and medians of the rounds are shown.
 """
 
 from __future__ import annotations
 
+import argparse
+import json
+import os
 import statistics
+import subprocess
+import sys
 import tempfile
 import time
 import tracemalloc
@@ -14,11 +20,14 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Callable
 
+from kemi.names import KERNEL_VARIABLE
+from kemi.queue.kernel import choice
 from tests.bench import crew
-from tests.bench.contenders import ALL, Contender, Ours, Place
+from tests.bench.contenders import ALL, Contender, Ours, OursPure, Place
 from tests.bench.crew import Gate, Run, WrongError, clock, pairs, slices
 from tests.bench.tables import bars, machine, markdown, number, ratio
 from tests.processes.children import ChildError, Children
+from tests.server.harness import CHECKOUT
 
 if TYPE_CHECKING:
     from tests.bench.tables import Part
@@ -199,13 +208,14 @@ def measure(quick: bool, only: str = "") -> dict[str, Any]:
     with ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="mqk-bench-")))
         place = Place(stack, folder)
-        benches = [Bench(kind, place, seconds) for kind in ALL if kind is Ours or only in kind.name]
+        kinds = [kind for kind in ALL if (kind is not OursPure or choice.lib) and (kind is Ours or only in kind.name)]
+        benches = [Bench(kind, place, seconds) for kind in kinds]
         figures: dict[str, dict[str, list[float]]] = {bench.kind.name: {} for bench in benches}
         for turn in range(rounds):
             # Who comes first changes with every round.
             for bench in benches[turn % len(benches) :] + benches[: turn % len(benches)]:
                 if bench.failed < MOST_FAILED and (bench.failed or not bench.reason):
-                    _add_round(bench, figures[bench.kind.name], waked)
+                    _add_round(bench, figures[bench.kind.name], waked, seconds)
     return {
         "machine": before,
         "rounds": rounds,
@@ -227,15 +237,47 @@ def measure(quick: bool, only: str = "") -> dict[str, Any]:
     }
 
 
-def _add_round(bench: Bench, figures: dict[str, list[float]], waked: int) -> None:
+def _add_round(bench: Bench, figures: dict[str, list[float]], waked: int, seconds: float) -> None:
     try:
-        for what, value in one_round(bench, waked, not figures).items():
+        first = not figures
+        one = round_of_pure(seconds, waked, first) if bench.kind is OursPure else one_round(bench, waked, first)
+        for what, value in one.items():
             figures.setdefault(what, []).append(value)
     except (ChildError, WrongError, OSError) as error:
         if bench.kind is Ours:
             raise
         bench.failed += 1
         bench.reason = f"{bench.failed} of its rounds failed: {str(error).splitlines()[-1]}"
+
+
+def round_of_pure(seconds: float, waked: int, first: bool) -> dict[str, Any]:
+    """`one_round` of ours in a process without the native kernel."""
+    argv = [sys.executable, "-m", "tests.bench.between", f"--seconds={seconds}", f"--waked={waked}"]
+    done = subprocess.run(
+        [*argv, *(["--first"] if first else [])],
+        cwd=CHECKOUT,
+        env={**os.environ, KERNEL_VARIABLE: "pure"},
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=170,
+    )
+    if done.returncode:
+        raise WrongError(done.stderr)
+    found: dict[str, Any] = json.loads(done.stdout)
+    return found
+
+
+def main() -> None:
+    """Print what a round of ours comes to with the kernel that this process has."""
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--seconds", type=float, default=0.7)
+    parser.add_argument("--waked", type=int, default=300)
+    parser.add_argument("--first", action="store_true")
+    options = parser.parse_args()
+    with ExitStack() as stack:
+        place = Place(stack, Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="mqk-bench-"))))
+        json.dump(one_round(Bench(Ours, place, options.seconds), options.waked, options.first), sys.stdout)
 
 
 # --- the tables -------------------------------------------------------------------------------------------------------
@@ -315,3 +357,7 @@ def part() -> Part:
     from tests.bench.tables import Part
 
     return Part("between", "Between processes", measure, tables, plots)
+
+
+if __name__ == "__main__":
+    main()

@@ -128,6 +128,12 @@ class Ours(Contender):
         self._queue.close()
 
 
+class OursPure(Ours):
+    """The same without the native kernel, where that is there: `between.round_of_pure` measures it."""
+
+    name = "ours, pure Python"
+
+
 class OursBatch(Ours):
     """Many items under one lock."""
 
@@ -193,6 +199,30 @@ class SimpleQueue(Contender):
 
     def close(self) -> None:
         self._queue.close()
+
+
+class Pipe(Contender):
+    """What the kernel alone needs: one write and one read of as many bytes for each item, and no lock of our own."""
+
+    name = "a pipe, read and written"
+    bounded = "a pipe of 64 KiB"
+    _BYTES = 128
+
+    def __init__(self, place: Place, number: int = 0) -> None:
+        super().__init__(place, number)
+        self._read, self._write = os.pipe()
+
+    def putter(self) -> Callable[..., object]:
+        write, end = os.write, self._write
+        return lambda key, value: write(end, f"{key}\0{value}\0".encode().ljust(self._BYTES))
+
+    def getter(self) -> Callable[[], Any]:
+        read, end = os.read, self._read
+        return lambda: read(end, self._BYTES).decode().split("\0", 2)[:2]
+
+    def close(self) -> None:
+        os.close(self._read)
+        os.close(self._write)
 
 
 class FasterFifo(Contender):
@@ -394,8 +424,10 @@ class LiteQueue(Contender):
 
 ALL: tuple[type[Contender], ...] = (
     Ours,
+    OursPure,
     MultiprocessingQueue,
     SimpleQueue,
+    Pipe,
     FasterFifo,
     PosixQueue,
     RedisList,

@@ -1,6 +1,7 @@
 """Inside the real Kamailio: each call for values of 20, 200 and 2,000 bytes, ours beside the C module.
 
-With Debian's allocator and with `-x fm`; each in a server of its own, in which both sides take turns.
+With Debian's allocator and with `-x fm`, and with the native kernel, where it was built, and in pure Python: each in a
+server of its own, in which ours and the C module take turns, as the servers do.
 """
 
 from __future__ import annotations
@@ -10,11 +11,13 @@ import time
 from contextlib import ExitStack
 from typing import TYPE_CHECKING, Any
 
-from tests.bench.tables import Part, lines, machine, markdown, number, ratio
+from kemi.names import KERNEL_VARIABLE
+from kemi.queue.kernel import choice
+from tests.bench.tables import KERNELS, NATIVE, Part, lines, machine, markdown, number, ratio
 from tests.server.harness import Kamailio, Servers
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    pass
 
 OURS, THEIRS = "ours", "C module"
 ALLOCATORS = {"default": "", "-x fm": "fm"}
@@ -24,14 +27,20 @@ MODES = {1: "oldest", 2: "newest"}
 CHANGING = "changing"
 TIMEOUT = 170.0
 
-Rounds = dict[str, dict[str, list[float]]]  # case → side → nanoseconds of each round
+Rounds = dict[str, dict[str, list[float]]]  # case → kernel, or the C module beside it → nanoseconds of each round
+
+
+def kernels() -> list[str]:
+    """Which kernels there are."""
+    return list(KERNELS) if choice.lib else [kernel for kernel in KERNELS if kernel != NATIVE]
 
 
 class Both(Kamailio):
     """A server with both modules and the same queues in each."""
 
-    def __init__(self, allocator: str) -> None:
+    def __init__(self, allocator: str, kernel: str) -> None:
         self._allocator = allocator
+        self._kernel = KERNELS[kernel]
         keyed = [
             f"name={name}{depth};addmode={mode}"
             for mode, usual in MODES.items()
@@ -45,18 +54,30 @@ class Both(Kamailio):
     def options(self) -> list[str]:
         return ["-m", "2048", *(["-x", self._allocator] if self._allocator else [])]
 
+    def env(self) -> dict[str, str]:
+        return {KERNEL_VARIABLE: self._kernel}
+
     def measure(self, call: str) -> Any:
         """Call a function of `inside_sizes` in the worker."""
         return self.submit(f"from tests.bench import inside_sizes\nreturn inside_sizes.{call}").result(TIMEOUT)
 
 
-def _gather(rounds: Iterator[dict[str, dict[str, float]]]) -> Rounds:
+def _gather(servers: dict[str, Both], call: str, rounds: int) -> Rounds:
+    """Call a function in each server, in turn. call: {turn} stands for the number of the round."""
     found: Rounds = {}
-    for times in rounds:
-        for case, sides in times.items():
-            for side, value in sides.items():
-                found.setdefault(case, {}).setdefault(side, []).append(value)
+    for turn in range(rounds):
+        for kernel in list(servers) if turn % 2 else list(reversed(servers)):
+            for case, sides in servers[kernel].measure(call.format(turn=turn)).items():
+                of = found.setdefault(case, {})
+                of.setdefault(kernel, []).append(sides[OURS])
+                if THEIRS in sides:
+                    of.setdefault(beside(kernel), []).append(sides[THEIRS])
     return found
+
+
+def beside(kernel: str) -> str:
+    """The C module in the server that has this kernel."""
+    return f"{THEIRS}, beside {kernel}"
 
 
 def measure(quick: bool, only: str = "") -> dict[str, Any]:
@@ -68,26 +89,33 @@ def measure(quick: bool, only: str = "") -> dict[str, Any]:
     begin = time.monotonic()
     for name, allocator in ALLOCATORS.items():
         with ExitStack() as stack:
-            server = Servers(stack).start(Both(allocator))
+            start = Servers(stack).start
+            servers = {kernel: start(Both(allocator, kernel)) for kernel in kernels()}
             if only in "calls":
-                results["calls"][name] = {size: _calls(server, size, count, rounds) for size in sizes}
+                results["calls"][name] = {size: _calls(servers, size, count, rounds) for size in sizes}
             if only in "addmode":
-                results["keyed"][name] = {size: _keyed(server, size, keyed_count, keyed_rounds, most) for size in sizes}
+                results["keyed"][name] = {
+                    size: _keyed(servers, size, keyed_count, keyed_rounds, most) for size in sizes
+                }
     results["seconds"] = time.monotonic() - begin
     return results
 
 
-def _calls(server: Both, size: int, count: int, rounds: int) -> Rounds:
-    server.measure(f"prepare({size})")
-    found = _gather(server.measure(f"one_round({size}, {count}, {turn})") for turn in range(rounds))
-    server.measure("finish()")
+def _calls(servers: dict[str, Both], size: int, count: int, rounds: int) -> Rounds:
+    for server in servers.values():
+        server.measure(f"prepare({size})")
+    found = _gather(servers, f"one_round({size}, {count}, {{turn}})", rounds)
+    for server in servers.values():
+        server.measure("finish()")
     return found
 
 
-def _keyed(server: Both, size: int, count: int, rounds: int, most: int) -> Rounds:
-    server.measure(f"prepare_keyed({size}, {most})")
-    found = _gather(server.measure(f"keyed_round({size}, {count}, {most})") for _ in range(rounds))
-    server.measure(f"finish_keyed({most})")
+def _keyed(servers: dict[str, Both], size: int, count: int, rounds: int, most: int) -> Rounds:
+    for server in servers.values():
+        server.measure(f"prepare_keyed({size}, {most})")
+    found = _gather(servers, f"keyed_round({size}, {count}, {most})", rounds)
+    for server in servers.values():
+        server.measure(f"finish_keyed({most})")
     return found
 
 
@@ -97,7 +125,8 @@ def _keyed(server: Both, size: int, count: int, rounds: int, most: int) -> Round
 def tables(results: dict[str, Any]) -> str:
     """What a README can show."""
     rounds = f"medians of {results['rounds']} interleaved rounds of {results['calls a round']} calls"
-    text = [f"Nanoseconds of CPU a call, ours / the C module's, and the ratio: {rounds}.", ""]
+    sides = " / ".join([*kernels_of(results), THEIRS])
+    text = [f"Nanoseconds of CPU a call, {sides}, and ours divided by the C module's: {rounds}.", ""]
     for name, by_size in results["calls"].items():
         text += [f"Allocator of the C module: {name}", "", *_call_table(by_size), ""]
     for name, by_size in results["keyed"].items():
@@ -105,10 +134,21 @@ def tables(results: dict[str, Any]) -> str:
     return "\n".join(text)
 
 
+def kernels_of(results: dict[str, Any]) -> list[str]:
+    """Which kernels were measured."""
+    by_size = next(iter({**results["calls"], **results["keyed"]}.values()))
+    sides = next(iter(next(iter(by_size.values())).values()))
+    return [kernel for kernel in KERNELS if kernel in sides]
+
+
 def _cells(sides: dict[str, list[float]]) -> list[str]:
-    ours, theirs = sides[OURS], sides.get(THEIRS)
-    middle = number(statistics.median(theirs)) if theirs else "-"
-    return [f"{number(statistics.median(ours))} / {middle}", ratio(ours, theirs)]
+    """Medians of each kernel and of the C module; each kernel's ratio."""
+    measured = [kernel for kernel in KERNELS if kernel in sides]
+    theirs = [sides.get(beside(kernel)) for kernel in measured]
+    middles = [statistics.median(sides[kernel]) for kernel in measured]
+    middle = number(statistics.median(theirs[0])) if theirs[0] else "-"
+    ratios = [ratio(sides[kernel], beside_it) for kernel, beside_it in zip(measured, theirs)]
+    return [" / ".join([*map(number, middles), middle]), " / ".join(ratios) if theirs[0] else "-"]
 
 
 def _call_table(by_size: dict[Any, Rounds]) -> list[str]:
@@ -123,8 +163,9 @@ def _keyed_table(by_size: dict[Any, Rounds]) -> list[str]:
         for what in sorted({case.partition("@")[0] for case in cases}):
             depths = [int(case.partition("@")[2]) for case in cases if case.startswith(f"{what}@")]
             cells = {depth: " x ".join(_cells(cases[f"{what}@{depth}"])).removesuffix(" x -") for depth in depths}
-            deepest = ratio(cases[f"{what}@{max(depths)}"][OURS], cases[f"{what}@{min(depths)}"][OURS])
-            rows.append([f"{what}, {int(size):,} bytes", *(cells.get(depth, "-") for depth in KEYED), deepest])
+            deepest, first = cases[f"{what}@{max(depths)}"], cases[f"{what}@{min(depths)}"]
+            grown = " / ".join(ratio(deepest[kernel], first[kernel]) for kernel in KERNELS if kernel in first)
+            rows.append([f"{what}, {int(size):,} bytes", *(cells.get(depth, "-") for depth in KEYED), grown])
     return markdown(["items in the queue", *(f"{depth:,}" for depth in KEYED), "ours, deepest ÷ 10"], rows)
 
 
@@ -135,13 +176,14 @@ def plots(results: dict[str, Any]) -> dict[str, str]:
     by_size = next(iter(results["keyed"].values()))
     cases = by_size.get(200) or by_size.get("200") or next(iter(by_size.values()))
     series: dict[str, list[tuple[float, float]]] = {}
-    for side in (OURS, THEIRS):
+    measured = kernels_of(results)
+    for side, name in {**{kernel: kernel for kernel in measured}, beside(measured[0]): THEIRS}.items():
         for mode in MODES:
             for case, sides in cases.items():
                 what, _, depth = case.partition("@")
                 if what == f"addmode {mode}, key is there" and side in sides:
                     point = (float(depth), statistics.median(sides[side]))
-                    series.setdefault(f"{side}, addmode {mode}", []).append(point)
+                    series.setdefault(f"{name}, addmode {mode}", []).append(point)
     return {"addmode": lines("Nanoseconds for an add with a key that is there", "items in the queue", series)}
 
 

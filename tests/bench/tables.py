@@ -16,6 +16,11 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
 
+# The kernels of our queues, as the tables call them, and how each is chosen.
+NATIVE, PURE = "native", "pure Python"
+KERNELS = {NATIVE: "native", PURE: "pure"}
+
+
 @dataclass(frozen=True)
 class Part:
     """One part of the bench. measure(quick, only) gives plain values, the others make texts of them."""
