@@ -5,7 +5,7 @@ from __future__ import annotations
 from argparse import Namespace
 
 from kemi.cli.output import Output, say
-from kemi.errors import UnknownQueue
+from kemi.errors import ConfigError, UnknownQueue
 
 TYPE_CHECKING = False  # a checker takes it for true; the one of typing costs as much as the whole of argparse
 if TYPE_CHECKING:
@@ -37,13 +37,29 @@ class Call:
 
     @property
     def instance(self) -> str:
-        """The instance asked for."""
+        """The instance asked for. Raises ConfigError when that is an engine's URL."""
+        if self._is_engine():
+            raise ConfigError(
+                f"--instance {self.arguments.instance}: this command is for an instance on this host; an engine's "
+                "URL is for peek, add, fetch, consume, drain, fill and work"
+            )
         return str(self.arguments.instance)
+
+    def _is_engine(self) -> bool:
+        return "://" in self.arguments.instance
+
+    def where(self) -> str:
+        """The instance or the engine asked for, without a password."""
+        if not self._is_engine():
+            return self.instance
+        from kemi.relay.url import parse
+
+        return str(parse(self.arguments.instance))
 
     def tell(self, text: str, **result: object) -> None:
         """Say how it ended: a line on stderr for people, or with --json an object on standard output."""
         if self.arguments.json:
-            self.as_json({"instance": self.instance, "queue": self.arguments.queue, **result})
+            self.as_json({"instance": self.where(), "queue": self.arguments.queue, **result})
         elif text:
             say(text)
 
@@ -61,10 +77,10 @@ class Call:
 
     def queue(self) -> AnyQueue:
         """The queue asked for, attached."""
-        if "://" in self.instance:
+        if self._is_engine():
             from kemi.remote.client import EngineQueue
 
-            return EngineQueue(self.arguments.queue, self.instance, lock_timeout=_REPLY)
+            return EngineQueue(self.arguments.queue, self.arguments.instance, lock_timeout=_REPLY)
         return self.local_queue()
 
     def local_queue(self) -> AttachedQueue:

@@ -67,6 +67,7 @@ class Settings:
         return _REPLAY if self.kept() == Durability(fsync=False) else 0.0
 
 
+_SECRET = ("url", "password_file")  # what stands there by mistake may be a password
 _SECONDS, _NUMBERS = ("replay", "timeout"), ("batch", "max_len")
 
 
@@ -132,7 +133,8 @@ def checked(given: dict[str, Any], where: str) -> Settings:
             names = ", ".join(sorted(one.strip("_") for one in known))
             raise ConfigError(f"{where}there is no setting {name}; there are {names}")
         if wrong := _wrong(name, value):
-            raise ConfigError(f"{where}{shown} = {value!r}: write {wrong}")
+            said = f" = {value!r}" if name not in _SECRET else ""
+            raise ConfigError(f"{where}{shown}{said}: write {wrong}")
     settings = Settings(**{"metrics": os.environ.get(RELAY_METRICS_VARIABLE, ""), **given})
     if not 1 <= settings.batch <= _MOST_BATCH:
         raise ConfigError(f"{where}batch = {settings.batch}: write a number from 1 to {_MOST_BATCH}")

@@ -30,7 +30,7 @@ def work(call: Call) -> int:
     arguments = call.arguments
     _log_to_stderr(arguments.log_format)
     workers = [_worker(text) for text in arguments.functions]
-    where = arguments.where or call.instance
+    where = arguments.where or arguments.instance
     if arguments.owner:
         os.environ[OWNER_VARIABLE] = arguments.owner
     if "://" not in where:

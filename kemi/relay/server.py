@@ -14,7 +14,7 @@ from kemi.errors import ConfigError, EngineError, MqueueError, NotAllowed
 from kemi.relay.aof import FileBegunAnew
 from kemi.relay.engine import Durability, Entry, Sent
 from kemi.relay.link import EngineBusy, Link, QueueFull, connected, packed
-from kemi.relay.scripts import FORWARD, GROUP, NEW_SOURCE, RETIRED, seen_of, sources_of, stream_of
+from kemi.relay.scripts import CLAIM, FORWARD, GROUP, NEW_SOURCE, RETIRED, seen_of, sources_of, stream_of
 from kemi.relay.url import Address
 
 _CHECK_EVERY = 5.0  # seconds; the settings may be changed while the server runs
@@ -184,7 +184,13 @@ def check_reader(link: Link, queue: str) -> None:
         ("XRANGE", stream, "0", "0"),
         ("XDEL", stream, "0-1"),
         ("XADD", f"{stream}:refused", "0-0", "k", "v"),
+        ("XINFO", "STREAM", stream),
+        ("SCRIPT", "LOAD", CLAIM.text),
+        ("EVALSHA", "0" * 40, 1, stream),
+        ("TIME",),
         ("HMGET", f"{stream}:reader", "owner"),
+        ("HSET", f"{stream}:reader", "owner", "odd", "0"),
+        ("HDEL", f"{stream}:reader", "~"),
     )
     for group in link.call("XINFO", "GROUPS", stream) if link.call("EXISTS", stream) else ():
         about = dict(zip(group[::2], group[1::2]))
@@ -275,7 +281,8 @@ def _try_all(link: Link, stream: str, where: str, *trials: tuple[object, ...]) -
     """Raise an error for what is not allowed, or not there."""
     for trial, reply in zip(trials, link.calls(trials)):
         if isinstance(reply, NotAllowed):
-            raise NotAllowed(f"{where}: this user may not use {trial[0]} on {stream}*: {reply}")
+            on = f" on {stream}*" if len(trial) > 1 else ""
+            raise NotAllowed(f"{where}: this user may not use {trial[0]}{on}: {reply}")
         if isinstance(reply, EngineBusy):
             raise reply
         if isinstance(reply, EngineError) and "WRONGTYPE" in str(reply):

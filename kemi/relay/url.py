@@ -17,7 +17,7 @@ import os
 import re
 from dataclasses import dataclass, field
 from typing import Any
-from urllib.parse import parse_qsl, unquote
+from urllib.parse import parse_qsl, quote, unquote
 
 from kemi.errors import ConfigError
 from kemi.names import ENGINE_PASSWORD_VARIABLE, ENGINE_USER_VARIABLE
@@ -34,7 +34,7 @@ _FILES = ("password_file", "tls_ca", "tls_cert", "tls_key")
 
 @dataclass(frozen=True)
 class Address:
-    """An engine, and how to be let in. `str` and `repr` leave the password out."""
+    """An engine, and how to be let in. `str` and `repr` leave the password out; `str` is a URL of the same place."""
 
     scheme: str
     hosts: tuple[tuple[str, int], ...] = ()  # none: a unix socket
@@ -58,9 +58,9 @@ class Address:
         return _SCHEMES[self.scheme]
 
     def __str__(self) -> str:
-        user = f"{self.user}@" if self.user else ""
+        user = f"{quote(self.user, safe='')}@" if self.user else ""
         if self.socket:
-            return f"{self.scheme}://{user}{self.socket}" + (f"?db={self.db}" if self.db else "")
+            return f"{self.scheme}://{user}{quote(self.socket)}" + (f"?db={self.db}" if self.db else "")
         return f"{self.scheme}://{user}{','.join(map(_shown, self.hosts))}/{self.db}"
 
     def secret(self) -> str:
@@ -112,7 +112,7 @@ def parse(text: str, **more: Any) -> Address:
     where = _unix(place) if scheme == "unix" else _network(scheme, place)
     for name in _FILES:
         if options.get(name) and not os.path.isabs(options[name]):
-            raise ConfigError(f"{name}={options[name]}: write the file's whole path")
+            raise ConfigError(f"{name}: write the file's whole path")  # what stands there may be the password itself
     if not _SCHEMES[scheme] and any(options.get(name) for name in ("tls_ca", "tls_cert", "tls_key")):
         raise ConfigError(
             f"{scheme}:// does not use TLS, so tls_ca, tls_cert and tls_key mean nothing: write rediss://"

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from kemi.cli import metrics, relaymetrics
+from kemi.names import RELAY_METRICS_VARIABLE
 from kemi.relay.forward import Counts
 from tests.cli.command import CHECKOUT, wait_for
 from tests.support.ports import free_port
@@ -227,14 +228,23 @@ def test_units(tmp_path: Path, path: str) -> None:
     assert float(level[1]) <= EXPOSURE
 
 
-@pytest.mark.parametrize("path", UNITS[:3])
+@pytest.mark.parametrize("path", UNITS[:4])
 def test_what_units_start(path: str) -> None:
     """It is a command line of ours."""
     from kemi.cli.parser import parser
 
-    command = settings_of(path)["ExecStart"].replace("%I", "calls").split()
+    command = settings_of(path)["ExecStart"].replace("%I", "calls").replace("%i", "calls").split()
     assert command[0] == "/usr/bin/mqueue-kemi"
-    assert parser().parse_args(command[1:]).run in ("serve:serve_metrics", "move:consume", "work:work")
+    assert parser().parse_args(command[1:]).run in ("serve:serve_metrics", "move:consume", "work:work", "relay:relay")
+
+
+def test_the_exporter_finds_the_relays_metrics() -> None:
+    """The one unit writes where the other one reads, and the end of one relay leaves the others' files there."""
+    relay, exporter = (settings_of(path) for path in (UNITS[3], UNITS[0]))
+    folder = f"/run/{relay['RuntimeDirectory']}"
+    assert relay["Environment"] == f"{RELAY_METRICS_VARIABLE}={folder}/%i.prom"
+    assert relay["RuntimeDirectoryPreserve"] == "yes"
+    assert exporter["ExecStart"].endswith(f" --relay-metrics {folder}")
 
 
 def test_the_worker_runs_without_memory_to_write_and_execute(serve: Serve, command: Command) -> None:

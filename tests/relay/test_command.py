@@ -214,6 +214,39 @@ def test_the_commands_take_a_url(command: Command, engine: EngineServer) -> None
     assert "cannot connect" in command("--instance", f"redis://{HOST}:{free_port()}", "peek", "q", bare=False).failed(6)
 
 
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        "sizes",
+        "stats",
+        "stats --prometheus",
+        "stats --json q",
+        "top -n 1",
+        "check --live",
+        "drop q",
+        "save q --db-url sqlite:////none",
+        "serve-metrics --listen 127.0.0.1:0",
+        "relay q redis://h",
+    ],
+)
+def test_a_command_for_this_host_only(command: Command, arguments: str) -> None:
+    """It says so, and does not take the URL for a name, nor show its password."""
+    url = f"redis://u:s3cret@{HOST}:{free_port()}/0"
+    said = command("--instance", url, *arguments.split(), bare=False).failed(2)
+    assert "an engine's URL is for peek, add" in said
+    assert "s3cret" not in said
+
+
+def test_json_shows_no_password(command: Command, engine: EngineServer) -> None:
+    with engine.client() as client:
+        client.execute_command("ACL", "SETUSER", "a@b", "on", ">s3cret", "~*", "+@all")
+    url = f"redis://a%40b:s3cret@{HOST}:{engine.port}/0?timeout={PATIENCE}"
+    for arguments in (("add", "--json", "q", "k", "v"), ("fill", "--json", "q")):
+        found = command("--instance", url, *arguments, bare=False)
+        assert (found.code, found.err) == (0, "")
+        assert json.loads(found.out)["instance"] == f"redis://a%40b@{HOST}:{engine.port}/0"
+
+
 def test_a_command_line_with_a_mistake(command: Command) -> None:
     assert "name a queue" in command("relay").failed(2)
     assert "the URL of an engine" in command("relay", "q").failed(2)

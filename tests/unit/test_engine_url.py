@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
+from urllib.parse import quote
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
+from kemi.cli.relay_settings import checked
 from kemi.errors import ConfigError
 from kemi.relay.engine import Durability
 from kemi.relay.link import Backoff
 from kemi.relay.url import Address, is_engine, parse
+from kemi.text import one_line
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -38,6 +43,42 @@ def test_no_text_shows_the_password() -> None:
     assert (address.user, address.secret()) == ("user", "s3@cret")
     assert "s3" not in f"{address} {address!r}"
     assert parse(f"{address}").user == "user"
+
+
+_NAMES = st.text(st.characters(codec="utf-8"), min_size=1)
+
+
+@given(user=_NAMES, password=_NAMES, path=_NAMES)
+def test_what_is_shown_is_a_url_of_the_same_place(user: str, password: str, path: str) -> None:
+    """Whatever the user and the socket are called; and a name that looks like an end does not let a password out."""
+    login = f"{quote(user, safe='')}:{quote(password, safe='')}"
+    for text in (f"redis://{login}@h:1,[::1]:2/3", f"unix://{login}@/{quote(path)}?db=3"):
+        address = parse(text)
+        assert (address.user, address.password) == (user, password)
+        shown = parse(f"{address}")
+        assert (shown.user, shown.password) == (user, "")
+        assert (shown.scheme, shown.hosts, shown.socket, shown.db) == (
+            address.scheme,
+            address.hosts,
+            address.socket,
+            address.db,
+        )
+        assert one_line(f"{address}") == f"{address}"
+
+
+@pytest.mark.parametrize("name", ["a@b", "a:b", "a/b", "a?db=1", "a b", "%40", "ä", "a\n"])
+def test_a_user_with_special_characters(name: str) -> None:
+    address = parse(f"redis://{quote(name, safe='')}:s3cret@h/0")
+    assert f"{address}" == f"redis://{quote(name, safe='')}@h:6379/0"
+
+
+def test_what_may_be_a_password_is_not_repeated() -> None:
+    """It was written in a wrong place."""
+    for wrong in ({"password_file": "s3cret"}, {"password_file": 3}, {"url": ["redis://u:s3cret@h"]}):
+        with pytest.raises(ConfigError) as caught:
+            checked({"queue": "q", "url": "redis://h", **wrong}, "")
+        assert "s3cret" not in str(caught.value)
+        assert next(iter(wrong)) in str(caught.value)
 
 
 @pytest.mark.parametrize("rest", ["u:s3?cret@h", "u:s3?cret=1@h/0", "u:s3?db=cret@h", "u:x?db=1&cret@h?timeout=2"])
