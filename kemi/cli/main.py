@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from typing import NoReturn
 
 _SIMPLE = ("show:", "move:")  # commands that leave nothing behind but memory
-_MOST_NEW = 10_000  # objects, before Python looks for cycles; its own few hundred come again and again during a start
+_MOST_NEW = 50_000  # objects, before Python looks for cycles; its own few hundred come again and again during a start
 
 
 def start() -> NoReturn:

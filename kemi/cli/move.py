@@ -13,12 +13,13 @@ from kemi.cli.codes import COMMAND_FAILED, DONE, NOTHING, REFUSED
 from kemi.cli.lines import json_line, text_line
 from kemi.cli.output import Output, say
 from kemi.cli.progress import Advance, progress
-from kemi.cli.taking import Taking, put_back, taking, waiting
+from kemi.cli.taking import put_back, taking, waiting
 from kemi.queue.format.item import Item
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from kemi.cli.call import AnyQueue
+    from kemi.cli.taking import Taking
 
 _BATCH = 256  # items that drain takes at a time
 _FIRST_PAUSE, _LONGEST_PAUSE = 1.0, 30.0  # seconds, after a command that failed

@@ -9,7 +9,6 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
-from typing import Callable
 
 from kemi.cli import signals
 from kemi.cli.lines import json_line
@@ -19,11 +18,13 @@ from kemi.queue.format.item import Item
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from typing import Callable, Optional
+
     from kemi.cli.call import AnyQueue
 
-_SLICE = 1.0  # seconds
+    Taking = Callable[[Optional[float]], AbstractContextManager[Optional[Item]]]
 
-Taking = Callable[["float | None"], "AbstractContextManager[Item | None]"]
+_SLICE = 1.0  # seconds
 
 
 def taking(queue: AnyQueue, reserve: bool) -> Taking:
