@@ -14,6 +14,7 @@ from kemi.errors import Reentered
 from kemi.queue.client.attached import AttachedQueue
 from kemi.queue.client.attached import queue_in_use as in_use
 from kemi.queue.lock import turns
+from kemi.queue.lock.mutex import trylock, unlock
 from kemi.queue.lock.section import hold
 from tests.conftest import HANG
 
@@ -179,6 +180,22 @@ def test_who_waits_in_vain_bars_nobody_for_long(mocker: MockerFixture) -> None:
     sleep(0)
     own.give_way()
     assert clock.monotonic.return_value == pytest.approx(1000 + turns._WISH, abs=0.0001)
+
+
+@pytest.mark.parametrize("ended", [False, True])
+def test_a_call_that_found_the_way_barred(queue: AttachedQueue, ended: bool) -> None:
+    """It has the lock also when the wish ended between its try and its look at why it failed."""
+    mutex: Mutex = in_use(queue).handle.mutex
+    mutex.bar()
+    code = trylock(mutex.ref)
+    if ended:
+        mutex.unbar()
+    ref = mutex.take_slowly(code)
+    try:
+        assert mutex.is_mine()
+    finally:
+        unlock(ref)
+    assert not mutex.is_held()
 
 
 def test_a_wish_of_who_is_interrupted_does_not_bar_its_handler(queue: AttachedQueue, mocker: MockerFixture) -> None:

@@ -223,7 +223,7 @@ class Mutex:
         if self._first is not None:
             self._call_first()
             code = trylock(self._in_use)
-        elif self.ref is not self._in_use:
+        elif code == errno.EINVAL:  # it was barred a moment ago
             if not self.is_mine():
                 self._turns.give_way()
             self.unbar()
