@@ -73,9 +73,20 @@ def test_a_broken_link_is_found(link: str, what: str) -> None:
 
 @pytest.mark.parametrize("page", ALL)
 def test_every_file_that_is_named_is_there(page: str) -> None:
-    """In text, where it is no link: `conf/demo.sh`."""
-    named = re.findall(r"`((?:conf|debian|docs|kemi|ops|tests)/[\w./@-]+)`", pages.text_of(page))
+    """In text, where it is no link: `conf/demo.sh`; and in commands, also those that no test types."""
+    path = r"(?:conf|debian|docs|kemi|ops|tests)/[\w./@-]*\w"
+    named = re.findall(rf"`({path}/?)`", pages.text_of(page))
+    for block in pages.blocks(page):
+        if block.language in ("sh", "console"):
+            named += re.findall(rf"(?:^|[\s'\"=])({path})", block.code)
     assert [path for path in named if not (CHECKOUT / path).exists()] == []
+
+
+@pytest.mark.parametrize("page", ALL)
+def test_every_environment_of_tox_that_is_named_is_there(page: str) -> None:
+    named = re.findall(r"(?:tox|tests/run\.sh)(?: --debian \w+)? -e (\w[\w-]*)", pages.text_of(page))
+    there = re.findall(r"^\[testenv:([\w,{}-]+)\]", (CHECKOUT / "tox.ini").read_text("utf-8"), re.MULTILINE)
+    assert [name for name in named if not re.fullmatch(r"py(3\d+)?", name) and name not in there] == []
 
 
 def test_every_page_is_found_from_the_first_one() -> None:
