@@ -26,7 +26,9 @@ _PASSING = re.compile(
     r"\b(LOADING|READONLY|MASTERDOWN|OOM|MISCONF|BUSY|NOREPLICAS|TRYAGAIN|CLUSTERDOWN|UNBLOCKED|SHUTDOWN) "
 )
 _PASSING_CLASSES = ("BusyLoadingError", "ReadOnlyError", "OutOfMemoryError", "MasterDownError", "ClusterDownError")
-_NOT_LET_IN = re.compile(r"\b(NOPERM|NOAUTH|WRONGPASS)\b|The user executing the script can't|invalid username-password")
+_NOT_LET_IN = re.compile(
+    r"\b(NOPERM|NOAUTH|WRONGPASS)\b|The user executing the script can't|ACL failure in script|invalid username-password"
+)
 _NOT_LET_IN_CLASSES = ("AuthenticationError", "NoPermissionError", "AuthenticationWrongNumberOfArgsError")
 
 

@@ -137,32 +137,63 @@ def test_failover_to_a_lagging_replica(
     serve: Serve, children: Children, start: Callable[..., EngineServer], kills: int
 ) -> None:
     """What replicas=1 acknowledged is in the replica that becomes the master; the rest is sent again."""
-    pair = [start(), start()]
-    follow(pair[1], pair[0])
-    hosts = ",".join(f"{HOST}:{engine.port}" for engine in pair)
-    run = Run(serve, children, f"redis://{hosts}/0?timeout=2", "replicas=1")
-
-    def fail_over(meanwhile: Callable[[], None] = lambda: None) -> None:
-        master, replica = pair
-        replica.hold()  # it lags
-        time.sleep(0.05)
-        master.kill()
-        meanwhile()
-        replica.release()
-        with replica.client() as client:
-            client.replicaof("NO", "ONE")
-        master.forget()
-        master.start()
-        pair[:] = [replica, master]
-        follow(master, replica)
-
-    def fail_over_both() -> None:
-        fail_over(run.kill_relay)
-
-    run.kills(kills, SEED, run.kill_relay, fail_over, fail_over, fail_over_both)
-    account = run.account(pair[0])
+    pair = Pair(start(), start())
+    run = Run(serve, children, pair.url, "replicas=1")
+    run.kills(kills, SEED, run.kill_relay, pair.fail_over, pair.fail_over, lambda: pair.fail_over(run.kill_relay))
+    account = run.account(pair.master)
     assert account.added
     assert account[1:] == (0, 0, 0), account
+
+
+@pytest.mark.parametrize("kills", [SHORT // 2, pytest.param(LONG, marks=pytest.mark.stress)])
+def test_fsync_and_replicas(serve: Serve, children: Children, start: Callable[..., EngineServer], kills: int) -> None:
+    """Safe from both: the loss of the master and its disk, and the end of all processes at once."""
+    pair = Pair(start(*DURABLE), start(*DURABLE))
+    run = Run(serve, children, pair.url, "fsync+replicas=1")
+    run.kills(
+        kills,
+        SEED,
+        run.kill_relay,
+        pair.fail_over,
+        lambda: pair.fail_over(run.kill_relay),
+        pair.kill_both,
+        lambda: pair.kill_both(run.kill_relay),
+    )
+    account = run.account(pair.master)
+    assert account.added
+    assert account[1:] == (0, 0, 0), account
+
+
+class Pair:
+    """A master and its replica."""
+
+    def __init__(self, master: EngineServer, replica: EngineServer) -> None:
+        self.master, self.replica = master, replica
+        self.url = f"redis://{','.join(f'{HOST}:{engine.port}' for engine in (master, replica))}/0?timeout=2"
+        follow(replica, master)
+
+    def fail_over(self, meanwhile: Callable[[], None] = lambda: None) -> None:
+        """Lose the master with its disk, while the replica lags; the one becomes the other's."""
+        self.replica.hold()
+        time.sleep(0.05)
+        self.master.kill()
+        meanwhile()
+        self.replica.release()
+        with self.replica.client() as client:
+            client.replicaof("NO", "ONE")
+        self.master.forget()
+        self.master.start()
+        self.master, self.replica = self.replica, self.master
+        follow(self.replica, self.master)
+
+    def kill_both(self, meanwhile: Callable[[], None] = lambda: None) -> None:
+        """End both at once; what the master has then is what was on its disk."""
+        for engine in (self.master, self.replica):
+            engine.kill()
+        meanwhile()
+        for engine in (self.master, self.replica):
+            engine.start()
+        follow(self.replica, self.master)
 
 
 def follow(replica: EngineServer, master: EngineServer) -> None:

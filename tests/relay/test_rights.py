@@ -98,9 +98,10 @@ def test_of_a_worker(start: Callable[..., EngineServer], program: str) -> None:
         until(came_twice, "what came twice is with the dead letters")
 
 
-def test_one_less(serve: Serve, command: Command, start: Callable[..., EngineServer]) -> None:
+@every_server
+def test_one_less(serve: Serve, command: Command, start: Callable[..., EngineServer], program: str) -> None:
     """The check of each of them names the command."""
-    engine = start(*DURABLE)
+    engine = start(*DURABLE, program=program)
     serve("name=q")
     url = let_in(engine, "relay", "-info")
     assert "info" in command("relay", "--check", "cdr", url, bare=False).failed(4)
