@@ -1,79 +1,51 @@
 """One queue as its users have it: add, take, reserve, look.
 
 A queue HAS its parts: a handle (segment, log, lock), and what adds, takes and reserves with that. Its methods call
-them, but for the two hot ones, which have what they need at hand.
-
-Lock contract: `add` and `pop` spell out what `section.hold` does, because another call costs a tenth of their time, and
-what `PlainLog.append` and `PlainLog.pop` do with a record that lies within a chunk, which saves another tenth.
-Encode before the lock, log and wake after it. What an exception leaves half done under the lock (a signal
-handler may raise anywhere) is put right by the same `recover` that follows a kill.
+them, but for those that are called for each item (see `hot`), which have what they need at hand.
 """
 
 from __future__ import annotations
 
 import sys
-import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager
-from errno import ENOTRECOVERABLE
 from functools import partial, wraps
 from itertools import islice
 from typing import Any, TypeVar, overload
 
 from kemi import times
-from kemi.errors import LockTimeout, MqueueError
+from kemi.errors import MqueueError
 from kemi.owner import Owner
-from kemi.queue import life
-from kemi.queue.adding import Adder, record_of
+from kemi.queue import hot, life
+from kemi.queue.adding import Adder
 from kemi.queue.catalog.registry import Registry
 from kemi.queue.delivery.hold import DONE, Hold, Settlement
-from kemi.queue.delivery.reservation import Keep, Reservation
+from kemi.queue.delivery.reservation import Reservation
 from kemi.queue.delivery.reserved import Batch, ReservedItem
 from kemi.queue.format import layout
-from kemi.queue.format.item import Data, Item, encode, item_of
+from kemi.queue.format.item import Data, Item, item_of
 from kemi.queue.format.layout import (
-    FETCH_FLAGS,
-    FIRST_REFUSAL,
-    MAX_STEP,
-    PENDING,
-    RECORD,
-    RECORD_HEAD,
-    W_ADDED,
-    W_BURIED,
-    W_FLAGS,
-    W_HEAD,
-    W_HEAD_ODD,
-    W_HIGH_WATER,
     W_IN_FLIGHT,
     W_MAX_AGE,
-    W_POPPED,
-    W_REFUSED,
     W_RETURNED,
-    W_TAIL,
-    W_TAIL_ODD,
 )
 from kemi.queue.format.outcome import AddResult, Stats, rest_after
 from kemi.queue.format.statistics import stats_of
 from kemi.queue.handle import Closed, Handle
 from kemi.queue.kernel import choice
 from kemi.queue.lock import onlymain
-from kemi.queue.lock.mutex import DOUBTED, sections, trylock, unlock
-from kemi.queue.lock.pthread import NOWHERE
 from kemi.queue.log import contents
-from kemi.queue.log.core import ADDED, KEPT, TOO_LARGE, Delivery
+from kemi.queue.log.core import ADDED, KEPT, Delivery
 from kemi.queue.others import Others
 from kemi.queue.reserving import DeadLetters, Reserver
 from kemi.queue.shm.segment import PRIVATE, Access, Segment
 from kemi.queue.shm.trust import SERVER_ADVICE, Users
-from kemi.queue.stop import STOP_LOOK, Stop, stopper
 from kemi.queue.sync.clock import now
-from kemi.queue.sync.handlers import is_from_handler
+from kemi.queue.sync.stop import STOP_LOOK, Stop, stopper
 from kemi.queue.waiting import Taker
 
 _Result = TypeVar("_Result")
 
-_pack = RECORD.pack
-_now = time.time
 _PARTS = ("_u64", "_mutex", "_append", "_pop", "_log", "_holding", "_adder", "_taker", "_reserver")
 
 
@@ -111,68 +83,8 @@ class Queue(choice.Base):
 
     # --- the work ---------------------------------------------------------------------------------------------------
 
-    def add(self, key: Data, value: Data) -> AddResult:  # noqa: C901, PLR0912, PLR0915 - a call costs much
-        """Append an item. What comes back is true when it is in the queue, and says why otherwise.
-
-        Raises ItemError for other types, LockTimeout, SegmentError.
-        """
-        try:
-            k = key.encode()  # type: ignore[union-attr]
-            v = value.encode()  # type: ignore[union-attr]
-            flags = 0
-        except (AttributeError, UnicodeEncodeError) as error:
-            if is_from_handler(error):
-                raise
-            k, v, flags = encode(key, value)
-        key_length = len(k)
-        value_length = len(v)
-        size = key_length + value_length + RECORD_HEAD
-        step = size + 7 & -8
-        if step > MAX_STEP:
-            return self._adder.refuse(TOO_LARGE)
-        record = _pack(step, key_length, value_length | flags, 0, _now()) + k + v
-        called = 0
-        mutex = self._mutex
-        ref = mutex.ref
-        u64 = None
-        try:
-            if code := trylock(ref):
-                if code == ENOTRECOVERABLE:
-                    ref = NOWHERE  # a lost mutex must not be unlocked
-                ref = mutex.take_slowly(code)
-            u64 = self._u64
-            if u64[W_FLAGS]:
-                outcome, called = self._adder.add_slowly(record, step)
-            elif self._keyed:
-                outcome = self._append(record, step)
-            else:
-                added = u64[W_ADDED]
-                odd = added & 1
-                tail = u64[W_TAIL + odd]
-                end = tail + step
-                if self._tail_low <= tail and end < self._tail_end:
-                    self._bytes[tail : tail + size] = record
-                    u64[W_TAIL_ODD - odd] = end
-                    u64[W_ADDED] = added + 1  # commit
-                    return ADDED
-                outcome = self._append(record, step)
-                self._tail_low, self._tail_end = self._log.tail_low, self._log.tail_end
-            if outcome is not ADDED and outcome is not KEPT:
-                u64[W_REFUSED - FIRST_REFUSAL + outcome] += 1
-        except BaseException as error:
-            if u64 is not None:
-                mutex.doubt.value = DOUBTED  # no call, so nothing comes before this
-            try:
-                ref = self.handle.clean_up(mutex, error, inside=u64 is not None)
-            except BaseException:  # another signal has come
-                ref = self.handle.clean_up_again(mutex, error, inside=u64 is not None)
-                raise
-            raise
-        finally:
-            unlock(ref)
-        if called:
-            self.handle.events.wake(called)
-        return outcome
+    add = hot.add
+    pop = hot.pop
 
     def add_many(self, pairs: Iterable[tuple[Data, Data] | Item]) -> list[AddResult]:
         """Append items; see `Adder.many`."""
@@ -214,59 +126,6 @@ class Queue(choice.Base):
     def locked(self, work: Callable[[], _Result]) -> _Result:
         """Call `work` with the lock held: be short."""
         return self.handle.work(work)
-
-    def pop(self) -> bytes | None:  # noqa: C901, PLR0915 - as `add`
-        """Take the oldest item as its record (see `Item`); None if there is none."""
-        u64: Any = self._u64
-        # Without the lock. What left is read before what was added, so equal means empty at the first look. What was
-        # committed by a process killed since is not overlooked: these counters are the commit.
-        removed = u64[W_POPPED] + u64[W_BURIED] if self._keyed else u64[W_POPPED]
-        added = u64[W_ADDED]  # it only grows; read once more where the lock was waited for
-        if added == removed and u64[W_FLAGS] < FETCH_FLAGS:
-            return None
-        mutex = self._mutex
-        ref = mutex.ref
-        u64 = None
-        try:
-            if code := trylock(ref):
-                if code == ENOTRECOVERABLE:
-                    ref = NOWHERE  # a lost mutex must not be unlocked
-                ref = mutex.take_slowly(code)
-                added = self._u64[W_ADDED]
-            u64 = self._u64
-            if u64[W_FLAGS] < FETCH_FLAGS:
-                popped = u64[W_POPPED]
-                odd = popped & 1
-                head = u64[W_HEAD + odd]
-                if self._head_low <= head < self._head_end and 0 < added - popped <= self._high:
-                    end = head + self._u32[head >> 2]
-                    if head + RECORD_HEAD <= end < self._head_end:
-                        record: bytes | None = self._bytes[head:end]
-                        u64[W_HEAD_ODD - odd] = end
-                        u64[W_POPPED] = popped + 1  # commit
-                        return record
-                if self._keyed:
-                    return self._pop()
-                record = self._pop()
-                self._head_low, self._head_end = self._log.head_low, self._log.head_end
-                self._high = u64[W_HIGH_WATER]
-                return record
-        except BaseException as error:
-            if u64 is not None:
-                mutex.doubt.value = DOUBTED  # no call, so nothing comes before this
-            try:
-                ref = self.handle.clean_up(mutex, error, inside=u64 is not None)
-            except BaseException:  # another signal has come
-                ref = self.handle.clean_up_again(mutex, error, inside=u64 is not None)
-                raise
-            raise
-        finally:
-            unlock(ref)
-        return self._pop_slowly()
-
-    def _pop_slowly(self) -> bytes | None:
-        """`pop` where FLAGS says that there is more to do."""
-        return self._taker.take_now(self._taker.take)
 
     def pop_if(self, accept: Callable[[bytes], bool]) -> bytes | None:
         """`pop`, if `accept` wants the oldest item, which stays otherwise. It is called under the lock: be short."""
@@ -335,41 +194,8 @@ class Queue(choice.Base):
         """
         return Reservation(self, count, times.seconds(timeout))
 
-    def reserve_some(self, count: int, timeout: float | None, keep: Keep) -> int | None:
-        """Reserve up to `count` items, as many as one lock is for; see `reservation.Reserver`."""
-        onlymain.check()
-        holding, u64 = self._holding, self._u64
-        holding.begin()
-        if count != 1 or u64[W_ADDED] == u64[W_POPPED] + u64[W_BURIED] or not holding.is_quick():
-            return self._reserver.reserve_some(count, timeout, keep)
-        # The usual case: there is something, and nothing else to look after.
-        mutex = self._mutex
-        ref = mutex.ref
-        inside = False
-        try:
-            if code := trylock(ref):
-                if code == ENOTRECOVERABLE:
-                    ref = NOWHERE
-                ref = mutex.take_slowly(code)
-            inside = True
-            if found := holding.reserve_quickly():
-                held, record = found
-                hold = Hold(self, held, holding.id_of(held), held.deliveries)
-                keep(ReservedItem(record, hold))
-                holding.claim_reserved(held, hold)  # last: what an exception leaves unclaimed is given back at once
-                return 1
-        except BaseException as error:
-            if inside:
-                mutex.doubt.value = DOUBTED
-            try:
-                ref = self.handle.clean_up(mutex, error, inside=inside)
-            except BaseException:
-                ref = self.handle.clean_up_again(mutex, error, inside=inside)
-                raise
-            raise
-        finally:
-            unlock(ref)
-        return self._reserver.reserve_some(count, timeout, keep)
+    reserve_some = hot.reserve_some
+    settle = hot.settle
 
     def go_on_waiting(self, seconds: float, key: int | None, woken: bool) -> bytes | None:
         """Go on with a wait of the native kernel, which could not take the lock; see `Taker.wait`."""
@@ -386,37 +212,6 @@ class Queue(choice.Base):
     def has_workers(self) -> bool:
         """Does a process live that reserved items of this queue, or tried to? Without the lock; one system call."""
         return self.handle.holding.has_workers()
-
-    def settle(self, tokens: Sequence[Delivery], how: Settlement) -> int:  # noqa: C901 - as `add`
-        """Settle reserved items; see `hold.Source`. Returns how many were this process's until then."""
-        if how is not DONE or len(tokens) != 1:
-            return self._reserver.settle(tokens, how)
-        onlymain.check()
-        mutex = self._mutex
-        ref = mutex.ref
-        inside = False
-        try:
-            if code := trylock(ref):
-                if code == ENOTRECOVERABLE:
-                    ref = NOWHERE
-                ref = mutex.take_slowly(code)
-            inside = True
-            if self._u64[W_FLAGS] & PENDING:
-                self.handle.repair()
-            return self._holding.finish(tokens[0])
-        except BaseException as error:
-            if inside:
-                mutex.doubt.value = DOUBTED
-            try:
-                ref = self.handle.clean_up(mutex, error, inside=inside)
-            except BaseException:
-                ref = self.handle.clean_up_again(mutex, error, inside=inside)
-                raise
-            if isinstance(error, LockTimeout) and not inside and not is_from_handler(error):
-                self._reserver.end_later(tokens[0], error, done=True)
-            raise
-        finally:
-            unlock(ref)
 
     async def asettle(self, tokens: Sequence[Delivery], how: Settlement) -> int:
         """`settle`, while the event loop goes on."""
@@ -634,36 +429,8 @@ class Queue(choice.Base):
         return f"<Queue {self.name!r} size={len(self)} addmode={self.addmode} pid={self.owner().pid}>"
 
 
-sections.update((Queue.add.__code__, Queue.pop.__code__, Queue.reserve_some.__code__, Queue.settle.__code__))
-
-
-def _add_by_hold(queue: Queue, key: Data, value: Data) -> AddResult:
-    outcomes: list[AddResult] = []
-    queue._adder.add_batch([record_of(key, value)], outcomes)  # noqa: SLF001
-    return outcomes[0]
-
-
-def _reserve_by_hold(queue: Queue, count: int, timeout: float | None, keep: Keep) -> int | None:
-    return queue._reserver.reserve_some(count, timeout, keep)  # noqa: SLF001
-
-
-def _settle_by_hold(queue: Queue, tokens: Sequence[Delivery], how: Settlement) -> int:
-    return queue._reserver.settle(tokens, how)  # noqa: SLF001
-
-
-def _pop_by_hold(queue: Queue) -> bytes | None:
-    if not len(queue) and not queue._u64[W_FLAGS] >= FETCH_FLAGS:  # noqa: SLF001
-        return None
-    return queue._pop_slowly()  # noqa: SLF001
-
-
-if sys.version_info < (3, 10):  # where a `finally` can be skipped: slower, and safe
-    _by_hold: dict[str, Callable[..., Any]] = {"add": _add_by_hold, "pop": _pop_by_hold}
-    _by_hold.update(reserve_some=_reserve_by_hold, settle=_settle_by_hold)
-    for _name, _function in _by_hold.items():
-        setattr(Queue, _name, wraps(getattr(Queue, _name))(_function))
-        del getattr(Queue, _name).__wrapped__
-
+if sys.version_info < (3, 10):
+    hot.use_tokens(Queue)
 
 choice.take_over(Queue, Item, (ADDED, KEPT, rest_after, MqueueError), (Hold, ReservedItem, Delivery, DONE))
 

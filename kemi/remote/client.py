@@ -20,7 +20,7 @@ from kemi.queue.delivery.reservation import AsyncReservation, Keep, Reservation
 from kemi.queue.delivery.reserved import Batch, ReservedItem
 from kemi.queue.format.item import Item, encode
 from kemi.queue.format.outcome import AddResult, Stats
-from kemi.queue.stop import Stop
+from kemi.queue.sync.stop import Stop
 from kemi.relay.link import EngineBusy
 from kemi.relay.url import parse
 from kemi.remote.group import SLICE, Entry, Group

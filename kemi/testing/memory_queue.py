@@ -26,7 +26,7 @@ from kemi.queue.delivery.reservation import AsyncReservation, Reservation
 from kemi.queue.delivery.reserved import Batch, ReservedItem
 from kemi.queue.format.item import Data, Item
 from kemi.queue.format.outcome import AddResult, Stats
-from kemi.queue.stop import STOP_LOOK, Stop, stopper
+from kemi.queue.sync.stop import STOP_LOOK, Stop, stopper
 from kemi.testing.item import record
 
 if TYPE_CHECKING:

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from typing_extensions import ParamSpec
 
     from kemi.queue.delivery.reserved import ReservedItem
-    from kemi.queue.stop import Stop
+    from kemi.queue.sync.stop import Stop
     from kemi.worker.board import Board
     from kemi.worker.spec import WorkQueue
 else:
@@ -281,7 +281,7 @@ def run(
     option is wrong, 3 when there is no such queue, 4 when this user may not use it, 6 when processes died again and
     again. Raises ConfigError.
     """
-    from kemi.queue.stop import stopper
+    from kemi.queue.sync.stop import stopper
     from kemi.worker.supervisor import supervise
 
     specs = specs_of(workers)
@@ -300,7 +300,7 @@ async def arun(
     It waits for the server. Cancelled, it gives back what is not done. Returns what became of all items.
     Raises ConfigError, UnknownQueue, NotAllowed, SegmentError.
     """
-    from kemi.queue.stop import STOP_LOOK, stopper
+    from kemi.queue.sync.stop import STOP_LOOK, stopper
 
     specs, seconds, stopped = specs_of(workers), checked_grace(grace), stopper(stop)
     places = [alone(spec) for spec in specs]

@@ -105,7 +105,7 @@ def watch(queue: Queue, moments: Moments) -> None:
     segment: Any = queue.segment
     for name in ("reserve", "release"):
         setattr(segment, name, moments.around(getattr(segment, name)))
-    module: Any = sys.modules["kemi.queue.queue"]
+    module: Any = sys.modules["kemi.queue.hot"]
     module.unlock = moments.at_end(module.unlock)
     mutex: Any = queue._mutex
     mutex.free = moments.at_end(mutex.free)

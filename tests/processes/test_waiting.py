@@ -14,7 +14,7 @@ import pytest
 
 from kemi.errors import LockTimeout
 from kemi.queue import handle as handles
-from kemi.queue import queue as queue_module
+from kemi.queue import hot
 from kemi.queue.format import layout
 from kemi.queue.kernel import choice
 from kemi.queue.log.core import ADDED
@@ -291,7 +291,7 @@ def test_an_item_taken_is_not_lost_to_a_lock_not_had(
     adder = children.fork(add_later)
     thief = Thief(queue, children, turn)
     with monkeypatch.context() as stolen:
-        for module, name in ((queue_module, "unlock"), (handles, "hold")):
+        for module, name in ((hot, "unlock"), (handles, "hold")):
             stolen.setattr(module, name, partial(thief.after, getattr(module, name)))
         keys = keys_fetched(queue, 0.6)
     thief.let_go()

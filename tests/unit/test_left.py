@@ -14,7 +14,7 @@ import pytest
 
 from kemi.errors import LockTimeout
 from kemi.instance import queues
-from kemi.queue import queue as queue_module
+from kemi.queue import hot
 from kemi.server import left
 from mqueue_kemi import mod_init, modparam, mq_add, mq_fetch, mq_size, mqk_get
 
@@ -54,7 +54,7 @@ def pending(mocker: MockerFixture, error: BaseException, *, for_good: bool = Fal
     raise_it.argtypes = [ctypes.py_object] * 5  # type and value; and what `errcheck` gets
     raising = _library["pthread_mutex_trylock"]  # not the one in use: each look-up makes a new one
     raising.errcheck = functools.partial(raise_it, type(error), error)
-    patch = mocker.patch.object(queue_module, "trylock", raising)
+    patch = mocker.patch.object(hot, "trylock", raising)
 
     def again_without(error: BaseException, call: Callable[..., Any], *arguments: Any) -> Any:
         mocker.stop(patch)

@@ -213,7 +213,7 @@ def test_an_item_of_another_type(started: Any, wrong: Any) -> None:
 @pytest.mark.parametrize("name", ["q", "one", "two"])
 def test_an_item_that_is_too_long(started: Any, mocker: MockerFixture, name: str) -> None:
     """It is -1, with one line."""
-    mocker.patch("kemi.queue.queue.MAX_STEP", 300_000)
+    mocker.patch("kemi.queue.hot.MAX_STEP", 300_000)
     mocker.patch("kemi.queue.log.plain.MAX_STEP", 300_000)
     mocker.patch("kemi.queue.log.keyed.MAX_STEP", 300_000)
     assert mq_add(name, "k", "x" * 300_000) == -1

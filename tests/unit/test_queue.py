@@ -17,7 +17,7 @@ import pytest
 
 from kemi.errors import ItemError, LockTimeout, NoMemory, QueueClosed, SegmentError, SegmentMissing
 from kemi.owner import Owner, this_process
-from kemi.queue import queue as queues
+from kemi.queue import hot
 from kemi.queue.catalog import keeping
 from kemi.queue.catalog.keeping import SAVING, UNSAVED, Crossing
 from kemi.queue.catalog.registry import Registry
@@ -154,7 +154,7 @@ def test_an_item_that_is_too_large(make: Callable[..., Queue], mocker: MockerFix
     """It is refused and counted, whether a step cannot hold it or the window."""
     queue = make(addmode=addmode, window=4 * CHUNK)
     assert queue.add("k", "x" * 6 * CHUNK) == TOO_LARGE
-    mocker.patch.object(queues, "MAX_STEP", 300_000)
+    mocker.patch.object(hot, "MAX_STEP", 300_000)
     mocker.patch.object(plain, "MAX_STEP", 300_000)
     mocker.patch.object(keyed, "MAX_STEP", 300_000)
     assert queue.add("k", "x" * 300_000) == TOO_LARGE

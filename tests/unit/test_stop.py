@@ -6,7 +6,7 @@ import threading
 
 import pytest
 
-from kemi.queue.stop import stopper
+from kemi.queue.sync.stop import stopper
 
 
 def test_without_one_it_is_never_time() -> None:

@@ -24,7 +24,7 @@ from kemi.queue.delivery.reservation import AsyncReservation, Reservation
 from kemi.queue.delivery.reserved import Batch, ReservedItem
 from kemi.queue.format.item import Data, Item
 from kemi.queue.format.outcome import AddResult, Stats
-from kemi.queue.stop import Stop
+from kemi.queue.sync.stop import Stop
 
 Pair = Union[tuple[Data, Data], Item]
 _Self = TypeVar("_Self", bound="QueueClient")

@@ -19,8 +19,8 @@ from kemi.queue.format.item import Data, Item, item_of
 from kemi.queue.format.outcome import CLOSED, AddResult, Stats, rest_after
 from kemi.queue.kernel import choice
 from kemi.queue.shm.trust import named_owner
-from kemi.queue.stop import Stop
 from kemi.queue.sync.handlers import is_from_handler
+from kemi.queue.sync.stop import Stop
 
 if TYPE_CHECKING:
     from kemi.queue.queue import Queue

@@ -13,7 +13,7 @@ from kemi.errors import ClientClosed
 from kemi.queue.delivery.reservation import AsyncReservation, Reservation
 from kemi.queue.delivery.reserved import ReservedItem
 from kemi.queue.format.item import Item
-from kemi.queue.stop import STOP_LOOK, Stop, stopper
+from kemi.queue.sync.stop import STOP_LOOK, Stop, stopper
 
 
 class Client(Protocol):

@@ -45,8 +45,8 @@ from kemi.queue.format.item import Item as Item
 from kemi.queue.format.outcome import AddResult as AddResult
 from kemi.queue.format.outcome import Refused as Refused
 from kemi.queue.format.outcome import Stats as Stats
-from kemi.queue.stop import Event as Event
-from kemi.queue.stop import Stop as Stop
+from kemi.queue.sync.stop import Event as Event
+from kemi.queue.sync.stop import Stop as Stop
 from kemi.worker.spec import Failure as Failure
 from kemi.worker.spec import Reject as Reject
 from kemi.worker.spec import Retry as Retry
