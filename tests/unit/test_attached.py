@@ -17,6 +17,7 @@ from kemi.errors import ClientClosed, LockTimeout, QueueClosed, UnknownQueue
 from kemi.owner import this_process
 from kemi.queue.catalog.registry import Registry
 from kemi.queue.client import aio, current
+from kemi.queue.client.address import Address
 from kemi.queue.client.current import CurrentQueue
 from kemi.queue.format.layout import W_WAITERS
 from kemi.queue.format.outcome import CLOSED, AddResult
@@ -182,6 +183,58 @@ def test_a_file_that_was_removed(server: Server, queue: AttachedQueue, monkeypat
     assert item is not None
     assert item.key == "k"
     old.remove()
+
+
+def test_a_batch_that_fails_after_a_restart_says_what_became_of_each(
+    server: Server, queue: AttachedQueue, mocker: MockerFixture
+) -> None:
+    """Some are in the queue that was ended; of the rest another call with it says what is wrong."""
+    sizes = []
+
+    def add_many(_: Queue, pairs: list[Any]) -> list[AddResult]:
+        sizes.append(len(pairs))
+        if len(sizes) == 1:
+            server.stop()
+            server.start()
+            return [ADDED] * 2 + [CLOSED] * 3
+        raise LockTimeout("held")
+
+    mocker.patch.object(Queue, "add_many", add_many)
+    assert queue.add_many([("k", "v")] * 5) == [ADDED] * 2 + [AddResult.NOT_TRIED] * 3
+    assert sizes == [5, 3]
+    with pytest.raises(LockTimeout, match="held"):
+        queue.add_many([("k", "v")] * 3)
+
+
+def test_completion_shows_what_works_here(queue: AttachedQueue) -> None:
+    """And what Python itself asks for; nothing that is for the package alone."""
+    shown = dir(queue)
+    assert {"add", "fetch", "reserve", "peek", "name", "__len__", "__enter__", "__class__"} <= set(shown)
+    assert not [name for name in shown if name[0] == "_" and name[:2] != "__"]
+    assert not {"reserve_some", "areserve_some", "add_from", "position"} & set(shown)
+
+
+def test_an_old_name_is_told_where_it_is_used(queue: AttachedQueue) -> None:
+    """With the line of the caller, who is to change it."""
+    with pytest.warns(DeprecationWarning, match="peek") as told:
+        assert queue.undone() == []
+    assert [warning.filename for warning in told] == [__file__]
+
+
+def test_a_queue_that_is_closed_is_waited_for_until_the_last_moment(
+    instance: str, server: Server, mocker: MockerFixture
+) -> None:
+    """By who would not outlive it: half a second before the end it may still be opened."""
+    server.queue.remove()
+    closed = Queue.create(instance, "q", window=16 << 20, registry=server.registry, closed=True)
+    mocker.patch("kemi.queue.client.current.time").monotonic.return_value = 1000.0
+    looks = mocker.patch("kemi.queue.client.current.futex.pause", side_effect=lambda _seconds: closed.open())
+    found = CurrentQueue(Address(instance, "q", 0.5, reattach=False))
+    found.open_within(0.5)
+    assert not found.queue.is_closed()
+    looks.assert_called_once_with(min(0.5, current.RETRY))
+    found.close()
+    server.queue = closed
 
 
 @pytest.mark.python_code

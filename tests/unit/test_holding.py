@@ -96,3 +96,27 @@ def test_an_item_is_too_old_when_it_is_older_than_that(queue: Queue, mocker: Moc
     assert queue.add_record(record_of(b"just in time", b"v", 990.0))
     assert delivered(queue) == "just in time"
     assert queue.handle.holding.is_behind is False
+
+
+@pytest.mark.python_code
+def test_some_of_the_old_items_become_dead_letters_with_one_lock(queue: Queue, mocker: MockerFixture) -> None:
+    """The rest with the next one, the oldest first, and each of them once."""
+    mocker.patch.object(holding, "_time", return_value=1000.0)
+    queue.set_max_age(10)
+    header.set_dead_letter(queue.segment, "dead")
+    names = [b"%07d" % number for number in range(holding.MAX_NACKS + 2)]
+    for name in names:
+        assert queue.add_record(record_of(name, b"v", 900.0))
+    assert queue.add_record(record_of(b"younger", b"v", 999.0))
+    found = queue.handle.holding
+    found.begin()
+    assert delivered(queue) is None
+    assert found.is_behind
+    letters = queue.locked(found.aged_letters)
+    assert len(letters) == holding.MAX_NACKS
+    found.is_behind = False
+    assert delivered(queue) == "younger"
+    assert not found.is_behind
+    letters += queue.locked(found.aged_letters)
+    assert [key_of(letter.record) for letter in letters] == [name.decode() for name in names]
+    assert queue.locked(found.aged_letters) == []

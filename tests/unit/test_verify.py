@@ -287,3 +287,22 @@ def test_a_chunk_in_which_no_record_begins_is_sound_and_says_so() -> None:
     assert verify(segment.plain, HASH) == [
         f"the first record in the chunk at {middle} is {middle + layout.CHUNK_HEAD}, not 0"
     ]
+
+
+def test_a_chunk_of_tombstones_that_did_not_leave_the_chain_is_found() -> None:
+    """It leaves with the last of its records, but for the one that compaction fills."""
+    segment = Segment(KEEP_NEWEST, chunks=20)
+    log = KeyedLog(segment.plain, segment, HASH)
+    assert log.format()
+    for number in range(30):
+        log.append(*record(b"%d" % number, 400))
+    assert verify(segment.plain, HASH) == []
+    chunk = int(segment.u64[second_word(0)(segment)]) and (second_word(0)(segment) << 3)
+    at = chunk + layout.CHUNK_HEAD
+    while at < chunk + (1 << CHUNK_BITS):
+        segment.u32[at >> 2] |= TOMBSTONE
+        at += segment.u32[at >> 2] & layout.STEP_MASK
+    told = f"the live bytes in the chunk at {chunk}, which is in the chain,"
+    assert any(told in each for each in verify(segment.plain, HASH))
+    segment.u64[layout.W_TARGET] = chunk
+    assert not any(told in each for each in verify(segment.plain, HASH))
