@@ -54,13 +54,13 @@ def name(instance: str, server: Any) -> str:  # noqa: ARG001 - its instance
 
 @pytest.fixture
 def queue(name: str) -> Iterator[AttachedQueue]:
-    with AttachedQueue(name, "q") as opened:
+    with AttachedQueue(name, "q", lock_timeout=HANG) as opened:
         yield opened
 
 
 @pytest.fixture
 def other(name: str) -> Iterator[AttachedQueue]:
-    with AttachedQueue(name, "q") as opened:
+    with AttachedQueue(name, "q", lock_timeout=HANG) as opened:
         yield opened
 
 
