@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
 """Kamailio's mqueue for Python routing scripts: queues of key/value items in shared memory.
 
 Names and integer codes only; the work is done in `kemi`. A routing script imports this module and ends with

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
 """What pyproject.toml cannot say so that setuptools 66 (Debian 12's) and today's both take it without a warning.
 
 The description on a package index is the README, in which a relative link leads nowhere. MQUEUE_KEMI_SOURCE_URL says

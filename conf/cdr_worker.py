@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: 0BSD
 """A worker outside of Kamailio: writes what the server queues to a database, each call exactly once.
 
     CDR_DATABASE=/var/lib/kamailio/cdr.sqlite mqueue-kemi work conf.cdr_worker:write

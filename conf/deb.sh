@@ -1,4 +1,5 @@
 #!/bin/sh
+# SPDX-License-Identifier: GPL-2.0-or-later
 # Builds the Debian package in a clean Debian of its own.
 # shellcheck disable=SC2016 # what is in single quotes is for another shell
 set -eu

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
 # shellcheck shell=sh disable=SC2154 # the caller's variables
 # Makes a Debian of any release in a folder, and runs commands in it. To be sourced, as root, by tests/other_debian.sh and
 # conf/deb.sh, which set

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
 """The demo itself: a Kamailio, some sipp processes, a look at the queue while they work, and an orderly end.
 
 demo.sh installs what is missing and starts it, in the project's root. What is counted, and how that is judged, is in

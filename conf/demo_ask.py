@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
 """The demo of ask: the same calls with a route that waits for each look-up, and with one that asks a worker.
 
 demo.sh --ask starts it, in the project's root. The server and its worker are those of conf/ask.

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
 """What the demo counts, and how it judges that: plain values in, text out."""
 
 from __future__ import annotations

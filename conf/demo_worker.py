@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
 """The demo of a worker: calls go in, a worker is killed in the middle of writing them, and each is in the table once.
 
 demo.sh --worker starts it, in the project's root. The worker is cdr_worker.py, the server kamailio-cdr.cfg.

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: 0BSD
 """Routing script (KEMI): the SIP workers queue who called, two timer processes take the callers out.
 
 app_python3 runs this file once in the main process, before it forks, and in each process again after

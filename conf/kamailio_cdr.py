@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: 0BSD
 """Routing script (KEMI): each call is queued as a record, for a worker outside (cdr_worker.py, or cdr/worker.py).
 
 The key is the Call-ID, which tells one call from every other; the value is JSON, so that it can grow.

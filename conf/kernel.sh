@@ -1,4 +1,5 @@
 #!/bin/sh
+# SPDX-License-Identifier: GPL-2.0-or-later
 # Builds the native kernel in this checkout, with nothing but a C compiler and Python's headers.
 set -eu
 

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
 """Puts it together: collects parameters, starts once, starts again at a reload, stops.
 
 The state is here, in a module that Kamailio does not execute again at a reload (it does so with the script only).

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
 """Puts `kemi.answers` into the server around it: made once at the start, found by every process forked from there.
 
 The state is here, as in `kemi.app`, in a module that Kamailio does not execute again at a reload.

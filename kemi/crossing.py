@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
 """Items cross between queues and their tables in the database, each way in one transaction.
 
 Whatever kills the process, or the database, and whenever: an item is on one side afterwards, or the next start finds

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
 """What a dbmode means: numbers as the documentation has them, words that cannot be misread, and the C code's numbers.
 
 The C module's documentation (Kamailio 5.6.0 to 5.6.4) and its code disagree about 2 and 3, and later documentation

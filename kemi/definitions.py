@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
 """The definitions file of a native kamailio.cfg: the documentation's own modparam lines, comments as there.
 
 Kamailio's preprocessor does not see this file. A directive of it would be a comment here, and a queue in a branch that

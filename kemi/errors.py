@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
 """What can go wrong, as exceptions that say what to change.
 
 Only misuse and broken things raise. Expected outcomes (the queue is empty, full, there is no memory) are values. Only

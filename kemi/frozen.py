@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
 """`dataclass(frozen=True)` and `NamedTuple` for what every command loads: the originals take long to import.
 
 A type checker sees the originals. What is made here has the same constructor, comparison, text, and is as immutable;

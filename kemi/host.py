@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
 """What lies on this host: instances and their queues, by the names in /dev/shm; and taking away what is dead.
 
 For who has no server of his own: the command line, and what watches servers.

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
 """The queues of one Kamailio: make, find again, define, look up.
 
 Lives once in each process; forked workers inherit it. A reload changes it in place, because the lookup table is shared

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
 """Which Python this is: for an error about a package that is missing, which is often installed for another one."""
 
 from __future__ import annotations

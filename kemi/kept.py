@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
 """Files in /dev/shm whose names others have now: what a stop does about them, and what the next start finds.
 
 At a stop, a file of this user that has the name of a queue is moved out of its way. Whatever is somebody else's stays

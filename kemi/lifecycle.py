@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
 """What happens to the queues of a server at its start, at a reload, and at its stop."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
 """What every part must call the same, and what nothing needs to be imported for."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
 """Queues whose server is gone, in a person's hands: their items into the database, and rows into them.
 
 Meanwhile this process is the instance's owner, so no server starts with it; the next one takes over what is left.

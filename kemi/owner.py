@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
 """Which process owns a segment, and is that process provably dead?
 
 A pid alone proves nothing: it is used again, and it means another process in another pid namespace. So an owner is

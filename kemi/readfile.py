@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
 """Files that a person names, read whole: whatever lies in their place makes nobody wait, and fills no memory."""
 
 from __future__ import annotations

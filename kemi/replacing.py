@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
 """Queues that take the place of others, all at once: filled first, named when it is certain that they count.
 
     with Replacing(instance) as replacing:

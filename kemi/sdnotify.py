@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
 """What a service tells systemd (sd_notify), without its library: READY, WATCHDOG, STOPPING, STATUS.
 
 Nothing happens where $NOTIFY_SOCKET is not set, as in a terminal, or where nobody listens there.

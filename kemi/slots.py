@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
 """What this process fetched last from each queue: the item behind $mqk, $mqv and mqk_get, mqv_get.
 
 One slot for each queue, in this process only. A fetch fills it or empties it, mq_pv_free empties it.

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
 """Parameters as plain values: modparam("mqueue", NAME, VALUE) → Settings, "name=...;size=..." → QueueSpec.
 
 Knows no shared memory and no Kamailio. Every refusal is a ConfigError that names the parameter and the text.

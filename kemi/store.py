@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
 """The items of queues in a database: one table a queue, rows in the order of `id`, one transaction at a time.
 
 Knows rows and bytes; no queue, no shared memory, no Kamailio. Nothing is ever stored other than it was given: each

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
 r"""Text from elsewhere, made fit to be shown: on a terminal, in a log, in an error.
 
 A name, a segment's header, a database's answer or a SIP message may hold anything: line ends that forge a line of the

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
 """The time namespace of this process: a container may have one, in which monotonic clocks are shifted.
 
 Times that processes tell one another (when one started, when an item is due) are those of the host's first namespace.

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
 """The one rule for every timeout: float seconds; 0 or less never waits, None and inf wait for ever."""
 
 from __future__ import annotations

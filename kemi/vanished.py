@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
 """Queues of a living server whose files something removed or replaced: told, and put back where items are to stay.
 
 The server works on with what it has mapped. That a second one does not start beside it, see `kemi.queue.shm.presence`.

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: 0BSD
 """The same routing as most tutorials have it: the SIP worker itself waits for the directory. Only for demo.sh --ask."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: 0BSD
 """A stand-in for the directory: an HTTP server that takes its time. python3 -m conf.ask.directory [PORT [SECONDS]]."""
 
 from __future__ import annotations

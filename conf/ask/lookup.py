@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: 0BSD
 """The worker: asks a directory over HTTP where a number is, 200 at a time, and what it returns is the answer.
 
     LOOKUP_URL=http://directory.example/ mqueue-kemi work conf.ask.lookup:look_up

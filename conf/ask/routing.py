@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: 0BSD
 """Routing script (KEMI): where a call goes is looked up over HTTP, by lookup.py; no SIP worker waits for it.
 
 `ask` suspends the transaction. When the answer has come, or 2 seconds are over, it goes on in ksr_answered.

@@ -1,3 +1,4 @@
+-- SPDX-License-Identifier: 0BSD
 CREATE TABLE IF NOT EXISTS cdr (
     call_id text PRIMARY KEY,
     caller  text NOT NULL,

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: 0BSD
 """A worker that writes calls to PostgreSQL, through its outages: no call is lost, none is there twice.
 
     psql "$CDR_DATABASE" -f conf/cdr/table.sql

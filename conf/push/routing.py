@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: 0BSD
 """Routing script (KEMI): a phone that is not registered is woken by a push, by wake.py; then the call goes on.
 
 `ask` suspends the transaction; no SIP worker waits for the phone. Each registration is queued for the worker, which

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: 0BSD
 """The worker: wakes a phone by a push, and answers when it has registered.
 
     PUSH_URL=http://push.example/ mqueue-kemi work conf/push/wake.py:wake

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
 """Make what is shipped beside the modules from the modules themselves: manual page, shell completion, type stubs.
 
     python3 -m docs.share.make            write the files anew (the completion needs shtab)

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
 r"""The manual page mqueue-kemi(1), from the parser and the table of exit codes.
 
 In troff a line that begins with a dot or an apostrophe is a request, `\` begins an escape, and `-` is a hyphen that may

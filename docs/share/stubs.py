@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
 """The stub of mqueue_kemi, from the module itself.
 
 mqueue_kemi is one file, which cannot say that it has types (PEP 561 knows packages only): a checker that finds it

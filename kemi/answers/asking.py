@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
 """`ask`: enter the question, suspend the transaction, queue the question. Never blocks, never raises.
 
 The order, and what a failure between two steps leaves:

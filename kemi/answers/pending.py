@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
 """Which questions wait for what: the answers process's own table, without shared memory and clock."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
 """The answers process: sleeps until the next answer or deadline, and lets transactions go on.
 
 A route runs with its transaction's reply lock held. While it blocks, SIP workers that get a retransmission of that call

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
 """What a routing script gets: the outcome of `ask`, and the answer in its `then` route."""
 
 from __future__ import annotations

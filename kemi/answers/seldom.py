@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
 """One line of the log a minute for what happens to every call: it says how many there were meanwhile."""
 
 from __future__ import annotations

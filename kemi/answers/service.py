@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
 """`ask`, `answer` and the answers process as a script and kamailio.cfg reach them: one object in each process.
 
 rtimer calls `ksr_mqueue_answers` of the script's handler, and tm lets transactions go on in its `ksr_mqueue_then`,

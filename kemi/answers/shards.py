@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
 """The answers queues of an instance: one for each answers process, named apart from all queues that are defined.
 
 What was asked of a transaction and what comes of it goes through the same one, chosen by the transaction: so one

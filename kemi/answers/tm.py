@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
 """What is asked of Kamailio's transaction module; `kemi.server.transactions` has it."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
 """How many questions were asked in an instance, and what became of them: read without lock or right to write."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
 """What a kamailio.cfg says that concerns the script: modules, parameters, engine, callbacks, python_exec."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
 """Judges one file: a script, a definitions file, or a kamailio.cfg with the script that it loads."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
 """The values of expressions in a script that can be known without running it."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
 """A routing script, read as text and never run: its queues, what it does with them, and the methods that it has."""
 
 from __future__ import annotations

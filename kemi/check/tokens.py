@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
 """kamailio.cfg as a row of tokens: comments gone, includes read, #!ifdef decided, #!define and #!substdef put in.
 
 As Kamailio's own scanner does it, as far as it matters for what is looked for: a branch that is off is skipped line by

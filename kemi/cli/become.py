@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
 """Root's commands go on as the user whom an instance belongs to, before they map anything of it.
 
 What that user can write into a segment may then do to the command what it may do to that user's own programs, and no

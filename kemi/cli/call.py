@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
 """What every command gets. What reaches into shared memory is imported where it is used: the help needs none of it."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
 """`check`: judge a script, a definitions file or a kamailio.cfg before a server reads it; --live: a running server."""
 
 from __future__ import annotations

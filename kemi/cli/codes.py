@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
 """The exit codes: the one table, from which the help and the manual page are made."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
 """The commands save and load: what a dead server left, to the database and from it."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
 """`doctor`: what a bug report needs, and nothing of what is in the queues.
 
 Each part is found out by itself. What fails is told in its place: a host in trouble is where this is run.

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
 """The command drop: take away what a dead server left."""
 
 from __future__ import annotations

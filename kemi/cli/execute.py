@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
 """consume --exec: a command of the shell for each item.
 
 The item's parts are never part of the command's text, so nothing that a caller sent is ever run: the value is on its

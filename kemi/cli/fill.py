@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
 """The command fill: lines of JSON from standard input into a queue."""
 
 from __future__ import annotations

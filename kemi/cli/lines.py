@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
 r"""Items as lines: for people (key, tab, value) and as JSON, which loses nothing.
 
 {"key": "...", "value": "...", "added": 1754000000.25}, in ASCII. Bytes that are not UTF-8 stand in Base64 under

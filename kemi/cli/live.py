@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
 """`check --live`: is the instance served by a living server? For the probes of containers and service managers.
 
 Only headers are read: it takes no lock, so that a busy server does not fail it.

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
 """From a command line to an exit code, and to the end of the process."""
 
 from __future__ import annotations

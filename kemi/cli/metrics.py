@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
 """Metrics for Prometheus: as text for node_exporter's textfile collector, and served with prometheus_client.
 
 Only headers are read: a scrape takes no lock and needs no server. An instance that is not there is a metric too.

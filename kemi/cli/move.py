@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
 """The commands that put items in and take them out: add, fetch, consume, drain."""
 
 from __future__ import annotations

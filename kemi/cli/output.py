@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
 """Standard output, written at once and as a whole; tables and what a person sees of bytes."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
 """What may be said on the command line, and the help."""
 
 from __future__ import annotations
@@ -62,17 +63,17 @@ def _width() -> int:
 
 
 class _Parser(argparse.ArgumentParser):
-    """Shows what it refuses as one line, without a password that was in a URL."""
+    """Shows what it refuses as one line, without a password that was in a URL.
 
-    def error(self, message: str) -> NoReturn:
-        super().error(one_line(message))
+    That of a command is made when something is asked of it: at a start, most of them are not.
+    """
 
-
-class _Command(_Parser):
-    """The parser of one command, which is made when something is asked of it: most of them are not, at a start."""
-
-    def __init__(self, *, define: Callable[[_Command], None], **properties: Any) -> None:
-        self._later = define, properties
+    def __init__(self, *, define: Callable[[_Parser], None] | None = None, **properties: Any) -> None:
+        """define: adds a command's arguments."""
+        if define is None:
+            super().__init__(**properties)
+        else:
+            self._later = define, properties
 
     def __getattr__(self, name: str) -> Any:
         later = self.__dict__.pop("_later", None)
@@ -82,6 +83,9 @@ class _Command(_Parser):
         super().__init__(**properties)
         define(self)
         return getattr(self, name)
+
+    def error(self, message: str) -> NoReturn:
+        super().error(one_line(message))
 
 
 class _Version(argparse._VersionAction):  # noqa: SLF001 - the class of action="version"
@@ -115,7 +119,7 @@ def parser() -> argparse.ArgumentParser:
     default = os.environ.get(INSTANCE_VARIABLE) or DEFAULT_INSTANCE
     whole.add_argument("--instance", type=_text, default=default, metavar="I", help=_INSTANCE_HELP % default)
     whole.add_argument("--owner", default=None, metavar="USER", help=_OWNER_HELP)
-    commands = whole.add_subparsers(required=True, metavar="COMMAND", dest="command", parser_class=_Command)
+    commands = whole.add_subparsers(required=True, metavar="COMMAND", dest="command")
     defines = (_define_looking, _define_moving, _define_working, _define_relaying, _define_watching, _define_judging)
     for define in defines:
         define(commands)
@@ -129,17 +133,17 @@ _Commands = argparse._SubParsersAction  # noqa: SLF001 - it has no public name
 
 
 def _command(
-    commands: _Commands[_Command],
+    commands: _Commands[_Parser],
     name: str,
     run: str,
     text: str,
-    own: Callable[[_Command], None] | None = None,
+    own: Callable[[_Parser], None] | None = None,
     more: str = "",
     json: str = "print the result as an object of JSON",
 ) -> None:
     """own: adds the arguments that not every command has."""
 
-    def define(one: _Command) -> None:
+    def define(one: _Parser) -> None:
         # Wherever it is said; what is not said here must not hide what was said before the command.
         one.add_argument("--instance", type=_text, default=argparse.SUPPRESS, metavar="I", help="the server's instance")
         if json:
@@ -173,7 +177,7 @@ def _reserve(one: argparse.ArgumentParser) -> None:
     one.add_argument("--reserve", action="store_true", help=text)
 
 
-def _define_looking(commands: _Commands[_Command]) -> None:
+def _define_looking(commands: _Commands[_Parser]) -> None:
     text = "what lies on this host, and whether its server lives"
     _command(commands, "instances", "show:instances", text, json="print a list of objects of JSON")
     text = "how many items each queue has"
@@ -197,7 +201,7 @@ def _stats(one: argparse.ArgumentParser) -> None:
     one.add_argument("--all", action="store_true", help="with --prometheus: all instances on this host")
 
 
-def _define_moving(commands: _Commands[_Command]) -> None:
+def _define_moving(commands: _Commands[_Parser]) -> None:
     _command(commands, "add", "move:add", "add an item", _add)
     _command(commands, "fetch", "move:fetch", "take the oldest item and print it", _fetch, json=_ITEMS)
     text = "print items as lines of JSON; with --exec, give CMD such a line on its standard input"
@@ -262,7 +266,7 @@ def _consume(one: argparse.ArgumentParser) -> None:
     one.add_argument("--keep-going", action="store_true", help="go on, after a pause, when CMD has failed")
 
 
-def _define_relaying(commands: _Commands[_Command]) -> None:
+def _define_relaying(commands: _Commands[_Parser]) -> None:
     text = "carry the items of a queue to a Redis or Valkey server, or from there to here, once each"
     _command(commands, "relay", "relay:relay", text, _relay, _RELAY_MORE, "with --check: print an object of JSON")
 
@@ -296,7 +300,7 @@ def _relay(one: argparse.ArgumentParser) -> None:
     one.add_argument("--metrics", metavar="FILE", help=text)
 
 
-def _define_working(commands: _Commands[_Command]) -> None:
+def _define_working(commands: _Commands[_Parser]) -> None:
     text = "run workers: functions with @worker above them"
     _command(commands, "work", "work:work", text, _work, _WORK_MORE, "")
 
@@ -313,7 +317,7 @@ def _work(one: argparse.ArgumentParser) -> None:
     one.add_argument("--metrics", type=_address, default=None, metavar="HOST:PORT", help=text)
 
 
-def _define_watching(commands: _Commands[_Command]) -> None:
+def _define_watching(commands: _Commands[_Parser]) -> None:
     text = "print each look as a line of JSON"
     _command(commands, "top", "top:top", "show again and again what the queues do", _top, _TOP_MORE, text)
     text = "serve Prometheus' metrics over HTTP"
@@ -340,7 +344,7 @@ def _serve_metrics(one: argparse.ArgumentParser) -> None:
     one.add_argument("--relay-metrics", action="append", default=[], metavar="PATH", help=text)
 
 
-def _define_judging(commands: _Commands[_Command]) -> None:
+def _define_judging(commands: _Commands[_Parser]) -> None:
     text = "judge a script, a definitions file or a kamailio.cfg, before a server reads it; or --live, a running server"
     _command(commands, "check", "check:check", text, _check, _CHECK_MORE, "print what was found as an object of JSON")
     text = "collect what a bug report needs: versions, limits, queues, locks; no content of any item"

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
 """A progress bar on stderr, when a person looks; rich's where it is installed, a plain one otherwise."""
 
 from __future__ import annotations

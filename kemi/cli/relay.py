@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
 """The command relay: the items of a queue to an engine, or of an engine's queue to here."""
 
 from __future__ import annotations

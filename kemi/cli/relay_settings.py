@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
 """What a relay is told: on the command line, or in a file of /etc/mqueue-kemi/relay.d/.
 
     queue = "cdr"

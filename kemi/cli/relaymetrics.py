@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
 """Metrics of relays: the file that each of them writes, and what `serve-metrics` gives on of such files.
 
 A relay writes its file every few seconds. One that was killed leaves it as it was last: it is told by its age.

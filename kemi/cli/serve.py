@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
 """The command serve-metrics: the metrics over HTTP, with prometheus_client."""
 
 from __future__ import annotations

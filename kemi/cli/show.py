@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
 """The commands that only look: sizes, get_size, peek, stats, instances."""
 
 from __future__ import annotations

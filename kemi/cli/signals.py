@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
 """Ctrl-C and SIGTERM without losing an item.
 
 A signal that raises anywhere may come between the moment an item leaves the queue and the moment it is written. So it

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
 """Taking items so that an exception loses none.
 
 An item that was taken and then not delivered goes back to the queue: by `Queue.reserve` to its head, where the queue

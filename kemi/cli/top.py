@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
 """The command top: what the queues do, as a table that is drawn again and again.
 
 Only headers are read, so it never stands in the server's way. `Board` says what is on the screen, `Screen` and its

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
 """The command work: run workers, which are functions with `@worker` above them."""
 
 from __future__ import annotations

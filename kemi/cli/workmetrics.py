@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
 """Metrics of running workers over HTTP, in Prometheus' text format: a process of its own, which only reads counters."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
 """What to do about what a database refuses, looked up by its reason."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
 """Items on their way: in groups for an INSERT, and in their order when some of them come from another table."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
 """How long a database may be waited for: one deadline for all that a start or a stop does with it.
 
 It holds on this side of the connection, whatever the database does or does not do:

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
 """What each driver is told before it waits, so that the clock holds for every one of them.
 
 sqlite     waits for locks only, by its own time-out; statements are short

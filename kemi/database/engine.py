@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
 """SQLAlchemy's engine for a DbUrl: which driver, which encryption, what one transaction sees.
 
 SQLAlchemy (1.4 and 2.x) and the drivers are imported when a database is opened, never before. No connection is kept

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
 """What a database refuses, in one line: which database, which table, why, and what to do.
 
 The texts of SQLAlchemy hold the statement and the values, so only the driver's own reason is taken, and neither the

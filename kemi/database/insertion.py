@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
 """Write items behind all rows of a queue's table, batch by batch, and see that each is there as it was given.
 
     a batch   SAVEPOINT; INSERT; SELECT and compare; RELEASE

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
 """Two tables of this module beside those of queues: proofs that a transfer was committed, and what columns cannot hold.
 
     mqueue_kemi_transfers   token, instance, queue, made

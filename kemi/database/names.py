@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
 """Which table a queue has: the C module's, wherever that driver would look for it.
 
 Kamailio's driver for PostgreSQL does not quote: its table for queue `CdrQueue` is `cdrqueue`, and for `a.b` it is `b`

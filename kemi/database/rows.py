@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
 """The rows of one queue's table, inside one transaction: add, read, delete, and see that nothing changes on the way.
 
 save   insert       each batch is read again and compared (kemi.database.insertion)

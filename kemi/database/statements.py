@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
 """The statements on the table of a queue, made once a transaction; they differ only where a database counts bytes."""
 
 from __future__ import annotations

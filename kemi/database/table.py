@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
 """The table of one queue: `id`, `key`, `val`, as the C module has it. Looked at, made if it is missing, and its codec.
 
 A table that is there is used as it is. What it cannot hold is found before it is sent where that can be known, by the

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
 """One transaction: the rows of its tables, the token that proves its commit, and the commit itself."""
 
 from __future__ import annotations

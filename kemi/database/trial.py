@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
 """The start tries what the stop will do: write into a queue's table, read it, delete it; then all is undone.
 
 So what is wrong with a table is said while somebody looks, not when the items have no other place to go: a right that

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
 """Kamailio's database URLs, `scheme://[user[:password]@]host[:port]/database`, as plain values.
 
 In place of the host `unix(/path)` names a socket.

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
 """Adding to a queue in every way but the hot one, which is `Queue.add`: by batches, from streams, under conditions.
 
 Lock contract: what is marked "locked" is called with the queue's lock held, and says how many waiters are to be woken

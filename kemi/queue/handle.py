@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
 """A queue's segment as this process has it open: its log, its lock, and what becomes of what went wrong under it.
 
 Lock contract: whatever is called with the lock goes through `work`, which recovers first if an operation was broken

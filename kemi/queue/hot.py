@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
 """The calls of a queue that are made for each item, each spelled out: add, pop, and the usual reserve and settle.
 
 Lock contract: they spell out what `section.hold` does, because another call costs a tenth of their time, and `add` and

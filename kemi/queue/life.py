@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
 """How a queue comes to be and how it ends: made, attached to, taken over, moved, removed; and its limits.
 
 Functions on its `Handle`.

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
 """Other queues of the same instance that a queue needs: the one for its dead letters, and those for answers."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
 """One queue as its users have it: add, take, reserve, look.
 
 A queue HAS its parts: a handle (segment, log, lock), and what adds, takes and reserves with that. Its methods call

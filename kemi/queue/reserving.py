@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
 """Reserved items of a queue: how they are taken and settled, and what was delivered too often.
 
 Where the lock is not to be had a settlement is kept in mind, and done with the next item that this process takes.

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
 """Taking what is there, or sleeping until something is.
 
 Whatever takes items and is not the hot `pop` goes through `take_or_prepare`: it looks after what is in flight, and is

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
 """An engine's append-only file that ends in the middle of a transaction, and what is done about it.
 
 A script's writes stand there between MULTI and EXEC. An engine that is killed in the middle of writing them drops the

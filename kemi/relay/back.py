@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
 """The relay from a queue of an engine to one of this host: each entry comes once.
 
 The position in the stream is stored by the same commit as the item, in the queue's own memory. Whatever is killed, the

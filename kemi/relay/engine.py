@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
 """What the relay wants of an engine, and the way from a URL to what attaches there.
 
 `Engine` is the seam for another one. Redis and Valkey are the only ones there are (see `server`).

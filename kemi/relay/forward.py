@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
 """The relay from a queue of this host to an engine: nothing is lost, and nothing comes twice.
 
 An item is reserved here, kept by the engine as durably as was asked for, and only then done here. Whatever is killed in

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
 """One connection to an engine, by redis-py.
 
 Its connections alone are used, not its clients. A client connects anew and sends again by itself when a connection

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
 """What runs inside of the engine: Lua scripts, each of which happens as a whole or not at all, and the keys' names.
 
 A queue Q is the stream mqk:{Q}; what belongs to it has {Q} in its name too, so that all lies in one place:

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
 """Redis and Valkey as an engine: what is sent, how it is made durable, and what the server must be for that.
 
 Before anything is sent the server is asked whether it can keep what is promised: a setting that would lose items is an

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
 """Where an engine is: a URL, and what it may say.
 
     redis://[user[:password]@]host[:port][,host[:port]...][/db][?option=value&...]

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
 """The QueueClient of an engine's queue.
 
 What a local queue's client promises holds here too: at most once with `fetch`, at least once with `reserve`, in the

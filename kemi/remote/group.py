@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
 """A queue of an engine, as one consumer of it: what is asked of the engine, and in whose name.
 
 Each process is a consumer of its own name. What it has reserved is its own for the time of a lease, which is renewed as

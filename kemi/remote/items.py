@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
 """Items on their way to an engine and back."""
 
 from __future__ import annotations

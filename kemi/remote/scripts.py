@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
 """The consumers' scripts: each happens in the engine as a whole or not at all.
 
 Items lie in the queue's stream (see `kemi.relay.scripts`) until they are done. Who has reserved one is in the pending

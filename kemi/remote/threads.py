@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
 """Calls that wait, in threads for asyncio: who is cancelled has taken nothing, whatever its thread takes meanwhile."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
 """Kamailio's acc_json beside us: does it want to write to queues, and does it reach them?
 
 Where it does not, it drops records without a word, or ends the server: after a bind_mq that failed it still calls the

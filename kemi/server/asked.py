@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
 """Was the server asked to end, or did it end by itself, because a process of it died?
 
 Kamailio's own word for that, `sig_flag`, holds the first signal only. When everybody gets SIGTERM or SIGINT at once

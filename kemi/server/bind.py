@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
 """bind_mq: how Kamailio's acc_json reaches the queues.
 
 A C module that adds to queues asks the core for a command `bind_mq`, of any module, when it is initialised, and is

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
 """One RPC command under way: its parameters, its answer, and whether the answer can get through.
 
 What an RPC module does not say until it is too late is asked before: jsonrpcs takes every text and answers with

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
 """Letting a transaction go on in a route of a native kamailio.cfg: KEMI's t_continue runs routes of scripts only.
 
 tm exports its own function, and the core its table of routes. Unavailable says what of it is missing.

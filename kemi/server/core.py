@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
 """Kamailio's core, through the C symbols that it exports for its modules.
 
 Nothing here is needed for the queues. What depends on the layout of C structs asks `trusted` first, and takes

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
 """The module that embeds this interpreter, app_python3 or app_python3s, as Kamailio's core knows it.
 
 The core keeps a copy of what a module exports. Two of its words may be replaced: the function that is called at the

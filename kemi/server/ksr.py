@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
 """KSR.mqueue, put in place when the C module that has this name in KEMI is not loaded."""
 
 from __future__ import annotations

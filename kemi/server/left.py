@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
 """An exception that Kamailio left behind: it came up in a call of ours, and is not ours.
 
 Kamailio 5.6 looks a callback up in the script and, when the script has none of that name, goes on with Python's

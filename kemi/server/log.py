@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
 """One way to Kamailio's log. Outside of Kamailio (a test, an interactive Python) lines go to `logging`."""
 
 from __future__ import annotations

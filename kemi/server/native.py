@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
 """The handler for a native kamailio.cfg, whose language gets no new functions: python_exec("mq_add", "myq").
 
 Key and value cross in named variables: $vn(mqk_myq) and $vn(mqv_myq), the size in $vn(mq_size_myq). KSR gives and takes

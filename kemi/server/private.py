@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
 """Would there be memory for an answer? Asked for as the server will, and given back.
 
 An RPC module builds its answer with malloc; what goes through TCP is copied into Kamailio's own private memory (its

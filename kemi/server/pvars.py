@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
 """$mqk(queue), $mqv(queue), $mq_size(queue), registered with Kamailio's core as a C module registers its own.
 
 The core parses a name once a process and keeps what `parse_name` stored in the variable: here a number, which stands

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
 """Refused adds in the log: one line a minute for each queue and reason, from all processes of the server together.
 
 A full queue refuses thousands of items a second. Each line after the first says how many came meanwhile.

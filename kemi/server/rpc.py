@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
 """The RPC commands mqueue.*, registered with Kamailio's core: documentation 6.1 to 6.3, and four more.
 
 Nothing is lost by a command: an item is taken only when its answer is complete.

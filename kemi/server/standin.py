@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
 """What makes a script and an operator not miss the C module: variables, RPC commands, KSR.mqueue, acc_json, the stop.
 
 Each is offered on its own. What the server at hand does not allow is told in one line, and all else works.

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
 """Run something when Kamailio ends: in its main process, after the workers are gone, where C modules do the same.
 
 Python's atexit never runs in the server, and what libc runs at exit depends on its version and options. So the

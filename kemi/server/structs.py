@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
 """C structs of Kamailio and how its functions are called: layouts only, the same in all versions that `core` trusts."""
 
 from __future__ import annotations

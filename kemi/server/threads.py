@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
 """Python threads in a process of Kamailio.
 
 With `threads_mode` 0, which is all that 5.6 has, the process keeps the interpreter while it waits for messages. A

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
 """Which rtimer processes of kamailio.cfg serve answers: read at the start, when all modparam lines were taken.
 
 rtimer keeps its timers in a list with a symbol of its own. A route's struct is believed only where its pointer to the

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
 """Implements `answers.tm`: suspend a transaction, and let it go on, by KEMI's functions of tm and tmx.
 
 t_suspend gives 1 for a transaction that the caller has cancelled, too, and t_continue gives 1 without running the route

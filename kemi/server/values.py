@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
 """Read Kamailio's own pseudo-variables of any message, also where KSR stands for another one, or for none."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
 """What KEMI offers: every function of the Kamailio releases that are known, with the types of arguments and results.
 
 Data only, in api.json, written by the stub generator. The stubs are rendered from it and the fake checks calls with it.

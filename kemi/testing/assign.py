@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
 """Sets pseudo-variables, as pv.sets, pv.seti and pv.unset do."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
 """Notices a route that makes its SIP worker wait: a sleep, a socket, a thread of its own.
 
 Only calls that can wait are looked at, and of these only the time that is neither on a processor nor in the queue for

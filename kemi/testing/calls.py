@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
 """Checks the arguments of a call as app_python3 does.
 
 5.6 parses them with PyArg_ParseTuple and the types of KEMI: what is wrong becomes a SystemError whose cause is the

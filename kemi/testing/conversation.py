@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
 """What follows when a request was sent on: the routes of tm, and the message and the variables that each of them has.
 
 | route | message | $rs | $T_reply_code | $T_branch_idx | $avp, flags |

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
 """The message as it will be: what a script adds and removes is kept, and made only when the message is sent.
 
 A change looks at the message as it came: a header that was added is not found by a later remove. msg_apply_changes

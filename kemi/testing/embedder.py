@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
 """The two modules of Kamailio that run scripts in Python: what each calls at the start, what a route is called with."""
 
 from __future__ import annotations

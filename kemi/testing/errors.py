@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
 """How the fake fails. Not by Exception: a script's own `except Exception` must not hide it from the test."""
 
 from __future__ import annotations

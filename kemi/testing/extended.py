@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
 """Pseudo-variables that few scripts ask for: by their whole name, as $TV(s) and $T(reply_code)."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
 """The fake KSR: what a script imports, and what a test asks and tells.
 
 One source of truth for the signatures: kemi.testing.api. A function is covered (`functions`), or a test says what it

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
 """Items for unit tests of a worker's function: what it is given, and what it did with it."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
 """Loads a routing script as app_python3 does: its folder is where imports are looked for first."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
 """What Kamailio's modules keep in shared memory while a server runs: hash tables, registered contacts, counters."""
 
 from __future__ import annotations

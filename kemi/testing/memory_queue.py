@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
 """A queue in this process's memory, for tests of what uses one: the same surface, order and redelivery as a real one.
 
 Its clock runs with this host's, and `advance` moves it on: what is delayed becomes due, ages grow, nobody sleeps. Only

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
 """A SIP message out of text, with what a test does not care about filled in."""
 
 from __future__ import annotations

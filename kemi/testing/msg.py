@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
 """The argument of each route: app_python3's own view of the message."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
 """Splits the names of pseudo-variables: $rU, $hdr(To), $(hdr(Via)[1]{s.len}), $xavp(a[0]=>b)."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
 """From and To, of which a script sets the parts: $fu, $fU, $fd, $fn, and the same for $t.
 
 As in the server, the message that is sent has them, and a script reads them after msg_apply_changes.

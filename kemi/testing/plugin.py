@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
 """The pytest plugin: the fixtures `ksr` and `kamailio`, and the option that says which release the fake is."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
 """Pseudo-variables: what they give; kemi.testing.assign has what can be set.
 
 Tables say what each one gives. What is in no table is not covered, unless a test gives it a value.

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
 """Questions in a test: what a script asked, answers, and the time that passes, all in this process.
 
 The test's clock stands still but for `advance`, so no deadline passes by itself, and nothing sleeps.

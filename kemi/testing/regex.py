@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
 """Regular expressions as Kamailio has them: POSIX extended, without case, matched by the C library as in the server."""
 
 from __future__ import annotations

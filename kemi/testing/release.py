@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
 """Which Kamailio a fake is: one of those whose functions and behaviour are known."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
 """What a function of KEMI gives: which values a test may put in its place."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
 """The module Router that app_python3 of 5.6 has built in beside KSR; 6.0 has none."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
 """Runs a whole routing script as app_python3 (or app_python3s) does: mod_init, child_init, then its routes.
 
 More strict than the server where that would only log: an error in the script is raised to the test.

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
 """What a server knows while a script runs: the message, what was done to it, variables, the log."""
 
 from __future__ import annotations

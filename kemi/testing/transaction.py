@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
 """What tm keeps of a request that the fake has seen: its branches, its replies, the routes that wait for them."""
 
 from __future__ import annotations

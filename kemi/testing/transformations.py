@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
 """Transformations of variables: $(name{class.function,argument}).
 
 A text or a number goes in and comes out; None where the server logs an error and takes null. A name that is not here

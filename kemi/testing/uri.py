@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
 """URIs and name-addr headers of SIP, as far as scripts ask for their parts."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
 """$xavp, $xavi and $xavu: values by name, with values by name inside of them.
 
 Of $xavp(a=>b) there may be several a, the newest first; setting one without an index adds one. $xavi is the same with

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
 """Counters of a worker's processes, in memory that they share with their supervisor, so that no kill loses them.
 
     Board    all processes of all workers          one anonymous mapping, made before the first fork

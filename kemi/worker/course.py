@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
 """The way of one item through a worker, as steps that its driver carries out: a thread, a task, or `drain`.
 
     Call(item)            call the function; the answer is a Result

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
 """What a worker is: a function, its queue and its options; and the words in which the fate of an item is told.
 
 The modules of this room, each of which imports only those before it:

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
 """Processes: each worker has some, which are forked, watched, and started again when they die.
 
     supervise   the process that was started: forks, waits, tells systemd; touches no queue

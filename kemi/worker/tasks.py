@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
 """Async functions: the tasks of one event loop.
 
 One coroutine takes the items, in order, while a lane is free; each item has a task of its own. A task that is

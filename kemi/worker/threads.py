@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
 """Plain functions: the threads of one process, each of which takes an item, calls the function, and settles the item.
 
     Crew     the threads; `look` is for whoever watches over them

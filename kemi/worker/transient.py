@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
 """Which errors mean that the backend is away, so that the same call may work later, and the item is not to blame.
 
 Nearly no library raises the builtin ConnectionError or TimeoutError when its server is away, so there is a table of

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
 """`@worker` and what runs workers: `run` (processes), `arun` (an event loop), `Worker.start` and `Worker.drain`."""
 
 from __future__ import annotations

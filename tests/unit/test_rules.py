@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -41,6 +42,25 @@ def texts(name: str) -> set[str]:
     """Return the texts in a module, by which a thing can be had as well as by its name."""
     nodes = ast.walk(MODULES[name])
     return {node.value for node in nodes if isinstance(node, ast.Constant) and isinstance(node.value, str)}
+
+
+def test_each_file_says_its_licence() -> None:
+    """What is shipped and has comments; an example that is made to be copied has one without conditions."""
+    folders = ("conf", "docs/share", "kemi", "ops")
+    kinds = {".c", ".cfg", ".h", ".py", ".service", ".sh", ".sql", ".yml"}
+    files = [path for folder in folders for path in sorted((CHECKOUT / folder).rglob("*")) if path.suffix in kinds]
+    generated = CHECKOUT / "kemi" / "queue" / "kernel" / "layout.h"
+    found = {}
+    for path in [*files, CHECKOUT / "mqueue_kemi.py", CHECKOUT / "setup.py"]:
+        text = path.read_text("utf-8")
+        if text.strip() and path != generated:
+            said = re.search(r"^\W+SPDX-License-Identifier: ([\w.-]+)", "\n".join(text.splitlines()[:2]), re.MULTILINE)
+            found[str(path.relative_to(CHECKOUT))] = said and said[1]
+    assert len(found) > 300
+    tools = {path for path in found if re.fullmatch(r"conf/([\w-]+\.sh|demo\w*\.py)", path)}
+    examples = {path for path in found if path.startswith(("conf/", "ops/"))} - tools
+    expected = {path: "0BSD" if path in examples else "GPL-2.0-or-later" for path in found}
+    assert {path: licence for path, licence in found.items() if licence != expected[path]} == {}
 
 
 @pytest.mark.parametrize("name", MODULES)

@@ -39,7 +39,6 @@ BASES = {
     "kemi.queue.delivery.hold.Hold",  # the same object with a __del__, as long as it is needed
     "kemi.queue.delivery.reservation._Owned",  # as Hold
     "kemi.frozen.NamedTuple",  # as typing's, to whoever derives from it
-    "kemi.cli.parser._Parser",  # a command's parser is one, as argparse has it
 }
 TESTS_OWN = "kemi.testing"  # doubles may build on one another
 

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
 """The part of a header that every segment has: what it is, who owns it, its lock; and is a segment whole?"""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
 """What is to become of a queue's items when its server ends, and how far that got; kept in the queue's own header.
 
 So the process that ends the server knows it of queues, too, that another process made or changed at a reload; and the

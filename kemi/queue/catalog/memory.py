@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
 """Memory for a queue's chunks: the segment, behind the quota of the instance."""
 
 from __future__ import annotations

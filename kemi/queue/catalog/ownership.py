@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
 """Does the server that owns a segment live, who is it, and what is there to do?
 
 A server lives while any of its processes does: they all have its life lock, which was inherited (see `presence`). So

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
 """The instance's own segment: which process it belongs to, and how much memory its queues hold together.
 
 One line of the table for each queue, written only under that queue's lock. So two queues that grow in the same moment

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
 """A look at a segment through its file: no lock, no mapping, and no right but to read.
 
 For who watches a server and must never stand in its way. What a process changes in the moment of the look may be in

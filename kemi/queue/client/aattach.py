@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
 """Attaching in asyncio: the event loop goes on while the server is waited for."""
 
 from __future__ import annotations

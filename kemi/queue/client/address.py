@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
 """What a client of a queue is made of before it has the queue: its times, and how it comes to another process.
 
 A client pickles as the address of its queue. The queue is attached when it is used first, not while it is unpickled:

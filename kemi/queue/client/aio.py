@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
 """Waiting for a queue in asyncio: coroutines wait on a future, and one thread sleeps for all of them.
 
 - The thread takes no item. It sleeps in the queue's futex, and when there may be something it wakes one coroutine,

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
 """The surface of a queue for the processes that use it, whatever it is a queue of.
 
 One Protocol for a queue of a Kamailio on this host, for one of an engine (Redis, Valkey), and for the double that tests

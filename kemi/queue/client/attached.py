@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
 """A queue of an instance on this host, as a process outside of the server uses it: it outlives the server."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
 """The queue that has a name now, in one server after the other.
 
 When a server ends (or makes a queue anew), the queue that was mapped is closed for good, and a new one appears under

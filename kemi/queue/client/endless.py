@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
 """Taking items for ever: the same for every client, of a Kamailio on this host or of an engine.
 
 Each ends by `stop`, or when the client is closed in this process. `stop` is looked at before each item, and within

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
 """Telling who asked: a worker's answer to a question, or that there is none."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
 """Which objects of this process have its reserved items in their hands.
 
 A signal handler may raise just when an item was reserved, so that nobody knows of it. So each object that stands for an

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
 """What a reserved item is held by: who settles it, and whether that was done.
 
     Source      a queue, an engine's client, or a double for tests: it settles what it delivered

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
 """Who holds items of a queue: the life lock of this process, and whether others still live.
 
 A process has one life lock for each queue of which it takes items, on the queue's own file (see `sync.lifelock`): from

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
 """Reserved items of one queue: who holds them, what is given back, and what was delivered too often.
 
 Nobody waits for a holder's death: whoever takes an item while any are in flight looks for holders that are gone (see

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
 """`with queue.reserve() as item:` and `with queue.reserve_many(count) as batch:` - at least once.
 
 The item stays where it was, in the name of this process, until it is settled. An exception in the block gives it back;

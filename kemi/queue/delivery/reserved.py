@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
 """Reserved items, and several of them together."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
 """Waiting in asyncio for a queue's lock: the event loop goes on meanwhile."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
 """What must be the same in all processes that share a mutex."""
 
 from __future__ import annotations

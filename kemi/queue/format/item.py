@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
 """Items and the bytes of their records.
 
 str crosses as UTF-8. Bytes that were not UTF-8 reach Python as lone surrogates U+DC80..U+DCFF (`surrogateescape`) and

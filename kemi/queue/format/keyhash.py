@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
 """The hash of the key index: SipHash, keyed with the segment's secret, so the same in every process that uses it.
 
 Callers choose keys and must not choose which of them collide: that is what SipHash was made for. CPython has it built

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
 """The byte format of a queue's segment, version 5: offsets and structs, no behaviour.
 
     0        4096        ENTRIES_AT           HEAP_AT            DIRECTORY_AT   DATA (a multiple of the chunk size)

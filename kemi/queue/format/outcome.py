@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
 """What a queue says: what became of an add, and its statistics."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
 """The bytes of a question and of what is told to who asked it.
 
 A question is an item of a user's queue whose record has the flag QUESTION: behind the value lies its envelope, which

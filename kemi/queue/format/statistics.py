@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
 """A queue's statistics, from the words of its header: the one place where they are computed."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
 /* The optional kernel: what queues do most often, in C, on the same bytes and with the same lock as the Python code.
  *
  * Rules:

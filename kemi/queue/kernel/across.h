@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
 /* Append and pop of a plain log over the end of a chunk (docs/format.md, order 3), as kemi/queue/log/plain.py and core.py have
  * them: into a chunk that is free, out of one whose memory is kept. What takes memory or gives it back is Python's.
  */

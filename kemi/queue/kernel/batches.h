@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
 /* `add_many` and `fetch_many` of a queue. An item that is not for the kernel is left to them, alone. */
 #ifndef K_BATCHES_H
 #define K_BATCHES_H

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
 """Which kernel does what queues do most often: Python's own, or the optional one in C.
 
 MQUEUE_KEMI_KERNEL chooses: "auto" (the default) takes the native one where it was built, "native" insists on it, "pure"

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
 /* What a process outside of the server calls: add and fetch of an attached queue, and an item's key and value. */
 #ifndef K_CLIENT_H
 #define K_CLIENT_H

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
 /* Holding the oldest record, and being done with one (docs/format.md, order 8), as kemi/queue/log/delivery.py has them:
  * records that lie in one chunk, which stays in use, with an entry that was free before.
  */

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
 /* The functions of a script, by the queue's name: mq_add, mq_fetch, mq_size, mqk_get and the like.
  *
  * What they do not do at once is done by the functions of mqueue_kemi.py, which also have all that is to be told.

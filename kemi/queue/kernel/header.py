@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
 """The numbers of the format as a C header: `python3 -m kemi.queue.kernel.header` writes layout.h anew.
 
 One source of truth: `format.layout` says where everything lies, and a test compares this text with the file.

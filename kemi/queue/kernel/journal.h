@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
 /* The journal (docs/format.md, order 3), as kemi/queue/store/journal.py has it. PENDING in FLAGS is the caller's. */
 #ifndef K_JOURNAL_H
 #define K_JOURNAL_H

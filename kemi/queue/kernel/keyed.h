@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
 /* Append and pop of a keyed log within a chunk (docs/format.md, orders 4, 5 and 6), as kemi/queue/log/keyed.py and
  * kemi/queue/store/keyindex.py have them. More buckets, fewer buckets and compaction are Python's.
  */

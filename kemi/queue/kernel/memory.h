@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
 /* How the kernel touches shared memory.
  *
  * A store is whole or not there whenever a process is killed, if it is one aligned number (docs/format.md). So every

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
 /* Append and pop of a plain log (docs/format.md, orders 1 and 2), as kemi/queue/log/plain.py has them. */
 #ifndef K_PLAIN_H
 #define K_PLAIN_H

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
 /* A queue as the kernel sees it, and its lock.
  *
  * Whatever the kernel cannot do at once, it does not do at all: it gives back what it took, having changed nothing, and

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
 /* An item that is to be added, as the bytes of its record (docs/format.md, Chunks, records, entries). */
 #ifndef K_RECORD_H
 #define K_RECORD_H

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
 /* `reserve_some`, and `settle` of what is done, of kemi/queue/reserving.py: the usual case, in which nothing has to be looked
  * after before. What is held is claimed (kemi/queue/delivery/claims.py) before any Python code can run.
  */

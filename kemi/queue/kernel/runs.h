@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
 /* Several items with one lock, as kemi/queue/adding.py and kemi/queue/waiting.py do them: runs of records of a plain log that
  * lie within a chunk are one commit (docs/format.md, orders 1 to 3), those of a keyed log one each.
  */

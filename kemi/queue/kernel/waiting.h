@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
 /* Taking what is there, or sleeping until something is (docs/format.md, order 9), as kemi/queue/waiting.py and
  * kemi/queue/sync/eventcount.py have it, whose opening text says why no wake-up is lost.
  *

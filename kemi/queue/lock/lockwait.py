@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
 """Wait for a mutex that another process or thread holds, beside other threads of this process.
 
 The wait is in slices of a millisecond, with the GIL held: a thread that lets go of the GIL, is granted the mutex and

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
 """The one lock between processes: a robust pthread mutex that lies in the segment.
 
 Lock contract: `section.hold` takes and frees it; a hot path takes it by `trylock` and frees it by `unlock` in a

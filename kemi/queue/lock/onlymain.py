@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
 """Whether other threads than the main one may use queues in this process.
 
 Where the main thread holds the interpreter while it waits, as Kamailio's does, another thread gets on only now and

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
 """The C library's robust mutex: what is called, and the few of its words that are looked at."""
 
 from __future__ import annotations

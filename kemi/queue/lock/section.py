@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
 """A piece of work with the lock held, after which the lock is free, wherever a signal handler raises.
 
 Such an exception may come between any two instructions, also at the first one of an `__exit__`: a `with` block can end

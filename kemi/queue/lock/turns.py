@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
 """Whose turn it is among the threads of one process that use one segment.
 
 A thread that calls all the time holds the lock for most of it. Python switches threads within calls, so whenever

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
 """Do something that no signal handler of Python's may break off.
 
 Handlers run between any two instructions of the main thread, and may raise. For the time of a repair they are put off:

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
 """What becomes of records that leave a keyed log in its middle, and of the room that they leave.
 
 A record that is replaced becomes a tombstone where it lies; the dead bytes are counted for each chunk and for all. A

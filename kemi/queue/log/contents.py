@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
 """What lies in a log as a whole: what there is to take, what is not done, and throwing it all away.
 
 Called with the queue's lock held.

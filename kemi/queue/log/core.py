@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
 """What a plain and a keyed log have in common: cursors, chunks of the log, and what leaves it at its head.
 
 A log HAS one of these. All of it is called with the queue's lock held. Every change that is more than one store is an

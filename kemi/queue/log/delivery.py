@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
 """Holding a record and being done with it, the way that is gone most: an operation of the journal, spelled out.
 
 They store what `Core.take` and `Core.release` plan, where a record lies in one chunk, which stays in use. Called with

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
 """The log of addmode 1 and 2: each key once. Addmode 1 keeps the oldest item of a key, addmode 2 the newest.
 
 Records lie in the order in which they were added, as in the plain log, with the key index beside them; what leaves in

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
 """What leaves a keyed log at its head, and comes back: the oldest record, and what was returned.
 
 Returned records that are due come before all others; of two items of one key, one stays. Called with the queue's lock

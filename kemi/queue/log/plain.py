@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
 """The log of addmode 0: records in the order of adding, no lock, no clock, no system call but for memory.
 
 The short way of `append` and `pop` is spelled out a second time where queues add and fetch. It is one commit each:

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
 """The descriptor of a segment: out of the way of the server's own, and never taken for somebody else's.
 
 - It gets a high number: parts of Kamailio (ctl) work with low ones only.

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
 """Limits of memory that are not the file system's: of the control group, of the machine, of a process's files.
 
 The kernel does not refuse memory beyond the first two: it kills a process. So before memory is reserved it is compared

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
 """A window into a file: mapped once, as large as the file may ever get, also past its present end.
 
 Python's mmap refuses to map past the end of a file, and slices of it are the fastest way to shared bytes. So the system

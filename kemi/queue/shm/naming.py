@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
 """Names in /dev/shm: of instances, queues, and of what is being made; each tells what it is for.
 
 Nothing heavy is imported: who only looks needs no more.

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
 """That a server of an instance lives, told where nobody can remove it: by a lock on the folder of shared memory.
 
 Files of a living server vanish: logind's RemoveIPC, a cleaner of temporary files, `rm`. Its processes work on with what

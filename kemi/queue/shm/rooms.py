@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
 """How much memory the machine and this process's control groups have left, as /proc and the cgroup files say it."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
 """Named shared memory that grows: create, attach, reserve, release, unlink.
 
 The only module that knows how a segment lives in the system. Nothing of a segment may ever be mapped anew or moved

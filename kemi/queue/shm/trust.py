@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
 """Whose files are used as shared memory.
 
 Anybody may put anything under any name in /dev/shm, and who may write to a segment is trusted like the server itself:

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
 """Which chunks of a segment are in use: an allocator that survives a kill.
 
 One byte a chunk in the chunk map. An operation (see `journal`) marks what it takes and leaves; what became of it

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
 """In-flight entries: which records left the log and are not done, who holds them, and when they are delivered again.
 
 A record stays where it lies; its entry leads to it. An entry is in one of three states:

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
 """A physical redo journal of one record: how an operation of several stores is done as a whole, or not at all.
 
 The bytes: a commit word, and a list of at most MAX_PAIRS pairs (where, value). `where` names one number of the segment

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
 """The key index of addmode 1 and 2: from a key to the one record that has it, whatever the depth.
 
 A hash table by linear hashing. Buckets are u32 words in chunks of their own, which the directory leads to; a bucket is

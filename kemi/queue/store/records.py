@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
 """Reading records in a chain of chunks; nothing here stores anything.
 
 A record's head never crosses the end of a chunk. Its payload may: it goes on behind the head of the next chunk. Numbers

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
 """The clock of due times: it only goes forward, and says the same in every process of the host, in any namespace.
 
 While the machine sleeps it stands still.

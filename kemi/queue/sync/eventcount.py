@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
 """An eventcount: processes wait on a queue, producers notify them. Any number of waiters, no lock of its own.
 
 How both sides use it; what is marked (L) is called with the queue's lock held:

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
 """Sleep until another process changes a 32-bit word; wake who sleeps on one.
 
 Python runs signal handlers in the main thread only, between two of its instructions. A signal that comes after the last

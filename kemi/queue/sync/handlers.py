@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
 """Errors that are not ours: a signal handler of the program raised them, in the middle of our code.
 
 A handler may raise anything: TimeoutError, which is an OSError; RuntimeError; Reentered, where it used a queue that the

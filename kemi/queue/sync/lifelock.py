@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
 """Life locks: a process lives while the kernel keeps its lock on one byte of a file, whatever its pid or namespace.
 
 A life lock is an open-file-description lock (F_OFD_SETLK) on the byte `number` of a file that only processes which may

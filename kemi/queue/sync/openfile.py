@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
 """A descriptor that always has an owner, wherever a signal handler raises: an object whose death closes it, in C.
 
 - `os.open` gives a number, and a handler may run before anything has it. So the number is put into a list of the

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
 """What tells a consumer to stop: a threading.Event, or a function."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
 """The part of `verify` that is for keyed logs: what is dead where, the key index, and compaction."""
 
 from __future__ import annotations

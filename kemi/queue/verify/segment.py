@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
 """`verify`: a read-only judge of a queue's segment, which says what contradicts what.
 
 It is for a segment whose lock is held, or that nobody uses, and where nothing is pending: recover first, then verify.

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
 """What the fake does for each function that it covers: path → a function of the fake and the checked arguments.
 
 Results are those of Kamailio 5.6.3 and 6.0.1, where each was tried (tests/testing has the calls).

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
 """KSR.info and all that is in no module."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
 """KSR.hdr, KSR.maxfwd, and what KSR.textops does with headers and the body."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
 """What many functions do: say how it went and nothing else, or note what was done to the message."""
 
 from __future__ import annotations

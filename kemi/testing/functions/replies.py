@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
 """KSR.sl, and replies through the transaction."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
 """What KSR.textops and KSR.siputils say about texts and URIs."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
 """KSR.tm and KSR.tmx: what a script asks of the transaction, and sending on."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
 """KSR.pv and KSR.xlog: pseudo-variables, and texts with variables."""
 
 from __future__ import annotations

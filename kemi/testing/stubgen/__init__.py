@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
 """Makes api.json and the stub package KSR-stubs from the Kamailio that is installed: python3 -m kemi.testing.stubgen.
 
 One server is started for each module, because app_python3 holds 1024 functions at most and all modules have more. What

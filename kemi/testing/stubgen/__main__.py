@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
 """python3 -m kemi.testing.stubgen: write what the installed Kamailio has into api.json and KSR-stubs.
 
 What other releases have stays. --check says whether anything would change.

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
 """Puts together what the servers told: one list of functions, each one once, with names and descriptions."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
 """The script of a server that tells what KEMI has. Runs inside Kamailio, with nothing of this package.
 
 app_python3 is loaded first, so this runs after all modules are loaded and before any other one is started: also what a

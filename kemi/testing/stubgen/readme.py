@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
 """Names of arguments and a line of description, from the README file of a Kamailio module.
 
 A README of Kamailio is plain text: a function has a heading `3.1.  sl_send_reply(code, reason)` at the line's beginning

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
 """What a module needs to start on a machine where nothing is set up: other modules, parameters, tables.
 
 Only what is needed to see it run; a module that needs a service or hardware has no recipe, and the generator says what

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
 """The text of the stub package, from the functions of KEMI."""
 
 from __future__ import annotations

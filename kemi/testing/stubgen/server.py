@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
 """Starts a Kamailio with some modules in a private folder, asks it what KEMI has, and ends it."""
 
 from __future__ import annotations

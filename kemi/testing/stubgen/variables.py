@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
 """What variables hold: text or numbers, for the overloads of KSR.pv.get and its relatives.
 
 Seen in 5.6.3 and 6.0.1, in a request, a reply and a transaction; both gave the same. What has a name of its own in

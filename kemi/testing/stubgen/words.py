@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
 """Names and descriptions of what no module's README has: the core's own KEMI functions."""
 
 from __future__ import annotations

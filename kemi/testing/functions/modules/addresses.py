@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
 """KSR.ipops, KSR.permissions and KSR.pike: IP addresses, and who may."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
 """KSR.textopsx, and what KSR.textops, KSR.siputils and KSR.sdpops do with texts in the message."""
 
 from __future__ import annotations

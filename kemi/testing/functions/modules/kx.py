@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
 """KSR.kx and KSR.corex: what pseudo-variables give, as functions; and the core's extensions."""
 
 from __future__ import annotations

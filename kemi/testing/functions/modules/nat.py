@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
 """KSR.nathelper, KSR.path: who is behind NAT, and how he is reached."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
 """KSR.pvx: variables by their names alone."""
 
 from __future__ import annotations

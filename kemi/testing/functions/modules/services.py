@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
 """Functions that need something beside the server, as where it is there and answers: media proxies, accounting, traces.
 
 And checks that a message which the test made passes, sets of destinations that nobody has filled, and calls.

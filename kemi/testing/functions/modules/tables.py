@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
 """KSR.htable: hash tables in memory; and the counters of KSR.statistics. Every name is a table; nothing expires."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
 """KSR.registrar, KSR.auth and KSR.auth_db: who is registered, and who proves who he is."""
 
 from __future__ import annotations
