@@ -14,6 +14,7 @@ from kemi.cli.codes import DONE
 from kemi.cli.output import say
 from kemi.cli.relay_settings import Settings
 from kemi.queue.client.attached import AttachedQueue
+from kemi.relay.aof import NotBegunAnew
 from kemi.relay.back import Back
 from kemi.relay.forward import Counts, Forward
 from kemi.relay.link import connected
@@ -52,6 +53,8 @@ def _check(call: Call, settings: Settings) -> int:
         return DONE
     try:
         engine.connect()
+    except NotBegunAnew:  # the last of the checks; a relay waits for it
+        pass
     finally:
         engine.close()
     call.tell(f"{engine}: all is well", engine=str(engine.address), durability=str(engine.durability))

@@ -14,6 +14,10 @@ from kemi.errors import EngineError, NotAllowed
 from kemi.relay.link import EngineBusy, Link
 
 
+class NotBegunAnew(EngineBusy):
+    """It is under way; nothing else is wrong with the engine."""
+
+
 class FileBegunAnew:
     """Whether that was done. One for each relay: engines before 7.0 do not count it themselves."""
 
@@ -21,7 +25,7 @@ class FileBegunAnew:
         self._asked = ""  # the engine's run in which it was
 
     def ensure(self, link: Link) -> None:
-        """Have it done, if it was not. Raises EngineBusy while it is not so far, NotAllowed, EngineError."""
+        """Have it done, if it was not. Raises NotBegunAnew while it is not so far, NotAllowed, EngineError."""
         about = link.info()
         if about.get("aof_enabled") != "1":
             return
@@ -35,7 +39,7 @@ class FileBegunAnew:
         # From 7.0 on, what is written from its beginning on goes to another file; before, from its end on.
         waits = about.get("aof_rewrite_scheduled") == "1"
         if waits or (not counts and about.get("aof_rewrite_in_progress") == "1"):
-            raise EngineBusy(f"{link.where}: its append-only file is begun anew first (BGREWRITEAOF)")
+            raise NotBegunAnew(f"{link.where}: its append-only file is begun anew first (BGREWRITEAOF)")
         if not counts and about.get("aof_last_bgrewrite_status") != "ok":
             self._asked = ""
             raise EngineBusy(f"{link.where}: BGREWRITEAOF failed; see the server's log")

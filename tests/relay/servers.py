@@ -111,7 +111,7 @@ class EngineServer:
 
     def forget(self) -> None:
         """Lose what is on the disk."""
-        for path in self.folder.glob("*.rdb"):
+        for path in (*self.folder.glob("*.rdb"), *self.folder.glob("*.aof")):
             path.unlink()
         shutil.rmtree(self.folder / "appendonlydir", ignore_errors=True)
 

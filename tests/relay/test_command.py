@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from kemi.cli.main import main
+from kemi.relay.aof import FileBegunAnew, NotBegunAnew
 from tests.relay.servers import HOST, PATIENCE, until
 from tests.support.ports import free_port
 
@@ -15,6 +17,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
+    from kemi.relay.link import Link
     from tests.cli.command import Command, Done
     from tests.processes.serve import Serve
     from tests.relay.servers import EngineServer
@@ -100,6 +103,19 @@ def test_check_says_that_all_is_well(serve: Serve, command: Command, engine: Eng
     assert done.code == 0, done.err
     assert json.loads(done.out)["durability"] == "fsync"
     assert not engine.items("q")
+
+
+def test_check_while_the_file_is_begun_anew(
+    engine: EngineServer, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """A relay waits for it. Before 7.0 a server does not tell whether it was done, and each check asks for it."""
+
+    def not_yet(_: FileBegunAnew, link: Link) -> None:
+        raise NotBegunAnew(link.where)
+
+    monkeypatch.setattr(FileBegunAnew, "ensure", not_yet)
+    assert main(["relay", "--check", "q", engine.url]) == 0
+    assert "all is well" in capfd.readouterr().err
 
 
 def test_a_replica_is_no_target(serve: Serve, command: Command, start: Callable[..., EngineServer]) -> None:

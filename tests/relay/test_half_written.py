@@ -20,6 +20,8 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 COUNT = 40
+BEFORE_7 = "appendonly.aof"  # the only file, which is replaced when it is begun anew
+MULTI = b"*1\r\n$5\r\nMULTI\r\n"  # before a script's work
 EVERYSEC = ("--appendonly", "yes", "--appendfsync", "everysec")
 every_server = pytest.mark.parametrize("program", PROGRAMS or ("",))
 
@@ -47,8 +49,8 @@ def send(engine: EngineServer, some: list[Entry]) -> int:
 
 def written(engine: EngineServer) -> Path:
     """What it writes to, on its disk."""
-    files = engine.folder.glob("appendonlydir/*.incr.aof")
-    path = max(files, key=lambda path: int(path.suffixes[-3].strip(".")))
+    files = [*engine.folder.glob("appendonlydir/*.incr.aof")]
+    path = max(files, key=lambda path: int(path.suffixes[-3].strip("."))) if files else engine.folder / BEFORE_7
     with engine.client() as client:
         until(lambda: client.info("persistence")["aof_pending_bio_fsync"] == 0, "all is on the disk")
         until(lambda: client.info("persistence")["aof_buffer_length"] == 0, "all is in the file")
@@ -57,12 +59,12 @@ def written(engine: EngineServer) -> Path:
 
 def break_off(engine: EngineServer, part: float) -> None:
     """Send a batch to which there is no reply, since the server is killed when that part of it is in its file."""
-    before = (path := written(engine)).stat().st_size
     assert send(engine, entries(1, 1 + COUNT)) == COUNT
-    assert written(engine) == path
+    path = written(engine)
     engine.kill()
-    size = path.stat().st_size
-    os.truncate(path, before + int((size - before) * part))
+    data = path.read_bytes()
+    before = data.rindex(MULTI)
+    os.truncate(path, before + int((len(data) - before) * part))
     engine.start()
 
 
@@ -70,6 +72,8 @@ def rewrites(engine: EngineServer) -> int:
     with engine.client() as client:
         about = client.info("persistence")
     assert about["aof_last_bgrewrite_status"] == "ok"
+    if "aof_rewrites" not in about:
+        pytest.skip("this server does not count how often its file was begun anew (from 7.0 on)")
     return int(about["aof_rewrites"])
 
 
@@ -100,6 +104,7 @@ def test_it_is_killed_while_it_begins_anew(start: Callable[..., EngineServer], p
     """Both files are there then, and the server may refuse its first start; at the one after it each item is there."""
     engine = start(*DURABLE, program=program)
     send(engine, entries(0, 1))
+    rewrites(engine)  # one that does not count is sent nothing meanwhile
     break_off(engine, 0.5)
     with engine.client() as client:
         client.config_set("rdb-key-save-delay", 30_000_000)  # microseconds for each key: it will not come to its end
