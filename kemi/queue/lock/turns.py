@@ -15,10 +15,13 @@ from __future__ import annotations
 import time
 import weakref
 from _thread import get_ident
+from functools import partial
+from itertools import count
 from typing import Protocol
 
 _WISH = 0.01  # seconds; who waits renews it every millisecond
 _BREAK = 0.00005  # seconds without the GIL
+_numbers = count()
 
 
 class Passage(Protocol):
@@ -36,25 +39,30 @@ class Turns:
 
     def __init__(self) -> None:
         """Nobody waits."""
-        self._passages: weakref.WeakSet[Passage] = weakref.WeakSet()
+        self._passages: dict[int, weakref.ref[Passage]] = {}
         self._waiter = 0
         self._until = 0.0
 
     def join(self, passage: Passage) -> None:
         """Have what calls of one more handle go through."""
-        self._passages.add(passage)
+        number = next(_numbers)
+        # It goes by its death, in C: Python would drop what a signal handler raised in a callback of Python code.
+        self._passages[number] = weakref.ref(passage, partial(self._passages.pop, number))
+
+    def _present(self) -> list[Passage]:
+        return [passage for each in list(self._passages.values()) if (passage := each()) is not None]
 
     def ask(self) -> None:
         """Let the calling thread have the lock before others of this process begin to take it."""
         self._waiter, self._until = get_ident(), time.monotonic() + _WISH
-        for passage in tuple(self._passages):
+        for passage in self._present():
             passage.bar()
 
     def had(self) -> None:
         """The calling thread has the lock: others may go on."""
         if self._waiter == get_ident():
             self._waiter = 0
-            for passage in tuple(self._passages):
+            for passage in self._present():
                 passage.unbar()
 
     def give_way(self) -> None:
