@@ -33,8 +33,11 @@ class Interrupted(BaseException):
 
 def _note(number: int, frame: FrameType | None) -> None:
     _noted.append(number)
-    futex = sys.modules.get("kemi.queue.sync.futex")  # who has not imported it does not sleep in it
+    # Who has not imported these does not sleep in them.
+    futex, kernel = (sys.modules.get(f"kemi.queue.{name}") for name in ("sync.futex", "kernel.choice"))
     if futex is not None and frame is not None and frame.f_code is futex.wait.__code__:
+        raise Interrupted(number)
+    if kernel is not None and kernel.sleeps():
         raise Interrupted(number)
 
 

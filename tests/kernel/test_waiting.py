@@ -129,6 +129,7 @@ def another_holder(queue: Queue) -> Iterator[tuple[Callable[[], None], Callable[
     here, there = socketpair()
 
     def hold() -> None:
+        here.close()  # so that it sees the other end go
         there.recv(1)
         queue._mutex.take()
         there.send(b".")
@@ -142,8 +143,13 @@ def another_holder(queue: Queue) -> Iterator[tuple[Callable[[], None], Callable[
 
     with here, there:
         pid = fork(hold)
-        yield ask, ask
-        assert os.waitpid(pid, 0)[1] == 0
+        try:
+            yield ask, ask
+        finally:
+            here.close()
+            there.close()
+            status = os.waitpid(pid, 0)[1]
+        assert status == 0
 
 
 def test_a_wait_that_finds_the_lock_taken(queue: Queue) -> None:
@@ -161,6 +167,26 @@ def test_a_wait_that_finds_the_lock_taken(queue: Queue) -> None:
     queue.add("k", "v")
     sleeper.join(PATIENCE)
     assert found != [None]
+    assert nobody_waits(queue)
+
+
+def test_a_handler_knows_whether_it_interrupts_a_sleep(queue: Queue) -> None:
+    """Where it does, no item has left the queue: a command may end there (kemi/cli/signals.py)."""
+
+    def handler(_number: int, _frame: object) -> None:
+        if choice.sleeps():
+            raise StruckError
+
+    before = signal.signal(signal.SIGALRM, handler)
+    try:
+        signal.raise_signal(signal.SIGALRM)  # raises nothing
+        signal.setitimer(signal.ITIMER_REAL, 0.01, 0.01)  # the first ones may come before the sleep
+        with pytest.raises(StruckError):
+            queue.pop_wait(PATIENCE)
+        assert not choice.sleeps()
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, before)
     assert nobody_waits(queue)
 
 

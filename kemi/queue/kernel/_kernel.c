@@ -462,6 +462,18 @@ calls(PyObject *Py_UNUSED(module), PyObject *Py_UNUSED(ignored))
 }
 
 static PyObject *
+sleeps(PyObject *Py_UNUSED(module), PyObject *Py_UNUSED(ignored))
+{
+    return PyBool_FromLong(is_asleep);
+}
+
+static PyObject *
+interpreter(PyObject *Py_UNUSED(module), PyObject *Py_UNUSED(ignored))
+{
+    return PyLong_FromLongLong(PyInterpreterState_GetID(PyInterpreterState_Get()));
+}
+
+static PyObject *
 keep_to_thread(PyObject *Py_UNUSED(module), PyObject *number)
 {
     unsigned long ident = PyLong_AsUnsignedLong(number);
@@ -489,6 +501,8 @@ static PyMethodDef methods[] = {
     {"set_tables", set_tables, METH_VARARGS,
      "set_tables(queues, fetched, /)\n--\n\nWhat a script's functions work on, by the queue's name."},
     {"calls", calls, METH_NOARGS, "calls()\n--\n\nHow many calls the kernel did, and how many it left to Python."},
+    {"sleeps", sleeps, METH_NOARGS, "sleeps()\n--\n\nIs the signal handler that calls this one that a sleep in here is interrupted for?"},
+    {"interpreter", interpreter, METH_NOARGS, "interpreter()\n--\n\nNumber of the interpreter that calls this; the main one has 0."},
     {"keep_to_thread", keep_to_thread, METH_O, "keep_to_thread(ident, /)\n--\n\nLeave other threads to Python; 0: none."},
     {"set_item_type", set_item_type, METH_O, "set_item_type(type, /)\n--\n\nWhat a fetch returns; its key and value are read here from now on."},
     SCRIPT_FUNCTIONS,

@@ -68,6 +68,10 @@ def _load(wanted: str) -> tuple[Any, str]:
     built, present = f"{module.FORMAT}.{module.REVISION}", f"{layout.VERSION}.{layout.REVISION}"
     if built != present:
         return None, f"the native one is for memory format {built}, this is format {present}"
+    # From 3.13 on, who imports it first in a subinterpreter does so in the main one. A file that was built before today's
+    # sources may lack what is asked for here: it works all the same.
+    if getattr(module, "interpreter", int)():
+        return None, "the native one cannot be used: this is a subinterpreter"
     return module, ""
 
 
@@ -110,6 +114,11 @@ def name() -> str:
 def description() -> str:
     """As `name`, and why it is not the native one."""
     return f"{name()} ({why_not})" if why_not else name()
+
+
+def sleeps() -> bool:
+    """Whether the signal handler that calls this interrupts a sleep in the kernel, which has no item yet."""
+    return bool(getattr(lib, "sleeps", bool)())
 
 
 def attach(queue: Any, segment: Segment) -> None:

@@ -105,6 +105,9 @@ pop_or_prepare(Queue *q, Waiter *waiter, int sleeps, PyObject **record)
     return result;
 }
 
+/* This thread sleeps, or runs the signal handlers that a sleep of it is interrupted for. */
+static _Thread_local int is_asleep;
+
 /* Sleep until the next notification, for so long at most. -1: a signal handler raised. */
 static int
 sleep_on(Queue *q, Waiter *waiter, int64_t until)
@@ -121,7 +124,10 @@ sleep_on(Queue *q, Waiter *waiter, int64_t until)
         error = errno;
         Py_END_ALLOW_THREADS
         waiter->woken = code == 0;
-        if (PyErr_CheckSignals())
+        is_asleep++;
+        int raised = PyErr_CheckSignals();
+        is_asleep--;
+        if (raised)
             return -1;
         if (code && error != ETIMEDOUT)
             break;
