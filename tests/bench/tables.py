@@ -126,20 +126,22 @@ def _short(value: float) -> str:
     return f"{value:.3g}"
 
 
-def bars(title: str, groups: Sequence[str], series: Mapping[str, Sequence[float]]) -> str:
-    """One bar for each series in each group, from the top down; the first series is ours. Logarithmic."""
+def bars(title: str, groups: Sequence[str], series: Mapping[str, Sequence[float | None]]) -> str:
+    """One bar for each series in each group, from the top down; None: it is not in that group. Logarithmic."""
     left, right, row = 210.0, 560.0, 18.0
-    values = [value for some in series.values() for value in some if value > 0]
+    values = [value for some in series.values() for value in some if value]
     low, high = math.log10(min(values)) - 0.15, math.log10(max(values))
     body, y = [], 40.0
     for column, group in enumerate(groups):
         body.append(_text(8, y + 12, group, "title"))
         y += 20 if group else 0
-        for place, (name, some) in enumerate(series.items()):
+        for name, some in series.items():
             value = some[column]
+            if value is None:
+                continue
             width = (math.log10(value) - low) / (high - low) * (right - left) if value > 0 else 0.0
             body.append(_text(left - 8, y + 12, name, "", "end"))
-            kind = "other" if place else "c0"
+            kind = "c0" if name.startswith("ours") else "other"
             body.append(f'<rect class="{kind}" x="{left}" y="{y + 2:.0f}" width="{width:.1f}" height="{row - 5}"/>')
             body.append(_text(left + width + 6, y + 12, _short(value) if value else "-", "dim"))
             y += row
