@@ -108,6 +108,6 @@ def test_the_command_says_which(tmp_path: Path) -> None:
 
 
 def test_few_tests_do_without_it() -> None:
-    """Those that take parts of the Python code away, or count its steps: 19 marks of some thousand tests."""
+    """Those that take parts of the Python code away, or count its steps: some 30 marks of some thousand tests."""
     mark = "pytest.mark." + "python_code"
-    assert sum(path.read_text("utf-8").count(mark) for path in (CHECKOUT / "tests").rglob("test_*.py")) <= 25
+    assert sum(path.read_text("utf-8").count(mark) for path in (CHECKOUT / "tests").rglob("test_*.py")) <= 50

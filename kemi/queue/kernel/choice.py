@@ -65,14 +65,20 @@ def _load(wanted: str) -> tuple[Any, str]:
         if isinstance(error, ModuleNotFoundError) and error.name == name:
             return None, _NOT_BUILT
         return None, f"the native one cannot be used: {error}"
+    why = _unfit(module)
+    return None if why else module, why
+
+
+def _unfit(module: Any) -> str:
+    """Why a native one cannot be used here; "" if it can."""
     built, present = f"{module.FORMAT}.{module.REVISION}", f"{layout.VERSION}.{layout.REVISION}"
     if built != present:
-        return None, f"the native one is for memory format {built}, this is format {present}"
-    # From 3.13 on, who imports it first in a subinterpreter does so in the main one. A file that was built before today's
-    # sources may lack what is asked for here: it works all the same.
+        return f"the native one is for memory format {built}, this is format {present}"
+    # From Python 3.13 on, what a subinterpreter imports first is imported in the main one. A file that was built from
+    # older sources may not have this function: it works all the same.
     if getattr(module, "interpreter", int)():
-        return None, "the native one cannot be used: this is a subinterpreter"
-    return module, ""
+        return "the native one cannot be used: this is a subinterpreter"
+    return ""
 
 
 _choice = _wanted()
