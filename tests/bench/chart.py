@@ -24,10 +24,10 @@ def chart(sizes: dict[str, Any], between: dict[str, Any]) -> str:
     figures = between["figures"]
 
     def inside(side: str) -> float:
-        return 1e9 / statistics.median(calls[side])
+        return float(1e9 / statistics.median(calls[side]))
 
     def rate(name: str) -> float:
-        return statistics.median(figures[name]["1→1"])
+        return float(statistics.median(figures[name]["1→1"]))
 
     series: dict[str, list[float | None]] = {
         OURS[kernel]: [inside(kernel), rate("ours" if kernel == NATIVE else OURS[kernel])] for kernel in KERNELS
