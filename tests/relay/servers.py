@@ -112,7 +112,7 @@ class EngineServer:
     def forget(self) -> None:
         """Lose what is on the disk."""
         for path in (*self.folder.glob("*.rdb"), *self.folder.glob("*.aof")):
-            path.unlink()
+            path.unlink(missing_ok=True)  # the process that wrote it may end only now
         shutil.rmtree(self.folder / "appendonlydir", ignore_errors=True)
 
     def hold(self) -> None:
