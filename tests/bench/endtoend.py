@@ -274,7 +274,7 @@ def _rising(results: dict[str, Any]) -> list[str]:
         for rate, sides in sorted(by_rate.items())
     ]
     head = ["calls/s", *(f"{what}, {variant}" for what in ("CPU µs a call", "p99 ms") for variant in VARIANTS)]
-    return markdown(head, rows)
+    return markdown(head, rows) if rows else []
 
 
 def plots(results: dict[str, Any]) -> dict[str, str]:
