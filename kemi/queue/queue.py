@@ -216,7 +216,7 @@ class Queue(choice.Base):
 
     async def asettle(self, tokens: Sequence[Delivery], how: Settlement) -> int:
         """`settle`, while the event loop goes on."""
-        from kemi.queue.delivery.unlocked import unlocked  # the server never needs asyncio
+        from kemi.queue.lock.unlocked import unlocked  # the server never needs asyncio
 
         await unlocked(self.handle)
         return self.settle(tokens, how)
@@ -256,7 +256,7 @@ class Queue(choice.Base):
         def look() -> list[Item]:
             if reserved:
                 return self._items(islice(contents.undone(self._log), most))
-            before, added_at = self.handle.holding.oldest_allowed(), self._log.core.records.added_at
+            before, added_at = self.handle.holding.letters.oldest_allowed(), self._log.core.records.added_at
             there = (at for at in contents.waiting(self._log, now()) if not added_at(at) < before)
             return self._items(islice(there, most))
 

@@ -16,7 +16,7 @@ from typing import final
 from kemi.errors import LockTimeout, MqueueError, Reentered
 from kemi.queue.delivery import answering
 from kemi.queue.delivery.hold import Hold, Settlement, Source
-from kemi.queue.delivery.holding import DeadLetter
+from kemi.queue.delivery.letters import DeadLetter
 from kemi.queue.delivery.reservation import Keep
 from kemi.queue.delivery.reserved import ReservedItem
 from kemi.queue.format import layout
@@ -68,7 +68,7 @@ class DeadLetters:
         if not moved:
             self._tell_unmoved(why)
         try:
-            self._handle.work(lambda: self._handle.holding.settle_letter(held, moved=moved))
+            self._handle.work(lambda: self._handle.holding.letters.settle(held, moved=moved))
         except MqueueError as error:
             if is_from_handler(error):
                 raise
@@ -138,7 +138,7 @@ class Reserver:
         Where some were given back for later, the next one of these is waited for, and a line of the log says so.
         """
         holding, u64 = self._handle.holding, self._handle.u64
-        if not holding.is_full() or holding.is_behind or not holding.is_there():
+        if not holding.is_full() or holding.letters.is_behind or not holding.is_there():
             return
         if not u64[W_RETURNED]:
             raise MqueueError(f"queue {self._handle.name!r}: {layout.CAPACITY} items are reserved")
@@ -196,7 +196,7 @@ class Reserver:
             if done:
                 return sum([self._handle.holding.finish(held) for held in some]), [], 0
             back = sum([self._handle.holding.put_back(held, due, counted=counted) for held in some])
-            return back, self._handle.holding.dead_letters(), self._handle.events.notify(back) if back else 0
+            return back, self._handle.holding.letters.over(), self._handle.events.notify(back) if back else 0
 
         settled, letters, called = self._handle.work(settle)
         if called:

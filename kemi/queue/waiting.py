@@ -15,7 +15,7 @@ from typing import Callable, TypeVar, final
 
 from kemi import times
 from kemi.errors import MqueueError, QueueClosed
-from kemi.queue.delivery.holding import DeadLetter
+from kemi.queue.delivery.letters import DeadLetter
 from kemi.queue.format.layout import (
     ADD_CLOSED,
     FETCH_AGING,
@@ -156,7 +156,7 @@ class Taker:
 
         def work() -> tuple[_Found | None, int | None, float, int]:
             found = self._take_and_tend(take, letters)
-            if found is None and self._handle.holding.is_behind:
+            if found is None and self._handle.holding.letters.is_behind:
                 return None, key, -1.0, 0
             if found is None and sleeps:
                 if self._handle.u64[W_FLAGS] & ADD_CLOSED:
@@ -182,12 +182,12 @@ class Taker:
 
     def _take_and_tend(self, take: Callable[[], _Found | None], letters: list[DeadLetter]) -> _Found | None:
         """Call `take`, and look after what is in flight or too old (locked). `letters` gets what is to be moved."""
-        self._handle.holding.is_behind = False
+        self._handle.holding.letters.is_behind = False
         if self._handle.u64[W_FLAGS] >= FETCH_FLAGS:
             letters.extend(self._tend())
         found = take()
         if self._handle.u64[W_FLAGS] & FETCH_AGING:
-            letters.extend(self._handle.holding.aged_letters())
+            letters.extend(self._handle.holding.letters.aged())
         return found
 
     def _leave(self, key: int | None, *, woken: bool, took: bool = False) -> int:
@@ -225,7 +225,7 @@ class Taker:
         self._handle.refuse_moved()
         if self._handle.holding.release_late() > 1:
             self._handle.events.notify_all()
-        return self._handle.holding.dead_letters()
+        return self._handle.holding.letters.over()
 
     def wait_no_more(self, key: int, *, woken: bool) -> None:
         """Be counted no more as a waiter, as far as that can be done: who calls this has an error to tell already."""

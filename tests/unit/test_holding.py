@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from kemi.queue.catalog import header
-from kemi.queue.delivery import holding
+from kemi.queue.delivery import holding, letters
 from kemi.queue.format.item import key_of, record_of
 from kemi.queue.format.layout import W_EXPIRED
 from kemi.queue.format.question import Envelope, Name, question_record
@@ -22,7 +22,8 @@ NOW = 1 << 60  # monotonic ns
 @pytest.fixture(params=[0, 1, 2])
 def queue(instance: str, request: pytest.FixtureRequest, mocker: MockerFixture) -> Queue:
     """Return a queue, at a moment of a test's own."""
-    mocker.patch.object(holding, "_now", return_value=NOW)
+    for module in (holding, letters):
+        mocker.patch.object(module, "_now", return_value=NOW)
     return Queue.create(instance, "q", window=16 << 20, addmode=request.param)
 
 
@@ -86,37 +87,37 @@ def test_an_item_that_was_given_back_is_looked_at_first(queue: Queue, mocker: Mo
 
 
 @pytest.mark.python_code
-@pytest.mark.parametrize("letters", ["", "dead"])
-def test_an_item_is_too_old_when_it_is_older_than_that(queue: Queue, mocker: MockerFixture, letters: str) -> None:
+@pytest.mark.parametrize("dead_letter", ["", "dead"])
+def test_an_item_is_too_old_when_it_is_older_than_that(queue: Queue, mocker: MockerFixture, dead_letter: str) -> None:
     """Of exactly that age it is delivered, whether there is a queue for dead letters or not."""
-    mocker.patch.object(holding, "_time", return_value=1000.0)
+    mocker.patch.object(letters, "_time", return_value=1000.0)
     queue.set_max_age(10)
-    header.set_dead_letter(queue.segment, letters)
+    header.set_dead_letter(queue.segment, dead_letter)
     assert queue.add_record(record_of(b"too old", b"v", 989.5))
     assert queue.add_record(record_of(b"just in time", b"v", 990.0))
     assert delivered(queue) == "just in time"
-    assert queue.handle.holding.is_behind is False
+    assert queue.handle.holding.letters.is_behind is False
 
 
 @pytest.mark.python_code
 def test_some_of_the_old_items_become_dead_letters_with_one_lock(queue: Queue, mocker: MockerFixture) -> None:
     """The rest with the next one, the oldest first, and each of them once."""
-    mocker.patch.object(holding, "_time", return_value=1000.0)
+    mocker.patch.object(letters, "_time", return_value=1000.0)
     queue.set_max_age(10)
     header.set_dead_letter(queue.segment, "dead")
-    names = [b"%07d" % number for number in range(holding.MAX_NACKS + 2)]
+    names = [b"%07d" % number for number in range(letters.MAX_LETTERS + 2)]
     for name in names:
         assert queue.add_record(record_of(name, b"v", 900.0))
     assert queue.add_record(record_of(b"younger", b"v", 999.0))
     found = queue.handle.holding
     found.begin()
     assert delivered(queue) is None
-    assert found.is_behind
-    letters = queue.locked(found.aged_letters)
-    assert len(letters) == holding.MAX_NACKS
-    found.is_behind = False
+    assert found.letters.is_behind
+    moved = queue.locked(found.letters.aged)
+    assert len(moved) == letters.MAX_LETTERS
+    found.letters.is_behind = False
     assert delivered(queue) == "younger"
-    assert not found.is_behind
-    letters += queue.locked(found.aged_letters)
-    assert [key_of(letter.record) for letter in letters] == [name.decode() for name in names]
-    assert queue.locked(found.aged_letters) == []
+    assert not found.letters.is_behind
+    moved += queue.locked(found.letters.aged)
+    assert [key_of(letter.record) for letter in moved] == [name.decode() for name in names]
+    assert queue.locked(found.letters.aged) == []

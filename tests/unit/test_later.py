@@ -17,7 +17,7 @@ from kemi.queue import queue as queues
 from kemi.queue import reserving
 from kemi.queue.catalog.registry import Registry
 from kemi.queue.catalog.view import look_at_queue
-from kemi.queue.delivery import holding
+from kemi.queue.delivery import holding, letters
 from kemi.queue.delivery.hold import DONE, GIVE_BACK, Settlement
 from kemi.queue.delivery.reserved import ReservedItem, settle
 from kemi.queue.format import layout
@@ -57,10 +57,11 @@ class Times:
 def times(mocker: MockerFixture) -> Times:
     """Give the clocks."""
     found = Times()
-    mocker.patch.object(holding, "_now", found.monotonic)
+    for module in (holding, letters):
+        mocker.patch.object(module, "_now", found.monotonic)
     for module in (queues, reserving):
         mocker.patch.object(module, "now", found.monotonic)
-    mocker.patch.object(holding, "_time", found.wall)
+    mocker.patch.object(letters, "_time", found.wall)
     mocker.patch.object(core, "_now", found.wall)
     return found
 
@@ -363,8 +364,8 @@ def test_what_was_delivered_too_often_comes_due_in_the_middle_of_a_call(
     queue.set_deliveries(1, "dead")
     due = clock.now() + 10**12
     reads = mocker.Mock(return_value=due - 10**10)
-    mocker.patch.object(holding, "_now", reads)
-    mocker.patch.object(reserving, "now", reads)
+    for module, name in ((holding, "_now"), (letters, "_now"), (reserving, "now")):
+        mocker.patch.object(module, name, reads)
     first = queue.reserve().take()
     assert first is not None
     assert first.give_back(after=10)

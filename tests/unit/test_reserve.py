@@ -18,7 +18,7 @@ from kemi.owner import this_process
 from kemi.queue import adding, waiting
 from kemi.queue import handle as handles
 from kemi.queue.catalog.registry import Registry
-from kemi.queue.delivery import holding
+from kemi.queue.delivery import holding, letters
 from kemi.queue.format import layout
 from kemi.queue.format.layout import CHUNK
 from kemi.queue.format.outcome import CLOSED, NOT_TRIED
@@ -401,7 +401,7 @@ def test_a_dead_letter_that_cannot_be_settled_costs_no_item(make: Callable[..., 
     queue, dead = make(count=2), make("dead")
     queue.set_deliveries(1, "dead")
     reserved_by_the_dead(queue, 1)
-    settle = mocker.patch.object(queue.handle.holding, "settle_letter", side_effect=LockTimeout("busy"))
+    settle = mocker.patch.object(queue.handle.holding.letters, "settle", side_effect=LockTimeout("busy"))
     item = queue.fetch()
     assert item is not None
     assert (item.key, keys(dead), queue.stats().reserved) == ("1", ["0"], 1)
@@ -472,8 +472,9 @@ def test_a_queue_for_dead_letters_that_is_missing_or_full(make: Callable[..., Qu
     assert item is not None
     assert (item.key, [item.key for item in queue.undone()], queue.stats().due) == ("1", ["0"], 1)
     dead = make("dead", byte_limit=8)
-    mocker.patch.object(holding, "_now", return_value=time.monotonic_ns() + 2 * holding._RETRY)
-    mocker.patch.object(holding, "_RETRY", 0)
+    for module in (holding, letters):
+        mocker.patch.object(module, "_now", return_value=time.monotonic_ns() + 2 * letters._RETRY)
+    mocker.patch.object(letters, "_RETRY", 0)
     assert queue.fetch() is None
     assert (queue.stats().exhausted, queue.stats().unmoved, len(queue.undone())) == (2, 2, 1)
     dead.set_limits(0, 0)

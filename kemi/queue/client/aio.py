@@ -5,7 +5,7 @@
   which takes the item itself, in its event loop. So a coroutine that is cancelled has no item in its hands, ever.
 - A coroutine that was woken and does not take passes the call on: to another one here, or to another process.
 - Nothing waits for a lock in the event loop: while another process has it, a thread of the loop's executor waits (see
-  `delivery.unlocked`).
+  `lock.unlocked`).
 - The thread is there while somebody waits, and some seconds longer; once the queue is closed here, no longer. It is a
   daemon, asleep for _SLEEP at most.
 """

@@ -215,7 +215,7 @@ class CurrentQueue:
 
     async def look_for(self, call: Callable[[Queue], _Found | None], timeout: float | None) -> _Found | None:
         """Call `call(queue)`, which does not wait, until it finds something, in one queue after the other."""
-        from kemi.queue.delivery.unlocked import unlocked  # a server never needs asyncio
+        from kemi.queue.lock.unlocked import unlocked  # a server never needs asyncio
 
         deadline = time.monotonic() + times.seconds(timeout)
         while True:
@@ -249,7 +249,7 @@ class CurrentQueue:
 
     async def unlocked(self) -> None:
         """Return when the lock of the queue in use is free, without blocking the event loop. Raises LockTimeout."""
-        from kemi.queue.delivery.unlocked import unlocked
+        from kemi.queue.lock.unlocked import unlocked
 
         await unlocked(self.queue)
 

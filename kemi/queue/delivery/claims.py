@@ -27,3 +27,9 @@ def of(created: int) -> dict[Delivery, Any]:
 def reference(mine: dict[Delivery, Any], held: Delivery, by: object) -> Any:
     """A claim of an object to one of these, which ends with it."""
     return weakref.ref(by, partial(mine.pop, held))
+
+
+def enter(created: int, held: Delivery, by: object) -> None:
+    """Claim a reserved item of one queue for an object, which has it in its hands."""
+    mine = of(created)
+    mine[held] = reference(mine, held, by)

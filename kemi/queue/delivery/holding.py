@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""Reserved items of one queue: who holds them, what is given back, and what was delivered too often.
+"""Reserved items of one queue: who holds them, and what is given back. What is delivered no more, `letters` says.
 
 Nobody waits for a holder's death: whoever takes an item while any are in flight looks for holders that are gone (see
 `holders`), and gives their items back first; a sleeper looks at least once in `eventcount.RECHECK`. A dead process
@@ -20,51 +20,33 @@ from typing import Any, Callable, final
 
 from kemi.queue.delivery import claims
 from kemi.queue.delivery.holders import File, Holders
+from kemi.queue.delivery.letters import DeadLetter, Letters
 from kemi.queue.format.item import item_id
 from kemi.queue.format.layout import (
-    DEAD_LETTER_AT,
     FETCH_AGING,
     FETCH_MOVED,
     PENDING,
     QUESTION,
     R_VALUE,
     W_CREATED,
-    W_DEAD_LETTERS,
     W_DROPPED,
     W_EXHAUSTED,
     W_EXPIRED,
     W_FLAGS,
     W_IN_FLIGHT,
-    W_MAX_AGE,
-    W_MAX_DELIVERIES,
     W_RETURNED,
-    W_UNMOVED,
 )
 from kemi.queue.format.question import envelope_of
 from kemi.queue.log.contents import Log
 from kemi.queue.log.core import Delivery
-from kemi.queue.store.inflight import Entry, Holder
+from kemi.queue.store.inflight import Holder
 from kemi.queue.sync.clock import now as _now
 
 MAX_EXPIRED = 256  # questions dropped with one lock: some 500 µs
 MAX_NACKS = 24  # items given back with one lock: some 100 µs
-_MAX_AGED = 256  # items that are too old and go with one lock, of a log in which several go with one commit
 _LOOK = 0.2  # seconds between looks for zombies and pids that are used again; who is gone is seen at once
 _LOOKS_APART = 20  # times of what a look for dead holders takes, while there are other items
 _NOT_QUICK = PENDING | FETCH_AGING | FETCH_MOVED
-_RETRY = 1_000_000_000  # ns until a queue for dead letters that failed is tried again
-
-_time = time.time
-
-
-class DeadLetter:
-    """An item on its way to the queue for dead letters, claimed meanwhile."""
-
-    __slots__ = ("__weakref__", "held", "record")
-
-    def __init__(self, held: Delivery, record: bytes) -> None:
-        self.held = held
-        self.record = record
 
 
 class _Late:
@@ -92,9 +74,8 @@ class Holding:
         self._mapping = log.core.mapping
         self._u64 = log.core.mapping.u64
         self._looked = self._next_look = 0.0
+        self.letters = Letters(log, self._holders)
         self._mine: dict[Delivery, Any] = {}  # `claims.of` this queue, since `begin`
-        self._aged: list[DeadLetter] = []
-        self.is_behind = False  # is there more to look after, so that `take` and so on found nothing?
         self._late: list[tuple[int, _Late]] = []
         self._created: int = self._u64[W_CREATED]
         self._id_start = item_id(self._created, 0)[:-1]
@@ -137,8 +118,7 @@ class Holding:
 
     def claim(self, held: Delivery, by: object) -> None:
         """Enter who has a reserved item in his hands (locked)."""
-        mine = claims.of(self._created)
-        mine[held] = claims.reference(mine, held, by)
+        claims.enter(self._created, held, by)
 
     def claim_reserved(self, held: Delivery, by: object) -> None:
         """`claim`, of what was reserved since `begin` (locked)."""
@@ -204,10 +184,10 @@ class Holding:
 
     def next(self) -> int:
         """Offset of the record of the oldest item; 0 if there is none to be taken (locked)."""
-        if self._u64[W_FLAGS] & FETCH_AGING and not self._pass_aged():
+        if self._u64[W_FLAGS] & FETCH_AGING and not self.letters.pass_aged():
             return 0
         now = _now()
-        return 0 if self._meets_letter(now) else self._log.next(now)
+        return 0 if self.letters.are_next(now) else self._log.next(now)
 
     def is_there(self) -> bool:
         """Is there something to be taken, if it is not too old (locked)?"""
@@ -215,32 +195,18 @@ class Holding:
 
     def take(self) -> bytes | None:
         """The oldest item, of which nothing is left here (locked)."""
-        if self._u64[W_FLAGS] & FETCH_AGING and not self._pass_aged():
+        if self._u64[W_FLAGS] & FETCH_AGING and not self.letters.pass_aged():
             return None
         now = _now()
-        return None if self._meets_letter(now) else self._log.fetch(now)
+        return None if self.letters.are_next(now) else self._log.fetch(now)
 
     def reserve(self) -> tuple[Delivery, bytes] | None:
         """The oldest item, which this process holds from now on (locked); not what nobody waits for."""
-        if self._u64[W_FLAGS] & FETCH_AGING and not self._pass_aged():
+        if self._u64[W_FLAGS] & FETCH_AGING and not self.letters.pass_aged():
             return None
         self._drop_expired()
         now = _now()
-        return None if self._meets_letter(now) else self._log.reserve(self._me or self._holders.me(), now)
-
-    def _meets_letter(self, now: int) -> bool:
-        """Was what would be taken next delivered too often? (locked)
-
-        Its time came after `dead_letters` had looked: the caller lets go of the lock, and comes again.
-        """
-        u64 = self._u64
-        if not u64[W_RETURNED] or not u64[W_MAX_DELIVERIES] or not self._has_dead_letters():
-            return False
-        entry = self._in_flight.first_due(now)
-        if entry is None or not self._is_over(entry):
-            return False
-        self.is_behind = True
-        return True
+        return None if self.letters.are_next(now) else self._log.reserve(self._me or self._holders.me(), now)
 
     def _drop_expired(self) -> None:
         for _ in range(MAX_EXPIRED):
@@ -279,60 +245,12 @@ class Holding:
         """How many items were given back for later."""
         return self._in_flight.count_later(_now())
 
-    # --- what is too old --------------------------------------------------------------------------------------------
-
-    def oldest_allowed(self) -> float:
-        """What was added before then is too old; seconds since the epoch."""
-        if not self._u64[W_FLAGS] & FETCH_AGING or not self._u64[W_MAX_AGE]:
-            return -math.inf
-        return _time() - float(self._u64[W_MAX_AGE]) / 1e9
-
-    def _pass_aged(self) -> bool:
-        """Drop what is too old, or hold it for the queue for dead letters (locked).
-
-        False when there may be more: the caller lets go of the lock, moves `aged_letters`, and comes again.
-        """
-        before, letters, most = self.oldest_allowed(), self._has_dead_letters(), MAX_NACKS
-        dropped = 0
-        while most and dropped < _MAX_AGED:
-            most -= 1
-            if not letters:
-                count = self._log.drop_aged(_now(), before)
-                if not count:
-                    return True
-                dropped += count
-                continue
-            at = self._log.next(_now())
-            if not at or not self._log.core.records.added_at(at) < before:
-                return True
-            if not self._hold_letter():
-                return False  # in flight are as many as can be: another time
-        self.is_behind = True
-        return False
-
-    def _hold_letter(self) -> bool:
-        """Hold the item that would be taken next, as a dead letter (locked). False if no entry is free for it."""
-        me, now = self._holders.me(), _now()
-        entry = self._in_flight.first_due(now)
-        found = self._log.hold(entry, me, counted=False) if entry else self._log.reserve(me, now)
-        if found is None:
-            return False
-        letter = DeadLetter(*found)
-        self.claim(letter.held, letter)
-        self._aged.append(letter)
-        return True
-
-    def aged_letters(self) -> list[DeadLetter]:
-        """What was too old, and is to go to the queue for dead letters now (locked)."""
-        letters, self._aged = self._aged, []
-        return letters
-
     def _latest(self, held: Delivery, due: int) -> int:
         """`due`, or when the item is too old, so that it is seen then."""
         entry = self._in_flight.held(*held[:3])
         if entry is None:
             return due
-        left = self._log.core.records.added_at(entry.at) - self.oldest_allowed()
+        left = self._log.core.records.added_at(entry.at) - self.letters.oldest_allowed()
         return min(due, _now() + int(max(0.0, left) * 1e9) + 1) if math.isfinite(left) else due
 
     def finish(self, held: Delivery) -> bool:
@@ -350,7 +268,7 @@ class Holding:
             due = self._latest(held, due)
         if not self._log.nack(held, due, counted=counted):
             return False
-        if counted and self._is_over(held) and not self._has_dead_letters():
+        if counted and self.letters.is_over(held) and not self.letters.has_queue():
             self._u64[W_EXHAUSTED] += 1
         return True
 
@@ -362,7 +280,7 @@ class Holding:
         entry = self._in_flight.held(*held[:3])
         if entry is None:
             return False, None
-        if not self._has_dead_letters():
+        if not self.letters.has_queue():
             claims.of(self._created).pop(held, None)
             return self._log.ack(held, W_DROPPED), None
         letter = DeadLetter(held, self._log.core.records.read(entry.at))
@@ -378,36 +296,3 @@ class Holding:
         late = _Late(held, due, done=done, counted=counted)
         self.claim(held, late)
         self._late.append((os.getpid(), late))
-
-    # --- what was delivered too often -------------------------------------------------------------------------------
-
-    def _is_over(self, item: Entry | Delivery) -> bool:
-        most: int = self._u64[W_MAX_DELIVERIES]
-        return bool(most and item.deliveries >= most)
-
-    def _has_dead_letters(self) -> bool:
-        return bool(self._u64[DEAD_LETTER_AT >> 3])
-
-    def dead_letters(self, count: int = MAX_NACKS) -> list[DeadLetter]:
-        """What goes to the queue for dead letters next, held by this process meanwhile (locked)."""
-        letters: list[DeadLetter] = []
-        if not self._has_dead_letters():
-            return letters
-        me, now = self._holders.me(), _now()
-        while len(letters) < count and (entry := self._in_flight.first_due(now)) and self._is_over(entry):
-            letter = DeadLetter(*self._log.hold(entry, me, counted=False))
-            self.claim(letter.held, letter)
-            letters.append(letter)
-        return letters
-
-    def settle_letter(self, held: Delivery, *, moved: bool) -> None:
-        """A dead letter is in its queue, or could not be put there (locked)."""
-        if moved:
-            claims.of(self._created).pop(held, None)
-            self._log.ack(held, W_DEAD_LETTERS)
-            return
-        self._log.nack(held, _now() + _RETRY)
-        claims.of(self._created).pop(held, None)
-        self._u64[W_UNMOVED] += 1
-        if self._is_over(held):
-            self._u64[W_EXHAUSTED] += 1
