@@ -248,6 +248,44 @@ def test_the_event_wraps() -> None:
     assert area.u32[W_EVENT * 2] == area.u32[W_EVENT * 2 + 1] == 0
 
 
+class NotedFutex(NoFutex):
+    """Notes how many it was to wake."""
+
+    def __init__(self) -> None:
+        self.woken: list[int] = []
+
+    def wake(self, count: int) -> None:
+        self.woken.append(count)
+
+
+def test_all_are_notified_at_once() -> None:
+    """Each of them looks again, whatever it was notified of before, and none is counted; other marks stay."""
+    area = mapping()
+    area.u64[W_FLAGS] = ADD_LIMITED
+    sleepers = NotedFutex()
+    events = EventCount(area, sleepers)
+    keys = [events.prepare_wait() for _ in range(3)]
+    assert events.notify() == 1
+    before = area.u32[W_EVENT * 2]
+    events.notify_all()
+    assert area.u32[W_EVENT * 2] == before + 1
+    assert area.u32[W_EVENT * 2] not in keys
+    assert words(area)[1:] == (0, 3, ADD_LIMITED)
+    assert sleepers.woken == [(1 << 31) - 1]
+    events.notify_all()
+    assert area.u32[W_EVENT * 2] == before + 2
+    for key in keys:
+        assert events.cancel_wait(key, woken=True)
+    assert words(area)[1:] == (0, 0, ADD_LIMITED)
+
+
+def test_all_are_notified_at_the_end_of_the_numbers_too() -> None:
+    area = mapping()
+    area.u32[W_EVENT * 2] = 0xFFFFFFFF
+    EventCount(area, NotedFutex()).notify_all()
+    assert area.u32[W_EVENT * 2] == area.u32[W_EVENT * 2 + 1] == 0
+
+
 def test_waiters_that_look_again_do_not_make_the_count_grow() -> None:
     """200 waiters whose waits end by time while others are notified."""
     area = mapping()

@@ -121,6 +121,35 @@ def test_the_first_looks_for_signals_come_at_once(word: Any, mocker: MockerFixtu
         futex._sliced[0] = True
 
 
+@pytest.mark.parametrize(
+    ("answers", "woken", "calls"),
+    [
+        ([0], True, 1),  # another process woke it
+        ([errno.ETIMEDOUT, errno.ETIMEDOUT, 0], True, 3),  # in the third slice
+        ([errno.ETIMEDOUT, errno.EINTR], False, 2),  # a signal
+        ([errno.EAGAIN], False, 1),  # the word was another one already
+    ],
+)
+def test_a_sleep_goes_on_with_the_next_slice_until_something_comes(
+    word: Any, mocker: MockerFixture, answers: list[int], woken: bool, calls: int
+) -> None:
+    """Only the end of a slice does not end it, and how the last call before ended does not count."""
+    left = list(answers)
+
+    def answer(*_: object) -> int:
+        number = left.pop(0)
+        if number:
+            ctypes.set_errno(number)
+        return -1 if number else 0
+
+    mocker.patch.object(futex, "_sliced", [True])
+    syscall = mocker.patch.object(futex, "_syscall", side_effect=answer)
+    mocker.patch.object(futex, "_NUMBER", 202)
+    ctypes.set_errno(errno.ETIMEDOUT)
+    assert futex.wait(word, 0, 1e6) is woken
+    assert (syscall.call_count, left) == (calls, [])
+
+
 def test_threads_that_get_no_signals_sleep_in_one(word: Any, mocker: MockerFixture) -> None:
     slept: list[float] = []
     thread = threading.Thread(target=lambda: slept.extend(_slept(word, 0.12, mocker)))
