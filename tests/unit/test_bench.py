@@ -110,9 +110,10 @@ def test_plots_are_sound_svg() -> None:
 
 def test_what_was_written_can_be_shown_again(tmp_path: Path) -> None:
     """Tables and plots are made of what is in the JSON file."""
-    rounds = {"addmode 2, key is there@10": {"ours": [1.0, 2.0], "C module": [2.0, 2.0]}}
-    rounds["addmode 2, key is there@1000"] = {"ours": [1.0, 3.0]}
-    call = {"size": {"ours": [1.0], "C module": [2.0]}}
+    beside = {sizes.beside(kernel): [2.0, 2.0] for kernel in ("native", "pure Python")}
+    rounds = {"addmode 2, key is there@10": {"native": [1.0, 2.0], "pure Python": [2.0, 4.0], **beside}}
+    rounds["addmode 2, key is there@1000"] = {"native": [1.0, 3.0], "pure Python": [4.0, 4.0]}
+    call = {"size": {"native": [1.0], "pure Python": [4.0], **beside}}
     results = {
         "machine": {"cores": "2"},
         "rounds": 2,
@@ -123,6 +124,7 @@ def test_what_was_written_can_be_shown_again(tmp_path: Path) -> None:
     first = sizes.part().write(results, tmp_path)
     assert sizes.part().write(json.loads(json.dumps(results)), tmp_path) == first
     rows = [[cell.strip() for cell in line.split("|")[1:-1]] for line in first.splitlines()]
-    assert ["size", "1 / 2", "0.50"] in rows
-    assert ["addmode 2, key is there, 200 bytes", "1.5 / 2 x 0.75", "2 / -", "-", "-", "1.25"] in rows
+    assert ["size", "1 / 4 / 2", "0.50 / 2.00"] in rows
+    cells = ["1.5 / 3 / 2 x 0.75 / 1.50", "2 / 4 / -", "-", "-", "1.25 / 1.50"]
+    assert ["addmode 2, key is there, 200 bytes", *cells] in rows
     assert ET.parse(tmp_path / "sizes-addmode.svg").getroot().tag  # noqa: S314 our own

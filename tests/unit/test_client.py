@@ -479,6 +479,7 @@ def test_the_old_name_of_a_look_at_all_warns_its_caller(queue: AttachedQueue) ->
     assert warned[0].filename == __file__
 
 
+@pytest.mark.python_code
 def test_an_add_to_what_was_closed_meanwhile_goes_to_the_next_queue(
     queue: AttachedQueue, mocker: MockerFixture
 ) -> None:

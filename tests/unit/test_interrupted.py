@@ -137,6 +137,7 @@ def long_queue(instance: str) -> Queue:
     return queue
 
 
+@pytest.mark.python_code
 @in_child
 def test_who_waits_behind_the_lock_does_not_wait_for_a_verdict(instance: str, mocker: MockerFixture) -> None:
     """After a kill, and after an exception of the application, the next call does not read every record."""
