@@ -189,10 +189,11 @@ def shown_where_one_looks(kept: list[Path]) -> None:
 
 
 def take_away(path: Path) -> None:
-    if path.is_dir() and not path.is_symlink():
-        shutil.rmtree(path)
-    else:
+    # A stranger's link is not followed where the system protects links (fs.protected_symlinks): not even looked through.
+    if path.is_symlink() or not path.is_dir():
         path.unlink()
+    else:
+        shutil.rmtree(path)
 
 
 KINDS = ("copy", "file", "link", "folder", "pipe")
