@@ -189,7 +189,7 @@ def shown_where_one_looks(kept: list[Path]) -> None:
 
 
 def take_away(path: Path) -> None:
-    # A stranger's link is not followed where the system protects links (fs.protected_symlinks): not even looked through.
+    # Where the system protects links (fs.protected_symlinks), a stranger's is not even looked through.
     if path.is_symlink() or not path.is_dir():
         path.unlink()
     else:
