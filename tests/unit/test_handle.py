@@ -6,6 +6,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from kemi.errors import SegmentError
+from kemi.queue.adding import record_of
 from kemi.queue.format import layout
 from kemi.queue.format.layout import PENDING, W_FLAGS, W_RECOVERED
 from kemi.queue.lock.mutex import DOUBTED
@@ -70,3 +72,17 @@ def test_a_draft_takes_over_the_positions_of_streams_and_nothing_else(instance: 
     ]
     assert [item.key for item in draft.peek(None)] == ["own"]
     draft.remove()
+
+
+@pytest.mark.parametrize("addmode", [0, 1, 2])
+def test_an_add_that_cannot_be_counted_names_the_queue(instance: str, addmode: int) -> None:
+    """Where a wild store and a clear left an empty queue whose counters are at their end."""
+    queue = Queue.create(instance, "q", window=WINDOW, addmode=addmode)
+    queue.add("k", "v")
+    assert queue.fetch() is not None  # of both an odd number, as below: the same words of HEAD and TAIL count
+    queue._u64[layout.W_ADDED] = queue._u64[layout.W_POPPED] = (1 << 64) - 1
+    record = record_of("new", "v")
+    for _ in range(2):
+        with pytest.raises(SegmentError, match=f"{queue.segment.name} is corrupted"):
+            queue.handle.work(lambda: queue._log.append(record, len(record)))
+    assert not queue.is_locked()

@@ -222,12 +222,34 @@ def test_corruption_of_a_keyed_log_is_found(what: str) -> None:
     assert any(message in each for each in found), found
 
 
-@pytest.mark.parametrize("word", [layout.W_PRESENT, layout.W_EXPIRED, layout.W_REFUSED + 2, layout.W_ASK_LATE])
+COUNTERS = [
+    *(layout.W_PRESENT, layout.W_EXPIRED, layout.W_REFUSED + 2, layout.W_ASK_LATE),
+    layout.W_SHAPE,
+]
+
+
+@pytest.mark.parametrize("word", COUNTERS)
 def test_a_counter_at_its_end_is_found(word: int) -> None:
     """Counting it up raises an exception, of which it is to be told where it came from."""
     segment = plain()
     segment.u64[word] = (1 << 64) - 1
     assert verify(segment.plain) == [f"the counter in word {word} is {(1 << 64) - 1}"]
+
+
+@pytest.mark.parametrize("addmode", [0, KEEP_NEWEST])
+def test_an_empty_log_whose_counters_are_at_their_end_is_found(addmode: int) -> None:
+    """As after a wild store into the one, and a fetch of all: no record is said to be there, and no add can count."""
+    segment = Segment(addmode)
+    log = KeyedLog(segment.plain, segment, HASH) if addmode else PlainLog(segment.plain, segment)
+    assert log.format()
+    for word in (layout.W_ADDED, layout.W_POPPED):
+        segment.u64[word] = (1 << 64) - 2  # an even number: the same words of HEAD and TAIL count
+    key = HASH if addmode else None
+    told = [f"the counter in word {word} is {(1 << 64) - 2}" for word in (layout.W_ADDED, layout.W_POPPED)]
+    assert verify(segment.plain, key) == told
+    for word in (layout.W_ADDED, layout.W_POPPED):
+        segment.u64[word] = 1 << 62
+    assert verify(segment.plain, key) == []
 
 
 def test_nobody_is_flooded() -> None:

@@ -25,9 +25,11 @@ from kemi.queue.format.layout import (
     STEP_MASK,
     TOMBSTONE,
     USED,
+    W_ADDED,
     W_ADDMODE,
     W_ASK_LATE,
     W_ASKED,
+    W_BURIED,
     W_CHUNKS,
     W_DROPPED,
     W_ENTRIES_AT,
@@ -38,9 +40,11 @@ from kemi.queue.format.layout import (
     W_HEAP_AT,
     W_HELD_BYTES,
     W_IN_FLIGHT,
+    W_POPPED,
     W_PRESENT,
     W_REFUSED,
     W_RETURNED,
+    W_SHAPE,
     W_WAITERS,
     Mapping,
 )
@@ -50,7 +54,10 @@ from kemi.queue.verify.keyed import KeyedJudge
 _MAX_FINDINGS = 20
 # What bytes that are no log may raise where they are taken for one, beside CorruptedError.
 UNREADABLE = (LookupError, ValueError, OverflowError, struct.error)
-_COUNTERS = (W_WAITERS, W_PRESENT, *range(W_DROPPED, W_REFUSED + REFUSALS), *range(W_ASKED, W_ASK_LATE + 1))
+_COUNTERS = (
+    *(W_ADDED, W_POPPED, W_BURIED, W_SHAPE),  # of an empty log the first two may be the same, and at their end
+    *(W_WAITERS, W_PRESENT, *range(W_DROPPED, W_REFUSED + REFUSALS), *range(W_ASKED, W_ASK_LATE + 1)),
+)
 _MAX_COUNTER = 1 << 63  # one that goes up by one cannot come that far
 
 
