@@ -67,34 +67,25 @@ def _known(mocker: MockerFixture) -> None:
     mocker.patch.object(mutexes, "sections", {*mutexes.sections, hot_path.__code__})
 
 
-def refused_by_hot_path(mutex: Mutex) -> None:
-    """Call a hot path where the lock is this thread's."""
+def refused(mutex: Mutex, call: Callable[..., object]) -> None:
+    """Make a call that takes the lock, where it is this thread's."""
     with pytest.raises(Reentered):
-        hot_path(mutex, pytest.fail)
-    assert mutex.is_mine()
-    with child(lambda: trylock(mutex.ref) == errno.EBUSY or pytest.fail("it was freed")):
-        pass
-
-
-def refused_by_hold(mutex: Mutex) -> None:
-    """Call what has a token where the lock is this thread's."""
-    with pytest.raises(Reentered):
-        hold(mutex, pytest.fail)
+        call(mutex, pytest.fail)
     assert mutex.is_mine()
     with child(lambda: trylock(mutex.ref) == errno.EBUSY or pytest.fail("it was freed")):
         pass
 
 
 @pytest.mark.parametrize("outer", [hot_path, hold])
-@pytest.mark.parametrize("inner", [refused_by_hot_path, refused_by_hold])
+@pytest.mark.parametrize("inner", [hot_path, hold])
 def test_a_call_in_a_call_leaves_the_lock_to_the_outer_one(
-    lock: Mutex, outer: Callable[..., object], inner: Callable[[Mutex], None]
+    lock: Mutex, outer: Callable[..., object], inner: Callable[..., object]
 ) -> None:
     """Whichever way each of them takes it; twice, and it is free after the outer one."""
 
     def work() -> None:
-        inner(lock)
-        inner(lock)
+        refused(lock, inner)
+        refused(lock, inner)
 
     outer(lock, work)
     assert not lock.is_mine()
