@@ -16,7 +16,7 @@ from typing import Any, Literal, TypeVar, overload
 from kemi import times
 from kemi.errors import ClientClosed, Disconnected, MqueueError, OutcomeUnknown
 from kemi.queue.client import endless
-from kemi.queue.delivery.hold import DONE, Hold, Settlement
+from kemi.queue.delivery.hold import Hold, Settlement
 from kemi.queue.delivery.reservation import AsyncReservation, Keep, Reservation
 from kemi.queue.delivery.reserved import Batch, ReservedItem
 from kemi.queue.format.item import Item, encode
@@ -137,18 +137,20 @@ class EngineQueue:
 
     def fetch_many(self, count: int, timeout: float | None = 0) -> list[Item]:
         """Take up to `count` items; wait for the first one."""
+        deadline = time.monotonic() + times.seconds(timeout)
         items: list[Item] = []
         while len(items) < count:
             try:
-                entries = self._wait_for(count - len(items), 0.0 if items else timeout)
-                self._group.settle([entry.name for entry in entries], DONE)
+                left = 0.0 if items else max(0.0, deadline - time.monotonic())
+                entries = self._wait_for(count - len(items), left)
+                taken = self._group.take_for_good(entries)
             except MqueueError:
                 if not items:
                     raise
                 break  # what was taken is not lost, and the next call meets the error again
             if not entries:
                 break
-            items += [Item(record_from(entry)) for entry in entries]
+            items += [Item(record_from(entry)) for entry in taken]
         return items
 
     def consume(self, stop: Stop = None) -> Iterator[Item]:
@@ -329,19 +331,22 @@ class EngineQueue:
         deadline = time.monotonic() + times.seconds(timeout)
         group = self._group
 
-        def look(attempt: Attempt) -> list[Entry]:
+        def look(attempt: Attempt) -> tuple[list[Entry], bool]:
+            """What there is, and whether it is gone from the queue."""
             entries = self._wait_for(count, min(SLICE, max(0.0, deadline - time.monotonic())))
-            if entries and for_good and not attempt.is_cancelled():
-                group.settle([entry.name for entry in entries], DONE)
-            return entries
+            if not entries or not for_good or attempt.is_cancelled():
+                return entries, False
+            return group.take_for_good(entries), True
 
-        def undo(entries: list[Entry]) -> None:
-            names = [entry.name for entry in entries]
-            if names and not group.settle(names, Settlement("give back", counted=False)):
+        def undo(found: tuple[list[Entry], bool]) -> None:
+            entries, is_gone = found
+            if is_gone:
                 group.add_again(entries)
+            else:
+                group.give_back([entry.name for entry in entries])
 
         while True:
-            found: list[Entry] = await self._run(look, undo)
+            found: list[Entry] = (await self._run(look, undo))[0]
             if found or time.monotonic() >= deadline:
                 return found
 

@@ -20,7 +20,7 @@ from typing import Any, NamedTuple, TypeVar
 from uuid import uuid4
 
 from kemi.errors import ClientClosed, Disconnected, EngineError
-from kemi.queue.delivery.hold import Hold, Settlement
+from kemi.queue.delivery.hold import DONE, Hold, Settlement
 from kemi.relay.link import Link, connected
 from kemi.relay.scripts import GROUP, Script, stream_of
 from kemi.relay.url import Address
@@ -59,16 +59,20 @@ class Group:
         self.consumer = f"{socket.gethostname()}-{self._pid}-{uuid4().hex[:8]}"
         self._links: deque[Link] = deque()
         self._scanned = 0.0
-        self._held: dict[str, weakref.ref[Hold]] = {}
+        self._held: dict[str, Callable[[], Hold | None]] = {}
         self._renewing = False
         self._guard = threading.Lock()
 
     # --- connections ------------------------------------------------------------------------------------------------
 
+    def _closed(self) -> ClientClosed:
+        return ClientClosed(f"queue {self.queue!r} of {self.address} is closed in this process")
+
     @contextlib.contextmanager
-    def _link(self) -> Iterator[Link]:
-        if self.closed:
-            raise ClientClosed(f"queue {self.queue!r} of {self.address} is closed in this process")
+    def _link(self, *, last: bool) -> Iterator[Link]:
+        """last: also when this is closed, for what has to be put right then."""
+        if self.closed and not last:
+            raise self._closed()
         if self._pid != os.getpid():
             self._begin()
         try:
@@ -83,16 +87,16 @@ class Group:
             else:
                 link.close()
 
-    def _call(self, call: Callable[[Link], _Result], *, anew: bool = False) -> _Result:
+    def _call(self, call: Callable[[Link], _Result], *, anew: bool = False, last: bool = False) -> _Result:
         """Ask the engine. anew: what a connection that broke in between may be asked again, on a new one."""
         try:
-            with self._link() as link:
+            with self._link(last=last) as link:
                 return self._with_group(link, call)
         except Disconnected:
             if not anew or self.closed:
                 raise
         self._drop_links()
-        with self._link() as link:
+        with self._link(last=last) as link:
             return self._with_group(link, call)
 
     def _with_group(self, link: Link, call: Callable[[Link], _Result]) -> _Result:
@@ -116,24 +120,29 @@ class Group:
         while self._links:
             self._links.pop().close()
 
-    def ask(self, script: Script, *arguments: Any, anew: bool = False) -> Any:
+    def ask(self, script: Script, *arguments: Any, anew: bool = False, last: bool = False) -> Any:
         """Run one of the consumers' scripts. Raises Disconnected, OutcomeUnknown, NotAllowed, EngineError."""
-        return self._call(lambda link: link.script(script, self._keys, *arguments), anew=anew)
+        return self._call(lambda link: link.script(script, self._keys, *arguments), anew=anew, last=last)
 
     def ping(self) -> None:
         """Raise what is wrong with the engine."""
         self._call(lambda link: link.call("PING"), anew=True)
 
     def close(self) -> None:
-        """Give back what this process has, and let go."""
-        if not self.closed and self._pid == os.getpid() and self._held:
-            for hold in list(self._held.values()):
+        """Give back what this process has, and let go. A call that waits gets nothing of it: it is closed already."""
+        first, self.closed = not self.closed, True
+        if first and self._pid == os.getpid():
+            held = dict(self._held)
+            for hold in held.values():
                 if there := hold():
                     there.end()
-            with contextlib.suppress(Exception):
-                self.settle(list(self._held), Settlement("give back", counted=False))
-        self.closed = True
+            with contextlib.suppress(Exception):  # what cannot be given back is so when its lease is over
+                self.give_back(list(held))
         self._drop_links()
+
+    def give_back(self, names: Sequence[str]) -> None:
+        """What nobody here wants, also after `close`: as if it had not been delivered."""
+        self.settle(names, Settlement("give back", counted=False), last=True)
 
     # --- items ------------------------------------------------------------------------------------------------------
 
@@ -148,7 +157,7 @@ class Group:
         )
         if scan:
             self._scanned = now
-        return [Entry(name.decode(), deliveries, _dictionary(fields)) for name, deliveries, fields in found]
+        return self._kept([Entry(name.decode(), deliveries, _dictionary(fields)) for name, deliveries, fields in found])
 
     def wait(self, count: int, seconds: float) -> list[Entry]:
         """Reserve items that come within some seconds, SLICE at most. They may also be there without being new."""
@@ -162,17 +171,37 @@ class Group:
         found = self._call(read, anew=True)
         if not found:
             return []
-        return [Entry(name.decode(), 1, _dictionary(fields)) for name, fields in found[0][1]]
+        return self._kept([Entry(name.decode(), 1, _dictionary(fields)) for name, fields in found[0][1]])
 
-    def settle(self, names: Sequence[str], how: Settlement) -> int:
+    def _kept(self, entries: list[Entry]) -> list[Entry]:
+        """Entries that were just reserved. Raises ClientClosed when `close` came meanwhile: they go back."""
+        # Written down before the look, as `close` marks before it looks: one of the two sees the other, or both do.
+        self._held.update((entry.name, _not_yet) for entry in entries)
+        if self.closed:
+            with contextlib.suppress(Exception):
+                self.give_back([entry.name for entry in entries])
+            raise self._closed()
+        return entries
+
+    def settle(self, names: Sequence[str], how: Settlement, *, last: bool = False) -> int:
         """Settle what this consumer has reserved. Returns how many were its own until then."""
+        settled = len(names) - len(self._settle(names, how, last=last))
+        return settled if how.kind != "answer" else 0  # nobody asked
+
+    def take_for_good(self, entries: Sequence[Entry]) -> list[Entry]:
+        """Take reserved items out of the queue. Returns those that were still this consumer's."""
+        lost = self._settle([entry.name for entry in entries], DONE)
+        return [entry for entry in entries if entry.name not in lost]
+
+    def _settle(self, names: Sequence[str], how: Settlement, *, last: bool = False) -> set[str]:
+        """Returns those that were not this consumer's: a lease was over, or they were settled before."""
         if not names:
-            return 0
+            return set()
         kind = "done" if how.kind == "answer" else how.kind
-        settled = int(self.ask(SETTLE, self.consumer, kind, how.after, int(how.counted), how.reason, *names))
+        lost = self.ask(SETTLE, self.consumer, kind, how.after, int(how.counted), how.reason, *names, last=last)
         for name in names:
             self._held.pop(name, None)
-        return settled if how.kind != "answer" else 0  # nobody asked
+        return {name.decode() for name in lost}
 
     def add(self, records: Sequence[tuple[bytes, bytes, int]]) -> int:
         """Add key, value and flags of each, in order. Returns how many are there; the others are too many."""
@@ -191,7 +220,8 @@ class Group:
         """Put items that were taken by a mistake behind all others."""
         for entry in entries:
             fields = {b"i": entry.name.encode(), **entry.fields}
-            self._call(partial(_add, ("XADD", self._stream, "*", *(part for pair in fields.items() for part in pair))))
+            command = ("XADD", self._stream, "*", *(part for pair in fields.items() for part in pair))
+            self._call(partial(_add, command), last=True)
 
     def numbers(self) -> tuple[int, int, int, int, int, dict[str, int]]:
         """Items, pending ones, given back and due, given back and not due, ever added, and the counters."""
@@ -224,12 +254,16 @@ class Group:
             pause.wait(min(self.address.lease / 4, 5.0))
             for name, hold in list(self._held.items()):
                 there = hold()
-                if there is None or there.is_over():
+                if hold is not _not_yet and (there is None or there.is_over()):
                     self._held.pop(name, None)
-            names = list(self._held)
+            names = [name for name, hold in list(self._held.items()) if hold is not _not_yet]
             for first in range(0, len(names), 500):
                 with contextlib.suppress(Exception):  # who settles hears what is wrong
                     self.ask(RENEW, self.consumer, *names[first : first + 500], anew=True)
+
+
+def _not_yet() -> None:
+    """What stands for the hold of an item whose call goes on: its lease is not renewed."""
 
 
 def _add(command: Sequence[Any], link: Link) -> Any:

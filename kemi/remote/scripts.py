@@ -106,17 +106,18 @@ return found
 )
 
 # ARGV: consumer, what ("done", "give back", "reject"), seconds to wait, 1 = this delivery counts, reason, ids.
-# Replies how many of them were the consumer's.
+# Replies which of them were not the consumer's.
 SETTLE = script(
     _COMMON
     + """
 local me, what, after, counted, reason = ARGV[1], ARGV[2], tonumber(ARGV[3]), ARGV[4] == '1', ARGV[5]
-local settled = 0
+local lost = {}
 for n = 6, #ARGV do
   local id = ARGV[n]
   local held = pending(id)
-  if held and held[2] == me then
-    settled = settled + 1
+  if not held or held[2] ~= me then
+    lost[#lost + 1] = id
+  else
     if what == 'done' then
       remove(id)
       count('fetched', 1)
@@ -133,7 +134,7 @@ for n = 6, #ARGV do
     end
   end
 end
-return settled
+return lost
 """
 )
 

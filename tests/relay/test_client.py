@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 import mqueue_kemi
-from kemi.errors import ClientClosed, ConfigError, Disconnected, ItemError, NotAllowed
+from kemi.errors import ConfigError, Disconnected, ItemError, NotAllowed
 from kemi.queue.format.outcome import AddResult
 from mqueue_kemi import QueueClient, Reject, ReservedItem, Retry, worker
 from tests.relay.ledger import relay
@@ -171,32 +171,6 @@ def test_what_a_killed_consumer_had_comes_to_another_one(
             assert (item.value, item.deliveries) == ("1", 2)
         assert other.fetch(lease + 1) is None
         assert mine.done()
-
-
-def test_closing(queue: QueueClient) -> None:
-    """What is reserved goes back; a call that waits, and later ones, raise."""
-    queue.add("k", "v")
-    other = attach("q", queue.where)
-    item = other.reserve().take()
-    assert item is not None
-    caught: list[BaseException] = []
-
-    def wait() -> None:
-        try:
-            other.fetch(timeout=None)
-        except ClientClosed as error:
-            caught.append(error)
-
-    thread = threading.Thread(target=wait)
-    thread.start()
-    other.close()
-    other.close()
-    thread.join(PATIENCE)
-    assert caught
-    with pytest.raises(ClientClosed):
-        other.add("k", "v")
-    assert len(queue) == 1
-    item.done()
 
 
 def test_a_client_pickles_as_its_address_and_works_after_a_fork(queue: QueueClient, children: Children) -> None:
