@@ -12,11 +12,18 @@ if TYPE_CHECKING:
 
 _WORDS = 9  # of /proc/PID/syscall while a process waits: number, six arguments, stack, instruction
 _WAIT = 0  # FUTEX_WAIT, of a futex that processes share
+_PRIVATE = 128  # FUTEX_PRIVATE_FLAG: of one process's own, as all of Python's locks are
 
 
 def asleep(pid: int) -> bool:
-    """Whether the main thread of a process sleeps in a futex: it waits for an item, or for a lock."""
-    return "futex" in _read(pid, "wchan") or _read(pid, "syscall").startswith(f"{futex._NUMBER} ")
+    """Whether the main thread of a process sleeps in a futex that processes share: for an item, or for a lock of ours.
+
+    A lock of Python's own (the interpreter's, that of a thread which starts) is none, where the kernel tells.
+    """
+    words = _read(pid, "syscall").split()
+    if words:
+        return words[0] == str(futex._NUMBER) and len(words) == _WORDS and not int(words[2], 16) & _PRIVATE
+    return "futex" in _read(pid, "wchan")
 
 
 def in_shared_futex(pid: int) -> bool:
