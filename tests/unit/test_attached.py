@@ -377,7 +377,7 @@ def test_many_threads_change_over_together(server: Server, queue: AttachedQueue)
         thread.start()
     for turn in range(3):
         queue.add_many((f"{turn}-{number}", "") for number in range(100))
-        deadline = time.monotonic() + 10
+        deadline = time.monotonic() + HANG
         while len(taken) < (turn + 1) * 100 and time.monotonic() < deadline:
             time.sleep(0.01)
         server.stop()
@@ -531,12 +531,12 @@ def test_a_cancelled_call_takes_nothing(queue: AttachedQueue, stress: bool) -> N
 
 
 def fetch_soon(queue: AttachedQueue) -> int:
-    """Start a process that waits for an item, and ends well if one comes soon, not by its own look."""
+    """Start a process that waits for an item, and ends well if it was called for one (see `only_called`)."""
 
     def wait() -> None:
         begin = time.monotonic()
-        item = queue.fetch(20)
-        os._exit(0 if item is not None and time.monotonic() - begin < 0.7 else 9)
+        item = queue.fetch(HANG)
+        os._exit(0 if item is not None and time.monotonic() - begin < HANG / 2 else 9)
 
     before = inner(queue).segment.words[W_WAITERS]
     pid = fork(wait)
@@ -545,11 +545,12 @@ def fetch_soon(queue: AttachedQueue) -> int:
     return pid
 
 
+@pytest.mark.usefixtures("only_called")
 def test_a_cancelled_call_passes_its_wake_up_on(queue: AttachedQueue) -> None:
     """Called, and cancelled before it could take: another process gets the item at once."""
 
     async def work() -> int:
-        task = asyncio.ensure_future(queue.afetch(5))
+        task = asyncio.ensure_future(queue.afetch(HANG))
         await asyncio.sleep(0.05)
         pid = fetch_soon(queue)
         queue.add("k", "")
@@ -563,11 +564,12 @@ def test_a_cancelled_call_passes_its_wake_up_on(queue: AttachedQueue) -> None:
     assert os.waitstatus_to_exitcode(os.waitpid(run(work()), 0)[1]) == 0
 
 
+@pytest.mark.usefixtures("only_called")
 def test_an_abandoned_wait_wakes_another_process(queue: AttachedQueue) -> None:
     """A coroutine waited and is gone; the thread that slept for it does not keep the call for itself."""
 
     async def work() -> int:
-        task = asyncio.ensure_future(queue.afetch(5))
+        task = asyncio.ensure_future(queue.afetch(HANG))
         await asyncio.sleep(0.05)
         task.cancel()
         with contextlib.suppress(asyncio.CancelledError):
@@ -667,7 +669,7 @@ def test_after_a_fork(queue: AttachedQueue) -> None:
 
     def work() -> None:
         thread = later(0.1, lambda: queue.add("k", ""))
-        assert asyncio.run(queue.afetch(5)) is not None
+        assert asyncio.run(queue.afetch(HANG)) is not None
         thread.join()
 
     assert os.waitstatus_to_exitcode(os.waitpid(fork(work), 0)[1]) == 0

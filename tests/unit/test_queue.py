@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import gc
 import os
 import signal
 import sys
@@ -363,12 +364,11 @@ def test_no_wait(make: Callable[..., Queue], mocker: MockerFixture) -> None:
 
 
 def test_a_wait_in_vain(make: Callable[..., Queue]) -> None:
-    """It lasts as long as asked, counts nobody as waiting afterwards, and uses no processor."""
+    """It lasts as long as asked, and counts nobody as waiting afterwards. (What it costs: see test_attached.py.)"""
     queue = make()
-    start, used = time.monotonic(), time.process_time()
+    start = time.monotonic()
     assert queue.fetch(0.3) is None
     assert 0.3 <= time.monotonic() - start < HANG / 2
-    assert time.process_time() - used < 0.15
     assert not is_waited_for(queue)
 
 
@@ -444,22 +444,34 @@ def test_what_is_left_of_a_queue_that_ended(make: Callable[..., Queue], instance
         other.fetch(5)
 
 
-@pytest.mark.parametrize("handler", [lambda *_: None, signal.default_int_handler])
-def test_a_signal_while_it_waits(make: Callable[..., Queue], handler: Any) -> None:
+@pytest.mark.parametrize("raises", [False, True])
+def test_a_signal_while_it_waits(make: Callable[..., Queue], raises: bool) -> None:
     """A handler that returns lets the wait go on; one that raises ends it; nobody is counted as waiting then."""
     queue = make()
+    waited: list[bool] = []
+
+    def handler(*_: object) -> None:
+        if is_waited_for(queue):  # not before the wait, nor after it, where it would come out of something else
+            waited.append(True)
+            if raises and len(waited) == 1:
+                raise KeyboardInterrupt
+
+    gc.disable()  # in its callbacks an exception is lost
     before = signal.signal(signal.SIGALRM, handler)
-    signal.setitimer(signal.ITIMER_REAL, 0.05)
+    signal.setitimer(signal.ITIMER_REAL, 0.05, 0.05)
     try:
-        if handler is signal.default_int_handler:
+        if raises:
             with pytest.raises(KeyboardInterrupt):
-                queue.fetch(5)
+                queue.fetch(HANG)
         else:
             start = time.monotonic()
-            assert queue.fetch(0.2) is None
+            while not waited:
+                assert queue.fetch(0.2) is None
             assert time.monotonic() - start >= 0.2
     finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
         signal.signal(signal.SIGALRM, before)
+        gc.enable()
     assert not is_waited_for(queue)
     assert not queue._mutex.is_mine()
 

@@ -12,7 +12,7 @@ import sys
 import threading
 import time
 import weakref
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 import pytest
@@ -23,7 +23,7 @@ from kemi.queue.catalog.registry import Registry
 from kemi.queue.client.attached import AttachedQueue
 from kemi.queue.format import layout
 from kemi.queue.kernel import choice
-from kemi.queue.lock import lockwait, section
+from kemi.queue.lock import lockwait, mutex, section
 from kemi.queue.lock.mutex import Mutex, trylock, unlock
 from kemi.queue.lock.section import Token, hold
 from kemi.queue.lock.undisturbed import undisturbed
@@ -534,19 +534,22 @@ def test_a_signal_is_served_while_one_waits_for_the_lock(queue: Queue) -> None:
     """At once, not after lock_timeout."""
     queue._mutex.timeout = 10 * HANG
 
+    waits = threading.Event()
+
     def strike() -> None:
-        while not waits.is_set():
-            time.sleep(0.001)
+        assert waits.wait(HANG)
         os.kill(os.getpid(), signal.SIGUSR1)
 
-    waits = threading.Event()
+    def add() -> None:
+        waits.set()
+        queue.add("k", "v")
+
     thread = threading.Thread(target=strike)
     with child(queue._mutex.take), handler(signal.SIGUSR1):
         thread.start()
         begin = time.monotonic()
-        waits.set()
         with pytest.raises(Boom):
-            queue.add("k", "v")
+            add()
         thread.join()
         assert time.monotonic() - begin < HANG / 2
 
@@ -579,24 +582,33 @@ def test_the_wait_ends_after_lock_timeout(queue: Queue) -> None:
         assert 0.1 <= time.monotonic() - begin < HANG / 2
 
 
-def test_other_threads_run_while_one_waits(queue: Queue) -> None:
-    """The interpreter is given up between two slices of a wait."""
-    queue._mutex.timeout = 0.5
-    with child(queue._mutex.take):
-        stop, turns = threading.Event(), [0]
+def test_other_threads_run_while_one_waits(queue: Queue, mocker: MockerFixture) -> None:
+    """The interpreter is given up between two slices of a wait: one of them can have the holder end."""
+    queue._mutex.timeout = HANG
+    begun = threading.Event()
+    mocker.patch.object(mutex, "lock_until", _after(begun.set, lockwait.lock_until))
+    with child(queue._mutex.take) as pid:
 
         def work() -> None:
-            while not stop.is_set():
-                turns[0] += 1
+            assert begun.wait(HANG)
+            for _ in range(20):
                 time.sleep(0.0005)
+            os.kill(pid, signal.SIGKILL)
 
         thread = threading.Thread(target=work)
         thread.start()
-        with suppress(LockTimeout):
-            queue.add("k", "v")
-        stop.set()
+        assert queue.add("k", "v")
         thread.join()
-    assert turns[0] > 20
+
+
+def _after(call: Callable[[], object], function: Callable[..., object]) -> Callable[..., object]:
+    """Return a function that makes a call first."""
+
+    def called(*arguments: object) -> object:
+        call()
+        return function(*arguments)
+
+    return called
 
 
 def test_a_call_in_a_handler_is_refused_while_another_one_is_under_way(queue: Queue) -> None:

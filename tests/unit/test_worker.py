@@ -9,6 +9,7 @@ import pickle
 import re
 import threading
 import time
+from itertools import count
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
@@ -815,19 +816,18 @@ def test_drain_in_an_event_loop_is_refused() -> None:
 def test_one_success_wakes_those_that_pause() -> None:
     """Four threads pause for a minute; the first that succeeds ends it for all."""
     queue = MemoryQueue(items=[(str(number), "v") for number in range(8)])
-    away = threading.Event()
+    numbers = count(1)  # each thread has one of its own, also where they begin in the same moment
     pauses: list[float] = []
-    tries: list[str] = []
 
     def told(failure: Failure) -> None:
         pauses.append(failure.after)
 
     @worker("q", concurrency=4, pause=(60, 60), on_error=told)
-    def one(question: ReservedItem) -> None:
-        tries.append(question.key)
-        if not away.is_set() and len(tries) <= 3:
+    def one(_item: ReservedItem) -> None:
+        number = next(numbers)
+        if number <= 3:
             raise ConnectionError
-        if len(tries) == 4:
+        if number == 4:
             wait_for(lambda: len(pauses) == 3)
 
     with one.start(queue) as running:
