@@ -78,10 +78,10 @@ from kemi.queue.format.item import key_of as _key_of
 from kemi.queue.format.item import value_of as _value_of
 from kemi.queue.format.outcome import AddResult, Refused, Stats
 from kemi.queue.kernel import choice as _kernel
-from kemi.queue.lock.undisturbed import undisturbed as _undisturbed
 from kemi.queue.log.core import ADDED as _ADDED
 from kemi.queue.sync.handlers import is_from_handler as _is_from_handler
 from kemi.queue.sync.stop import Event, Stop
+from kemi.queue.sync.undisturbed import undisturbed as _undisturbed
 from kemi.server import left as _left
 from kemi.server import log as _log
 from kemi.server import refused as _refused

@@ -20,7 +20,6 @@ from kemi.queue.format.layout import FETCH_MOVED, PENDING, W_ADDED, W_EVENT, W_F
 from kemi.queue.kernel import choice
 from kemi.queue.lock.mutex import DOUBTED, Mutex
 from kemi.queue.lock.section import hold
-from kemi.queue.lock.undisturbed import undisturbed
 from kemi.queue.log.contents import Log
 from kemi.queue.log.keyed import KeyedLog
 from kemi.queue.log.plain import PlainLog
@@ -28,6 +27,7 @@ from kemi.queue.shm.segment import Segment, path_of
 from kemi.queue.sync import futex
 from kemi.queue.sync.eventcount import EventCount
 from kemi.queue.sync.handlers import is_from_handler
+from kemi.queue.sync.undisturbed import undisturbed
 from kemi.queue.verify.segment import UNREADABLE, verify
 
 # What bytes that are no log may raise. After one of these `verify` looks at them.

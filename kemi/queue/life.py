@@ -20,7 +20,6 @@ from kemi.queue.format.layout import ADD_CLOSED, ADD_LIMITED, FETCH_AGING, FETCH
 from kemi.queue.handle import Handle
 from kemi.queue.lock.mutex import sections
 from kemi.queue.lock.section import Token
-from kemi.queue.lock.undisturbed import undisturbed
 from kemi.queue.log import contents
 from kemi.queue.shm.segment import (
     PRIVATE,
@@ -32,6 +31,7 @@ from kemi.queue.shm.segment import (
     segment_name,
 )
 from kemi.queue.shm.trust import INSTANCE_ADVICE, SERVER_ADVICE, Users
+from kemi.queue.sync.undisturbed import undisturbed
 
 _check = header.checker(layout.MAGIC, "queue")
 

@@ -26,8 +26,8 @@ from kemi.queue.kernel import choice
 from kemi.queue.lock import lockwait, mutex, section
 from kemi.queue.lock.mutex import Mutex, trylock, unlock
 from kemi.queue.lock.section import Token, hold
-from kemi.queue.lock.undisturbed import undisturbed
 from kemi.queue.queue import Queue
+from kemi.queue.sync.undisturbed import undisturbed
 from tests.conftest import HANG
 from tests.locked import locked
 from tests.unit.children import child, fork

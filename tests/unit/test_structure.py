@@ -149,3 +149,14 @@ def test_no_class_is_made_to_be_inherited_from() -> None:
     }
     assert found - BASES == set()
     assert BASES - found - {"kemi.queue.delivery.reserved.ReservedItem"} == set(), "take these off the list"
+
+
+@pytest.mark.parametrize("room", sorted(room for room in ROOMS if room.startswith("kemi.queue")))
+def test_the_picture_of_the_queue_has_each_module(room: str) -> None:
+    """In docs/architecture.md, a line for each room: the modules that are there, and no others."""
+    text = (CHECKOUT / "docs" / "architecture.md").read_text("utf-8")
+    start = "queue, " if room == "kemi.queue" else room.rpartition(".")[2] + "/ "
+    (line,) = (line.strip() for line in text.splitlines() if line.startswith(f"  {start}"))
+    names = line if room == "kemi.queue" else line.partition("/")[2].strip()
+    told = set(names.partition("   ")[0].split(", ")) - {"C sources"}
+    assert told == {module.rpartition(".")[2] for module in ROOMS[room] - {room}}

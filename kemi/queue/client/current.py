@@ -21,12 +21,12 @@ from kemi import times
 from kemi.errors import ClientClosed, QueueClosed, SegmentError, SegmentMissing, UnknownQueue
 from kemi.queue.catalog.registry import Registry
 from kemi.queue.client.address import Address, Unattached, refuse_to_block, waited
-from kemi.queue.lock.undisturbed import undisturbed
 from kemi.queue.queue import Queue
 from kemi.queue.shm.presence import why_missing
 from kemi.queue.shm.trust import CLIENT_ADVICE, SAME_ADVICE, client_users
 from kemi.queue.sync import futex
 from kemi.queue.sync.handlers import is_from_handler, suppress
+from kemi.queue.sync.undisturbed import undisturbed
 
 if TYPE_CHECKING:
     from kemi.queue.client.aio import Doorbell

@@ -17,10 +17,10 @@ from typing import Any, Callable, NamedTuple, Protocol, TypeVar, final
 
 from kemi.errors import SegmentError
 from kemi.owner import Owner, this_process
-from kemi.queue.lock.undisturbed import undisturbed
 from kemi.queue.store.inflight import Holder
 from kemi.queue.sync.handlers import is_from_handler
 from kemi.queue.sync.lifelock import MAX_NUMBER, LifeLock, Lives
+from kemi.queue.sync.undisturbed import undisturbed
 
 _Opened = TypeVar("_Opened")
 _NAMESPACE = (1 << 32) - 1  # as much of its number as an entry has

@@ -8,39 +8,30 @@ it calls `repair` first.
 `trylock` and `unlock` are plain C calls that keep the GIL (PyDLL): uncontended, that is half the price.
 
 If repair fails, the lock is given back unrepaired. By POSIX that mutex is lost for all (ENOTRECOVERABLE), and they all
-come to `_replace`: repair is tried again, and only when it succeeds does the next mutex of the header become the one in
-use. So nobody ever works on what could not be repaired. A living holder has the same when it frees a mutex in doubt
-(DOUBTED), which is what it is in while an exception may have left something half done.
-
-A lost mutex is never touched again by who knows that it is lost: glibc's trylock of it says so, but leaves it taken,
-and an unlock would then take it out of a list in which it is not. Instead of a reference to it there is
-`pthread.NOWHERE`, which trylock and unlock both refuse.
+come to `_replace`, which puts another one in its place (see `lost`). So nobody ever works on what could not be
+repaired. A living holder has the same when it frees a mutex in doubt (DOUBTED), which is what it is in while an
+exception may have left something half done.
 """
 
 from __future__ import annotations
 
 import ctypes
 import errno
-import fcntl
 import os
 import sys
 import time
 from _thread import get_native_id
 from collections.abc import Callable
 from types import CodeType, FrameType
-from typing import Any, NoReturn, TypeVar
+from typing import Any, NoReturn
 
 from kemi.errors import LockTimeout, Reentered, SegmentError
 from kemi.queue.format import layout
-from kemi.queue.lock import onlymain, pthread, turns
+from kemi.queue.lock import lost, onlymain, pthread, turns
 from kemi.queue.lock.lockwait import lock_until
-from kemi.queue.lock.undisturbed import undisturbed
-from kemi.queue.shm import trust
 from kemi.queue.shm.segment import Segment, path_of
-from kemi.queue.sync import futex
-from kemi.queue.sync.openfile import OpenFile
+from kemi.queue.sync.undisturbed import undisturbed
 
-_ALL = (1 << 31) - 1
 _SPINS = range(100)  # looks before sleeping: a holder is done within a microsecond, a sleep costs fifty
 
 trylock, unlock = pthread.trylock, pthread.unlock
@@ -99,7 +90,9 @@ class Mutex:
 
     def _use(self, number: int) -> None:
         """Turn to a mutex."""
-        holder, doubt = self._holder_of(number), self._doubt_of(number)
+        holder = pthread.word(self._segment, number, pthread.HOLDER_AT)
+        # What makes it a lost one when it is unlocked; of no effect where that is not known.
+        doubt = pthread.word(self._segment, number, pthread.OWNER_AT) if pthread.GLIBC else ctypes.c_uint32()
         ref = pthread.reference(self._segment, number)
         free = pthread.free(ref)
         # No call in between: all of it, or nothing. `ref` comes last for Python 3.9, where a handler may run even so:
@@ -116,19 +109,6 @@ class Mutex:
     def unbar(self) -> None:
         """Let calls take the mutex at once again."""
         self.ref = self._in_use
-
-    def _holder_of(self, number: int) -> Any:
-        """The thread id of the holder of mutex `number`."""
-        return self._number_in(number, pthread.HOLDER_AT)
-
-    def _doubt_of(self, number: int) -> Any:
-        """What makes mutex `number` a lost one when it is unlocked; of no effect where that is not known."""
-        return self._number_in(number, pthread.OWNER_AT) if pthread.GLIBC else ctypes.c_uint32()
-
-    def _number_in(self, number: int, at: int) -> Any:
-        """A 32-bit number within mutex `number`."""
-        start = layout.MUTEX_AT + number * layout.MUTEX_STRIDE
-        return ctypes.c_uint32.from_buffer(self._segment.bytes, start + at)
 
     def call_before_next(self, call: Callable[[], None] | None) -> None:
         """Let the next take call this first; in a process that was just forked. None: no more."""
@@ -177,14 +157,14 @@ class Mutex:
         if inside:
             return self._in_use
         if self._is_lost():
-            self._let_go()
+            lost.let_go(self._segment)
             return pthread.NOWHERE
         return pthread.NOWHERE if self._is_outer(sys._getframe(1)) else self._in_use  # noqa: SLF001
 
     def free_after(self) -> Callable[[Any], object]:
         """As `ref_after`, for a token; not inside."""
         if self._is_lost():
-            self._let_go()
+            lost.let_go(self._segment)
             return pthread.free_nothing
         return self.free
 
@@ -212,7 +192,7 @@ class Mutex:
             unlock(self._in_use)  # who goes on using what is left repairs it
             self._use_none()
         elif code == errno.ENOTRECOVERABLE:
-            self._let_go()
+            lost.let_go(self._segment)
         return code == 0
 
     def take_slowly(self, code: int) -> Any:
@@ -255,7 +235,7 @@ class Mutex:
             if code == errno.EBUSY:
                 code = self._lock_until(deadline)
             elif code == errno.ETIMEDOUT:
-                self._free_orphan()
+                lost.free_orphan(self._segment, self._holder, time.monotonic() + self.timeout)
                 code = trylock(self._in_use)  # or who was to be woken for it was killed
                 if code == errno.EBUSY:
                     self._give_up(code)
@@ -281,36 +261,6 @@ class Mutex:
         if code == errno.EDEADLK:
             raise Reentered(f"{name}: this thread holds the lock (called in a signal handler?)")
         raise SegmentError(f"{path_of(name)}: the lock in it is damaged ({os.strerror(code)})")
-
-    def _let_go(self) -> None:
-        """Leave what trylock took of lost mutexes: free, so that others are told at once that they are lost."""
-        if not pthread.GLIBC:
-            return
-        me = get_native_id()
-        for number in range(self._segment.words[layout.W_MUTEX] + 1):
-            holder = self._holder_of(number)
-            # Not one that this thread holds rightly, in a call that was interrupted.
-            owner = self._number_in(number, pthread.OWNER_AT)
-            if owner.value == pthread.LOST and holder.value & pthread.HOLDER_MASK == me:
-                holder.value = 0
-                futex.wake(holder, _ALL)
-
-    def _free_orphan(self) -> None:
-        """Free a mutex whose holder is gone without the kernel's mark of death.
-
-        That is who was killed after trylock took a lost mutex, and before `_let_go`.
-        """
-        held = self._holder.value
-        if not held or held & pthread.OWNER_DIED or _lives(held & pthread.HOLDER_MASK):
-            return
-
-        def free() -> None:
-            # While it has this value nobody can take it, and only here is it freed.
-            if self._holder.value == held:
-                self._holder.value = 0
-                futex.wake(self._holder, _ALL)
-
-        _exclusively(self._segment, time.monotonic() + self.timeout, free)
 
     def _patience(self) -> float:
         """Seconds to wait.
@@ -343,8 +293,8 @@ class Mutex:
 
         Returns what trylock says of the one that is in use then.
         """
-        self._let_go()
-        return _exclusively(self._segment, deadline, self._replace_alone)
+        lost.let_go(self._segment)
+        return lost.exclusively(self._segment, deadline, self._replace_alone)
 
     def _replace_alone(self) -> int:
         # Another thread or process may have been here before.
@@ -352,59 +302,7 @@ class Mutex:
         code = trylock(self._in_use)
         if code != errno.ENOTRECOVERABLE:
             return code
-        self._let_go()
+        lost.let_go(self._segment)
         self._use_none()
-        number = self._segment.words[layout.W_MUTEX] + 1
-        if number >= layout.MUTEX_COUNT:
-            raise SegmentError(
-                f"{path_of(self._segment.name)}: its lock was lost {number} times; start its server again"
-            )
-        undisturbed(lambda: self._begin(number))
+        undisturbed(lambda: self._use(lost.replace(self._segment, self._repair)))
         return 0
-
-    def _begin(self, number: int) -> None:
-        """Repair, and go on with another mutex, locked."""
-        pthread.initialise(self._segment, number)
-        fresh = pthread.reference(self._segment, number)
-        trylock(fresh)  # nobody else knows it yet
-        try:
-            self._repair()
-        except BaseException:
-            unlock(fresh)
-            raise
-        self._segment.words[layout.W_MUTEX] = number
-        self._use(number)
-
-
-def _lives(thread: int) -> bool:
-    try:
-        os.kill(thread, 0)
-    except ProcessLookupError:
-        return False
-    except OSError:
-        pass
-    return True
-
-
-_Result = TypeVar("_Result")
-
-
-def _exclusively(segment: Segment, deadline: float, work: Callable[[], _Result]) -> _Result:
-    """Exclusion that does not need the mutex: a lock on a freshly opened file, which ends with the process."""
-    # By /proc, because the name may be gone; opened anew, because a lock on an inherited descriptor is shared.
-    try:
-        own = OpenFile.open(f"/proc/self/fd/{segment.fd}", os.O_RDWR | os.O_CLOEXEC)
-    except OSError as error:
-        raise trust.refusal(path_of(segment.name), error) from None
-    try:
-        while True:
-            try:
-                fcntl.flock(own.number, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                break
-            except BlockingIOError:
-                if time.monotonic() > deadline:
-                    raise LockTimeout(f"{segment.name}: another process is repairing the lock") from None
-            time.sleep(0.005)
-        return work()
-    finally:
-        own.close()
