@@ -155,19 +155,22 @@ def test_a_command_that_fails(serve: Serve, command: Command, text: str, how: st
     assert items(queue) == [("k", "v\udcff")]
 
 
-def test_with_reserve_it_is_at_the_head_again(serve: Serve, command: Command) -> None:
+def test_with_reserve_it_is_at_the_head_again(serve: Serve, command: Command, tmp_path: Path) -> None:
     """After a command that failed, and after `kill -9` while it ran; its delivery is counted."""
     queue = serve("name=a")
     queue.add("1", "v")
     queue.add("2", "v")
     assert command("consume", "a", "--reserve", "--exec", "exit 1").code == 8
-    process = command.start("consume", "a", "--reserve", "--exec", "echo started; sleep 1")
+    go_on = tmp_path / "go on"
+    text = f"echo started; until [ -e '{go_on}' ]; do sleep 0.01; done"
+    process = command.start("consume", "a", "--reserve", "--exec", text)
     assert process.stdout is not None
     assert process.stdout.readline() == b"started\n"
     assert queue.stats().reserved == 1
     process.kill()
     process.wait(PATIENCE)
-    with queue.reserve(3) as item:
+    go_on.touch()
+    with queue.reserve(PATIENCE) as item:
         assert item is not None
         assert (item.key, item.deliveries) == ("1", 3)
     assert command("drain", "a", "--reserve").lines()[0]["key"] == "2"

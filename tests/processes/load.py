@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from tests.processes.ledger import Mark
 
 END = "end"
+PATIENCE = 240.0  # seconds that all of it may take on a busy machine
 
 
 def length_of(number: int) -> int:
@@ -31,7 +32,7 @@ def produce(queue: Queue | QueueClient, producer: str, count: int) -> int:
 def consume(queue: Queue | QueueClient, timeout: float) -> list[Mark]:
     """Take items until an end mark comes. timeout: of each fetch, 0 for one that never waits."""
     taken: list[Mark] = []
-    deadline = time.monotonic() + 50
+    deadline = time.monotonic() + PATIENCE
     while time.monotonic() < deadline:
         item = queue.fetch(timeout)
         if item is None:

@@ -45,12 +45,12 @@ class Holder:
         def hold() -> None:
             take()
             self._has.set()
-            self._enough.wait(60)
+            self._enough.wait(3 * HANG)
             give()
 
         self._thread = threading.Thread(target=hold)
         self._thread.start()
-        assert self._has.wait(10)
+        assert self._has.wait(HANG)
 
     def let_go(self) -> None:
         self._enough.set()
@@ -120,16 +120,16 @@ def test_a_fork_beside_a_thread_that_attaches(
     def open_slowly(path: str, flags: int) -> OpenFile:
         if os.getpid() == parent:
             inside.set()
-            enough.wait(60)
+            enough.wait(3 * HANG)
         return opened(path, flags)
 
     monkeypatch.setattr(trust, "open_file", open_slowly)
     thread = threading.Thread(target=lambda: attach("q", serve.instance).close())
     thread.start()
     try:
-        assert inside.wait(10)
+        assert inside.wait(HANG)
         child = children.fork(lambda: attach("q", serve.instance).add("k", "v"))
-        assert child.result(timeout=30) == ADDED
+        assert child.result() == ADDED
     finally:
         enough.set()
         thread.join()
@@ -151,7 +151,7 @@ def test_forks_beside_busy_threads(serve: Serve, children: Children, stress: boo
     try:
         for _ in range(500 if stress else 25):
             started = [children.fork(lambda: queue.add("child", "v")) for _ in range(2)]
-            assert [child.result(20) for child in started] == [ADDED] * 2
+            assert [child.result() for child in started] == [ADDED] * 2
     finally:
         stop.set()
         for thread in threads:
@@ -200,7 +200,7 @@ def test_close_beside_a_thread_that_waits_for_the_lock(serve: Serve, children: C
                 outcomes.append(str(mine.add("k", "v")))
             except (ValueError, AttributeError) as error:
                 outcomes.append(type(error).__name__)
-            done.wait(30)  # the thread lives on: what it holds stays held
+            done.wait(HANG)  # the thread lives on: what it holds stays held
 
         holder = Holder(queue._mutex.take, lambda: unlock(queue._mutex.ref))
         closing = threading.Thread(target=mine.close)
@@ -212,7 +212,7 @@ def test_close_beside_a_thread_that_waits_for_the_lock(serve: Serve, children: C
         holder.let_go()
         closing.join()
         try:
-            other = attach("q", serve.instance, lock_timeout=1)
+            other = attach("q", serve.instance, lock_timeout=10)
             outcomes.append(str(other.add("other", "v")))
         except LockTimeout:
             outcomes.append("lock lost")

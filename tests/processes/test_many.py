@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import threading
+from functools import partial
 from typing import TYPE_CHECKING, Any, Callable
 
 import pytest
 
 from kemi.queue.log.core import ADDED
 from tests.processes.ledger import check
-from tests.processes.load import END, consume, produce
+from tests.processes.load import END, PATIENCE, consume, produce
 from tests.processes.serve import items
 
 if TYPE_CHECKING:
@@ -36,7 +37,7 @@ class Threads:
         thread.start()
 
         def wait() -> object:
-            thread.join(60)
+            thread.join(PATIENCE)
             return results[0]
 
         return wait
@@ -56,10 +57,10 @@ class Forked:
         self._children = children
 
     def producer(self, name: str, count: int) -> Waiter:
-        return self._children.fork(lambda: produce(self._queue, name, count)).result
+        return partial(self._children.fork(lambda: produce(self._queue, name, count)).result, PATIENCE)
 
     def consumer(self, timeout: float) -> Waiter:
-        return self._children.fork(lambda: consume(self._queue, timeout)).result
+        return partial(self._children.fork(lambda: consume(self._queue, timeout)).result, PATIENCE)
 
 
 class Unrelated:
@@ -70,7 +71,8 @@ class Unrelated:
         self._children = children
 
     def _run(self, role: str, *arguments: object) -> Waiter:
-        return self._children.program("tests.processes.worker", role, *self._names, *arguments).result
+        program = self._children.program("tests.processes.worker", role, *self._names, *arguments)
+        return partial(program.result, PATIENCE)
 
     def producer(self, name: str, count: int) -> Waiter:
         return self._run("produce", name, count)
@@ -110,6 +112,6 @@ def test_one_consumer_sees_one_order(serve: Serve, children: Children) -> None:
     queue = serve("name=q")
     producer = children.fork(lambda: produce(queue, "p", COUNT))
     consumer = children.fork(lambda: consume(queue, 5.0))
-    assert producer.result() == COUNT
+    assert producer.result(PATIENCE) == COUNT
     queue.add(END, "")
-    assert consumer.result() == [["p", number] for number in range(COUNT)]
+    assert consumer.result(PATIENCE) == [["p", number] for number in range(COUNT)]

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from kemi.queue.log.core import ADDED
+from tests.conftest import HANG
 from tests.processes.ledger import check, number_of, value_of
 from tests.processes.load import length_of
 from tests.processes.sound import faults
@@ -153,12 +154,14 @@ def test_a_planted_loss_and_a_planted_duplicate_are_found(serve: Serve, children
     load = Load(queue, children, tmp_path, 0.0)
     load.start("producer")
     load.start("consumer")
-    time.sleep(0.1)
+    end = time.monotonic() + HANG
+    while len(load.taken()) < 1 or len(load.taken()[0]) <= 10:
+        assert time.monotonic() < end
+        time.sleep(0.01)
     load.finish()
     assert load.wrong() == []
     log = next(tmp_path.glob("consumer-*"))
     lines = log.read_text("ascii").splitlines(keepends=True)
-    assert len(lines) > 10
     log.write_text("".join(lines[:5] + lines[6:]), "ascii")
     assert [text.split(":")[0] for text in load.wrong()] == ["1 lost, 0 may be"]
     log.write_text("".join(lines[:6] + lines[5:]), "ascii")
