@@ -16,6 +16,7 @@ import importlib.abc
 import importlib.machinery
 import multiprocessing
 import os
+import select
 import signal
 import sys
 from collections import Counter
@@ -279,7 +280,9 @@ def _pass(mutant: Mutant | None, rounds: list[list[str]]) -> bool:
     assert "kemi.queue" not in sys.modules
     child = _FORK.Process(target=_test, args=[mutant, rounds])
     child.start()
-    child.join(TIMEOUT)
+    # Not by `join`, which also waits for whoever was forked from it and is left.
+    select.select([ended := os.pidfd_open(child.ident or 0)], [], [], TIMEOUT)
+    os.close(ended)
     with contextlib.suppress(ProcessLookupError):
         os.killpg(child.ident or 0, signal.SIGKILL)
     child.join()
