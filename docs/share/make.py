@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Callable
 
 from docs.share import manual, stubs
-from kemi.cli.parser import parser
+from kemi.cli.usage.commands import parser
 from kemi.names import DB_URL_VARIABLE, INSTANCE_VARIABLE, OWNER_VARIABLE
 
 if TYPE_CHECKING:

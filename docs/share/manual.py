@@ -10,7 +10,7 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING
 
-from kemi.cli import codes
+from kemi.cli.usage import codes
 from kemi.names import (
     DB_URL_VARIABLE,
     ENGINE_PASSWORD_VARIABLE,

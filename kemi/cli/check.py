@@ -8,7 +8,7 @@ import sys
 from kemi.check.judge import Verdict, judge
 from kemi.check.problems import ERROR
 from kemi.cli.call import Call, Failure
-from kemi.cli.codes import DONE, USAGE, WRONG
+from kemi.cli.usage.codes import DONE, USAGE, WRONG
 from kemi.text import one_line
 
 

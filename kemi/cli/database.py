@@ -8,8 +8,8 @@ from collections.abc import Callable
 
 from kemi import orphans
 from kemi.cli.call import Call, Failure
-from kemi.cli.codes import DONE, UNUSABLE, USAGE
 from kemi.cli.output import say
+from kemi.cli.usage.codes import DONE, UNUSABLE, USAGE
 from kemi.errors import ConfigError, StoreError
 from kemi.names import DB_URL_VARIABLE
 from kemi.store import Options, Store

@@ -18,7 +18,7 @@ from typing import Any
 
 from kemi import host
 from kemi.cli.call import Call
-from kemi.cli.codes import DONE
+from kemi.cli.usage.codes import DONE
 from kemi.errors import MqueueError
 from kemi.names import DB_URL_VARIABLE, INSTANCE_VARIABLE, KERNEL_VARIABLE, OWNER_VARIABLE, VERSION
 from kemi.queue.catalog.view import InstanceView, QueueView, look_at_lock

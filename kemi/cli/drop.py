@@ -9,7 +9,7 @@ import sys
 from kemi import host
 from kemi.cli import signals
 from kemi.cli.call import Call, Failure
-from kemi.cli.codes import DONE, MISSING, USAGE
+from kemi.cli.usage.codes import DONE, MISSING, USAGE
 from kemi.queue.catalog.view import QueueView
 
 _STDIN = 0

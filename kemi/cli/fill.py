@@ -9,11 +9,11 @@ from collections.abc import Iterator
 
 from kemi.cli import signals
 from kemi.cli.call import Call, Failure
-from kemi.cli.codes import DONE, REFUSED
 from kemi.cli.lines import BadLine, parse
 from kemi.cli.output import say
 from kemi.cli.progress import progress
 from kemi.cli.taking import add_all
+from kemi.cli.usage.codes import DONE, REFUSED
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

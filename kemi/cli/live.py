@@ -10,7 +10,7 @@ import sys
 
 from kemi import host
 from kemi.cli.call import Call
-from kemi.cli.codes import DONE, WRONG
+from kemi.cli.usage.codes import DONE, WRONG
 from kemi.errors import MqueueError
 from kemi.queue.catalog import ownership
 from kemi.text import one_line

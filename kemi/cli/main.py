@@ -10,10 +10,11 @@ import sys
 from argparse import Namespace
 from collections.abc import Callable, Sequence
 
-from kemi.cli import codes, signals
+from kemi.cli import signals
 from kemi.cli.call import Call, Failure
 from kemi.cli.output import Output, say
-from kemi.cli.parser import parser
+from kemi.cli.usage import codes
+from kemi.cli.usage.commands import parser
 from kemi.errors import ConfigError, MqueueError, NotAllowed, UnknownQueue
 
 TYPE_CHECKING = False

@@ -19,7 +19,7 @@ from typing import NamedTuple
 from kemi import host
 from kemi.answers.view import Totals, totals
 from kemi.cli.call import Failure
-from kemi.cli.codes import UNUSABLE
+from kemi.cli.usage.codes import UNUSABLE
 from kemi.errors import MqueueError, UnknownQueue
 from kemi.names import VERSION
 from kemi.queue.catalog import ownership

@@ -10,11 +10,11 @@ from typing import Callable
 
 from kemi.cli import execute, signals
 from kemi.cli.call import Call, Failure
-from kemi.cli.codes import COMMAND_FAILED, DONE, NOTHING, REFUSED
 from kemi.cli.lines import json_line, text_line
 from kemi.cli.output import Output, say
 from kemi.cli.progress import Advance, progress
 from kemi.cli.taking import put_back, taking, waiting
+from kemi.cli.usage.codes import COMMAND_FAILED, DONE, NOTHING, REFUSED
 from kemi.queue.format.item import Item
 
 TYPE_CHECKING = False

@@ -10,9 +10,9 @@ from typing import Callable
 
 from kemi.cli import metrics, relay_settings, relaymetrics, signals
 from kemi.cli.call import Call, Failure
-from kemi.cli.codes import DONE
 from kemi.cli.output import say
 from kemi.cli.relay_settings import Settings
+from kemi.cli.usage.codes import DONE
 from kemi.queue.client.attached import AttachedQueue
 from kemi.relay.aof import NotBegunAnew
 from kemi.relay.back import Back

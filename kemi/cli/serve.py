@@ -13,8 +13,8 @@ from wsgiref.simple_server import WSGIRequestHandler, WSGIServer
 
 from kemi.cli import metrics, relaymetrics, signals
 from kemi.cli.call import Call, Failure
-from kemi.cli.codes import NO_PACKAGE, UNUSABLE
 from kemi.cli.output import say
+from kemi.cli.usage.codes import NO_PACKAGE, UNUSABLE
 
 
 class _Server(ThreadingMixIn, WSGIServer):

@@ -8,8 +8,8 @@ import time
 
 from kemi import host, kept
 from kemi.cli.call import Call, Failure
-from kemi.cli.codes import DONE, NOTHING, USAGE
 from kemi.cli.output import bytes_text, duration_text, say
+from kemi.cli.usage.codes import DONE, NOTHING, USAGE
 from kemi.errors import MqueueError, SegmentMissing
 from kemi.queue.catalog.view import InstanceView, QueueView
 from kemi.queue.format.outcome import Stats

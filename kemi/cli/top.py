@@ -19,9 +19,9 @@ from typing import Any, NamedTuple, Protocol
 from kemi import host
 from kemi.cli import signals
 from kemi.cli.call import Call
-from kemi.cli.codes import DONE
 from kemi.cli.output import Output, bytes_text, duration_text, table
 from kemi.cli.show import refusals_text
+from kemi.cli.usage.codes import DONE
 from kemi.errors import MqueueError, UnknownQueue
 from kemi.queue.catalog.view import InstanceView, QueueView
 from kemi.queue.format.statistics import details_of, mean_wait, numbers_of

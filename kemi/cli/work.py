@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from kemi.cli import signals
 from kemi.cli.call import Call, Failure
-from kemi.cli.codes import NO_PACKAGE, USAGE
+from kemi.cli.usage.codes import NO_PACKAGE, USAGE
 from kemi.names import OWNER_VARIABLE
 from kemi.text import one_line
 from kemi.worker.worker import Worker, run

@@ -9,7 +9,7 @@ from itertools import accumulate
 from typing import TYPE_CHECKING, Any
 
 from kemi.cli.call import Failure
-from kemi.cli.codes import UNUSABLE
+from kemi.cli.usage.codes import UNUSABLE
 from kemi.worker import board
 from kemi.worker.board import BUCKETS
 

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from kemi.cli import codes
-from kemi.cli.parser import parser
+from kemi.cli.usage import codes
+from kemi.cli.usage.commands import parser
 from tests.conftest import SHM
 
 if TYPE_CHECKING:

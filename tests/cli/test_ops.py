@@ -231,7 +231,7 @@ def test_units(tmp_path: Path, path: str) -> None:
 @pytest.mark.parametrize("path", UNITS[:4])
 def test_what_units_start(path: str) -> None:
     """It is a command line of ours."""
-    from kemi.cli.parser import parser
+    from kemi.cli.usage.commands import parser
 
     command = settings_of(path)["ExecStart"].replace("%I", "calls").replace("%i", "calls").split()
     assert command[0] == "/usr/bin/mqueue-kemi"

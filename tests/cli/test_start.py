@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 import mqueue_kemi
-from kemi.cli.parser import parser
+from kemi.cli.usage.commands import parser
 from kemi.queue.kernel import choice
 from tests.cli.command import CHECKOUT
 

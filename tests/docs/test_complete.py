@@ -12,7 +12,7 @@ import pytest
 import mqueue_kemi
 from kemi import spec
 from kemi.cli import metrics, workmetrics
-from kemi.cli.parser import parser
+from kemi.cli.usage.commands import parser
 from kemi.queue.client.attached import AttachedQueue
 from kemi.queue.format.outcome import AddResult, Stats
 from kemi.worker.worker import _OPTIONS

@@ -8,7 +8,7 @@ from urllib.parse import urlsplit
 
 import pytest
 
-from kemi.cli import codes
+from kemi.cli.usage import codes
 from tests.docs import pages
 from tests.docs.pages import ALL, CHECKOUT, MANUAL, README
 

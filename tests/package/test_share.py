@@ -8,7 +8,7 @@ import subprocess
 import pytest
 
 from docs.share import make, manual
-from kemi.cli import codes
+from kemi.cli.usage import codes
 from tests.package.conftest import CHECKOUT
 
 

@@ -4,31 +4,18 @@
 from __future__ import annotations
 
 import argparse
-import math
 import os
-import re
 
-from kemi.cli import codes
+from kemi.cli.usage import codes, values
+from kemi.cli.usage.parser import OWNER_HELP, Commands, Help, Parser, Version, command
 from kemi.names import (
     DB_URL_VARIABLE,
     DEFAULT_INSTANCE,
     ENGINE_PASSWORD_VARIABLE,
     ENGINE_USER_VARIABLE,
     INSTANCE_VARIABLE,
-    OWNER_VARIABLE,
     RELAY_METRICS_VARIABLE,
-    VERSION,
 )
-from kemi.text import one_line
-
-TYPE_CHECKING = False  # the one of typing costs as much as the whole of argparse
-if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
-    from typing import Any, NoReturn
-
-_COLUMNS = 80  # where there is no terminal
-_PORTS = 65536
-_LONGEST = 86400.0 * 365  # seconds
 
 _EXAMPLES = """examples:
   mqueue-kemi instances                         what lies on this host, and whether its server lives
@@ -45,80 +32,19 @@ written as \\\\, \\t, \\n, \\r, \\xNN, \\uNNNN. --json gives lines of JSON, whic
 """
 
 
-class _Help(argparse.RawDescriptionHelpFormatter):
-    """As wide as the terminal. argparse asks shutil for that, which imports all that can compress a file."""
-
-    def __init__(self, prog: str) -> None:
-        super().__init__(prog, width=_width())
-
-
-def _width() -> int:
-    columns = os.environ.get("COLUMNS", "")
-    if columns.isdecimal() and int(columns):
-        return int(columns) - 2
-    try:
-        return (os.get_terminal_size(1).columns or _COLUMNS) - 2
-    except OSError:
-        return _COLUMNS - 2
-
-
-class _Parser(argparse.ArgumentParser):
-    """Shows what it refuses as one line, without a password that was in a URL.
-
-    That of a command is made when something is asked of it: at a start, most of them are not.
-    """
-
-    def __init__(self, *, define: Callable[[_Parser], None] | None = None, **properties: Any) -> None:
-        """define: adds a command's arguments."""
-        if define is None:
-            super().__init__(**properties)
-        else:
-            self._later = define, properties
-
-    def __getattr__(self, name: str) -> Any:
-        later = self.__dict__.pop("_later", None)
-        if later is None:
-            raise AttributeError(name)
-        define, properties = later
-        super().__init__(**properties)
-        define(self)
-        return getattr(self, name)
-
-    def error(self, message: str) -> NoReturn:
-        super().error(one_line(message))
-
-
-class _Version(argparse._VersionAction):  # noqa: SLF001 - the class of action="version"
-    """Says which kernel runs, too, which is looked up only then."""
-
-    def __call__(
-        self,
-        parser: argparse.ArgumentParser,
-        namespace: argparse.Namespace,
-        values: str | Sequence[Any] | None,
-        option: str | None = None,
-    ) -> None:
-        from kemi.queue.kernel import choice
-
-        self.version = f"mqueue-kemi {VERSION} (kernel: {choice.description()})"
-        super().__call__(parser, namespace, values, option)
-
-
 def parser() -> argparse.ArgumentParser:
     """The parser; `run` of what it returns is the command."""
-    whole = _Parser(
+    whole = Parser(
         prog="mqueue-kemi",
         description="Look at the queues of a Kamailio on this host, put items in and take them out.",
         epilog=f"{_EXAMPLES}\n{codes.as_text()}",
-        formatter_class=_Help,
+        formatter_class=Help,
         allow_abbrev=False,
     )
-    whole.add_argument(
-        "--version", action=_Version, version="", help="show the version and which kernel runs, and exit"
-    )
+    whole.add_argument("--version", action=Version, version="", help="show the version and which kernel runs, and exit")
     default = os.environ.get(INSTANCE_VARIABLE) or DEFAULT_INSTANCE
-    whole.add_argument("--instance", type=_text, default=default, metavar="I", help=_INSTANCE_HELP % default)
-    whole.add_argument("--owner", default=None, metavar="USER", help=_OWNER_HELP)
+    whole.add_argument("--instance", type=values.text, default=default, metavar="I", help=_INSTANCE_HELP % default)
+    whole.add_argument("--owner", default=None, metavar="USER", help=OWNER_HELP)
     commands = whole.add_subparsers(required=True, metavar="COMMAND", dest="command")
     defines = (_define_looking, _define_moving, _define_working, _define_relaying, _define_watching, _define_judging)
     for define in defines:
@@ -126,50 +52,16 @@ def parser() -> argparse.ArgumentParser:
     return whole
 
 
-_OWNER_HELP = f"one more user whose queues are trusted; ${OWNER_VARIABLE} by default (see SECURITY.md)"
 _INSTANCE_HELP = f"the server's instance; ${INSTANCE_VARIABLE} or %r by default"
 _ITEMS = "print items as lines of JSON, which lose nothing"
-_Commands = argparse._SubParsersAction  # noqa: SLF001 - it has no public name
-
-
-def _command(
-    commands: _Commands[_Parser],
-    name: str,
-    run: str,
-    text: str,
-    own: Callable[[_Parser], None] | None = None,
-    more: str = "",
-    json: str = "print the result as an object of JSON",
-) -> None:
-    """own: adds the arguments that not every command has."""
-
-    def define(one: _Parser) -> None:
-        # Wherever it is said; what is not said here must not hide what was said before the command.
-        one.add_argument("--instance", type=_text, default=argparse.SUPPRESS, metavar="I", help="the server's instance")
-        if json:
-            one.add_argument("--json", action="store_true", help=json)
-        one.add_argument("--owner", default=argparse.SUPPRESS, metavar="USER", help=_OWNER_HELP)
-        one.set_defaults(run=run)
-        if own is not None:
-            own(one)
-
-    commands.add_parser(
-        name,
-        help=text,
-        description=f"{text[0].upper()}{text[1:]}.",
-        epilog=f"{more}\n\n{codes.as_text()}" if more else codes.as_text(),
-        formatter_class=_Help,
-        allow_abbrev=False,
-        define=define,
-    )
 
 
 def _queue(one: argparse.ArgumentParser) -> None:
-    one.add_argument("queue", metavar="Q", type=_text, help="name of the queue")
+    one.add_argument("queue", metavar="Q", type=values.text, help="name of the queue")
 
 
 def _any_queue(one: argparse.ArgumentParser) -> None:
-    one.add_argument("queue", metavar="Q", type=_text, nargs="?", help="name of the queue")
+    one.add_argument("queue", metavar="Q", type=values.text, nargs="?", help="name of the queue")
 
 
 def _reserve(one: argparse.ArgumentParser) -> None:
@@ -177,19 +69,19 @@ def _reserve(one: argparse.ArgumentParser) -> None:
     one.add_argument("--reserve", action="store_true", help=text)
 
 
-def _define_looking(commands: _Commands[_Parser]) -> None:
+def _define_looking(commands: Commands[Parser]) -> None:
     text = "what lies on this host, and whether its server lives"
-    _command(commands, "instances", "show:instances", text, json="print a list of objects of JSON")
+    command(commands, "instances", "show:instances", text, json="print a list of objects of JSON")
     text = "how many items each queue has"
-    _command(commands, "sizes", "show:sizes", text, json="print a list of objects of JSON")
-    _command(commands, "get_size", "show:get_size", "how many items a queue has", _queue)
-    _command(commands, "peek", "show:peek", "show the oldest items, which stay", _peek, json=_ITEMS)
-    _command(commands, "stats", "show:stats", "counters and limits of a queue, or of all", _stats, _STATS_MORE, "")
+    command(commands, "sizes", "show:sizes", text, json="print a list of objects of JSON")
+    command(commands, "get_size", "show:get_size", "how many items a queue has", _queue)
+    command(commands, "peek", "show:peek", "show the oldest items, which stay", _peek, json=_ITEMS)
+    command(commands, "stats", "show:stats", "counters and limits of a queue, or of all", _stats, _STATS_MORE, "")
 
 
 def _peek(one: argparse.ArgumentParser) -> None:
     _queue(one)
-    one.add_argument("-n", "--count", type=_count, default=10, metavar="N", help="how many; 10 by default")
+    one.add_argument("-n", "--count", type=values.count, default=10, metavar="N", help="how many; 10 by default")
 
 
 def _stats(one: argparse.ArgumentParser) -> None:
@@ -201,20 +93,20 @@ def _stats(one: argparse.ArgumentParser) -> None:
     one.add_argument("--all", action="store_true", help="with --prometheus: all instances on this host")
 
 
-def _define_moving(commands: _Commands[_Parser]) -> None:
-    _command(commands, "add", "move:add", "add an item", _add)
-    _command(commands, "fetch", "move:fetch", "take the oldest item and print it", _fetch, json=_ITEMS)
+def _define_moving(commands: Commands[Parser]) -> None:
+    command(commands, "add", "move:add", "add an item", _add)
+    command(commands, "fetch", "move:fetch", "take the oldest item and print it", _fetch, json=_ITEMS)
     text = "print items as lines of JSON; with --exec, give CMD such a line on its standard input"
-    _command(commands, "consume", "move:consume", "take items and deliver them", _consume, _CONSUME_MORE, text)
+    command(commands, "consume", "move:consume", "take items and deliver them", _consume, _CONSUME_MORE, text)
     text = "take all items and print them as lines of JSON"
-    _command(commands, "drain", "move:drain", text, _drain, _JSON_MORE, "allowed, for what it always does")
-    _command(commands, "fill", "fill:fill", "add items from lines of JSON on standard input", _queue, _JSON_MORE)
-    _command(commands, "drop", "drop:drop", "take away what a dead server left: an instance, or one queue of it", _drop)
+    command(commands, "drain", "move:drain", text, _drain, _JSON_MORE, "allowed, for what it always does")
+    command(commands, "fill", "fill:fill", "add items from lines of JSON on standard input", _queue, _JSON_MORE)
+    command(commands, "drop", "drop:drop", "take away what a dead server left: an instance, or one queue of it", _drop)
     for name, run, text in (
         ("save", "database:save", "put what a dead server left of a queue into its table"),
         ("load", "database:load", "put the rows of its table into a queue of a dead server"),
     ):
-        _command(commands, name, run, text, _database, _DB_MORE)
+        command(commands, name, run, text, _database, _DB_MORE)
 
 
 def _add(one: argparse.ArgumentParser) -> None:
@@ -245,11 +137,11 @@ def _database(one: argparse.ArgumentParser) -> None:
     one.add_argument("--db-url", metavar="URL", help=f"the database; ${DB_URL_VARIABLE} by default")
     one.set_defaults(db_url=os.environ.get(DB_URL_VARIABLE))
     text = "off, on, verify, or the whole path of a file with certificates of authorities"
-    one.add_argument("--db-tls", type=_tls, metavar="HOW", help=text)
+    one.add_argument("--db-tls", type=values.tls, metavar="HOW", help=text)
     text = "for all that is done with the database; any time by default, while it answers"
-    one.add_argument("--db-timeout", type=_more_than_0, default=0.0, metavar="SECONDS", help=text)
+    one.add_argument("--db-timeout", type=values.more_than_0, default=0.0, metavar="SECONDS", help=text)
     text = "that a database which is away is tried again; 0 by default"
-    one.add_argument("--db-retry", type=_seconds, default=0.0, metavar="SECONDS", help=text)
+    one.add_argument("--db-retry", type=values.seconds, default=0.0, metavar="SECONDS", help=text)
     text = "accept a table that cannot take a change back (MyISAM)"
     one.add_argument("--db-inexact", action="store_true", help=text)
 
@@ -261,18 +153,18 @@ def _consume(one: argparse.ArgumentParser) -> None:
         "--follow", action="store_true", help="wait for more, for ever, instead of ending when it is empty"
     )
     _reserve(one)
-    one.add_argument("-n", "--count", type=_count, default=0, metavar="N", help="end after N items")
+    one.add_argument("-n", "--count", type=values.count, default=0, metavar="N", help="end after N items")
     _timeout(one, "end when none has come for so long; 0 by default")
     one.add_argument("--keep-going", action="store_true", help="go on, after a pause, when CMD has failed")
 
 
-def _define_relaying(commands: _Commands[_Parser]) -> None:
+def _define_relaying(commands: Commands[Parser]) -> None:
     text = "carry the items of a queue to a Redis or Valkey server, or from there to here, once each"
-    _command(commands, "relay", "relay:relay", text, _relay, _RELAY_MORE, "with --check: print an object of JSON")
+    command(commands, "relay", "relay:relay", text, _relay, _RELAY_MORE, "with --check: print an object of JSON")
 
 
 def _relay(one: argparse.ArgumentParser) -> None:
-    one.add_argument("queue", metavar="Q", type=_text, nargs="?", help="name of the queue here")
+    one.add_argument("queue", metavar="Q", type=values.text, nargs="?", help="name of the queue here")
     one.add_argument("url", metavar="URL", nargs="?", help="like redis://central:6379/0, rediss://, valkey://, unix://")
     one.add_argument(
         "--config", metavar="FILE", help="a file of TOML that says all, in place of Q, URL and the options"
@@ -283,10 +175,16 @@ def _relay(one: argparse.ArgumentParser) -> None:
     text = "what an item's way must be safe from: fsync (the default), replicas=N, fsync+replicas=N, or memory"
     one.add_argument("--durability", metavar="D", help=text)
     text = "of what was sent, so many seconds are sent again after each new connection; with memory 5, else 0"
-    one.add_argument("--replay", type=_seconds, metavar="SECONDS", help=text)
-    one.add_argument("--batch", type=_count, metavar="N", help="most items that are sent together; 400 by default")
-    one.add_argument("--max-len", type=_count, metavar="N", help="most items in the queue there; then they stay here")
-    one.add_argument("--timeout", type=_seconds, metavar="SECONDS", help="for a reply of the server; 5 by default")
+    one.add_argument("--replay", type=values.seconds, metavar="SECONDS", help=text)
+    one.add_argument(
+        "--batch", type=values.count, metavar="N", help="most items that are sent together; 400 by default"
+    )
+    one.add_argument(
+        "--max-len", type=values.count, metavar="N", help="most items in the queue there; then they stay here"
+    )
+    one.add_argument(
+        "--timeout", type=values.seconds, metavar="SECONDS", help="for a reply of the server; 5 by default"
+    )
     one.add_argument(
         "--host-id", metavar="ID", help="what this host is called there; made of its machine-id by default"
     )
@@ -300,41 +198,43 @@ def _relay(one: argparse.ArgumentParser) -> None:
     one.add_argument("--metrics", metavar="FILE", help=text)
 
 
-def _define_working(commands: _Commands[_Parser]) -> None:
+def _define_working(commands: Commands[Parser]) -> None:
     text = "run workers: functions with @worker above them"
-    _command(commands, "work", "work:work", text, _work, _WORK_MORE, "")
+    command(commands, "work", "work:work", text, _work, _WORK_MORE, "")
 
 
 def _work(one: argparse.ArgumentParser) -> None:
     one.add_argument("functions", metavar="MODULE:FUNCTION", nargs="+", help="like calls:write, or dir/calls.py:write")
     one.add_argument("--where", default=None, metavar="I", help="an instance, as --instance; or an engine's URL")
     text = "seconds, after SIGTERM, for what is in hand; 10 by default"
-    one.add_argument("--grace", type=_seconds, default=10.0, metavar="SECONDS", help=text)
+    one.add_argument("--grace", type=values.seconds, default=10.0, metavar="SECONDS", help=text)
     one.add_argument(
         "--log-format", choices=("text", "json"), default="text", help="lines for people, or objects of JSON"
     )
     text = "serve Prometheus' metrics there, like 127.0.0.1:9131"
-    one.add_argument("--metrics", type=_address, default=None, metavar="HOST:PORT", help=text)
+    one.add_argument("--metrics", type=values.address, default=None, metavar="HOST:PORT", help=text)
 
 
-def _define_watching(commands: _Commands[_Parser]) -> None:
+def _define_watching(commands: Commands[Parser]) -> None:
     text = "print each look as a line of JSON"
-    _command(commands, "top", "top:top", "show again and again what the queues do", _top, _TOP_MORE, text)
+    command(commands, "top", "top:top", "show again and again what the queues do", _top, _TOP_MORE, text)
     text = "serve Prometheus' metrics over HTTP"
     json = "print an object of JSON with the address as soon as it serves"
-    _command(commands, "serve-metrics", "serve:serve_metrics", text, _serve_metrics, _SERVE_MORE, json)
+    command(commands, "serve-metrics", "serve:serve_metrics", text, _serve_metrics, _SERVE_MORE, json)
 
 
 def _top(one: argparse.ArgumentParser) -> None:
-    one.add_argument("-d", "--delay", type=_seconds, default=1.0, metavar="SECONDS", help="between looks; 1 by default")
-    one.add_argument("-n", "--count", type=_count, default=0, metavar="N", help="end after N looks")
+    one.add_argument(
+        "-d", "--delay", type=values.seconds, default=1.0, metavar="SECONDS", help="between looks; 1 by default"
+    )
+    one.add_argument("-n", "--count", type=values.count, default=0, metavar="N", help="end after N looks")
     one.add_argument("--all", action="store_true", help="the queues of all instances on this host")
 
 
 def _serve_metrics(one: argparse.ArgumentParser) -> None:
     one.add_argument(
         "--listen",
-        type=_address,
+        type=values.address,
         required=True,
         metavar="HOST:PORT",
         help="like 127.0.0.1:9130; port 0 takes one that is free",
@@ -344,11 +244,11 @@ def _serve_metrics(one: argparse.ArgumentParser) -> None:
     one.add_argument("--relay-metrics", action="append", default=[], metavar="PATH", help=text)
 
 
-def _define_judging(commands: _Commands[_Parser]) -> None:
+def _define_judging(commands: Commands[Parser]) -> None:
     text = "judge a script, a definitions file or a kamailio.cfg, before a server reads it; or --live, a running server"
-    _command(commands, "check", "check:check", text, _check, _CHECK_MORE, "print what was found as an object of JSON")
+    command(commands, "check", "check:check", text, _check, _CHECK_MORE, "print what was found as an object of JSON")
     text = "collect what a bug report needs: versions, limits, queues, locks; no content of any item"
-    _command(commands, "doctor", "doctor:doctor", text, more=_DOCTOR_MORE, json="print it as an object of JSON")
+    command(commands, "doctor", "doctor:doctor", text, more=_DOCTOR_MORE, json="print it as an object of JSON")
 
 
 def _check(one: argparse.ArgumentParser) -> None:
@@ -363,7 +263,7 @@ def _check(one: argparse.ArgumentParser) -> None:
 
 
 def _timeout(one: argparse.ArgumentParser, text: str) -> None:
-    one.add_argument("--timeout", type=_seconds, default=0.0, metavar="SECONDS", help=text)
+    one.add_argument("--timeout", type=values.seconds, default=0.0, metavar="SECONDS", help=text)
 
 
 _CHECK_MORE = """A line is FILE:LINE: error (or warning): TEXT. A kamailio.cfg is read with what it includes and with
@@ -395,46 +295,3 @@ _DB_MORE = """URL and the other --db- options are as in modparam("mqueue", "db_u
 a whole or not at all; the next start of the server takes over what is in the queue."""
 _SERVE_MORE = """The metrics are those of stats --prometheus, with --relay-metrics also those of relays (relay
 --metrics); a path that is not there yet is no error. It needs the Python package prometheus_client."""
-
-
-def _text(argument: str) -> str:
-    """Names are bytes on the command line, and UTF-8 in a queue."""
-    return os.fsencode(argument).decode("utf-8", "surrogateescape")
-
-
-def _count(argument: str) -> int:
-    if not re.fullmatch(r"[0-9]{1,12}", argument) or not int(argument):
-        raise argparse.ArgumentTypeError(f"{argument!r} is no number of 1 or more")
-    return int(argument)
-
-
-def _seconds(argument: str) -> float:
-    try:
-        seconds = float(argument)
-    except ValueError:
-        seconds = math.nan
-    if not 0 <= seconds <= _LONGEST:
-        raise argparse.ArgumentTypeError(f"{argument!r} is no number of seconds")
-    return seconds
-
-
-def _more_than_0(argument: str) -> float:
-    seconds = _seconds(argument)
-    if not seconds:
-        raise argparse.ArgumentTypeError("write seconds, more than 0; without it there is no limit")
-    return seconds
-
-
-def _tls(argument: str) -> str:
-    if argument not in ("off", "on", "verify") and not argument.startswith("/"):
-        raise argparse.ArgumentTypeError("write off, on, verify, or the whole path of a file with certificates")
-    return argument
-
-
-def _address(argument: str) -> tuple[str, int]:
-    match = re.fullmatch(r"(?:\[(?P<six>[0-9A-Fa-f:.%\w]+)\]|(?P<host>[^:\[\]]+)):(?P<port>[0-9]{1,5})", argument)
-    if not match or not 0 <= int(match["port"]) < _PORTS:
-        raise argparse.ArgumentTypeError(
-            f"{argument!r} is no HOST:PORT; write for instance 127.0.0.1:9130 or [::1]:9130 (port 0: one that is free)"
-        )
-    return match["six"] or match["host"], int(match["port"])
