@@ -34,6 +34,18 @@ def test_what_is_attached_is_what_was_made(instance: str, registry: Registry) ->
     assert other.max_memory == 5
 
 
+def test_memory_is_that_of_all_queues(registry: Registry) -> None:
+    """Of the first ones and of the later ones, which few instances have."""
+    lines = [registry.open_line(1 << number % 7) for number in range(100)]
+    assert registry.memory() == sum(1 << number % 7 for number in range(100))
+    for line in lines[:99]:
+        registry.set_line(line, 0)
+    assert registry.memory() == 1 << 99 % 7
+    registry.set_line(lines[99], 0)
+    registry.set_line(lines[3], 5)
+    assert registry.memory() == 5
+
+
 def test_there_is_none(instance: str) -> None:
     """An instance that does not exist cannot be attached."""
     with pytest.raises(SegmentMissing, match=instance):

@@ -467,6 +467,27 @@ def test_memory_comes_and_goes(name: str, path: Path) -> None:
     assert segment.bytes[CHUNK : 3 * CHUNK] == bytes(2 * CHUNK)
 
 
+def test_memory_that_is_reserved_is_there_at_the_first_touch(name: str, mocker: MockerFixture) -> None:
+    """The system gives all pages at once, not each by a fault of its own; and where it cannot, it is no error."""
+    pages = CHUNK // mmap.PAGESIZE
+    segment = create(name)
+    try:
+        segment.bytes.madvise(segments._POPULATE_WRITE, 0, mmap.PAGESIZE)
+    except OSError:
+        pytest.skip("this system cannot do it")
+
+    def touched(offset: int) -> int:
+        segment.reserve(offset, CHUNK)
+        before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+        for at in range(offset, offset + CHUNK, mmap.PAGESIZE):
+            segment.bytes[at] = 1
+        return resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before
+
+    assert touched(CHUNK) < pages // 4
+    mocker.patch.object(segments, "_POPULATE_WRITE", 1 << 20)  # no advice that a system knows
+    assert touched(2 * CHUNK) >= pages // 2
+
+
 def test_memory_is_released_in_the_first_way_that_works(name: str, mocker: MockerFixture) -> None:
     """A hole in the file where one can be made, else by the mapping, and neither where the system has none."""
     segment = create(name)

@@ -17,6 +17,9 @@ from kemi.queue.shm.segment import PRIVATE, Access, Segment, segment_name
 from kemi.queue.shm.trust import CLIENT_ADVICE, Users
 
 _check = header.checker(layout.INSTANCE_MAGIC, "instance")
+# Most instances have no more queues, and a sum of the whole table takes longer than all else that a new chunk costs.
+_FIRST = 64
+_NO_LATER = bytes(8 * (layout.QUOTA_ENTRIES - _FIRST))
 
 
 class Registry:
@@ -27,6 +30,7 @@ class Registry:
         self._words = segment.words
         quota, ids = layout.QUOTA_AT // 8, layout.QUOTA_IDS_AT // 8
         self._table = segment.words[quota : quota + layout.QUOTA_ENTRIES]
+        self._first, self._later = self._table[:_FIRST], self._table[_FIRST:]
         self._holders = segment.words[ids : ids + layout.QUOTA_ENTRIES]
         # Nothing to repair: each store is complete in itself.
         self.lock = Mutex(segment, lock_timeout, lambda: None, lambda: 0)
@@ -87,7 +91,7 @@ class Registry:
 
     def memory(self) -> int:
         """Bytes that the queues hold together."""
-        return sum(self._table)
+        return sum(self._first if bytes(self._later) == _NO_LATER else self._table)
 
     def open_line(self, length: int, holder: int = 0) -> int:
         """A line of the table for a queue (known by its time of creation) that holds `length` bytes."""

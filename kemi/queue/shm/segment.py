@@ -64,6 +64,7 @@ __all__ = [
 
 _LONGEST = 1 << 47  # bytes that a process can map
 _PUNCH_HOLE = 0x02 | 0x01  # FALLOC_FL_PUNCH_HOLE, FALLOC_FL_KEEP_SIZE
+_POPULATE_WRITE = 23  # MADV_POPULATE_WRITE: Linux 5.14
 
 # PyDLL: what is done under a queue's lock must not let go of the GIL.
 _libc = ctypes.PyDLL(None, use_errno=True)
@@ -206,6 +207,8 @@ class Segment:
     def reserve(self, offset: int, length: int) -> None:
         """Make memory at offset usable. Raises NoMemory, and then nothing has changed."""
         _reserve(self.fd, offset, length, self.name)
+        with suppress(OSError, ValueError):  # as it may be: it saves a fault at each page's first byte
+            self.bytes.madvise(_POPULATE_WRITE, offset, length)
 
     def release(self, offset: int, length: int) -> None:
         """Give memory back to the system, where it takes it; nothing may rely on that, nor on what is read there then.
