@@ -45,11 +45,11 @@ def outcome(call: Callable[[], object]) -> tuple[str, object]:
 class Pair:
     """Two queues that get the same calls."""
 
-    def __init__(self, instance: str, addmode: int, **kind: Any) -> None:
+    def __init__(self, instance: str, addmode: int, window: int = WINDOW, **kind: Any) -> None:
         # Of a plain log's cursors, a run stores but the word that counts afterwards: the other one depends on the runs.
         self.has_runs = False
-        self.native = Queue.create(instance, "native", window=WINDOW, addmode=addmode, **kind)
-        self.pure = Queue.create(instance, "pure", window=WINDOW, addmode=addmode, **kind)
+        self.native = Queue.create(instance, "native", window=window, addmode=addmode, **kind)
+        self.pure = Queue.create(instance, "pure", window=window, addmode=addmode, **kind)
         choice.detach(self.pure)
         if addmode:
             for queue in (self.native, self.pure):  # before the first item: both hash in the same way

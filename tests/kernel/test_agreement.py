@@ -9,7 +9,7 @@ import pytest
 
 import mqueue_kemi
 from kemi.instance import queues
-from kemi.queue.format.layout import CHUNK, W_FLAGS
+from kemi.queue.format.layout import CHUNK, FREE_SHIFT, MAX_FREE, W_FLAGS
 from kemi.queue.kernel import choice
 from kemi.queue.log.core import ADDED, KEPT
 from kemi.slots import fetched
@@ -140,6 +140,22 @@ def test_kept_wakes_nobody(pair: Pair) -> None:
         waits(queue)
     assert pair.both(lambda queue: queue.add("k", "w"))[1] is KEPT
     pair.header()
+
+
+def test_a_burst_that_comes_again_is_the_kernels(instance: str) -> None:
+    """Chunks that a burst left, up to what is kept, are taken and left without Python and the system."""
+    pair = Pair(instance, 0, window=MAX_FREE * CHUNK << FREE_SHIFT)
+    value = "v" * 20_000
+    count = MAX_FREE * CHUNK // len(value) - 20
+    for number in range(3):
+        left = choice.lib.calls()[1]
+        for call in (adding("k", value), lambda queue: queue.pop()):
+            for _ in range(count):
+                pair.both(call)
+            pair.header()
+        pair.compare()
+        assert number == 0 or choice.lib.calls()[1] == left + 2 * count, "beside those of the one without a kernel"
+    pair.remove()
 
 
 FUNCTIONS = ("mq_add", "mq_fetch", "mq_size", "mq_pv_free")

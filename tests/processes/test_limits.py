@@ -110,7 +110,7 @@ def test_locked_pages(in_child: InChild, addmode: int) -> None:
     def part(serve: Serve) -> None:
         lock_all()
         before = status("VmRSS")
-        serve(f"name=q;addmode={addmode}", max_memory="1G")
+        serve(f"name=q;addmode={addmode}", max_memory="128M")
         assert status("VmRSS") - before < 64 * MB
         count = 5000
         assert fill(count)[0] == count

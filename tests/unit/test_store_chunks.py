@@ -11,13 +11,15 @@ from kemi.queue.format.layout import (
     CHUNK_MAP_AT,
     FREE,
     LEAVING,
+    MAX_FREE,
+    MIN_FREE,
     TAKEN,
     UNSURE,
     USED,
     W_FREE_CHUNKS,
     W_MAP_SIZE,
 )
-from kemi.queue.store.chunks import MAX_FREE, Chunks
+from kemi.queue.store.chunks import Chunks
 from tests.support.crash_points import Segment
 
 
@@ -100,9 +102,49 @@ def test_a_few_free_ones_stay_and_the_highest_go() -> None:
     for chunk in use(chunks, 6):
         chunks.free(chunk)
     chunks.trim(chunks.settle(committed=True))
-    assert segment.states() == bytes([FREE] * MAX_FREE + [ABSENT] * 6)
-    assert len(segment.there) == MAX_FREE
-    assert chunks.reserved() == MAX_FREE * chunks.size
+    assert segment.states() == bytes([FREE] * MIN_FREE + [ABSENT] * 6)
+    assert len(segment.there) == MIN_FREE
+    assert chunks.reserved() == MIN_FREE * chunks.size
+
+
+@pytest.mark.parametrize(("count", "kept"), [(16, MIN_FREE), (1024, 8), (1 << 14, MAX_FREE)])
+def test_a_part_of_what_there_may_be_is_kept_and_an_eighth_goes_with_the_first_too_many(count: int, kept: int) -> None:
+    chunks, segment = new(count)
+    assert chunks.most_free == kept
+    taken = use(chunks, kept + 8)
+    for chunk in taken[:kept]:
+        chunks.free(chunk)
+        chunks.trim(chunks.settle(committed=True))
+    assert segment.u64[W_FREE_CHUNKS] == segment.states().count(FREE) == kept
+    assert segment.states().count(USED) == 8
+    chunks.free(taken[kept])
+    chunks.trim(chunks.settle(committed=True))
+    assert segment.u64[W_FREE_CHUNKS] == segment.states().count(FREE) == kept - kept // 8
+    assert segment.states()[: kept - kept // 8] == bytes([FREE]) * (kept - kept // 8)
+
+
+def test_free_ones_are_counted_by_what_an_operation_took_and_left() -> None:
+    chunks, segment = new()
+    first, second, third = use(chunks, 3)
+    chunks.free(first)
+    chunks.free(second)
+    chunks.settle(committed=True)
+    for committed in (False, True):
+        chunks.free(third)
+        assert len(chunks.alloc_many(3)) == 3
+        chunks.settle(committed=committed)
+        assert segment.u64[W_FREE_CHUNKS] == segment.states().count(FREE) == (1 if committed else 3)
+
+
+@pytest.mark.parametrize("wild", [0, 1 << 40, (1 << 64) - 1])
+def test_a_wild_number_of_free_ones_is_none(wild: int) -> None:
+    chunks, segment = new()
+    first, second = use(chunks, 2)
+    for chunk in (first, second):
+        chunks.free(chunk)
+        segment.u64[W_FREE_CHUNKS] = wild
+        chunks.settle(committed=True)
+        assert 0 <= segment.u64[W_FREE_CHUNKS] <= chunks.count
 
 
 def test_memory_that_may_be_there_is_given_back() -> None:

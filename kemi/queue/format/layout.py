@@ -179,6 +179,11 @@ USED = 2
 TAKEN = 3  # by the operation under way: used if it is committed, else free
 LEAVING = 4  # of the operation under way: free if it is committed, else used
 UNSURE = 5  # its memory is being reserved or released
+# Free chunks that keep their memory, so that a queue that grows and shrinks asks the system for none: a part of the
+# chunks that the segment may have (a queue's share of what all queues may hold), and no more than so many.
+MAX_FREE = 32
+MIN_FREE = 2
+FREE_SHIFT = 7
 
 # Words of a chunk's head.
 C_NEXT = 0  # offset of the chunk that follows in the log

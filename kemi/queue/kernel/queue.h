@@ -34,6 +34,7 @@ typedef struct {
     uint32_t *u32;
     const unsigned char *map; /* the chunk map */
     uint64_t data, map_size, chunk, mask, bits, addmode;
+    uint64_t most_free; /* free chunks that are kept */
     uint64_t entries, capacity; /* of what is in flight: a word, and how many */
     uint64_t directory, per_chunk; /* of the key index: a word, and buckets */
     uint64_t secret;

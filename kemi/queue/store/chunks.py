@@ -9,9 +9,10 @@ decides what these marks come to:
        +---recovery-----+      FREE <--rolled back--+                   +--rolled back--+                      |
        +-------------------memory released----- UNSURE <---trim------------------------------------------------+
 
-The lowest chunk that is free is taken first, so that the used ones gather at the front; a few free ones are kept,
-because making memory costs more than all else in growing. Each mark is one store. `Memory` is the segment behind the
-quota of its instance, or nothing at all in a test. Called with the queue's lock held, but for `is_used`.
+The lowest chunk that is free is taken first, so that the used ones gather at the front. Some free ones are kept,
+because making memory costs more than all else in growing: see MAX_FREE of the layout. Each mark is one store. `Memory`
+is the segment behind the quota of its instance, or nothing at all in a test. Called with the queue's lock held, but
+for `is_used`.
 """
 
 from __future__ import annotations
@@ -24,7 +25,10 @@ from kemi.queue.format.layout import (
     CHUNK_HEAD,
     CHUNK_MAP_AT,
     FREE,
+    FREE_SHIFT,
     LEAVING,
+    MAX_FREE,
+    MIN_FREE,
     TAKEN,
     UNSURE,
     USED,
@@ -35,8 +39,8 @@ from kemi.queue.format.layout import (
     Mapping,
 )
 
-MAX_FREE = 2  # chunks that are kept
-_TRIM = 2  # chunks whose memory one operation gives back beside as many as it left itself
+_TRIM = 4  # chunks whose memory one operation gives back beside as many as it left itself
+_TRIM_SHIFT = 3  # a part of the kept ones goes with the first that is too many, so that not each one is an operation
 _STATES = [bytes([state]) for state in range(6)]
 
 
@@ -65,9 +69,11 @@ class Chunks:
         self.mask = self.size - 1
         self.room = self.size - CHUNK_HEAD  # bytes for records in a chunk
         self.count = (self._u64[W_MAP_SIZE] - self.base) >> self.bits
+        self.most_free = max(MIN_FREE, min(MAX_FREE, self.count >> FREE_SHIFT))
         self._map_end = CHUNK_MAP_AT + self.count
         self._taken: list[int] = []  # by the operation under way, as offsets in the map
         self._leaving: list[int] = []
+        self._reused = 0  # of those that were taken: they were free
         # The chunk map, to be read by a chunk's number where a call of `is_used` costs too much.
         self.map: Any = self._u64[0 : -(-self._map_end // 8)].cast("B")[CHUNK_MAP_AT : self._map_end]
 
@@ -135,6 +141,8 @@ class Chunks:
                 return 0
         elif not self._memory.has(self.offset(number), self.size):  # found out by SIGBUS otherwise
             raise CorruptedError(f"the chunk map has a free chunk at {self.offset(number)}, where there is no memory")
+        else:
+            self._reused += 1
         self._bytes[CHUNK_MAP_AT + number] = TAKEN
         self._taken.append(CHUNK_MAP_AT + number)
         return self.offset(number)
@@ -162,18 +170,22 @@ class Chunks:
             return 0
         taken, self._taken = self._taken, []
         leaving, self._leaving = self._leaving, []
+        reused, self._reused = self._reused, 0
         for place in taken:
             self._bytes[place] = USED if committed else FREE
         for place in leaving:
             self._bytes[place] = FREE if committed else USED
-        states = self.states()
-        self._u64[W_FREE_CHUNKS] = states.count(FREE)
-        return len(leaving if committed else taken)
+        free = len(leaving if committed else taken)
+        self._u64[W_FREE_CHUNKS] = min(max(0, self._u64[W_FREE_CHUNKS] + free - reused), self.count)
+        return free
 
     def trim(self, extra: int = 0) -> None:
         """Give back the memory of free chunks that are too many: the highest first, `extra` and a few at most."""
+        if self._u64[W_FREE_CHUNKS] <= self.most_free:
+            return
+        kept = self.most_free - (self.most_free >> _TRIM_SHIFT)
         for _ in range(_TRIM + extra):
-            if self._u64[W_FREE_CHUNKS] <= MAX_FREE:
+            if self._u64[W_FREE_CHUNKS] <= kept:
                 return
             number = self.states().rfind(_STATES[FREE])
             if number < 0:
@@ -190,7 +202,7 @@ class Chunks:
 
     def recover(self, *, committed: bool) -> None:
         """As `settle`, for what an operation left that was broken off, in this process or another one."""
-        self._taken, self._leaving = [], []
+        self._taken, self._leaving, self._reused = [], [], 0
         finals = {TAKEN: USED if committed else FREE, LEAVING: FREE if committed else USED}
         for state, final in finals.items():
             for number in self._in_state(state):
