@@ -145,7 +145,9 @@ add(Queue *q, PyObject *key, PyObject *value, int *is_kept)
     if (!q->base || is_refused() || !text(key, &record.key, &record.key_length) || !text(value, &record.value, &record.value_length))
         return SLOW;
     record.step = (record.key_length + record.value_length + K_RECORD_HEAD + 7) & ~UINT64_C(7);
-    record.added = wall_clock();
+    if (q->addmode)
+        look_ahead(q, &record);
+    record.added = q->addmode == 1 ? NOT_YET : wall_clock();
     record.is_padded = 0;
     pthread_mutex_t *mutex = take_lock(q);
     if (!mutex)

@@ -56,7 +56,7 @@ extend(PyObject *list, PyObject *more)
 
 /* As many pairs as one lock is for, as records. 0 where the first one is Python's. */
 static Py_ssize_t
-read_pairs(PyObject *pairs, Py_ssize_t first, Record *records)
+read_pairs(Queue *q, PyObject *pairs, Py_ssize_t first, Record *records)
 {
     Py_ssize_t count = 0, all = PyTuple_Size(pairs);
     uint64_t size = 0;
@@ -67,6 +67,8 @@ read_pairs(PyObject *pairs, Py_ssize_t first, Record *records)
         text(PyTuple_GetItem(pair, 0), &record->key, &record->key_length);
         text(PyTuple_GetItem(pair, 1), &record->value, &record->value_length);
         record->step = (record->key_length + record->value_length + K_RECORD_HEAD + 7) & ~UINT64_C(7);
+        if (q->addmode)
+            record->hash = key_hash(q, record->key, record->key_length);
         record->added = added_at;
         record->is_padded = 1;
         size += record->step;
@@ -96,7 +98,7 @@ add_pairs(Queue *self, PyObject *pairs, PyObject *outcomes)
     Record records[RUN];
     unsigned char is_kept[RUN];
     for (Py_ssize_t first = 0, all = PyTuple_Size(pairs); first < all;) {
-        Py_ssize_t wanted = read_pairs(pairs, first, records), count;
+        Py_ssize_t wanted = read_pairs(self, pairs, first, records), count;
         count = self->base ? (Py_ssize_t)add_run(self, records, (uint64_t)wanted, is_kept) : 0;
         for (Py_ssize_t each = 0; each < count; each++)
             if (PyList_Append(outcomes, is_kept[each] ? kept : added))

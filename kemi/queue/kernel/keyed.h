@@ -50,20 +50,29 @@ key_hash(const Queue *q, const char *key, size_t length)
 
 enum { LONG_CHAIN = 64 }; /* records in a bucket; a longer one is looked through by Python */
 
-/* The bucket for a key, as an index among the u32 words; 0 where Python has to look. */
+/* The bucket for a key of this hash, as an index among the u32 words; 0 where Python has to look. */
 static uint64_t
-bucket_of(Queue *q, uint64_t buckets, const char *key, size_t length)
+bucket_of(Queue *q, uint64_t buckets, uint64_t hash)
 {
     if (buckets < q->per_chunk || buckets > K_DIRECTORY_ENTRIES * q->per_chunk)
         return 0;
     uint64_t power = UINT64_C(1) << (63 - __builtin_clzll(buckets));
-    uint64_t number = key_hash(q, key, length) & (2 * power - 1) & 0xFFFFFFFF;
+    uint64_t number = hash & (2 * power - 1) & 0xFFFFFFFF;
     if (number >= buckets)
         number -= power;
     uint64_t chunk = LOAD(&q->u64[q->directory + number / q->per_chunk]);
     if (chunk & q->mask || !is_used(q, chunk))
         return 0;
     return (chunk >> 2) + (number & (q->per_chunk - 1));
+}
+
+/* What can be done for a record without the lock: its hash, and its bucket is on its way here meanwhile. */
+static inline void
+look_ahead(Queue *q, Record *record)
+{
+    record->hash = key_hash(q, record->key, record->key_length);
+    uint64_t bucket = bucket_of(q, LOAD(&q->u64[K_W_BUCKETS]), record->hash);
+    will_read(q->base + bucket * 4, 1);
 }
 
 /* The record to which a link leads; 0 where Python has to look. */
@@ -153,10 +162,10 @@ replace(Queue *q, const Record *record, uint64_t lead, uint64_t old, uint64_t at
 
 /* Append a record, or find that its key is there and stays: *kept. */
 static int
-keyed_append(Queue *q, const Record *record, uint64_t flags, int *kept)
+keyed_append(Queue *q, Record *record, uint64_t flags, int *kept)
 {
     uint64_t buckets = LOAD(&q->u64[K_W_BUCKETS]), lead, old = 0;
-    uint64_t bucket = bucket_of(q, buckets, record->key, record->key_length);
+    uint64_t bucket = bucket_of(q, buckets, record->hash);
     if (!bucket)
         return SLOW;
     int found = seek(q, bucket, record->key, record->key_length, &lead, &old);
@@ -176,6 +185,8 @@ keyed_append(Queue *q, const Record *record, uint64_t flags, int *kept)
     /* From so many items on there is to be one more bucket. */
     if (in_log(q) + LOAD(&q->u64[K_W_RETURNED]) >= buckets)
         return SLOW;
+    if (record->added == NOT_YET)
+        record->added = wall_clock();
     return append_new(q, record, bucket, at, flags);
 }
 
@@ -186,7 +197,7 @@ static uint64_t
 lead_to(Queue *q, uint64_t record)
 {
     uint64_t length = LOAD(&q->u32[(record >> 2) + K_R_KEY]), at = 0;
-    uint64_t lead = bucket_of(q, LOAD(&q->u64[K_W_BUCKETS]), q->base + record + K_RECORD_HEAD, length);
+    uint64_t lead = bucket_of(q, LOAD(&q->u64[K_W_BUCKETS]), key_hash(q, q->base + record + K_RECORD_HEAD, length));
     for (int seen = 0; lead; seen++) {
         at = linked(q, LOAD(&q->u32[lead]));
         if (at == record)

@@ -9,6 +9,8 @@
 enum { MAX_TEXT = 1 << 20 };
 /* Of records that leave, one in so many bytes is measured (MEASURE_BYTES of kemi/queue/log/core.py). */
 enum { MEASURE_BYTES = 1 << 16 };
+/* The next record is asked for before it is read where they are so long; what follows a shorter one comes by itself. */
+enum { LONG_RECORD = 256 };
 /* An add may go on with these in FLAGS: none of them is about the end of the log, or it is looked at. */
 enum { ADD_MAY = K_ADD_LIMITED | K_ADD_WAITING | K_FETCH_IN_FLIGHT | K_FETCH_AGING };
 
@@ -65,6 +67,7 @@ plain_append(Queue *q, const Record *record)
     write_record(q, tail, record);
     STORE(&u64[K_W_TAIL_ODD - odd], end);
     COMMIT(&u64[K_W_ADDED], added + 1);
+    will_write(q->base + end, record->step);
     return GOT;
 }
 
@@ -124,6 +127,8 @@ plain_pop(Queue *q, PyObject **record)
         STORE(&u64[K_W_HIGH_WATER], items);
     STORE(&u64[K_W_HEAD_ODD - odd], end);
     COMMIT(&u64[K_W_POPPED], popped + 1);
+    if (items > 1 && step >= LONG_RECORD)
+        will_read(q->base + end, step);
     measure(q, head, step, *record);
     return GOT;
 }

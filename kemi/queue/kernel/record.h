@@ -5,10 +5,12 @@
 
 #include "queue.h"
 
+#define NOT_YET (-1.0) /* time of adding, of which it is not known whether it is needed: most keys are there */
+
 typedef struct {
     const char *key, *value;
     size_t key_length, value_length;
-    uint64_t step;
+    uint64_t step, hash; /* of the key; of a keyed queue only */
     double added;
     int is_padded; /* zeros are written up to the step */
 } Record;

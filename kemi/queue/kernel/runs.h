@@ -86,7 +86,7 @@ plain_pop_run(Queue *q, PyObject **records, uint64_t most, uint64_t *taken)
 
 /* Append records with one lock. Returns how many are in the queue, *kept[n] saying that the key was there. */
 static uint64_t
-add_run(Queue *q, const Record *records, uint64_t most, unsigned char *is_kept)
+add_run(Queue *q, Record *records, uint64_t most, unsigned char *is_kept)
 {
     pthread_mutex_t *mutex = take_lock(q);
     uint64_t count = 0, called = 0;
