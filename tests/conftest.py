@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import shutil
+import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -91,6 +92,14 @@ def readable(tmp_path: Path) -> Iterator[Path]:
     shutil.copy(CHECKOUT / "mqueue_kemi.py", folder)
     yield folder
     shutil.rmtree(folder)
+
+
+@pytest.fixture
+def open_folder() -> Iterator[Path]:
+    """Return a folder that every user may write to, which pytest's are not, and no pytest beside this one changes."""
+    with tempfile.TemporaryDirectory(prefix="mqk-") as name:
+        Path(name).chmod(0o777)
+        yield Path(name)
 
 
 def segments() -> set[str]:

@@ -245,19 +245,17 @@ def test_no_usage_on_a_sequence(postgres: Postgres, table: str) -> None:
 
 @pytest.mark.skipif(os.getuid() != 0, reason="only root becomes another user")
 @pytest.mark.parametrize("there", [True, False])
-def test_a_folder_that_only_root_may_write(tmp_path: Path, there: bool) -> None:
+def test_a_folder_that_only_root_may_write(open_folder: Path, there: bool) -> None:
     """The start is root, the stop is not: sqlite makes files beside its own."""
-    for folder in (tmp_path, *tmp_path.parents):
-        if folder.owner() == "root" and len(folder.parts) > 2:
-            folder.chmod(0o755)
-    store = Store.open(f"sqlite:///{tmp_path}/m.db", (65534, 65534))
+    open_folder.chmod(0o755)
+    store = Store.open(f"sqlite:///{open_folder}/m.db", (65534, 65534))
     if there:
-        (tmp_path / "m.db").touch()
-        os.chown(tmp_path / "m.db", 65534, 65534)
+        (open_folder / "m.db").touch()
+        os.chown(open_folder / "m.db", 65534, 65534)
     with pytest.raises(StoreError, match="folder must be writable for the user as whom the server runs, nobody"):
         store.prepare([Wanted("q")])
     assert os.geteuid() == 0
-    tmp_path.chmod(0o777)
+    open_folder.chmod(0o777)
     assert store.prepare([Wanted("q")]) == []
     store.close()
 

@@ -30,6 +30,8 @@ FETCH = """
 """
 REFUSED = "mq_add('q'): not added: no memory"
 
+SECONDS = 200  # for what takes ten
+
 
 def _too_late(_number: int, _frame: FrameType | None) -> None:
     msg = "the server did not come to an end"
@@ -42,7 +44,7 @@ def use_up_and_go_on() -> None:
     adopt_orphans()
     # The servers are ended here, before whoever waits for this process gives up and kills it.
     signal.signal(signal.SIGALRM, _too_late)
-    signal.alarm(45)
+    signal.alarm(SECONDS)
     with ExitStack() as stack:
         server = Servers(stack).start(Kamailio(workers=2, params=[("max_memory", "1G")]))
         pids = server.process.pids()
@@ -71,7 +73,7 @@ def save_where_there_is_no_room() -> None:
     own_shm.enter(16 << 20)
     adopt_orphans()
     signal.signal(signal.SIGALRM, _too_late)
-    signal.alarm(45)
+    signal.alarm(SECONDS)
     database = [("db_url", f"sqlite:///{SHM_DIR}/m.db"), ("max_memory", "8M")]
     with ExitStack() as stack:
         servers = Servers(stack)
@@ -91,9 +93,9 @@ def save_where_there_is_no_room() -> None:
 
 def test_the_disk_of_the_database_is_full(children: Children) -> None:
     """The save fails as a whole, the items stay in memory, and are saved when there is room."""
-    children.fork(save_where_there_is_no_room).result(timeout=60)
+    children.fork(save_where_there_is_no_room).result(timeout=SECONDS + 60)
 
 
 def test_shared_memory_is_full(children: Children) -> None:
     """No process of the server ends; requests are answered; what was added comes out; there is room again."""
-    children.fork(use_up_and_go_on).result(timeout=60)
+    children.fork(use_up_and_go_on).result(timeout=SECONDS + 60)

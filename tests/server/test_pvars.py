@@ -130,7 +130,7 @@ def test_in_a_reply(servers: Servers) -> None:
                 return 1
         """
         server = Kamailio(handler=handler)
-        server.ping = lambda worker: server.submit("return True", worker).result(0.3)  # type: ignore[method-assign]
+        server.ping = lambda worker: server.submit("return True", worker).result(server._ping_within)  # type: ignore[method-assign]
         servers.start(server)
         server.run("KSR.pv.sets('$var(q)', 'q'); [mq.mq_add('q', f'k{n}', f'v{n}') for n in range(2)]")
         call = sip.send(server.ports[0], "MESSAGE")

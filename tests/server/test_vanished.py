@@ -10,7 +10,6 @@ import shutil
 import sqlite3
 import subprocess
 import sys
-import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -20,8 +19,6 @@ import mqueue_kemi
 from tests.server.harness import CHECKOUT, SHM, Kamailio
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
     from mqueue_kemi import QueueClient
     from tests.server.harness import Servers
 
@@ -208,14 +205,6 @@ TAKEN = [
     pytest.param(*case, marks=() if case in CHOSEN else pytest.mark.stress, id="-".join(filter(None, case)))
     for case in itertools.product(KINDS, ("ours", "stranger"), ("", "kamailio"))
 ]
-
-
-@pytest.fixture
-def open_folder() -> Iterator[Path]:
-    """Return a folder that every user may write to."""
-    with tempfile.TemporaryDirectory(prefix="mqk-") as name:
-        Path(name).chmod(0o777)
-        yield Path(name)
 
 
 @pytest.mark.parametrize(("what", "whose", "user"), TAKEN)
