@@ -13,7 +13,7 @@ cd "$(dirname "$0")/.."
 
 packages='kamailio kamailio-python3-modules kamailio-extra-modules kamcli sip-tester python3-venv tmux procps
     kamailio-sqlite-modules kamailio-mysql-modules kamailio-postgres-modules
-    mariadb-server-core mariadb-client-core postgresql
+    mariadb-server-core mariadb-client-core postgresql pgbouncer
     python3-sqlalchemy python3-pymysql python3-psycopg2 prometheus redis-server
     gcc libc6-dev python3-dev'
 python=/usr/bin/python3 # the one that Debian's Kamailio embeds, whatever else is on PATH
@@ -37,6 +37,7 @@ hold_services() {
     trap 'exit 1' HUP INT TERM
     installed kamailio || hold_service kamailio
     installed postgresql-common || hold_service postgresql
+    installed pgbouncer || hold_service pgbouncer
     installed prometheus || hold_service prometheus
     installed redis-server || hold_service redis-server
     case $packages in
