@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import random
+import time
 from typing import TYPE_CHECKING, Any, Callable
 
 import pytest
 
 import mqueue_kemi
 from kemi.instance import queues
+from kemi.queue.format.item import Item
 from kemi.queue.format.layout import CHUNK, FREE_SHIFT, MAX_FREE, W_FLAGS
 from kemi.queue.kernel import choice
 from kemi.queue.log.core import ADDED, KEPT
@@ -140,6 +142,35 @@ def test_kept_wakes_nobody(pair: Pair) -> None:
         waits(queue)
     assert pair.both(lambda queue: queue.add("k", "w"))[1] is KEPT
     pair.header()
+
+
+def test_an_item_has_its_time_of_adding(pair: Pair) -> None:
+    """Also where the kernel looks at the clock only once it knows that the key is new."""
+    before = time.time()
+    for key in ("a", "b", "a"):
+        pair.both(lambda queue: queue.add(key, "v"))  # noqa: B023 - it is called at once
+    assert all(before <= item.added <= time.time() for item in pair.native.peek(3))
+
+
+@pytest.mark.parametrize("pair", [2], indirect=True)
+def test_replaced_items_at_the_head_are_the_kernels(pair: Pair) -> None:
+    """So is the end of a chunk, of which there is a free one."""
+    chance = random.Random(4)  # noqa: S311
+    keys = [f"k{number}" for number in range(30)]
+    for key in keys:
+        pair.both(adding(key, "v" * 3000))
+    for number in range(3):
+        left = choice.lib.calls()[1]
+        pures = 0
+        for _ in range(400):
+            key = chance.choice(keys)
+            pair.both(adding(key, "v" * 3000))
+            found = pair.both(lambda queue: queue.pop())[1]
+            assert isinstance(found, bytes)
+            pair.both(adding(Item(found).key, "v" * 3000))
+            pures += 3
+        pair.compare()
+        assert number == 0 or choice.lib.calls()[1] - left - pures <= 12, "of 1,200, where a whole chunk is dead"
 
 
 def test_a_burst_that_comes_again_is_the_kernels(instance: str) -> None:

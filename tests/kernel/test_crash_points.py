@@ -31,6 +31,7 @@ _COUNTED = "a number that is only shown"
 _UNUSED = "both are where nothing leads to before the commit"
 _RECOUNTED = "the repair counts the free chunks anew"
 _CALLED = "test_agreement compares it; after a kill, the repair calls all who wait"
+_STORED_NEXT = "the append that follows stores it as well"
 # Faults, by how they begin, that no walk can find, and why.
 HARMLESS = {
     "count_wait: ": _COUNTED,
@@ -46,6 +47,12 @@ HARMLESS = {
     "append_across: close_list(q); before STORE(&u64[K_W_FREE_CHUNKS]": _RECOUNTED,
     "pop_across: STORE(&u64[K_W_FREE_CHUNKS], free_chunks + 1); before STORE(mark_of": _RECOUNTED,
     "pop_across: close_list(q); before STORE(&u64[K_W_FREE_CHUNKS]": _RECOUNTED,
+    "skip_chunk: STORE(&u64[K_W_FREE_CHUNKS], free_chunks + 1); before STORE(mark_of": _RECOUNTED,
+    "skip_chunk: close_list(q); before STORE(&u64[K_W_FREE_CHUNKS]": _RECOUNTED,
+    "make_room: without STORE(&u64[K_W_FLAGS], flags);": _STORED_NEXT,
+    "start_over: without STORE(&u64[K_W_FLAGS], flags);": _STORED_NEXT,
+    "make_room: STORE(&u64[K_W_FREE_CHUNKS], free_chunks - 1); before STORE(mark_of": _RECOUNTED,
+    "make_room: close_list(q); before STORE(&u64[K_W_FREE_CHUNKS]": _RECOUNTED,
     "leave_to_repair: ": "no walk takes the lock of somebody who died: test_lock has it",
     "notify: ": _CALLED,
 }
@@ -62,6 +69,10 @@ FIRST = {
     "append_anew": "add to an empty one near",
     "append_across": "add",
     "pop_across": "pop",
+    "skip_within": "pop behind",
+    "skip_chunk": "pop into",
+    "start_over": "add to an empty one near",
+    "make_room": "add over",
     "hold_oldest": "reserve",
     "ack": "ack",
 }

@@ -211,6 +211,45 @@ def then(*works: Callable[[Any], object]) -> Callable[[Any], None]:
     return do
 
 
+def named(*items: tuple[str, int]) -> Callable[[Any], None]:
+    """Add items of these keys and lengths of their records."""
+
+    def prepare(log: Any) -> None:
+        for name, size in items:
+            assert log.append(*record(name.encode(), size)) == ADDED
+
+    return prepare
+
+
+def to_end(name: str) -> Callable[[Any], None]:
+    """Add an item of this key that leaves LEFT bytes of the chunk."""
+
+    def prepare(log: Any) -> None:
+        tail = log.core.tail()
+        named((name, (tail | log.core.chunks.mask) + 1 - tail - LEFT))(log)
+
+    return prepare
+
+
+def spare_keyed(log: Any) -> None:
+    """Have a free chunk."""
+    then(to_end("x"), named(("y", 1024)), gone(2))(log)
+    assert log.core.mapping.u64[layout.W_FREE_CHUNKS] == 1
+
+
+def only_dead(log: Any) -> None:
+    """Have a log without an item, and with a tombstone that leaves LEFT bytes of the chunk."""
+    fill("a")(log)
+    delivery, _ = log.reserve(Holder(9, 1, 1, 1), 0)
+    to_end("a")(log)
+    log.nack(delivery)
+    assert log.fetch(1 << 62)
+    u64 = log.core.mapping.u64
+    assert not log.core.size()
+    assert u64[layout.W_DEAD] > LEFT
+    assert not u64[layout.W_FLAGS]
+
+
 NOTHING: Callable[[Any], None] = fill()
 EACH: dict[str, tuple[Callable[[Any], object], Call]] = {
     "add to an empty one": (NOTHING, adds("k")),
@@ -260,7 +299,20 @@ KEYED = {
     "add to long chains": (fill(*(f"k{number}" for number in range(7))), adds("k")),
     "add to a chain of two": (fill(*(f"k{number}" for number in range(7))), adds("k11")),
     "pop from long chains": (fill(*(f"k{number}" for number in range(8))), pops),
+    # Over the end of a chunk: into a free one, and out of one that becomes free.
+    "add over the end": (then(spare_keyed, to_end("a")), adds("k", 1024)),
+    "add over the end beside items": (then(spare_keyed, fill("a", "b"), to_end("c")), adds("k", 1024)),
+    "add over the end beside waiters": (then(spare_keyed, to_end("a"), waiting), adds("k", 1024)),
+    "add to an empty one near the end": (then(to_end("a"), gone(1)), adds("k", 1024)),
+    "pop into the next chunk": (then(to_end("a"), named(("b", 1024), ("c", 64)), gone(1)), pops),
+    "pop into the next chunk, the last": (then(to_end("a"), named(("b", 1024)), gone(1)), pops),
+    "pop into the next chunk beside waiters": (then(to_end("a"), named(("b", 1024)), gone(1), waiting), pops),
+    "reserve in the next chunk": (
+        then(free_entries(1), to_end("a"), named(("b", 1024), ("c", 64)), gone(1)),
+        reserves(1),
+    ),
 }
+OLDEST = {**KEYED, "add to an empty one near the end, beside tombstones": (only_dead, adds("k", 1024))}
 NEWEST = {
     **KEYED,
     "replace": (fill("a", "b", "c"), adds("b")),
@@ -272,8 +324,16 @@ NEWEST = {
     "replace beside waiters": (then(fill("a", "b"), waiting), adds("b")),
     "replace within limits": (then(fill("a", "b"), limited), adds("b", 400)),
     "pop, the others replaced": (fill("a", "b", "c", "b"), pops),
+    "pop behind a tombstone": (fill("a", "b", "c", "a"), pops),
+    "pop behind tombstones": (fill("a", "b", "c", "a", "b"), pops),
+    "pop the last behind tombstones": (fill("a", "a", "a"), pops),
+    "pop behind tombstones into the next chunk": (then(to_end("a"), named(("b", 1024), ("a", 64))), pops),
+    "pop behind tombstones of two chunks": (then(to_end("a"), named(("b", 1024), ("a", 64), ("b", 64))), pops),
+    "reserve behind tombstones": (then(free_entries(1), fill("a", "b", "a")), reserves(1)),
+    "replace over the end": (then(spare_keyed, fill("a"), to_end("b")), adds("a", 1024)),
+    "replace the last over the end": (then(spare_keyed, to_end("a")), adds("a", 1024)),
 }
-MODES: dict[int, dict[str, tuple[Callable[[Any], object], Call]]] = {0: PLAIN, 1: KEYED, 2: NEWEST}
+MODES: dict[int, dict[str, tuple[Callable[[Any], object], Call]]] = {0: PLAIN, 1: OLDEST, 2: NEWEST}
 NAMES = [(mode, name) for mode, cases in MODES.items() for name in cases]
 
 

@@ -110,6 +110,7 @@ class Stage:
 
         def act() -> int:
             if not native:
+                use_first(self.queue)
                 choice.detach(self.queue)
             moments = Moments()
             watch(self.queue, moments)
@@ -119,6 +120,12 @@ class Stage:
         total: int = self.children.fork(act).result()
         self.snapshot.restore()
         return total
+
+
+def use_first(queue: Queue) -> None:
+    """Take the lock for the first time in this process: from then on it is what `ref` says, and the kernel is there."""
+    queue._mutex.take()
+    mutex.unlock(queue._mutex.ref)
 
 
 def undone(queue: Queue) -> list[tuple[str, str]]:
@@ -181,9 +188,8 @@ def walk_exceptions(stage: Stage) -> list[str]:
     """Raise an exception at every moment but the last, which is the end of the operation; say what was wrong."""
 
     def act(moment: int) -> list[str]:
+        use_first(stage.queue)
         choice.detach(stage.queue)  # no exception comes in the native kernel
-        stage.queue._mutex.take()  # the first of this process: from here on the lock is what `ref` says
-        mutex.unlock(stage.queue._mutex.ref)
         moments = Moments(moment, _raise)
         watch(stage.queue, moments)
         reference = stage.queue._mutex.ref

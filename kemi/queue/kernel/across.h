@@ -29,6 +29,17 @@ has_memory(Queue *q, uint64_t chunk)
     return page <= q->chunk && !mincore(q->base + chunk + q->chunk - page, page, &there) && there & 1;
 }
 
+/* A chunk that is free, and may be touched; 0 where Python has to look. */
+static uint64_t
+find_free(Queue *q)
+{
+    const unsigned char *mark = memchr(q->map, K_FREE, (q->map_size - q->data) >> q->bits);
+    if (!mark || !LOAD(&q->u64[K_W_FREE_CHUNKS]))
+        return 0;
+    uint64_t chunk = q->data + ((uint64_t)(mark - q->map) << q->bits);
+    return has_memory(q, chunk) ? chunk : 0;
+}
+
 /* The bytes of a record from one to another one of them. */
 static void
 write_part(Queue *q, uint64_t at, const Record *record, uint64_t from, uint64_t to)
@@ -72,12 +83,9 @@ append_across(Queue *q, const Record *record, uint64_t tail, uint64_t added)
     if (added == popped && (LOAD(&u64[K_W_HEAD + (popped & 1)]) & ~q->mask) == chunk && !LOAD(&u64[(chunk >> 3) + K_C_HELD]) &&
         record->step < room)
         return append_anew(q, record, chunk, added);
-    const unsigned char *free_mark = memchr(q->map, K_FREE, (q->map_size - q->data) >> q->bits);
+    uint64_t fresh = behind < room ? find_free(q) : 0;
     uint64_t free_chunks = LOAD(&u64[K_W_FREE_CHUNKS]), flags = LOAD(&u64[K_W_FLAGS]);
-    if (behind >= room || !free_mark || !free_chunks)
-        return SLOW;
-    uint64_t fresh = q->data + ((uint64_t)(free_mark - q->map) << q->bits);
-    if (!has_memory(q, fresh))
+    if (!fresh)
         return SLOW;
     uint64_t pairs[] = {(chunk >> 3) + K_C_NEXT,    fresh,
                         K_W_CHUNKS,                 LOAD(&u64[K_W_CHUNKS]) + 1,

@@ -46,7 +46,8 @@ hold_oldest(Queue *q, const Holder *holder, Held *held)
     if (!items)
         return EMPTY;
     uint64_t at = LOAD(&u64[K_W_HEAD + (popped & 1)]), number = LOAD(&u64[K_W_FREE_ENTRY]) - 1, lead = 0;
-    if (number >= q->capacity || !is_place(q, at) || items > (q->map_size - q->data) >> 3)
+    if (number >= q->capacity || !is_place(q, at) || items > (q->map_size - q->data) >> 3 ||
+        (q->addmode && skip_tombstones(q, &at) != GOT))
         return SLOW;
     uint64_t length = LOAD(&q->u32[at >> 2]) & (K_TOMBSTONE | K_RETURNED) ? 0 : plain_length(q, at);
     if (!length || (q->addmode && (!(lead = lead_to(q, at)) || has_spare_buckets(q, items - 1))))

@@ -1,11 +1,12 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
-/* Append and pop of a keyed log within a chunk (docs/format.md, orders 4, 5 and 6), as kemi/queue/log/keyed.py and
+/* Append and pop of a keyed log (docs/format.md, orders 4, 5 and 6), as kemi/queue/log/keyed.py and
  * kemi/queue/store/keyindex.py have them. More buckets, fewer buckets and compaction are Python's.
  */
 #ifndef K_KEYED_H
 #define K_KEYED_H
 
 #include "journal.h"
+#include "keyed_across.h"
 #include "plain.h"
 
 /* --- the hash: SipHash, whose key has the queue's secret as its lower half and 0 as its upper one ------------------ */
@@ -175,16 +176,17 @@ keyed_append(Queue *q, Record *record, uint64_t flags, int *kept)
         *kept = 1;
         return GOT;
     }
-    uint64_t at = LOAD(&q->u64[K_W_TAIL + (LOAD(&q->u64[K_W_ADDED]) & 1)]);
-    if (!is_place(q, at) || at + record->step >= chunk_end(q, at))
+    uint64_t at = LOAD(&q->u64[K_W_TAIL + (LOAD(&q->u64[K_W_ADDED]) & 1)]), items = in_log(q);
+    if (!is_place(q, at) || (flags & K_ADD_LIMITED && over_a_limit(q, record->step, found != GOT)))
         return SLOW;
-    if (flags & K_ADD_LIMITED && over_a_limit(q, record->step, found != GOT))
+    /* From so many items on there is to be one more bucket. */
+    if (found != GOT && items + LOAD(&q->u64[K_W_RETURNED]) >= buckets)
+        return SLOW;
+    /* Within limits it is one operation with the append. */
+    if (at + record->step >= chunk_end(q, at) && (flags & K_ADD_LIMITED || make_room(q, items, record->step, &at) != GOT))
         return SLOW;
     if (found == GOT)
         return replace(q, record, lead, old, at, flags);
-    /* From so many items on there is to be one more bucket. */
-    if (in_log(q) + LOAD(&q->u64[K_W_RETURNED]) >= buckets)
-        return SLOW;
     if (record->added == NOT_YET)
         record->added = wall_clock();
     return append_new(q, record, bucket, at, flags);
@@ -225,10 +227,10 @@ keyed_pop(Queue *q, PyObject **record, uint64_t flags)
     uint64_t popped = LOAD(&u64[K_W_POPPED]), odd = popped & 1, items = in_log(q), lead;
     if (!items)
         return EMPTY;
-    uint64_t head = LOAD(&u64[K_W_HEAD + odd]);
-    if (!is_place(q, head) || items > (q->map_size - q->data) >> 3)
+    uint64_t head;
+    if (items > (q->map_size - q->data) >> 3 || skip_tombstones(q, &head) != GOT)
         return SLOW;
-    uint64_t step = LOAD(&q->u32[head >> 2]), end = head + step; /* a tombstone's is too long */
+    uint64_t step = LOAD(&q->u32[head >> 2]), end = head + step;
     if (step < K_RECORD_HEAD || step & 7 || end >= chunk_end(q, head))
         return SLOW;
     if (K_RECORD_HEAD + LOAD(&q->u32[(head >> 2) + K_R_KEY]) > step || has_spare_buckets(q, items) ||
