@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import mmap
 import os
+import socket
 import time
 from typing import TYPE_CHECKING, Callable
 
@@ -98,25 +99,27 @@ def test_soak(servers: Servers, children: Children, stress: bool, say: Callable[
     assert server.process.pids() == sorted(watched[name] for name in watched if name.startswith("server"))
 
 
-def leak(what: str) -> None:
-    """Hold on to a little more again and again."""
+def leak(what: str, orders: socket.socket) -> None:
+    """Hold on to a little more whenever it is told to."""
     kept: list[object] = []
-    begin = time.monotonic()
-    while time.monotonic() < begin + 20:
+    while orders.recv(1):
         if what == "memory":
-            kept.append(bytearray(500_000))
+            kept.append(bytearray(1_000_000))
         elif what == "descriptors":
-            kept.append(os.dup(1))
-        time.sleep(0.05)
+            kept.extend(os.dup(1) for _ in range(2))
+        orders.send(b".")
 
 
 @pytest.mark.parametrize("what", ["memory", "descriptors", "nothing"])
 def test_a_planted_leak_is_found(children: Children, what: str) -> None:
-    """The same look at a process that leaks: 10 MB a second, or 20 descriptors."""
-    child = children.fork(lambda: leak(what))
-    samples = []
-    for _ in range(15):
-        time.sleep(0.1)
-        samples.append(gauges.sample({"leaking": child.pid}, "none"))
+    """The same look at a process that leaks: 1 MB, or 2 descriptors, from one look to the next."""
+    here, there = socket.socketpair()
+    with here, there:
+        child = children.fork(lambda: leak(what, there))
+        samples = []
+        for _ in range(15):
+            here.send(b".")
+            assert here.recv(1)
+            samples.append(gauges.sample({"leaking": child.pid}, "none"))
     found = [text.split()[1] for text in gauges.grown(samples, SHORT_MEMORY, SHM)]
     assert found == ([] if what == "nothing" else [what])
