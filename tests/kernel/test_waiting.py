@@ -17,7 +17,6 @@ from kemi.queue.format.layout import W_FLAGS, W_PRESENT, W_WAITERS
 from kemi.queue.kernel import choice
 from kemi.queue.lock.mutex import unlock
 from kemi.queue.queue import Queue
-from kemi.queue.sync import futex
 from tests.unit.children import child, fork
 
 if TYPE_CHECKING:
@@ -90,7 +89,7 @@ class StruckError(Exception):
 
 
 def test_a_signal_handler_runs_and_may_raise(queue: Queue) -> None:
-    """Within a slice of the sleep, also when the signal goes to another thread; afterwards nobody is counted."""
+    """In the midst of the sleep, also when the signal goes to another thread; afterwards nobody is counted."""
     came: list[float] = []
 
     def handler(_number: int, _frame: object) -> None:
@@ -117,7 +116,8 @@ def test_a_signal_handler_runs_and_may_raise(queue: Queue) -> None:
     finally:
         thread.join(PATIENCE)
         signal.signal(signal.SIGUSR1, before)
-    assert min(after - at for at, after in zip(sent, came)) < futex.SLICE + 0.01
+    # Noticed at its next look, a second after it fell asleep, none of them would be so quick.
+    assert min(after - at for at, after in zip(sent, came)) < 0.7
     assert nobody_waits(queue)
     assert queue.add("k", "v")
     assert queue.pop_wait(1) is not None
