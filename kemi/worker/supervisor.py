@@ -210,7 +210,8 @@ class _Supervisor:
 
     def run(self, stop: Callable[[], bool]) -> int:
         names = sorted({place.spec.name for place in self.board})
-        log.info("works with %d processes: %s", len(self.board.places), ", ".join(names))
+        count = len(self.board.places)
+        log.info("works with %d process%s: %s", count, "" if count == 1 else "es", ", ".join(names))
         sdnotify.tell("READY=1", f"STATUS=works: {', '.join(names)}")
         try:
             while self._until is None or any(child.pid for child in self.children):
