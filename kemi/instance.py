@@ -244,7 +244,8 @@ class Instance:
 
     def _create(self, spec: QueueSpec, draft: bool = False, closed: bool = False) -> Queue:
         space = min(_ADDRESS_SPACE, limits.address_space())
-        window = min(self.registry.max_memory, space // max(1, len(self.settings.queues)))
+        queues = max(1, len(self.settings.queues))
+        window = min(self.registry.max_memory, space // queues)
         return Queue.create(
             self.name,
             spec.name,
@@ -258,6 +259,7 @@ class Instance:
             access=self._access,
             draft=draft,
             closed=closed,
+            queues=queues,
         )
 
     # --- queues that are to take another one's place ------------------------------------------------------------------

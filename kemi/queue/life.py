@@ -50,13 +50,14 @@ def create(  # noqa: PLR0913 - keywords, each of them a property of the queue
     access: Access = PRIVATE,
     draft: bool = False,
     closed: bool = False,
+    queues: int = 1,
 ) -> Handle:
     """Make a queue. Raises FileExistsError when its segment exists, NoMemory when there is no room.
 
     window: bytes that its chunks may take. size_limit, byte_limit: see `set_limits`. draft: to be filled before it
-    gets its name with `publish`. closed: nothing may be added before `open_to_adds`.
+    gets its name with `publish`. closed: nothing may be added before `open_to_adds`. queues: that share the memory.
     """
-    place = layout.geometry(window, keyed=addmode != 0)
+    place = layout.geometry(window, keyed=addmode != 0, queues=queues)
     fixed = layout.fixed_bytes(place)
     full_name = segment_name(instance, name)
     if draft:

@@ -322,11 +322,13 @@ class Queue(choice.Base):
         access: Access = PRIVATE,
         draft: bool = False,
         closed: bool = False,
+        queues: int = 1,
     ) -> Queue:
         """Make a queue; see `life.create`."""
         properties = {"window": window, "addmode": addmode, "size_limit": size_limit, "byte_limit": byte_limit}
         around = {"registry": registry, "owner": owner, "lock_timeout": lock_timeout, "access": access}
-        return cls(life.create(instance, name, **properties, **around, draft=draft, closed=closed))  # type: ignore[arg-type]
+        more = {"draft": draft, "closed": closed, "queues": queues}
+        return cls(life.create(instance, name, **properties, **around, **more))  # type: ignore[arg-type]
 
     @classmethod
     def attach(cls, instance: str, name: str, registry: Registry | None = None, lock_timeout: float = 1.0) -> Queue:

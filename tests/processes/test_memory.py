@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from kemi.queue.format.layout import CHUNK, MAX_FREE
+from kemi.instance import queues
+from kemi.queue.format.layout import CHUNK, FREE_SHIFT, MAX_FREE
 from kemi.queue.log.core import ADDED
 from tests.processes.serve import file_sizes
 
@@ -83,7 +84,19 @@ def test_a_small_share_of_little_memory_is_kept(serve: Serve) -> None:
     for _ in range(3):
         fill(queue, 60_000)
         assert drain(queue, 60_000)
-        assert file_sizes(queue)[1] < 2 * MIB
+        assert file_sizes(queue)[1] < 3 * MIB
+
+
+def test_queues_together_keep_a_small_share(serve: Serve) -> None:
+    """However many they are: those that were long once leave room for the others."""
+    names = [f"q{number}" for number in range(8)]
+    serve(*(f"name={name}" for name in names), max_memory="256M")
+    many = [queues[name] for name in names]
+    for queue in many:
+        fill(queue, 30_000)
+        assert drain(queue, 30_000)
+    fixed = 2 * CHUNK  # of each, and more than what lies before its chunks
+    assert sum(file_sizes(queue)[1] - fixed for queue in many) < (256 * MIB >> FREE_SHIFT) + MIB
 
 
 def test_a_burst_that_comes_again_takes_no_memory_and_gives_none_back(serve: Serve, mocker: MockerFixture) -> None:

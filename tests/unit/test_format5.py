@@ -31,6 +31,7 @@ pytestmark = pytest.mark.skipif(sys.byteorder != "little", reason="the bytes bel
 GOLDEN = {
     (5, 0): "67d1607680ef91b6fa26cc724c15806d751f2bb1e3b2b7976a9183eb8f7ff8be",
     (5, 1): "3783723ec22ba0c4301bec78610f341043a4cd814b6ee3839e3eda97eb7e2935",
+    (5, 2): "0a8509381c76b522be3e5aa5949d1437d26b57d5dc129ea04eb4b95f741624bd",
 }
 LIST = slice(layout.JOURNAL_AT, layout.JOURNAL_AT + 16 * layout.MAX_PAIRS)  # what does not count any more
 HASH = keyhash.siphash(13)
@@ -77,7 +78,7 @@ def placed(length: int, parts: dict[int, bytes]) -> bytes:
 PLAIN = placed(
     12288 + 2 * 4096,
     {
-        56: words(20480, 12288, 12, 0, 0, 0, 2, 8192, 8320, 0, 0, 0),  # map size ... quota entry
+        56: words(20480, 12288, 12, 0, 0, 0, 2, 8192, 8320, 0, 0, 0, 2),  # map size ... quota entry, free chunks
         384: words(8),  # flags: in flight
         448: words(4, 12480, 12448),  # added, tail
         512: words(3, 12416, 12448, 4),  # popped, head, high water
@@ -100,7 +101,7 @@ PLAIN = placed(
 KEYED = placed(
     20480 + 3 * 4096,
     {
-        56: words(32768, 20480, 12, 2, 0x01234567, 0, 2, 8192, 8320, 8384, 8, 0),
+        56: words(32768, 20480, 12, 2, 0x01234567, 0, 2, 8192, 8320, 8384, 8, 0, 2),
         384: words(8),
         448: words(4, 20672, 20640),
         512: words(1, 20544, 20576, 3),
@@ -223,7 +224,7 @@ def test_a_capacity_that_cannot_be_is_refused(capacity: int) -> None:
 INSTANCE = placed(
     4096 + 2 * 4096 * 8,
     {
-        0: b"mqkemi-i" + struct.pack("<II", 5, 1) + abi().ljust(32, b"\0") + words(1700000000000000000),
+        0: b"mqkemi-i" + struct.pack("<II", 5, 2) + abi().ljust(32, b"\0") + words(1700000000000000000),
         56: words(4096 + 2 * 4096 * 8),
         192: words(4711, 123456, 4026531836),  # the owner
         160: words(1 << 30),  # max_memory

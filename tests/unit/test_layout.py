@@ -108,3 +108,19 @@ def test_the_parts_lie_one_behind_the_other(addmode: int, capacity: int) -> None
     fixed = layout.fixed_bytes(place)
     assert ends[-1][0] <= fixed <= place.data
     assert layout.fixed_bytes_of(u64) == fixed
+
+
+@pytest.mark.parametrize(
+    ("chunks", "queues", "most"), [(1, 1, 2), (1024, 1, 32), (320, 1, 10), (1280, 4, 10), (1280, 999, 2)]
+)
+def test_the_queues_share_the_chunks_that_stay(chunks: int, queues: int, most: int) -> None:
+    place = geometry(chunks << CHUNK_BITS, keyed=False, queues=queues)
+    assert place.most_free == most
+    assert place == geometry(chunks << CHUNK_BITS, keyed=False)._replace(most_free=most)
+
+
+@pytest.mark.parametrize("wild", [0, 1, layout.MAX_FREE + 1, (1 << 64) - 1])
+def test_a_wild_number_of_chunks_that_stay(wild: int) -> None:
+    u64 = header(ROOM, 16, CHUNK_BITS, 0)
+    u64[layout.W_MOST_FREE] = wild
+    assert find_wrong_geometry(u64, ROOM) == f"{wild} free chunks keep their memory, not 2 to 32"

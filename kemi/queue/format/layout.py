@@ -31,7 +31,7 @@ else:
 MAGIC = b"mqkemi-q"
 INSTANCE_MAGIC = b"mqkemi-i"
 VERSION = 5
-REVISION = 1  # of a version that was not released yet: what an earlier draft of it wrote is not read
+REVISION = 2  # of a version that was not released yet: what an earlier draft of it wrote is not read
 PAGE = 4096
 LINE = 64  # bytes that one processor writes without taking away what another one reads
 
@@ -53,6 +53,7 @@ W_HEAP_AT = 15  # offset of the redelivery heap
 W_DIRECTORY_AT = 16  # offset of the key index's directory; 0 in a plain queue
 W_BUCKETS_PER_CHUNK = 17  # of the key index; 0 in a plain queue
 W_QUOTA_ENTRY = 18  # the queue's entry in the quota of its instance
+W_MOST_FREE = 19  # free chunks that keep their memory
 # Whose the queue is: changed when it is adopted.
 W_OWNER_PID = 24
 W_OWNER_START = 25  # when that process started, in ticks since the boot
@@ -179,11 +180,11 @@ USED = 2
 TAKEN = 3  # by the operation under way: used if it is committed, else free
 LEAVING = 4  # of the operation under way: free if it is committed, else used
 UNSURE = 5  # its memory is being reserved or released
-# Free chunks that keep their memory, so that a queue that grows and shrinks asks the system for none: a part of the
-# chunks that the segment may have (a queue's share of what all queues may hold), and no more than so many.
-MAX_FREE = 32
+# Free chunks that keep their memory, so that a queue that grows and shrinks asks the system for none: those of all
+# queues together are a part of the chunks that there may be, but a queue has so many at least, and at most.
+FREE_SHIFT = 5
 MIN_FREE = 2
-FREE_SHIFT = 7
+MAX_FREE = 32
 
 # Words of a chunk's head.
 C_NEXT = 0  # offset of the chunk that follows in the log
@@ -263,10 +264,16 @@ class Geometry(NamedTuple):
     entries_at: int
     heap_at: int
     directory_at: int  # 0 = no key index
+    most_free: int  # chunks
 
 
-def geometry(room: int, *, keyed: bool, capacity: int = CAPACITY, chunk_bits: int = CHUNK_BITS) -> Geometry:
-    """Place the parts of a segment whose chunks may take `room` bytes. Raises ValueError for a wrong capacity."""
+def geometry(
+    room: int, *, keyed: bool, capacity: int = CAPACITY, chunk_bits: int = CHUNK_BITS, queues: int = 1
+) -> Geometry:
+    """Place the parts of a segment whose chunks may take `room` bytes. Raises ValueError for a wrong capacity.
+
+    queues: that share this room.
+    """
     if not 1 <= capacity <= MAX_CAPACITY:
         raise ValueError(f"capacity={capacity}: in-flight entries must be 1 to {MAX_CAPACITY}")
     chunk = 1 << chunk_bits
@@ -278,7 +285,8 @@ def geometry(room: int, *, keyed: bool, capacity: int = CAPACITY, chunk_bits: in
     if keyed:
         end += DIRECTORY_ENTRIES * 8
     data = -(-end // chunk) * chunk
-    return Geometry(data + chunks * chunk, data, chunk_bits, capacity, entries_at, heap_at, directory_at)
+    most_free = max(MIN_FREE, min(MAX_FREE, (chunks >> FREE_SHIFT) // max(1, queues)))
+    return Geometry(data + chunks * chunk, data, chunk_bits, capacity, entries_at, heap_at, directory_at, most_free)
 
 
 def find_wrong_geometry(u64: Any, room: int) -> str:
@@ -290,6 +298,8 @@ def find_wrong_geometry(u64: Any, room: int) -> str:
     map_size, data = u64[W_MAP_SIZE], u64[W_DATA]
     if not MIN_CHUNK_BITS <= bits <= CHUNK_BITS or not 1 <= capacity <= MAX_CAPACITY or addmode not in (0, 1, 2):
         return f"its chunks have 1 << {bits} bytes, it has {capacity} in-flight entries, and addmode {addmode}"
+    if not MIN_FREE <= u64[W_MOST_FREE] <= MAX_FREE:
+        return f"{u64[W_MOST_FREE]} free chunks keep their memory, not {MIN_FREE} to {MAX_FREE}"
     if not data < map_size <= room:
         return f"it has {map_size} bytes, and its chunks begin at {data}"
     place = geometry(map_size - data, keyed=addmode != 0, capacity=capacity, chunk_bits=bits)
@@ -321,3 +331,4 @@ def write_geometry(u64: Any, place: Geometry) -> None:
     u64[W_ENTRIES_AT] = place.entries_at
     u64[W_HEAP_AT] = place.heap_at
     u64[W_DIRECTORY_AT] = place.directory_at
+    u64[W_MOST_FREE] = place.most_free

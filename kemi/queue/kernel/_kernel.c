@@ -324,8 +324,7 @@ set_up(Queue *q, uint64_t window)
         q->data & ((UINT64_C(1) << q->bits) - 1) || K_CHUNK_MAP_AT + ((q->map_size - q->data) >> q->bits) > q->data)
         return "its chunks do not fit";
     q->chunk = UINT64_C(1) << q->bits, q->mask = q->chunk - 1;
-    uint64_t share = (q->map_size - q->data) >> q->bits >> K_FREE_SHIFT;
-    q->most_free = share < K_MIN_FREE ? K_MIN_FREE : share < K_MAX_FREE ? share : K_MAX_FREE;
+    q->most_free = u64[K_W_MOST_FREE];
     q->map = (const unsigned char *)q->base + K_CHUNK_MAP_AT;
     q->addmode = u64[K_W_ADDMODE];
     uint64_t number = u64[K_W_MUTEX];

@@ -25,10 +25,7 @@ from kemi.queue.format.layout import (
     CHUNK_HEAD,
     CHUNK_MAP_AT,
     FREE,
-    FREE_SHIFT,
     LEAVING,
-    MAX_FREE,
-    MIN_FREE,
     TAKEN,
     UNSURE,
     USED,
@@ -36,6 +33,7 @@ from kemi.queue.format.layout import (
     W_DATA,
     W_FREE_CHUNKS,
     W_MAP_SIZE,
+    W_MOST_FREE,
     Mapping,
 )
 
@@ -69,7 +67,7 @@ class Chunks:
         self.mask = self.size - 1
         self.room = self.size - CHUNK_HEAD  # bytes for records in a chunk
         self.count = (self._u64[W_MAP_SIZE] - self.base) >> self.bits
-        self.most_free = max(MIN_FREE, min(MAX_FREE, self.count >> FREE_SHIFT))
+        self.most_free = self._u64[W_MOST_FREE]
         self._map_end = CHUNK_MAP_AT + self.count
         self._taken: list[int] = []  # by the operation under way, as offsets in the map
         self._leaving: list[int] = []
