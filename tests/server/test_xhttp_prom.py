@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import urllib.error
 import urllib.request
 from typing import TYPE_CHECKING
 
@@ -54,7 +53,7 @@ class Prometheus(Server):
         try:
             with urllib.request.urlopen(f"http://{HOST}:{self.http}/metrics", timeout=10) as answer:
                 text = answer.read().decode()
-        except (urllib.error.URLError, ConnectionError):
+        except OSError:
             return {}
         sample = r'^kamailio_mqueue_items *\{queue="(\w+)"\} (\d+)'
         return {name: int(number) for name, number in re.findall(sample, text, re.MULTILINE)}
