@@ -154,7 +154,7 @@ class Server:
             self.process.fail("the server ended instead of starting")
         self._starts = False
 
-    def refused(self, within: float = STOPS_WITHIN) -> str:
+    def refused(self, within: float = patience) -> str:
         """Start a server that must not start, and return its log; it has ended by itself, with an error."""
         started = self.process.spawn()
         self.process.wait_gone(within)
