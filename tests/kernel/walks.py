@@ -250,6 +250,12 @@ def only_dead(log: Any) -> None:
     assert not u64[layout.W_FLAGS]
 
 
+def one_in_the_middle(log: Any) -> None:
+    """Have three chunks, and one item alive in the second one."""
+    then(named(("a", 64)), to_end("b"), named(("b", 1024)), to_end("c"), named(("d", 1024), ("c", 64)))(log)
+    assert log.core.mapping.u64[layout.W_CHUNKS] == 3
+
+
 NOTHING: Callable[[Any], None] = fill()
 EACH: dict[str, tuple[Callable[[Any], object], Call]] = {
     "add to an empty one": (NOTHING, adds("k")),
@@ -330,6 +336,8 @@ NEWEST = {
     "pop behind tombstones into the next chunk": (then(to_end("a"), named(("b", 1024), ("a", 64))), pops),
     "pop behind tombstones of two chunks": (then(to_end("a"), named(("b", 1024), ("a", 64), ("b", 64))), pops),
     "reserve behind tombstones": (then(free_entries(1), fill("a", "b", "a")), reserves(1)),
+    "replace the last one alive of a chunk": (one_in_the_middle, adds("b")),
+    "replace the last one alive of a chunk beside waiters": (then(one_in_the_middle, waiting), adds("b", 400)),
     "replace over the end": (then(spare_keyed, fill("a"), to_end("b")), adds("a", 1024)),
     "replace the last over the end": (then(spare_keyed, to_end("a")), adds("a", 1024)),
 }

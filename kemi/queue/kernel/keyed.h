@@ -138,11 +138,17 @@ replace(Queue *q, const Record *record, uint64_t lead, uint64_t old, uint64_t at
     uint64_t room = q->chunk - K_CHUNK_HEAD, length = LOAD(&q->u32[old >> 2]);
     uint64_t chunk = ((old & ~q->mask) >> 3) + K_C_DEAD;
     uint64_t dead = LOAD(&u64[chunk]) + length, dead_in_all = LOAD(&u64[K_W_DEAD]) + length;
-    if (length & ~K_STEP_MASK || length < K_RECORD_HEAD || length & 7 || dead >= room)
+    if (length & ~K_STEP_MASK || length < K_RECORD_HEAD || length & 7 || dead > room)
         return SLOW;
+    Unlinked gone = {0, 0, 0};
+    uint64_t chunks = LOAD(&u64[K_W_CHUNKS]);
+    if (dead == room) {
+        if (find_neighbours(q, old & ~q->mask, at & ~q->mask, &gone) != GOT || dead_in_all < dead)
+            return SLOW;
+        dead_in_all -= dead, chunks--;
+    }
     /* Is compaction due then? (FACTOR and SLACK_CHUNKS of kemi/queue/log/compaction.py) */
-    if (dead_in_all > 2 * room &&
-        (LOAD(&u64[K_W_TARGET]) || dead_in_all * 3 > 2 * room * LOAD(&u64[K_W_CHUNKS]) + 2 * room))
+    if (dead_in_all > 2 * room && (LOAD(&u64[K_W_TARGET]) || dead_in_all * 3 > 2 * room * chunks + 2 * room))
         return SLOW;
     uint64_t added = LOAD(&u64[K_W_ADDED]);
     write_record(q, at, record);
@@ -153,9 +159,15 @@ replace(Queue *q, const Record *record, uint64_t lead, uint64_t old, uint64_t at
                         K_U32 + (old >> 2), length | K_TOMBSTONE,
                         K_W_BURIED,       LOAD(&u64[K_W_BURIED]) + 1,
                         chunk,            dead,
-                        K_W_DEAD,         dead_in_all};
+                        K_W_DEAD,         dead_in_all,
+                        (gone.before >> 3) + K_C_NEXT,     gone.behind,
+                        (gone.behind >> 3) + K_C_PREVIOUS, gone.before,
+                        K_W_CHUNKS,       chunks};
+    uint64_t count = sizeof pairs / sizeof *pairs / 2;
+    if (gone.chunk)
+        return unlink_chunk(q, pairs, count, gone.chunk, flags);
     STORE(&u64[K_W_FLAGS], flags | K_PENDING);
-    commit_list(q, pairs, sizeof pairs / sizeof *pairs / 2);
+    commit_list(q, pairs, count - 3);
     close_list(q);
     STORE(&u64[K_W_FLAGS], flags);
     return GOT;

@@ -18,6 +18,21 @@ is_compacted(Queue *q, uint64_t chunk)
     return LOAD(&u64[K_W_TARGET]) == chunk || LOAD(&u64[K_W_SWEEP]) == chunk || (LOAD(&u64[K_W_SOURCE_AT]) & ~q->mask) == chunk;
 }
 
+/* Do an operation by which a chunk becomes free. */
+static int
+unlink_chunk(Queue *q, const uint64_t *pairs, uint64_t count, uint64_t chunk, uint64_t flags)
+{
+    uint64_t *u64 = q->u64, free_chunks = LOAD(&u64[K_W_FREE_CHUNKS]);
+    STORE(&u64[K_W_FLAGS], flags | K_PENDING);
+    STORE(mark_of(q, chunk), K_LEAVING);
+    commit_list(q, pairs, count);
+    STORE(mark_of(q, chunk), K_FREE);
+    STORE(&u64[K_W_FREE_CHUNKS], free_chunks + 1);
+    close_list(q);
+    STORE(&u64[K_W_FLAGS], flags);
+    return GOT;
+}
+
 /* HEAD goes past dead bytes up to a place in its chunk. */
 static int
 skip_within(Queue *q, uint64_t word, uint64_t start, uint64_t at)
@@ -40,20 +55,13 @@ skip_chunk(Queue *q, uint64_t word, uint64_t start, uint64_t *head)
 {
     uint64_t *u64 = q->u64, flags = LOAD(&u64[K_W_FLAGS]), chunk = start & ~q->mask, row = chunk >> 3;
     uint64_t length = chunk_end(q, start) - start, next = LOAD(&u64[row + K_C_NEXT]), dead_in_all = LOAD(&u64[K_W_DEAD]);
-    uint64_t chunks = LOAD(&u64[K_W_CHUNKS]), free_chunks = LOAD(&u64[K_W_FREE_CHUNKS]);
+    uint64_t chunks = LOAD(&u64[K_W_CHUNKS]);
     if (next & q->mask || next == chunk || !is_used(q, next) || dead_in_all < length || chunks < 2 ||
-        free_chunks >= q->most_free || LOAD(&u64[row + K_C_HELD]) || is_compacted(q, chunk))
+        LOAD(&u64[K_W_FREE_CHUNKS]) >= q->most_free || LOAD(&u64[row + K_C_HELD]) || is_compacted(q, chunk))
         return SLOW;
     *head = next + K_CHUNK_HEAD;
     uint64_t pairs[] = {K_W_DEAD, dead_in_all - length, K_W_CHUNKS, chunks - 1, word, *head};
-    STORE(&u64[K_W_FLAGS], flags | K_PENDING);
-    STORE(mark_of(q, chunk), K_LEAVING);
-    commit_list(q, pairs, sizeof pairs / sizeof *pairs / 2);
-    STORE(mark_of(q, chunk), K_FREE);
-    STORE(&u64[K_W_FREE_CHUNKS], free_chunks + 1);
-    close_list(q);
-    STORE(&u64[K_W_FLAGS], flags);
-    return GOT;
+    return unlink_chunk(q, pairs, sizeof pairs / sizeof *pairs / 2, chunk, flags);
 }
 
 /* Have HEAD at a record that is alive, of a log that has one: *head. SLOW: it may have come nearer. */
@@ -73,6 +81,27 @@ skip_tombstones(Queue *q, uint64_t *head)
             return SLOW;
     }
     return SLOW;
+}
+
+/* A chunk that leaves the middle of the log, and those before and behind it. */
+typedef struct {
+    uint64_t chunk, before, behind;
+} Unlinked;
+
+/* Look what a chunk that is all dead lies between. SLOW: it has HEAD or TAIL, or it is Python's. */
+static int
+find_neighbours(Queue *q, uint64_t chunk, uint64_t tail_chunk, Unlinked *gone)
+{
+    const uint64_t *u64 = q->u64;
+    uint64_t row = chunk >> 3, before = LOAD(&u64[row + K_C_PREVIOUS]), behind = LOAD(&u64[row + K_C_NEXT]);
+    uint64_t head = LOAD(&u64[K_W_HEAD + (LOAD(&u64[K_W_POPPED]) & 1)]);
+    if (chunk == tail_chunk || chunk == (head & ~q->mask) || before & q->mask || behind & q->mask || !is_used(q, before) ||
+        !is_used(q, behind) || LOAD(&u64[(before >> 3) + K_C_NEXT]) != chunk || LOAD(&u64[(behind >> 3) + K_C_PREVIOUS]) != chunk ||
+        LOAD(&u64[row + K_C_HELD]) || LOAD(&u64[K_W_CHUNKS]) < 3 || LOAD(&u64[K_W_FREE_CHUNKS]) >= q->most_free ||
+        is_compacted(q, chunk))
+        return SLOW;
+    *gone = (Unlinked){chunk, before, behind};
+    return GOT;
 }
 
 /* Have the chunk with HEAD and TAIL, in which nothing is alive or in flight, begin anew. */
