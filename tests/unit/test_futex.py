@@ -114,11 +114,27 @@ def _slept(word: Any, seconds: float, mocker: MockerFixture) -> list[float]:
 def test_the_first_looks_for_signals_come_at_once(word: Any, mocker: MockerFixture) -> None:
     """A signal just before a sleep is served after the shortest slice; none later than 40 ms, nowhere in the sleep."""
     assert _slept(word, 0.12, mocker) == [0.625, 2.5, 10, 40, 40, 26.875]
-    futex._sliced[0] = False  # a process whose signals no Python code handles
-    try:
-        assert _slept(word, 0.12, mocker) == [120]
-    finally:
-        futex._sliced[0] = True
+
+
+def test_where_no_python_code_handles_signals_a_sleep_is_whole(word: Any, mocker: MockerFixture) -> None:
+    mocker.patch.object(futex, "_sliced", [True])
+    futex.expect_no_signals()
+    assert _slept(word, 0.12, mocker) == [120]
+
+
+def test_a_pause_is_in_slices_and_ends_in_time(mocker: MockerFixture) -> None:
+    clock = mocker.patch.object(futex, "time")
+    clock.monotonic.return_value = 1000.0
+    slept = []
+
+    def sleep(seconds: float) -> None:
+        assert seconds > 0, "it is over"
+        slept.append(round(seconds * 1e3, 3))
+        clock.monotonic.return_value = round(clock.monotonic.return_value + seconds, 6)
+
+    clock.sleep = sleep
+    futex.pause(0.12)
+    assert slept == [0.625, 2.5, 10, 40, 40, 26.875]
 
 
 @pytest.mark.parametrize(
@@ -152,10 +168,10 @@ def test_a_sleep_goes_on_with_the_next_slice_until_something_comes(
 
 def test_threads_that_get_no_signals_sleep_in_one(word: Any, mocker: MockerFixture) -> None:
     slept: list[float] = []
-    thread = threading.Thread(target=lambda: slept.extend(_slept(word, 0.12, mocker)))
+    thread = threading.Thread(target=lambda: slept.extend(_slept(word, 2.25, mocker)))
     thread.start()
     thread.join()
-    assert slept == [120]
+    assert slept == [2250]
 
 
 class Interrupted(Exception):

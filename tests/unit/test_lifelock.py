@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 import time
+from math import inf
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -17,10 +18,13 @@ import pytest
 from kemi.errors import SegmentError
 from kemi.owner import Owner, this_process
 from kemi.queue.sync import lifelock
-from kemi.queue.sync.lifelock import MAX_NUMBER, LifeLock, Lives, folder_lock, is_folder_locked
+from kemi.queue.sync.lifelock import MAX_NUMBER, LifeLock, Lives, folder_lock, folder_number, is_folder_locked
+from kemi.queue.sync.openfile import identity
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
+
+    from pytest_mock import MockerFixture
 
 CHECKOUT = Path(__file__).parents[2]
 FLOCK = "@hhqqi0q"
@@ -271,3 +275,105 @@ def test_what_is_no_file_is_refused_and_nothing_hangs(tmp_path: Path, kind: Call
     kind(path)
     with pytest.raises((OSError, SegmentError)):
         LifeLock(path, 5)
+
+
+def test_the_file_is_opened_once_in_each_process(lives: Lives) -> None:
+    first = lives._opening
+    assert not lives.is_locked(5)
+    assert lives._opening is first
+    child = Child(lambda: (lives.is_locked(5), lives._opening is first))
+    assert child.answer() == "(False, False)"
+    child.kill()
+
+
+@pytest.mark.parametrize(("number", "found"), [(0, False), (1, True), (MAX_NUMBER, True)])
+def test_any_holder_is_found_but_number_0(path: str, lives: Lives, number: int, found: bool) -> None:
+    assert not lives.is_any_locked()
+    lock = LifeLock(path, number)
+    assert lives.is_any_locked() is found
+    lock.close()
+
+
+def test_an_owner_that_ends_in_order_gives_up_all_its_numbers(path: str, lives: Lives) -> None:
+    """Also for processes that have the same opening."""
+    lock = LifeLock(path, 0, inherit=True)
+    lock.take_also(5)
+    child = Child(lock.is_mine)
+    assert child.answer() == "True"
+    assert lives.is_locked(0)
+    assert lives.is_locked(5)
+    lock.free()
+    assert not lives.is_locked(0)
+    assert not lives.is_locked(5)
+    child.kill()
+    lock.close()
+
+
+def test_a_file_that_was_removed_is_found_by_its_descriptor(path: str) -> None:
+    fd = os.open(path, os.O_RDWR)
+    os.unlink(path)
+    file = identity(os.fstat(fd))
+    lock = LifeLock(f"/proc/self/fd/{fd}", 5, file=file)
+    looking = Lives(f"/proc/self/fd/{fd}", file)
+    assert looking.is_locked(5)
+    looking.close()
+    lock.close()
+    os.close(fd)
+
+
+def test_a_link_is_followed_only_in_proc_and_to_the_file_that_is_meant(path: str, tmp_path: Path) -> None:
+    file = identity(os.stat(path))
+    os.symlink(path, tmp_path / "link")
+    fd = os.open(path, os.O_RDWR)
+    for link, expected in ((str(tmp_path / "link"), file), (f"/proc/self/fd/{fd}", None)):
+        with pytest.raises(OSError, match="symbolic links"):
+            LifeLock(link, 5, file=expected)
+    os.close(fd)
+
+
+def test_the_number_on_the_folder_is_the_same_in_all_versions() -> None:
+    """A server of another one would not be found."""
+    assert folder_number(1000, "mq") == 4028972535320719092
+
+
+N = 1000
+
+
+@pytest.mark.parametrize(
+    ("locked", "told", "expected"),
+    [
+        ([], [], False),
+        ([(N, 1)], [(7, 7)], True),  # the byte itself: nothing else is looked at
+        ([(N - 5, 11)], [(N - 5, N + 5)], False),  # who locks more than one byte is no server
+        ([(N, 2)], [(N, N + 1)], False),
+        ([(N - 5, 11)], [(N - 5, N + 5), (N, N)], True),  # a server behind it
+        ([(N - 5, 11)], [], True),  # where the system does not tell, it may be one
+    ],
+)
+def test_who_locks_more_than_a_servers_byte_is_none(
+    tmp_path: Path,
+    mocker: MockerFixture,
+    locked: list[tuple[int, int]],
+    told: list[tuple[int, int]],
+    expected: bool,
+) -> None:
+    mocker.patch.object(lifelock, "locked_spans", return_value=told)
+    fds = [os.open(tmp_path, os.O_RDONLY) for _ in locked]
+    for fd, (start, length) in zip(fds, locked):
+        fcntl.fcntl(fd, lifelock._SETLK, lifelock._FLOCK.pack(fcntl.F_RDLCK, os.SEEK_SET, start, length, 0))
+    assert lifelock.is_number_locked(str(tmp_path), N) is expected
+    for fd in fds:
+        os.close(fd)
+
+
+def test_the_systems_table_of_locks_is_read(mocker: MockerFixture) -> None:
+    table = (
+        "1: OFDLCK ADVISORY  READ -1 00:1f:77 5 5\n"
+        "2: POSIX  ADVISORY  WRITE 123 00:1f:77 100 EOF\n"
+        "3: OFDLCK ADVISORY  READ -1 00:1f:78 1 2\n"
+        "4: OFDLCK ADVISORY  READ -1 01:1f:77 3 4\n"
+    )
+    opened = mocker.patch.object(lifelock, "open", mocker.mock_open(read_data=table), create=True)
+    assert lifelock.locked_spans((os.makedev(0, 0x1F), 77)) == [(5, 5), (100, inf)]
+    opened.side_effect = PermissionError
+    assert lifelock.locked_spans((os.makedev(0, 0x1F), 77)) == []
