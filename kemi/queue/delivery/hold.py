@@ -154,14 +154,11 @@ def settle_all(holds: Iterable[Hold], how: Settlement) -> int:
     for source, some in _by_source(holds):
         try:
             settled += source.settle([hold.token for hold in some], how)
-        except ClientClosed as error:
+        except (ClientClosed, LockTimeout) as error:
             if is_from_handler(error):
                 raise
-            # What a client has is given back when it is closed.
-        except LockTimeout as error:
-            if is_from_handler(error):
-                raise
-            late = error
+            if isinstance(error, LockTimeout):  # what a closed client had was given back when it was closed
+                late = error
         for hold in some:
             hold.end()
     if late is not None:
@@ -176,13 +173,11 @@ async def asettle_all(holds: Iterable[Hold], how: Settlement) -> int:
     for source, some in _by_source(holds):
         try:
             settled += await source.asettle([hold.token for hold in some], how)
-        except ClientClosed as error:
+        except (ClientClosed, LockTimeout) as error:
             if is_from_handler(error):
                 raise
-        except LockTimeout as error:
-            if is_from_handler(error):
-                raise
-            late = error
+            if isinstance(error, LockTimeout):  # what a closed client had was given back when it was closed
+                late = error
         for hold in some:
             hold.end()
     if late is not None:

@@ -131,7 +131,7 @@ class Holders:
         if holder.life and self._is_locked(holder.life) is False:
             return True
         # A child that C code forked may keep the lock. A pid means something in its own namespace only.
-        if holder.namespace not in (0, self._namespace()):
+        if holder.namespace not in (0, self.me().namespace):
             return False
         try:
             os.kill(holder.pid, 0)
@@ -154,12 +154,6 @@ class Holders:
             if is_from_handler(error):
                 raise
             return False
-
-    def _namespace(self) -> int:
-        life = self._life
-        if life is None or life.pid != os.getpid():
-            life = undisturbed(self._begin)
-        return life.state.holder.namespace
 
     def _is_locked(self, number: int) -> bool | None:
         """None where it cannot be told."""

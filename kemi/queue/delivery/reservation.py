@@ -87,17 +87,16 @@ class _Owned:
         return False
 
     def enter(self) -> Any:
-        """What the block gets, once. Raises RuntimeError when it has been given before."""
-        self.refuse_twice()
-        self.entered = True
+        """What the block gets."""
         if not self.single:
             return Batch(self.items)
         return self.items[0] if self.items else None
 
-    def refuse_twice(self) -> None:
-        """Raise RuntimeError when the block got it before."""
+    def begin(self) -> None:
+        """Begin the one use. Raises RuntimeError when it has begun before."""
         if self.entered:
             raise RuntimeError(f"a reservation is for one use: call reserve() for each block ({self.queue!r})")
+        self.entered = True
 
     def release(self) -> Any:
         """`enter`, and let the caller settle the items."""
@@ -161,7 +160,7 @@ class Reservation(Generic[Got_co]):
 
     def __enter__(self) -> Got_co:
         owned = self._owned
-        owned.refuse_twice()
+        owned.begin()
         try:
             if not owned.filled:
                 owned.fill()
@@ -189,6 +188,7 @@ class Reservation(Generic[Got_co]):
     def take(self) -> Got_co:
         """Reserve without a block: settle by hand. What is forgotten goes back, with a ResourceWarning."""
         owned = self._owned
+        owned.begin()
         if not owned.filled:
             owned.fill()
         return cast("Got_co", owned.release())
@@ -214,6 +214,7 @@ class AsyncReservation(Generic[Got_co]):
 
     async def __aenter__(self) -> Got_co:
         owned = self._owned
+        owned.begin()
         if not owned.filled:
             await owned.afill()
         return cast("Got_co", owned.enter())
@@ -242,6 +243,7 @@ class AsyncReservation(Generic[Got_co]):
     async def take(self) -> Got_co:
         """As `Reservation.take`."""
         owned = self._owned
+        owned.begin()
         if not owned.filled:
             await owned.afill()
         return cast("Got_co", owned.release())
