@@ -189,18 +189,10 @@ def test_exec_in_a_block_frees_the_item_at_once(queue: Queue) -> None:
         assert taken(queue) == "0"
 
 
-def test_a_forked_child_that_never_used_the_queue_keeps_nobody_alive(queue: Queue) -> None:
-    """By Python's fork, whose hook closes the lock; the holder is killed, the child lives."""
-    code = f"held = q.reserve().take()\nif not os.fork(): {LIVE_ON}\n"
-    with Script(queue, code) as script:
-        script.process.kill()
-        script.process.wait()
-        assert taken(queue) == "0"
-
-
-def test_nor_does_one_that_c_code_forked(queue: Queue) -> None:
-    """The lock is kept; but the pid is dead."""
-    code = f"held = q.reserve().take()\nif not ctypes.PyDLL(None).fork(): {LIVE_ON}\n"
+@pytest.mark.parametrize("fork", ["os.fork", "ctypes.PyDLL(None).fork"], ids=["Python", "C"])
+def test_a_forked_child_that_never_used_the_queue_keeps_nobody_alive(queue: Queue, fork: str) -> None:
+    """The holder is killed, the child lives. Python's fork has a hook that closes the lock; else the pid is dead."""
+    code = f"held = q.reserve().take()\nif not {fork}(): {LIVE_ON}\n"
     with Script(queue, code) as script:
         script.process.kill()
         script.process.wait()

@@ -14,7 +14,8 @@ from kemi.queue.log.keyed import KeyedLog
 from kemi.queue.log.keyed_head import KEEP_NEWEST, KEEP_OLDEST
 from kemi.queue.verify.segment import verify
 from tests.support.crash_points import Segment, Walk
-from tests.unit.test_plain_log import ME, OTHER, ROOM, pair, record
+from tests.unit.test_plain_log import OTHER, ROOM, give_back, held, limited, pair, record, reserve, then
+from tests.unit.test_plain_log import state as plain_state
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -31,21 +32,9 @@ def put(log: KeyedLog, key: bytes, size: int = 40) -> None:
 
 
 def state(log: KeyedLog) -> Any:
-    """Return all that counts: items, what is in flight, positions, counters that are seen outside."""
+    """Return all that counts, as of a plain log, and what gave way to another item of its key."""
     u64 = log.core.mapping.u64
-    read = log.core.records.read
-    entries = log.core.in_flight.entries()
-    return (
-        [pair(read(at)) for at in log.scan()],
-        [(pair(read(e.at)), e.seq, e.due, e.deliveries, bool(e.position)) for e in entries],
-        [e.holder for e in entries if not e.position],
-        log.core.positions(),
-        u64[layout.W_DROPPED],
-        u64[layout.W_EXPIRED],
-        log.core.size(),
-        log.core.used_bytes(),
-        u64[layout.W_BURIED] + u64[layout.W_DISCARDED],
-    )
+    return *plain_state(log), u64[layout.W_BURIED] + u64[layout.W_DISCARDED]
 
 
 def new(mode: int, **kind: Any) -> Walk:
@@ -76,43 +65,12 @@ def go_on(log: KeyedLog) -> None:
     assert log.core.size() == 0
 
 
-def held(log: KeyedLog, which: int = 0) -> Delivery:
-    """Return a delivery that is held."""
-    entry = [entry for entry in log.core.in_flight.entries() if not entry.position][which]
-    return Delivery.of(entry)
-
-
-def reserve(log: KeyedLog) -> Delivery:
-    found = log.reserve(ME, 0)
-    assert found
-    return found[0]
-
-
-def give_back(log: KeyedLog) -> None:
-    log.nack(reserve(log))
-
-
 def keys(*names: bytes, size: int = 40) -> Callable[[KeyedLog], None]:
     def fill(log: KeyedLog) -> None:
         for name in names:
             put(log, name, size)
 
     return fill
-
-
-def then(*works: Callable[[KeyedLog], object]) -> Callable[[KeyedLog], None]:
-    def do(log: KeyedLog) -> None:
-        for work in works:
-            work(log)
-
-    return do
-
-
-def limited(limit: int) -> Callable[[KeyedLog], None]:
-    def do(log: KeyedLog) -> None:
-        log.core.mapping.u64[layout.W_SIZE_LIMIT] = limit
-
-    return do
 
 
 def adding(key: bytes, size: int = 48) -> Callable[[KeyedLog], object]:

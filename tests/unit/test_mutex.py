@@ -94,6 +94,15 @@ def seconds_in_vain(lock: Mutex) -> float:
     return time.monotonic() - start
 
 
+def lose(lock: Mutex, repair: Repair) -> None:
+    """Have the holder killed, and the repair fail: the mutex in use is lost."""
+    killed_after(lock.take)
+    repair.words[ALLOWED] = 0
+    with pytest.raises(SegmentError, match="cannot be repaired"):
+        lock.take()
+    repair.words[ALLOWED] = 1
+
+
 # --- waiting ----------------------------------------------------------------------------------------------------------
 
 
@@ -307,16 +316,12 @@ def test_a_death_in_the_repair(lock: Mutex, segment: Segment, repair: Repair) ->
 @in_child
 def test_a_death_in_the_replacement(lock: Mutex, segment: Segment, repair: Repair) -> None:
     """Who is killed while it puts the next mutex in place leaves it to the next one."""
-    killed_after(lock.take)
-    repair.words[ALLOWED] = 0
-    with pytest.raises(SegmentError):
-        lock.take()
+    lose(lock, repair)
 
     def die() -> None:
         os.kill(os.getpid(), signal.SIGKILL)
 
     os.waitpid(fork(Mutex(segment, TIMEOUT, die, int).take), 0)
-    repair.words[ALLOWED] = 1
     with locked(lock):
         assert (segment.words[layout.W_MUTEX], segment.words[REPAIRS]) == (1, 1)
 
@@ -324,12 +329,8 @@ def test_a_death_in_the_replacement(lock: Mutex, segment: Segment, repair: Repai
 @in_child
 def test_a_death_on_the_way_to_the_replacement(lock: Mutex, segment: Segment, repair: Repair) -> None:
     """Who is killed as soon as it knows that the lock is lost does not keep the others out."""
-    killed_after(lock.take)
-    repair.words[ALLOWED] = 0
-    with pytest.raises(SegmentError):
-        locked_by(segment, repair).take()
+    lose(locked_by(segment, repair), repair)
     killed_after(lambda: trylock(lock.ref) == errno.ENOTRECOVERABLE or os._exit(1))
-    repair.words[ALLOWED] = 1
     for one in (lock, locked_by(segment, repair)):
         with locked(one):
             assert (segment.words[layout.W_MUTEX], segment.words[REPAIRS]) == (1, 1)
@@ -338,11 +339,7 @@ def test_a_death_on_the_way_to_the_replacement(lock: Mutex, segment: Segment, re
 @in_child
 def test_many_come_to_a_broken_lock(lock: Mutex, segment: Segment, repair: Repair) -> None:
     """Of processes that find it unusable at the same time one replaces it, and all get it in turn."""
-    killed_after(lock.take)
-    repair.words[ALLOWED] = 0
-    with pytest.raises(SegmentError):
-        lock.take()
-    repair.words[ALLOWED] = 1
+    lose(lock, repair)
     lock.timeout = 5.0
 
     def count() -> None:
@@ -360,10 +357,7 @@ def test_many_come_to_a_broken_lock(lock: Mutex, segment: Segment, repair: Repai
 @in_child
 def test_a_replacement_that_takes_long(lock: Mutex, segment: Segment, repair: Repair) -> None:
     """Who waits for another's replacement waits lock_timeout at most."""
-    killed_after(lock.take)
-    repair.words[ALLOWED] = 0
-    with pytest.raises(SegmentError):
-        lock.take()
+    lose(lock, repair)
     started, tell = os.pipe()
 
     def hang() -> None:
@@ -385,18 +379,10 @@ def test_a_replacement_that_takes_long(lock: Mutex, segment: Segment, repair: Re
 def test_a_lock_that_is_lost_too_often(lock: Mutex, segment: Segment, repair: Repair) -> None:
     """When all mutexes are used up, the error says what to do."""
     for number in range(1, layout.MUTEX_COUNT):
-        killed_after(lock.take)
-        repair.words[ALLOWED] = 0
-        with pytest.raises(SegmentError, match="cannot be repaired"):
-            lock.take()
-        repair.words[ALLOWED] = 1
+        lose(lock, repair)
         with locked(lock):
             assert segment.words[layout.W_MUTEX] == number
-    killed_after(lock.take)
-    repair.words[ALLOWED] = 0
-    with pytest.raises(SegmentError, match="cannot be repaired"):
-        lock.take()
-    repair.words[ALLOWED] = 1
+    lose(lock, repair)
     with pytest.raises(SegmentError, match=f"{path_of(segment.name)}: its lock was lost 16 times; start its server"):
         lock.take()
 

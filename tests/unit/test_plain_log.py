@@ -18,6 +18,8 @@ from tests.support.crash_points import CHUNK_BITS, Segment, Walk
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from kemi.queue.log.keyed import KeyedLog
+
 ROOM = (1 << CHUNK_BITS) - layout.CHUNK_HEAD
 ME = Holder(7, 100, 200, 300)
 OTHER = Holder(8, 101, 200, 300)
@@ -39,7 +41,7 @@ def put(log: PlainLog, key: bytes, size: int = 40) -> None:
     assert log.append(*record(key, size)) == ADDED
 
 
-def state(log: PlainLog) -> Any:
+def state(log: PlainLog | KeyedLog) -> Any:
     """Return all that counts: items, what is in flight, positions, counters that are seen outside."""
     u64 = log.core.mapping.u64
     read = log.core.records.read
@@ -80,19 +82,18 @@ def go_on(log: PlainLog) -> None:
     assert log.core.size() == 0
 
 
-def held(log: PlainLog) -> Delivery:
-    """Return the first delivery that is held."""
-    entry = next(entry for entry in log.core.in_flight.entries() if not entry.position)
-    return Delivery.of(entry)
+def held(log: PlainLog | KeyedLog, which: int = 0) -> Delivery:
+    """Return a delivery that is held."""
+    return Delivery.of([entry for entry in log.core.in_flight.entries() if not entry.position][which])
 
 
-def reserve(log: PlainLog) -> Delivery:
+def reserve(log: PlainLog | KeyedLog) -> Delivery:
     found = log.reserve(ME, 0)
     assert found
     return found[0]
 
 
-def give_back(log: PlainLog) -> None:
+def give_back(log: PlainLog | KeyedLog) -> None:
     assert log.nack(reserve(log))
 
 
@@ -104,16 +105,16 @@ def sizes(*steps: int) -> Callable[[PlainLog], None]:
     return fill
 
 
-def then(*works: Callable[[PlainLog], object]) -> Callable[[PlainLog], None]:
-    def do(log: PlainLog) -> None:
+def then(*works: Callable[[Any], object]) -> Callable[[Any], None]:
+    def do(log: PlainLog | KeyedLog) -> None:
         for work in works:
             work(log)
 
     return do
 
 
-def limited(limit: int) -> Callable[[PlainLog], None]:
-    def do(log: PlainLog) -> None:
+def limited(limit: int) -> Callable[[Any], None]:
+    def do(log: PlainLog | KeyedLog) -> None:
         log.core.mapping.u64[layout.W_SIZE_LIMIT] = limit
 
     return do

@@ -7,14 +7,16 @@ STOP_LOOK seconds.
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Iterator
-from typing import Any, Protocol
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from typing import Any, Protocol, TypeVar
 
 from kemi.errors import ClientClosed
 from kemi.queue.delivery.reservation import AsyncReservation, Reservation
 from kemi.queue.delivery.reserved import ReservedItem
 from kemi.queue.format.item import Item
 from kemi.queue.sync.stop import STOP_LOOK, Stop, stopper
+
+_Got = TypeVar("_Got")
 
 
 class Client(Protocol):
@@ -39,51 +41,55 @@ class Client(Protocol):
 
 def consume(client: Client, stop: Stop) -> Iterator[Item]:
     """Give one item after the other, each gone from the queue."""
-    stopped = stopper(stop)
-    try:
-        while not stopped():
-            item = client.fetch(None if stop is None else STOP_LOOK)
-            if item is not None:
-                yield item
-    except ClientClosed:
-        if not client.closed:
-            raise
+    return _each(client, stop, client.fetch)
 
 
 def reserve_each(client: Client, stop: Stop) -> Iterator[Reservation[ReservedItem]]:
     """Give one reservation after the other, each with an item."""
+
+    def reserve(timeout: float | None) -> Reservation[ReservedItem] | None:
+        each: Reservation[ReservedItem] = Reservation(client, None, timeout)
+        return each if each.fill() else None
+
+    return _each(client, stop, reserve)
+
+
+def _each(client: Client, stop: Stop, take: Callable[[float | None], _Got | None]) -> Iterator[_Got]:
     stopped = stopper(stop)
     try:
         while not stopped():
-            each: Reservation[ReservedItem] = Reservation(client, None, None if stop is None else STOP_LOOK)
-            if each.fill():
-                yield each
+            found = take(None if stop is None else STOP_LOOK)
+            if found is not None:
+                yield found
     except ClientClosed:
         if not client.closed:
             raise
 
 
-async def aconsume(client: Client, stop: Stop) -> AsyncIterator[Item]:
+def aconsume(client: Client, stop: Stop) -> AsyncIterator[Item]:
     """`consume` for asyncio."""
-    stopped = stopper(stop)
-    try:
-        while not stopped():
-            item = await client.afetch(None if stop is None else STOP_LOOK)
-            if item is not None:
-                yield item
-    except ClientClosed:
-        if not client.closed:
-            raise
+    return _aeach(client, stop, client.afetch)
 
 
-async def areserve_each(client: Client, stop: Stop) -> AsyncIterator[AsyncReservation[ReservedItem]]:
+def areserve_each(client: Client, stop: Stop) -> AsyncIterator[AsyncReservation[ReservedItem]]:
     """`reserve_each` for asyncio."""
+
+    async def reserve(timeout: float | None) -> AsyncReservation[ReservedItem] | None:
+        each: AsyncReservation[ReservedItem] = AsyncReservation(client, None, timeout)
+        return each if await each.fill() else None
+
+    return _aeach(client, stop, reserve)
+
+
+async def _aeach(
+    client: Client, stop: Stop, take: Callable[[float | None], Awaitable[_Got | None]]
+) -> AsyncIterator[_Got]:
     stopped = stopper(stop)
     try:
         while not stopped():
-            each: AsyncReservation[ReservedItem] = AsyncReservation(client, None, None if stop is None else STOP_LOOK)
-            if await each.fill():
-                yield each
+            found = await take(None if stop is None else STOP_LOOK)
+            if found is not None:
+                yield found
     except ClientClosed:
         if not client.closed:
             raise

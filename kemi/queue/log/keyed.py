@@ -18,6 +18,7 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Iterator
+from functools import partial
 from typing import final
 
 from kemi.errors import CorruptedError
@@ -53,6 +54,7 @@ from kemi.queue.format.layout import (
     Mapping,
 )
 from kemi.queue.format.outcome import AddResult
+from kemi.queue.log import delivery
 from kemi.queue.log.compaction import Compaction
 from kemi.queue.log.core import ADDED, FULL, KEPT, MEASURE_BYTES, NO_MEMORY, TOO_LARGE, Core, Position
 from kemi.queue.log.keyed_head import KEEP_OLDEST, KeyedHead
@@ -82,7 +84,8 @@ class KeyedLog:
         self.head = head = KeyedHead(core, self.index, self.compaction)
         self.next, self.fetch, self.drop_aged = head.next, head.fetch, head.drop_aged
         self.reserve_oldest = head.reserve_oldest
-        self.reserve, self.hold, self.ack, self.nack = head.reserve, head.hold, head.ack, head.nack
+        self.reserve, self.hold, self.nack = head.reserve, head.hold, head.nack
+        self.ack = partial(delivery.ack, self.core)
         self._mode: int = self._u64[W_ADDMODE]
         self._base, self._room, self._chunk = core.chunks.base, core.chunks.room, ~core.chunks.mask
         self._enough_dead = 0  # bytes of tombstones for which compaction was not due, at the last look

@@ -217,10 +217,6 @@ class KeyedHead:
         core.commit(plan)
         return Delivery.of(entry), record
 
-    def ack(self, held: Delivery, counter: int = 0) -> bool:
-        """A held record is done. False if it is not this delivery any more. counter: see `delivery.ack`."""
-        return delivery.ack(self._core, held, counter)
-
     def nack(self, held: Delivery, due: int = 0, *, counted: bool = True) -> bool:
         """Return a held record, to be taken from `due` on (see `clock`). counted: the delivery that ends so counts.
 

@@ -17,6 +17,7 @@ went on or because the word was overwritten, is checked against the chunk map be
 from __future__ import annotations
 
 from collections.abc import Iterator
+from functools import partial
 from typing import final
 
 from kemi.queue.format.layout import (
@@ -39,6 +40,7 @@ from kemi.queue.format.layout import (
     Mapping,
 )
 from kemi.queue.format.outcome import AddResult
+from kemi.queue.log import delivery
 from kemi.queue.log.core import ADDED, FULL, MEASURE_BYTES, NO_MEMORY, TOO_LARGE, Core, Position
 from kemi.queue.log.plain_head import PlainHead
 from kemi.queue.store.chunks import Memory
@@ -56,7 +58,8 @@ class PlainLog:
         self.head = head = PlainHead(self.core)
         self.next, self.fetch, self.drop_aged = head.next, head.fetch, head.drop_aged
         self.reserve_oldest = head.reserve_oldest
-        self.reserve, self.hold, self.ack, self.nack = head.reserve, head.hold, head.ack, head.nack
+        self.reserve, self.hold, self.nack = head.reserve, head.hold, head.nack
+        self.ack = partial(delivery.ack, self.core)
         self._bytes, self._u64, self._u32 = mapping
         self.tail_low = self.tail_end = self.head_low = self.head_end = 0
 
