@@ -59,7 +59,7 @@ ROOT = "queue"  # the room of the modules that lie in kemi/queue itself
 # By room, the fast ones first: with the first test that fails the mutant is found. Before them all comes the file that
 # has the module's name, if there is one.
 TESTS = {
-    "store": ["test_store_chunks", "test_inflight", "test_keyindex", "test_journal", "test_plain_log"],
+    "store": ["test_chunks", "test_inflight", "test_keyindex", "test_journal", "test_plain_log"],
     "log": ["test_log_model", "test_verify", "test_compaction", "test_plain_log"],
     "verify": ["test_verify", "test_log_model"],
     "format": ["test_format5", "test_item", "test_outcome", "test_keyhash", "test_question", "test_verify"],
