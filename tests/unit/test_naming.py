@@ -45,6 +45,12 @@ def test_a_name_that_is_too_long(queue: str, fits: bool) -> None:
         segment_name("a", queue)
 
 
+@pytest.mark.parametrize(("length", "shown"), [(300, "'" + "q" * 300 + "' is"), (301, "'" + "q" * 300 + r"'\.\.\. is")])
+def test_of_a_name_that_is_far_too_long_the_beginning_is_shown(length: int, shown: str) -> None:
+    with pytest.raises(ConfigError, match=shown):
+        segment_name("a", "q" * length)
+
+
 TEXT = st.text(st.characters(codec=None), max_size=9)
 
 
