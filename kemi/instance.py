@@ -27,20 +27,19 @@ from kemi.queue.format import layout
 from kemi.queue.kernel import choice
 from kemi.queue.queue import Queue
 from kemi.queue.shm import descriptor, limits, presence, trust
-from kemi.queue.shm.presence import Presence
-from kemi.queue.shm.segment import (
+from kemi.queue.shm.naming import (
     ANSWERS,
     MAKER,
     NAME_MAX,
     SHM_DIR,
-    Access,
-    Segment,
     answers_name,
     is_left_draft,
     path_of,
     queue_name,
     segment_name,
 )
+from kemi.queue.shm.presence import Presence
+from kemi.queue.shm.segment import Access, Segment
 from kemi.spec import QueueSpec, Settings
 
 # Name → queue of the instance that this process serves. One object for the life of the process.

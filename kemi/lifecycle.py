@@ -16,7 +16,7 @@ from kemi.kept import KEPT_BESIDE, is_kept
 from kemi.queue.catalog import keeping
 from kemi.queue.catalog.keeping import NONE, UNSAVED, Crossing
 from kemi.queue.queue import Queue
-from kemi.queue.shm.segment import path_of, segment_name
+from kemi.queue.shm.naming import path_of, segment_name
 from kemi.replacing import Replacing
 from kemi.spec import QueueSpec, Settings
 from kemi.store import Options, Store

@@ -19,7 +19,7 @@ from types import TracebackType
 from kemi.errors import CommitUnknown
 from kemi.instance import Instance
 from kemi.queue.queue import Queue
-from kemi.queue.shm.segment import segment_name
+from kemi.queue.shm.naming import segment_name
 from kemi.spec import QueueSpec
 
 

@@ -16,8 +16,8 @@ from kemi.kept import beside
 from kemi.queue.catalog import header, keeping
 from kemi.queue.catalog.registry import Registry
 from kemi.queue.queue import Queue
+from kemi.queue.shm.naming import path_of
 from kemi.queue.shm.presence import WHAT_REMOVES
-from kemi.queue.shm.segment import path_of
 from kemi.replacing import Replacing
 from kemi.spec import QueueSpec
 

@@ -20,16 +20,7 @@ from kemi.instance import Instance
 from kemi.owner import Owner, this_process
 from kemi.queue.format import layout
 from kemi.queue.format.outcome import AddResult
-from kemi.queue.format.question import (
-    ASKED,
-    FAILED,
-    WITHDRAWN,
-    Envelope,
-    Name,
-    Route,
-    message_record,
-    route_bytes,
-)
+from kemi.queue.format.question import ASKED, FAILED, WITHDRAWN, Envelope, Name, Route, message_record, route_bytes
 from kemi.queue.queue import Queue
 from kemi.queue.sync.eventcount import RECHECK
 

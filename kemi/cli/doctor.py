@@ -25,7 +25,7 @@ from kemi.queue.catalog.view import InstanceView, QueueView, look_at_lock
 from kemi.queue.format import layout
 from kemi.queue.format.statistics import numbers_of
 from kemi.queue.kernel import choice
-from kemi.queue.shm.segment import PREFIX, SHM_DIR, answers_name, path_of, segment_name
+from kemi.queue.shm.naming import PREFIX, SHM_DIR, answers_name, path_of, segment_name
 from kemi.text import printable
 
 _PACKAGES = ("SQLAlchemy", "PyMySQL", "psycopg", "psycopg2", "psycopg2-binary", "rich", "prometheus_client")

@@ -23,7 +23,8 @@ from kemi.queue.lock.section import hold
 from kemi.queue.log.contents import Log
 from kemi.queue.log.keyed import KeyedLog
 from kemi.queue.log.plain import PlainLog
-from kemi.queue.shm.segment import Segment, path_of
+from kemi.queue.shm.naming import path_of
+from kemi.queue.shm.segment import Segment
 from kemi.queue.sync import futex
 from kemi.queue.sync.eventcount import EventCount
 from kemi.queue.sync.handlers import is_from_handler

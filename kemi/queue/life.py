@@ -21,15 +21,8 @@ from kemi.queue.handle import Handle
 from kemi.queue.lock.mutex import sections
 from kemi.queue.lock.section import Token
 from kemi.queue.log import contents
-from kemi.queue.shm.segment import (
-    PRIVATE,
-    Access,
-    Segment,
-    draft_name,
-    path_of,
-    queue_name,
-    segment_name,
-)
+from kemi.queue.shm.naming import draft_name, path_of, queue_name, segment_name
+from kemi.queue.shm.segment import PRIVATE, Access, Segment
 from kemi.queue.shm.trust import INSTANCE_ADVICE, SERVER_ADVICE, Users
 from kemi.queue.sync.undisturbed import undisturbed
 

@@ -12,7 +12,8 @@ from kemi.queue.catalog import header
 from kemi.queue.format.item import Data
 from kemi.queue.format.layout import W_CREATED
 from kemi.queue.format.outcome import AddResult
-from kemi.queue.shm.segment import Segment, answers_name, sibling_name
+from kemi.queue.shm.naming import answers_name, sibling_name
+from kemi.queue.shm.segment import Segment
 
 
 class OtherQueue(Protocol):

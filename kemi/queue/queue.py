@@ -25,11 +25,7 @@ from kemi.queue.delivery.reservation import Reservation
 from kemi.queue.delivery.reserved import Batch, ReservedItem
 from kemi.queue.format import layout
 from kemi.queue.format.item import Data, Item, item_of
-from kemi.queue.format.layout import (
-    W_IN_FLIGHT,
-    W_MAX_AGE,
-    W_RETURNED,
-)
+from kemi.queue.format.layout import W_IN_FLIGHT, W_MAX_AGE, W_RETURNED
 from kemi.queue.format.outcome import AddResult, Stats, rest_after
 from kemi.queue.format.statistics import stats_of
 from kemi.queue.handle import Closed, Handle

@@ -21,15 +21,7 @@ from kemi.queue.delivery.reservation import Keep
 from kemi.queue.delivery.reserved import ReservedItem
 from kemi.queue.format import layout
 from kemi.queue.format.item import deadline_after
-from kemi.queue.format.layout import (
-    FETCH_FLAGS,
-    W_ADDED,
-    W_BURIED,
-    W_FLAGS,
-    W_MAX_AGE,
-    W_POPPED,
-    W_RETURNED,
-)
+from kemi.queue.format.layout import FETCH_FLAGS, W_ADDED, W_BURIED, W_FLAGS, W_MAX_AGE, W_POPPED, W_RETURNED
 from kemi.queue.format.question import is_question
 from kemi.queue.handle import Handle
 from kemi.queue.lock.section import hold

@@ -30,7 +30,7 @@ from kemi.queue.delivery.reserved import ReservedItem, holds_of
 from kemi.queue.format.item import flags_of
 from kemi.queue.format.layout import W_CREATED
 from kemi.queue.reserving import RESERVES
-from kemi.queue.shm.segment import path_of
+from kemi.queue.shm.naming import path_of
 from kemi.queue.sync.lifelock import MAX_NUMBER, LifeLock
 from kemi.relay.engine import Engine, Entry
 from kemi.relay.link import LONGEST_PAUSE, Backoff, EngineBusy

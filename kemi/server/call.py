@@ -15,15 +15,7 @@ from typing import Any, Union
 
 from kemi.server import core
 from kemi.server.private import Memory
-from kemi.server.structs import (
-    DlInfo,
-    Int,
-    Pointer,
-    Rpc,
-    StrAt,
-    Text,
-    str_of,
-)
+from kemi.server.structs import DlInfo, Int, Pointer, Rpc, StrAt, Text, str_of
 from kemi.server.values import Values
 
 Value = Union[str, bytes, int]

@@ -20,7 +20,7 @@ from sqlalchemy.engine.default import DefaultDialect
 import mqueue_kemi
 from kemi import app
 from kemi.instance import queues
-from kemi.queue.shm.segment import path_of, segment_name
+from kemi.queue.shm.naming import path_of, segment_name
 from kemi.store import Rows, Store, Transaction, Wanted
 from tests.processes.children import Child, Children
 from tests.processes.moments import Moments, die

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Callable
 import pytest
 
 from kemi.queue.log.core import ADDED
-from kemi.queue.shm.segment import SHM_DIR
+from kemi.queue.shm.naming import SHM_DIR
 from mqueue_kemi import SegmentError, attach
 from tests.processes.moments import die
 from tests.processes.serve import items

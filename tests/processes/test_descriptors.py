@@ -16,7 +16,7 @@ from kemi.errors import ConfigError, MqueueError, SegmentError
 from kemi.instance import queues
 from kemi.queue.log.core import ADDED
 from kemi.queue.shm import descriptor
-from kemi.queue.shm.segment import SHM_DIR, path_of, segment_name
+from kemi.queue.shm.naming import SHM_DIR, path_of, segment_name
 from tests.processes import own_shm
 from tests.processes.sound import faults
 from tests.support.clients import attach, inner

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from kemi.queue.shm.segment import SHM_DIR
+from kemi.queue.shm.naming import SHM_DIR
 from tests.processes.cases import CASES
 from tests.processes.children import CHECKOUT
 

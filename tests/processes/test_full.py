@@ -11,7 +11,7 @@ import pytest
 import mqueue_kemi
 from kemi.errors import NoMemory
 from kemi.instance import queues
-from kemi.queue.shm.segment import SHM_DIR
+from kemi.queue.shm.naming import SHM_DIR
 from kemi.server import refused
 from tests.processes import own_shm
 from tests.processes.children import Children

@@ -6,7 +6,7 @@ import signal
 from contextlib import ExitStack
 from typing import TYPE_CHECKING
 
-from kemi.queue.shm.segment import SHM_DIR
+from kemi.queue.shm.naming import SHM_DIR
 from tests.processes import own_shm
 from tests.server.harness import Kamailio, Servers
 from tests.server.process import adopt_orphans

@@ -18,7 +18,7 @@ import mqueue_kemi
 from kemi.errors import NoMemory, SegmentError
 from kemi.instance import queues
 from kemi.queue.shm import segment
-from kemi.queue.shm.segment import SHM_DIR
+from kemi.queue.shm.naming import SHM_DIR
 from kemi.server import refused
 from tests.processes import own_shm
 from tests.processes.logged import Logged

@@ -27,7 +27,8 @@ from kemi.queue.catalog.registry import Registry
 from kemi.queue.client.attached import AttachedQueue
 from kemi.queue.queue import Queue
 from kemi.queue.shm import trust
-from kemi.queue.shm.segment import SHM_DIR, Segment, path_of, segment_name
+from kemi.queue.shm.naming import SHM_DIR, path_of, segment_name
+from kemi.queue.shm.segment import Segment
 from kemi.queue.sync.openfile import OpenFile
 from kemi.store import Store
 

@@ -31,7 +31,8 @@ from kemi.queue.format import layout
 from kemi.queue.log.core import ADDED
 from kemi.queue.queue import Queue
 from kemi.queue.shm import trust
-from kemi.queue.shm.segment import SHM_DIR, Access, path_of, segment_name
+from kemi.queue.shm.naming import SHM_DIR, path_of, segment_name
+from kemi.queue.shm.segment import Access
 from kemi.queue.sync import lifelock
 from kemi.server import core
 from kemi.spec import QueueSpec, Settings

@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, Any
 from kemi.errors import MqueueError
 from kemi.queue.format import layout
 from kemi.queue.queue import Queue
-from kemi.queue.shm.segment import path_of, segment_name
+from kemi.queue.shm.naming import path_of, segment_name
 from tests.unit.test_wild_stores import HEADER, wild
 
 if TYPE_CHECKING:

@@ -30,7 +30,8 @@ from kemi.instance import queues
 from kemi.queue.catalog import keeping
 from kemi.queue.log.core import ADDED
 from kemi.queue.queue import Queue
-from kemi.queue.shm.segment import Segment, path_of, segment_name
+from kemi.queue.shm.naming import path_of, segment_name
+from kemi.queue.shm.segment import Segment
 from tests.processes.children import Child, ChildError, Children
 from tests.processes.moments import Moments, Watched, die
 from tests.processes.serve import items as items_of

@@ -8,7 +8,7 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
-from kemi.queue.shm.segment import SHM_DIR
+from kemi.queue.shm.naming import SHM_DIR
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence

@@ -27,7 +27,7 @@ from kemi.queue.catalog.registry import Registry
 from kemi.queue.client.attached import AttachedQueue
 from kemi.queue.log.core import ADDED
 from kemi.queue.queue import Queue
-from kemi.queue.shm.segment import segment_name
+from kemi.queue.shm.naming import segment_name
 from tests.stress import lock_report
 from tests.stress.mixed_books import Balance, balance
 

@@ -28,7 +28,7 @@ from kemi.queue.format import layout
 from kemi.queue.format.layout import CHUNK, CHUNK_HEAD, CHUNK_ROOM, PAGE, RECORD, RECORD_HEAD, TOMBSTONE
 from kemi.queue.log.core import ADDED
 from kemi.queue.queue import Queue
-from kemi.queue.shm.segment import path_of, segment_name
+from kemi.queue.shm.naming import path_of, segment_name
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any, Callable
 import pytest
 
 from kemi.queue.log import compaction, core, delivery, keyed, keyed_head, plain, plain_head
-from kemi.queue.shm.segment import SHM_DIR
+from kemi.queue.shm.naming import SHM_DIR
 from kemi.queue.store import chunks, inflight, journal, keyindex
 from tests.processes.children import CHECKOUT
 

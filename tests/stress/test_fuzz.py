@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Callable
 import pytest
 
 from kemi.errors import ConfigError
-from kemi.queue.shm.segment import SHM_DIR
+from kemi.queue.shm.naming import SHM_DIR
 from kemi.spec import Settings
 from tests.processes.sound import faults
 from tests.server.harness import Example, Kamailio

@@ -25,7 +25,7 @@ from kemi.queue.catalog.registry import Registry
 from kemi.queue.format import layout
 from kemi.queue.log.core import ADDED
 from kemi.queue.queue import Queue
-from kemi.queue.shm.segment import SHM_DIR, path_of, segment_name
+from kemi.queue.shm.naming import SHM_DIR, path_of, segment_name
 from tests.processes.children import CHECKOUT
 from tests.processes.serve import items
 from tests.server.harness import Kamailio

@@ -20,7 +20,7 @@ from kemi.queue.format import layout
 from kemi.queue.format.layout import CHUNK, CHUNK_HEAD, CHUNK_MAP_AT, CHUNK_ROOM, PAGE, TOMBSTONE
 from kemi.queue.log.core import Delivery
 from kemi.queue.queue import Queue
-from kemi.queue.shm.segment import path_of, segment_name
+from kemi.queue.shm.naming import path_of, segment_name
 from tests.locked import reserve_for_good
 
 MANY = 50  # calls on one queue; more than it has items

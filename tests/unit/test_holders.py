@@ -17,7 +17,7 @@ from kemi import timens
 from kemi.owner import Owner, this_process
 from kemi.queue.delivery import holders
 from kemi.queue.queue import Queue
-from kemi.queue.shm.segment import path_of
+from kemi.queue.shm.naming import path_of
 from kemi.queue.store.inflight import Holder
 from tests.conftest import HANG
 from tests.locked import reserve_for_good

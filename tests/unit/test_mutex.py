@@ -20,7 +20,8 @@ from kemi.queue.format import layout
 from kemi.queue.lock import lockwait, pthread, section
 from kemi.queue.lock.mutex import Mutex, trylock, unlock
 from kemi.queue.lock.section import hold
-from kemi.queue.shm.segment import Segment, path_of
+from kemi.queue.shm.naming import path_of
+from kemi.queue.shm.segment import Segment
 from tests.conftest import HANG
 from tests.locked import locked
 from tests.unit.children import child, fork, in_child, kill, killed_after

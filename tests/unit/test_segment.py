@@ -18,14 +18,8 @@ from kemi.errors import ConfigError, NoMemory, NotAllowed, SegmentError, Segment
 from kemi.queue.format.layout import CHUNK
 from kemi.queue.shm import descriptor, mapping
 from kemi.queue.shm import segment as segments
-from kemi.queue.shm.segment import (
-    PRIVATE,
-    Access,
-    Segment,
-    is_left_draft,
-    path_of,
-    segment_name,
-)
+from kemi.queue.shm.naming import is_left_draft, path_of, segment_name
+from kemi.queue.shm.segment import PRIVATE, Access, Segment
 from kemi.queue.sync.openfile import OpenFile
 from tests.conftest import SHM
 from tests.unit.children import child, python
@@ -493,7 +487,7 @@ import sys
 from multiprocessing import resource_tracker
 from kemi.errors import SegmentError
 from kemi.queue.queue import Queue
-from kemi.queue.shm.segment import path_of, segment_name
+from kemi.queue.shm.naming import path_of, segment_name
 instance = sys.argv[1]
 queue = Queue.create(instance, "q", window=1 << 20)
 queue.add("k", "v")

@@ -12,15 +12,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from kemi.errors import ConfigError
-from kemi.spec import (
-    CORE_FORCED,
-    CORE_KNOWN,
-    CORE_OFF,
-    QueueSpec,
-    Settings,
-    Value,
-    parse_queue,
-)
+from kemi.spec import CORE_FORCED, CORE_KNOWN, CORE_OFF, QueueSpec, Settings, Value, parse_queue
 
 GIB = 1 << 30
 GROUP = grp.getgrgid(os.getgid()).gr_name

@@ -24,7 +24,7 @@ from kemi.owner import this_process
 from kemi.queue.catalog.registry import Registry
 from kemi.queue.format import layout
 from kemi.queue.queue import Queue
-from kemi.queue.shm.segment import path_of, segment_name
+from kemi.queue.shm.naming import path_of, segment_name
 from kemi.server import log
 from kemi.spec import Settings, parse_queue
 from kemi.text import one_line, printable

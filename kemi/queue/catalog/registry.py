@@ -13,7 +13,8 @@ from kemi.queue.catalog import header
 from kemi.queue.format import layout
 from kemi.queue.lock.mutex import Mutex
 from kemi.queue.lock.section import hold
-from kemi.queue.shm.segment import PRIVATE, Access, Segment, segment_name
+from kemi.queue.shm.naming import segment_name
+from kemi.queue.shm.segment import PRIVATE, Access, Segment
 from kemi.queue.shm.trust import CLIENT_ADVICE, Users
 
 _check = header.checker(layout.INSTANCE_MAGIC, "instance")

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Callable, NamedTuple
 
 from kemi import times
 from kemi.errors import ConfigError, MqueueError
-from kemi.queue.shm.segment import segment_name
+from kemi.queue.shm.naming import segment_name
 from kemi.queue.shm.trust import named_owner
 
 if TYPE_CHECKING:

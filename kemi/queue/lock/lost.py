@@ -22,7 +22,8 @@ from kemi.errors import LockTimeout, SegmentError
 from kemi.queue.format.layout import MUTEX_COUNT, W_MUTEX
 from kemi.queue.lock import pthread
 from kemi.queue.shm import trust
-from kemi.queue.shm.segment import Segment, path_of
+from kemi.queue.shm.naming import path_of
+from kemi.queue.shm.segment import Segment
 from kemi.queue.sync import futex
 from kemi.queue.sync.openfile import OpenFile
 

@@ -29,7 +29,8 @@ from kemi.errors import LockTimeout, Reentered, SegmentError
 from kemi.queue.format import layout
 from kemi.queue.lock import lost, onlymain, pthread, turns
 from kemi.queue.lock.lockwait import lock_until
-from kemi.queue.shm.segment import Segment, path_of
+from kemi.queue.shm.naming import path_of
+from kemi.queue.shm.segment import Segment
 from kemi.queue.sync.undisturbed import undisturbed
 
 _SPINS = range(100)  # looks before sleeping: a holder is done within a microsecond, a sleep costs fifty

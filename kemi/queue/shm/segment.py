@@ -24,43 +24,10 @@ from typing import Any, NamedTuple
 from kemi.errors import ConfigError, MqueueError, NoMemory, SegmentError, SegmentMissing
 from kemi.queue.shm import limits, mapping, trust
 from kemi.queue.shm.descriptor import Descriptor
-from kemi.queue.shm.naming import (
-    ANSWERS,
-    MAKER,
-    NAME_MAX,
-    PREFIX,
-    SHM_DIR,
-    answers_name,
-    decoded,
-    draft_name,
-    is_left_draft,
-    path_of,
-    queue_name,
-    segment_name,
-    sibling_name,
-)
+from kemi.queue.shm.naming import SHM_DIR, draft_name, path_of
 from kemi.queue.shm.trust import Users
 from kemi.queue.sync.handlers import is_from_handler, suppress
 from kemi.queue.sync.openfile import OpenFile
-
-__all__ = [
-    "ANSWERS",
-    "MAKER",
-    "NAME_MAX",
-    "PREFIX",
-    "PRIVATE",
-    "SHM_DIR",
-    "Access",
-    "Segment",
-    "answers_name",
-    "decoded",
-    "draft_name",
-    "is_left_draft",
-    "path_of",
-    "queue_name",
-    "segment_name",
-    "sibling_name",
-]
 
 _LONGEST = 1 << 47  # bytes that a process can map
 _PUNCH_HOLE = 0x02 | 0x01  # FALLOC_FL_PUNCH_HOLE, FALLOC_FL_KEEP_SIZE
