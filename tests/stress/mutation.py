@@ -54,6 +54,7 @@ _OPERATORS: dict[type, type] = {
     ast.LShift: ast.RShift,
     ast.RShift: ast.LShift,
 }
+_NO_SITES = (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef, ast.Raise)  # what is in them is met elsewhere, or not
 _UNIT = "tests/unit/"
 ROOT = "queue"  # the room of the modules that lie in kemi/queue itself
 # By room, the fast ones first: with the first test that fails the mutant is found. Before them all comes the file that
@@ -109,7 +110,7 @@ def _sites(tree: ast.Module) -> Iterator[Site]:
 
 def _in_body(where: str, body: list[Any]) -> Iterator[Site]:
     for place, statement in enumerate(body):
-        if isinstance(statement, (ast.FunctionDef, ast.Raise, ast.ClassDef)) or _is_text(statement):
+        if isinstance(statement, _NO_SITES) or _is_text(statement):
             continue
         if _is_store(statement):
             yield f"{where}: without {ast.unparse(statement)}", _set(body, place, ast.Pass())

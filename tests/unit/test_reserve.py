@@ -396,6 +396,22 @@ def test_what_is_late_is_not_a_childs(make: Callable[..., Queue]) -> None:
     assert item.key == "0"
 
 
+@pytest.mark.parametrize("use", [lambda block: block.__enter__(), lambda block: block.take()], ids=["with", "take"])
+def test_a_reservation_whose_wait_failed_is_not_used_again(
+    make: Callable[..., Queue], use: Callable[[Any], object]
+) -> None:
+    """It would say that nothing came, with an item there."""
+    queue = make(count=1, lock_timeout=0.05)
+    block = queue.reserve()
+    with child(queue._mutex.take), pytest.raises(LockTimeout):
+        use(block)
+    with pytest.raises(RuntimeError, match="for one use"):
+        use(block)
+    item = queue.reserve().take()
+    assert item is not None
+    assert item.done()
+
+
 def test_a_dead_letter_that_cannot_be_settled_costs_no_item(make: Callable[..., Queue], mocker: MockerFixture) -> None:
     """The caller has another item in hand by then, and gets it."""
     queue, dead = make(count=2), make("dead")
