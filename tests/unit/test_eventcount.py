@@ -15,6 +15,7 @@ import pytest
 from kemi.queue.format.layout import ADD_LIMITED, ADD_WAITING, W_EVENT, W_FLAGS, W_PRESENT, W_WAITERS, Mapping
 from kemi.queue.sync import futex
 from kemi.queue.sync.eventcount import EventCount
+from tests.conftest import HANG
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -333,7 +334,7 @@ def consume(area: Mapping, path: str) -> None:
                     events.cancel_wait(key, woken=woken)
                 return
             key = events.prepare_wait(key, woken=woken)
-        woken = events.wait(key, 30)
+        woken = events.wait(key, 10 * HANG)
 
 
 def start(area: Mapping, path: str, count: int) -> list[int]:
@@ -343,7 +344,7 @@ def start(area: Mapping, path: str, count: int) -> list[int]:
         if not pid:
             try:
                 consume(area, path)
-                os._exit(0)
+                os.kill(os.getpid(), signal.SIGKILL)  # under coverage any other end takes longer than all the rest
             finally:
                 os._exit(1)
         pids.append(pid)
@@ -351,7 +352,7 @@ def start(area: Mapping, path: str, count: int) -> list[int]:
 
 
 def until(what: Any) -> None:
-    deadline = time.monotonic() + 60
+    deadline = time.monotonic() + 4 * HANG
     while not what():
         assert time.monotonic() < deadline
         time.sleep(0.001)
@@ -360,7 +361,7 @@ def until(what: Any) -> None:
 @pytest.mark.parametrize("killed", [0, 20])
 def test_all_of_two_hundred_waiters_are_woken(killed: int, tmp_path: Any, mocker: MockerFixture) -> None:
     """Each by an add of its own; none by the time alone."""
-    mocker.patch("kemi.queue.sync.eventcount.RECHECK", 60.0)
+    mocker.patch("kemi.queue.sync.eventcount.RECHECK", 10 * HANG)
     path = str(tmp_path / "lock")
     open(path, "w").close()
     area = mapping()
@@ -370,16 +371,14 @@ def test_all_of_two_hundred_waiters_are_woken(killed: int, tmp_path: Any, mocker
     for pid in pids[:killed]:
         os.kill(pid, signal.SIGKILL)
         os.waitpid(pid, 0)
-    began = time.monotonic()
     for _ in range(200 - killed):
         with lock:
             area.u64[ITEMS] = area.u64[ITEMS] + 1
             called = events.notify()
         if called:
             events.wake(called)
+    until(lambda: area.u64[TAKEN] == 200 - killed)
     for pid in pids[killed:]:
-        assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 0
-    assert time.monotonic() - began < 50, "somebody slept until the time was over"
-    assert area.u64[TAKEN] == 200 - killed
+        assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == -signal.SIGKILL
     assert area.u64[W_PRESENT] == killed
     assert area.u64[W_WAITERS] <= killed
