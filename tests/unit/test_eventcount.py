@@ -15,7 +15,9 @@ import pytest
 from kemi.queue.format.layout import ADD_LIMITED, ADD_WAITING, W_EVENT, W_FLAGS, W_PRESENT, W_WAITERS, Mapping
 from kemi.queue.sync import futex
 from kemi.queue.sync.eventcount import EventCount
+from tests.asleep import asleep
 from tests.conftest import HANG
+from tests.unit.children import kill
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -358,27 +360,30 @@ def until(what: Any) -> None:
         time.sleep(0.001)
 
 
+@pytest.mark.usefixtures("only_called")
 @pytest.mark.parametrize("killed", [0, 20])
-def test_all_of_two_hundred_waiters_are_woken(killed: int, tmp_path: Any, mocker: MockerFixture) -> None:
+def test_all_of_two_hundred_waiters_are_woken(killed: int, tmp_path: Any) -> None:
     """Each by an add of its own; none by the time alone."""
-    mocker.patch("kemi.queue.sync.eventcount.RECHECK", 10 * HANG)
     path = str(tmp_path / "lock")
     open(path, "w").close()
     area = mapping()
     events, lock = EventCount(area, KernelFutex(area)), Lock(path)
     pids = start(area, path, 200)
-    until(lambda: area.u64[W_WAITERS] == 200)
-    for pid in pids[:killed]:
-        os.kill(pid, signal.SIGKILL)
-        os.waitpid(pid, 0)
-    for _ in range(200 - killed):
-        with lock:
-            area.u64[ITEMS] = area.u64[ITEMS] + 1
-            called = events.notify()
-        if called:
-            events.wake(called)
-    until(lambda: area.u64[TAKEN] == 200 - killed)
-    for pid in pids[killed:]:
-        assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == -signal.SIGKILL
+    try:
+        until(lambda: area.u64[W_WAITERS] == 200 and all(map(asleep, pids)))
+        for _ in range(killed):
+            kill(pids.pop())
+        for _ in range(200 - killed):
+            with lock:
+                area.u64[ITEMS] = area.u64[ITEMS] + 1
+                called = events.notify()
+            if called:
+                events.wake(called)
+        until(lambda: area.u64[TAKEN] == 200 - killed)
+        while pids:
+            assert os.waitstatus_to_exitcode(os.waitpid(pids.pop(), 0)[1]) == -signal.SIGKILL
+    finally:
+        for pid in pids:
+            kill(pid)
     assert area.u64[W_PRESENT] == killed
     assert area.u64[W_WAITERS] <= killed
