@@ -14,6 +14,7 @@ import stat
 import sys
 import weakref
 from collections.abc import Callable, Collection
+from functools import cached_property
 from typing import NamedTuple
 
 from kemi import kept
@@ -241,10 +242,16 @@ class Instance:
                 else:
                     queue.close()
 
+    @cached_property
+    def _kept(self) -> int:
+        """Bytes that free chunks may keep: of what the host has, where the operator allows more than that."""
+        return min(self.registry.max_memory, limits.default_max_memory(SHM_DIR)) >> layout.FREE_SHIFT
+
     def _create(self, spec: QueueSpec, draft: bool = False, closed: bool = False) -> Queue:
         space = min(_ADDRESS_SPACE, limits.address_space())
         queues = max(1, len(self.settings.queues))
-        window = min(self.registry.max_memory, space // queues)
+        memory = self.registry.max_memory
+        window = min(memory, space // queues)
         return Queue.create(
             self.name,
             spec.name,
@@ -258,7 +265,7 @@ class Instance:
             access=self._access,
             draft=draft,
             closed=closed,
-            queues=queues,
+            keep=self._kept // queues,
         )
 
     # --- queues that are to take another one's place ------------------------------------------------------------------

@@ -43,14 +43,14 @@ def create(  # noqa: PLR0913 - keywords, each of them a property of the queue
     access: Access = PRIVATE,
     draft: bool = False,
     closed: bool = False,
-    queues: int = 1,
+    keep: int | None = None,
 ) -> Handle:
     """Make a queue. Raises FileExistsError when its segment exists, NoMemory when there is no room.
 
     window: bytes that its chunks may take. size_limit, byte_limit: see `set_limits`. draft: to be filled before it
-    gets its name with `publish`. closed: nothing may be added before `open_to_adds`. queues: that share the memory.
+    gets its name with `publish`. closed: nothing may be added before `open_to_adds`. keep: see `layout.geometry`.
     """
-    place = layout.geometry(window, keyed=addmode != 0, queues=queues)
+    place = layout.geometry(window, keyed=addmode != 0, keep=keep)
     fixed = layout.fixed_bytes(place)
     full_name = segment_name(instance, name)
     if draft:

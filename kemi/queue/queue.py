@@ -318,12 +318,12 @@ class Queue(choice.Base):
         access: Access = PRIVATE,
         draft: bool = False,
         closed: bool = False,
-        queues: int = 1,
+        keep: int | None = None,
     ) -> Queue:
         """Make a queue; see `life.create`."""
         properties = {"window": window, "addmode": addmode, "size_limit": size_limit, "byte_limit": byte_limit}
         around = {"registry": registry, "owner": owner, "lock_timeout": lock_timeout, "access": access}
-        more = {"draft": draft, "closed": closed, "queues": queues}
+        more = {"draft": draft, "closed": closed, "keep": keep}
         return cls(life.create(instance, name, **properties, **around, **more))  # type: ignore[arg-type]
 
     @classmethod

@@ -123,6 +123,19 @@ def test_a_part_of_what_there_may_be_is_kept_and_an_eighth_goes_with_the_first_t
     assert segment.states()[: kept - kept // 8] == bytes([FREE]) * (kept - kept // 8)
 
 
+def test_where_memory_is_scarce_the_fewest_are_kept() -> None:
+    """So that others have it; and what was taken for an operation that was not done is given back with them."""
+    chunks, segment = new(1024, limit=20)
+    for chunk in use(chunks, 10):
+        chunks.free(chunk)
+    chunks.trim(chunks.settle(committed=True))
+    assert segment.states().count(FREE) == 10
+    assert chunks.alloc_many(30) == []
+    chunks.trim(chunks.settle(committed=False), scarce=True)
+    assert segment.states() == bytes([FREE] * MIN_FREE + [ABSENT] * (1024 - MIN_FREE))
+    assert segment.u64[W_FREE_CHUNKS] == MIN_FREE
+
+
 def test_free_ones_are_counted_by_what_an_operation_took_and_left() -> None:
     chunks, segment = new()
     first, second, third = use(chunks, 3)

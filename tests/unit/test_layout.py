@@ -111,10 +111,11 @@ def test_the_parts_lie_one_behind_the_other(addmode: int, capacity: int) -> None
 
 
 @pytest.mark.parametrize(
-    ("chunks", "queues", "most"), [(1, 1, 2), (1024, 1, 32), (320, 1, 10), (1280, 4, 10), (1280, 999, 2)]
+    ("chunks", "keep", "most"),
+    [(1, None, 2), (320, None, 10), (5000, None, 32), (5000, 0, 2), (5000, 10 << CHUNK_BITS, 10), (1, 1 << 40, 32)],
 )
-def test_the_queues_share_the_chunks_that_stay(chunks: int, queues: int, most: int) -> None:
-    place = geometry(chunks << CHUNK_BITS, keyed=False, queues=queues)
+def test_how_many_chunks_stay(chunks: int, keep: int | None, most: int) -> None:
+    place = geometry(chunks << CHUNK_BITS, keyed=False, keep=keep)
     assert place.most_free == most
     assert place == geometry(chunks << CHUNK_BITS, keyed=False)._replace(most_free=most)
 

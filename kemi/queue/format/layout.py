@@ -268,11 +268,11 @@ class Geometry(NamedTuple):
 
 
 def geometry(
-    room: int, *, keyed: bool, capacity: int = CAPACITY, chunk_bits: int = CHUNK_BITS, queues: int = 1
+    room: int, *, keyed: bool, capacity: int = CAPACITY, chunk_bits: int = CHUNK_BITS, keep: int | None = None
 ) -> Geometry:
     """Place the parts of a segment whose chunks may take `room` bytes. Raises ValueError for a wrong capacity.
 
-    queues: that share this room.
+    keep: bytes that its free chunks may keep; None: a part of the room.
     """
     if not 1 <= capacity <= MAX_CAPACITY:
         raise ValueError(f"capacity={capacity}: in-flight entries must be 1 to {MAX_CAPACITY}")
@@ -285,7 +285,7 @@ def geometry(
     if keyed:
         end += DIRECTORY_ENTRIES * 8
     data = -(-end // chunk) * chunk
-    most_free = max(MIN_FREE, min(MAX_FREE, (chunks >> FREE_SHIFT) // max(1, queues)))
+    most_free = max(MIN_FREE, min(MAX_FREE, chunks >> FREE_SHIFT if keep is None else keep >> chunk_bits))
     return Geometry(data + chunks * chunk, data, chunk_bits, capacity, entries_at, heap_at, directory_at, most_free)
 
 

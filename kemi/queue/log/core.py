@@ -128,9 +128,9 @@ class Core:
         self.journal.end()
 
     def abandon(self) -> None:
-        """Do nothing after all."""
+        """Do nothing after all: there is no memory."""
         freed = self.chunks.settle(committed=False)
-        self.chunks.trim(freed)
+        self.chunks.trim(freed, scarce=True)
         self.journal.end()
 
     def redo(self) -> None:

@@ -26,6 +26,7 @@ from kemi.queue.format.layout import (
     CHUNK_MAP_AT,
     FREE,
     LEAVING,
+    MIN_FREE,
     TAKEN,
     UNSURE,
     USED,
@@ -177,11 +178,14 @@ class Chunks:
         self._u64[W_FREE_CHUNKS] = min(max(0, self._u64[W_FREE_CHUNKS] + free - reused), self.count)
         return free
 
-    def trim(self, extra: int = 0) -> None:
-        """Give back the memory of free chunks that are too many: the highest first, `extra` and a few at most."""
-        if self._u64[W_FREE_CHUNKS] <= self.most_free:
+    def trim(self, extra: int = 0, *, scarce: bool = False) -> None:
+        """Give back the memory of free chunks that are too many: the highest first, `extra` and a few at most.
+
+        scarce: there was no memory, so that no more than the fewest is kept.
+        """
+        if self._u64[W_FREE_CHUNKS] <= (MIN_FREE if scarce else self.most_free):
             return
-        kept = self.most_free - (self.most_free >> _TRIM_SHIFT)
+        kept = MIN_FREE if scarce else self.most_free - (self.most_free >> _TRIM_SHIFT)
         for _ in range(_TRIM + extra):
             if self._u64[W_FREE_CHUNKS] <= kept:
                 return
