@@ -28,6 +28,14 @@ _POSTGRES = ("08", "40", "53", "55P03", "57", "25006", "58")
 _SQLITE = re.compile("locked|busy|unable to open|disk|readonly", re.IGNORECASE)
 
 
+def _part(error: BaseException, name: str) -> Any:
+    """What an exception has under a name, if anything: urllib's has a __getattr__ that may raise what it likes."""
+    try:
+        return getattr(error, name, None)
+    except Exception:
+        return None
+
+
 def _always(_error: Any) -> bool:
     return True
 
@@ -37,11 +45,11 @@ def _by_errno(error: Any) -> bool:
 
 
 def _by_http_status(error: Any) -> bool:
-    response = getattr(error, "response", None)
+    response = _part(error, "response")
     for status in (
         getattr(response, "status_code", None),
-        getattr(error, "status", None),
-        getattr(error, "code", None),
+        _part(error, "status"),
+        _part(error, "code"),
     ):
         if isinstance(status, int):
             return status in _HTTP
@@ -54,7 +62,7 @@ def _of_mysql(error: Any) -> bool:
 
 
 def _of_postgres(error: Any) -> bool:
-    state = getattr(error, "sqlstate", None) or getattr(error, "pgcode", None)
+    state = _part(error, "sqlstate") or _part(error, "pgcode")
     return state is None or str(state).startswith(_POSTGRES)
 
 
@@ -64,17 +72,17 @@ def _of_sqlite(error: Any) -> bool:
 
 def _of_sqlalchemy(error: Any) -> bool:
     """Its own word for a lost connection; what a driver raised is looked at as the cause."""
-    return bool(getattr(error, "connection_invalidated", False))
+    return bool(_part(error, "connection_invalidated"))
 
 
 def _of_grpc(error: Any) -> bool:
-    code = getattr(error, "code", None)
+    code = _part(error, "code")
     return callable(code) and getattr(code(), "name", "") in ("UNAVAILABLE", "DEADLINE_EXCEEDED")
 
 
 def _by_reason(error: Any) -> bool:
     """What urllib could not do, as another exception; a text is a mistake in the URL."""
-    reason = getattr(error, "reason", None)
+    reason = _part(error, "reason")
     return isinstance(reason, BaseException) and _in_table(reason)
 
 
@@ -143,9 +151,9 @@ def is_transient(error: BaseException, by: Transient | None = None) -> bool:
 
 def _in_table(error: BaseException) -> bool:
     """Look up the nearest class that is in the table: an HTTPError is an OSError, too, and is judged as the former."""
-    inside = getattr(error, "exceptions", None)
-    if inside and any(kind.__name__ == "BaseExceptionGroup" for kind in type(error).__mro__):
-        return all(any(map(_in_table, _with_causes(one))) for one in inside)
+    if any(kind.__name__ == "BaseExceptionGroup" for kind in type(error).__mro__):
+        inside = _part(error, "exceptions")
+        return bool(inside) and all(any(map(_in_table, _with_causes(one))) for one in inside)
     for kind in type(error).__mro__:
         test = TABLE.get(f"{kind.__module__}.{kind.__qualname__}")
         if test is not None:

@@ -107,6 +107,25 @@ def test_a_suppressed_context_does_not_count() -> None:
     assert not is_transient(error)
 
 
+@pytest.mark.parametrize(
+    ("name", "away"),
+    [
+        ("urllib.error.HTTPError", False),
+        ("urllib.error.URLError", False),
+        ("sqlalchemy.exc.DBAPIError", False),
+        ("grpc.RpcError", False),
+        ("psycopg.OperationalError", True),
+    ],
+)
+def test_an_error_that_raises_when_it_is_asked_tells_nothing(name: str, away: bool) -> None:
+    """As urllib's HTTPError without a body does in Python 3.9."""
+
+    def refuse(_error: object, asked: str) -> None:
+        raise KeyError(asked)
+
+    assert is_transient(named(name, __getattr__=refuse)) is away
+
+
 def test_a_circle_of_causes_ends() -> None:
     first, second = ValueError(), KeyError()
     first.__cause__, second.__cause__ = second, first
