@@ -90,9 +90,17 @@ def engine() -> Iterator[Engine]:
     started.end()
 
 
+def _needs_the_end_of_the_lock() -> None:
+    """Skip what has no other moment that shows something."""
+    if sys.version_info < (3, 10):
+        pytest.skip("there the end of an add's or fetch's lock is the death of a token, where nothing can strike")
+
+
 @pytest.mark.parametrize("case", CASES)
 def test_killed_at_every_store(engine: Engine, case: str) -> None:
     """The content is that before or that after the operation, all books agree, and the queue works as ever."""
+    if case == "kept":
+        _needs_the_end_of_the_lock()
     assert engine("kill", case) == []
 
 
@@ -118,5 +126,7 @@ def test_an_exception_at_every_store(engine: Engine, case: str) -> None:
 @pytest.mark.parametrize(("fault", "case"), FAULTS)
 def test_the_walk_finds_a_fault(engine: Engine, fault: str, case: str) -> None:
     """An order of stores that is wrong, or a repair left out, is found by the walk that finds nothing above."""
+    if fault == "pop wipes first":
+        _needs_the_end_of_the_lock()
     wrong = engine(fault, case)
     assert [text for text in wrong if text.startswith("killed at moment")] != []

@@ -90,7 +90,7 @@ def use(queue: Queue) -> None:
     def reserve() -> None:
         with queue.reserve() as item:
             repr(item)
-            if item is not None and item.key[-1] in "13579":
+            if item is not None and item.key.endswith(tuple("13579")):
                 raise NoMemory
 
     tried(queue.__len__, queue.__repr__, queue.stats, queue.undone, reserve, reserve)
