@@ -28,7 +28,7 @@ class Case(NamedTuple):
     addmode: int = 0
     size: int = 0
     maxbytes: int = 0
-    max_memory: str = "1G"
+    max_memory: str = "16M"  # so little that chunks go back to the system
     buckets: int = 8
 
     @property

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Callable
 
 import pytest
 
+from kemi.queue.format.layout import CHUNK, MAX_FREE
 from tests.server.harness import Kamailio
 from tests.server.process import wait_until
 from tests.stress import gauges, mixed, outside
@@ -95,7 +96,7 @@ def test_soak(servers: Servers, children: Children, stress: bool, say: Callable[
     assert added > 100 * length
     wait_until(lambda: not any(len(attach(name, server.instance)) for name in QUEUES), "the queues are drained")
     left = {name: attach(name, server.instance).stats().memory for name in QUEUES}
-    assert max(left.values()) < 4 * MIB, left
+    assert max(left.values()) < MAX_FREE * CHUNK + 2 * MIB, left
     assert server.process.pids() == sorted(watched[name] for name in watched if name.startswith("server"))
 
 
