@@ -1,17 +1,24 @@
-"""A mixed load that may go on for ever: what outsiders do in a soak."""
+"""A mixed load that may go on for ever: what outsiders do in a soak.
+
+python -m tests.stress.mixed WHAT INSTANCE STOP QUEUE... does it until the first byte of the file STOP is not 0, and
+prints how many items it added or took. A process of its own: one that was forked shares its parent's memory, and seems
+to have more of its own whenever that one writes there.
+"""
 
 from __future__ import annotations
 
 import itertools
+import mmap
 import os
+import sys
 import time
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from tests.stress.books import DEEP, length_of
 from tests.support.clients import attach
 
 if TYPE_CHECKING:
-    import mmap
     from collections.abc import Sequence
 
 _TURN = 200  # calls until a queue is let go and attached again
@@ -54,3 +61,16 @@ def consume(instance: str, queues: Sequence[str], stop: mmap.mmap) -> int:
                 queue.stats()
         if stop[0]:
             return taken
+
+
+def main(what: str, instance: str, stop: str, *queues: str) -> None:
+    """Do it."""
+    with Path(stop).open("r+b") as file, mmap.mmap(file.fileno(), 1) as byte:
+        sys.stdout.write("begins\n")
+        sys.stdout.flush()
+        count = produce(instance, queues, byte) if what == "produce" else consume(instance, queues, byte)
+        sys.stdout.write(f"{count}\n")
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])

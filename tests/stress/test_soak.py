@@ -2,22 +2,28 @@
 
 from __future__ import annotations
 
-import mmap
 import os
 import socket
+import subprocess
+import sys
 import time
+from contextlib import ExitStack, contextmanager
 from typing import TYPE_CHECKING, Callable
 
 import pytest
 
 from kemi.queue.format.layout import CHUNK, MAX_FREE
+from tests.processes.children import CHECKOUT, PATIENCE
 from tests.server.harness import Kamailio
 from tests.server.process import wait_until
-from tests.stress import gauges, mixed, outside
+from tests.stress import gauges, outside
 from tests.stress.gauges import MIB
 from tests.support.clients import attach
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
     from tests.processes.children import Children
     from tests.server.harness import Servers
 
@@ -63,20 +69,47 @@ def names_of(server: Kamailio) -> dict[str, int]:
     return {f"server {number}": pid for number, pid in enumerate(server.process.pids())}
 
 
+@contextmanager
+def outsider(what: str, instance: str, stop: Path) -> Iterator[subprocess.Popen[str]]:
+    """Start a process outside, and end it."""
+    argv = [sys.executable, "-m", "tests.stress.mixed", what, instance, str(stop), *QUEUES]
+    with subprocess.Popen(argv, cwd=CHECKOUT, stdout=subprocess.PIPE, text=True) as process:
+        try:
+            yield process
+        finally:
+            process.kill()
+
+
 @pytest.mark.timeout(2400)
-def test_soak(servers: Servers, children: Children, stress: bool, say: Callable[[str], None]) -> None:
+def test_soak(servers: Servers, children: Children, stress: bool, say: Callable[[str], None], tmp_path: Path) -> None:
     """Requests, timers, RPC commands, reloads, and processes outside that attach and close all the time."""
     handler = HANDLER.format(queues=tuple(QUEUES))
     definitions = [f"name={name};{text}" for name, text in QUEUES.items()]
     server = servers.start(Kamailio(definitions, handler=handler, workers=2, timers=2))
-    stop = mmap.mmap(-1, 1)
-    names = tuple(QUEUES)
-    producers = [children.fork(lambda: mixed.produce(server.instance, names, stop)) for _ in range(2)]
-    consumers = [children.fork(lambda: mixed.consume(server.instance, names, stop)) for _ in range(2)]
+    stop = tmp_path / "stop"
+    stop.write_bytes(b"\0")
+    with ExitStack() as stack:
+        outsiders = [
+            stack.enter_context(outsider(what, server.instance, stop)) for what in ("produce", "consume") for _ in "12"
+        ]
+        soak(server, children, outsiders, stop, say, stress=stress)
+
+
+def soak(
+    server: Kamailio,
+    children: Children,
+    outsiders: list[subprocess.Popen[str]],
+    stop: Path,
+    say: Callable[[str], None],
+    *,
+    stress: bool,
+) -> None:
     caller = children.fork(lambda: outside.call(server.ports, 0.004))
     watched = names_of(server)
-    for number, child in enumerate([*producers, *consumers]):
-        watched[f"outsider {number}"] = child.pid
+    for number, process in enumerate(outsiders):
+        assert process.stdout is not None
+        assert process.stdout.readline() == "begins\n"
+        watched[f"outsider {number}"] = process.pid
     begin, length = time.monotonic(), LONG if stress else SECONDS
     samples: list[gauges.Sample] = []
     while time.monotonic() < begin + length:
@@ -88,9 +121,10 @@ def test_soak(servers: Servers, children: Children, stress: bool, say: Callable[
         samples.append(gauges.sample(watched, server.instance))
         time.sleep(max(0.0, turn + length / SAMPLES - time.monotonic()))
     caller.end()
-    stop[0] = 1
-    added = sum(child.result() for child in producers)
-    taken = sum(child.result() for child in consumers)
+    with stop.open("r+b") as file:  # which is mapped, and never shorter
+        file.write(b"\1")
+    results = [int(process.communicate(timeout=PATIENCE)[0]) for process in outsiders]
+    added, taken = sum(results[:2]), sum(results[2:])
     say(f"soak of {length:.0f} s, {added} added and {taken} taken outside: {gauges.summary(samples)}")
     assert gauges.grown(samples, MEMORY if stress else SHORT_MEMORY, SHM) == []
     assert added > 100 * length
