@@ -250,8 +250,7 @@ class Instance:
     def _create(self, spec: QueueSpec, draft: bool = False, closed: bool = False) -> Queue:
         space = min(_ADDRESS_SPACE, limits.address_space())
         queues = max(1, len(self.settings.queues))
-        memory = self.registry.max_memory
-        window = min(memory, space // queues)
+        window = min(self.registry.max_memory, space // queues)
         return Queue.create(
             self.name,
             spec.name,

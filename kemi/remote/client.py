@@ -14,7 +14,7 @@ from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Sequenc
 from typing import Any, Literal, TypeVar, overload
 
 from kemi import times
-from kemi.errors import ClientClosed, Disconnected, MqueueError, OutcomeUnknown
+from kemi.errors import Disconnected, MqueueError, OutcomeUnknown
 from kemi.queue.client import endless
 from kemi.queue.delivery.hold import Hold, Settlement
 from kemi.queue.delivery.reservation import AsyncReservation, Keep, Reservation
@@ -267,7 +267,7 @@ class EngineQueue:
     async def _run(self, call: Callable[[Attempt], Any], undo: Callable[[Any], object] = lambda _: None) -> Any:
         """`call` in a thread. undo: gets what it returned when nobody waits for that any more."""
         if self.closed:
-            raise ClientClosed(f"queue {self.name!r} of {self.where} is closed in this process")
+            raise self._group.closed_error()
         return await self._threads.run(call, undo)
 
     async def aadd(self, key: Data, value: Data) -> AddResult:

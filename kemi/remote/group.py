@@ -65,14 +65,15 @@ class Group:
 
     # --- connections ------------------------------------------------------------------------------------------------
 
-    def _closed(self) -> ClientClosed:
+    def closed_error(self) -> ClientClosed:
+        """What a call raises that comes too late."""
         return ClientClosed(f"queue {self.queue!r} of {self.address} is closed in this process")
 
     @contextlib.contextmanager
     def _link(self, *, last: bool) -> Iterator[Link]:
         """last: also when this is closed, for what has to be put right then."""
         if self.closed and not last:
-            raise self._closed()
+            raise self.closed_error()
         if self._pid != os.getpid():
             self._begin()
         try:
@@ -180,7 +181,7 @@ class Group:
         if self.closed:
             with contextlib.suppress(Exception):
                 self.give_back([entry.name for entry in entries])
-            raise self._closed()
+            raise self.closed_error()
         return entries
 
     def settle(self, names: Sequence[str], how: Settlement, *, last: bool = False) -> int:

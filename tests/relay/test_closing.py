@@ -49,31 +49,20 @@ def other(where: str, queue: EngineQueue) -> Iterator[EngineQueue]:
         yield other
 
 
-def after(monkeypatch: pytest.MonkeyPatch, script: Script, then: Callable[[], object]) -> None:
-    """Once, when the engine has run a script, and its reply is not yet used."""
+def once(monkeypatch: pytest.MonkeyPatch, script: Script, then: Callable[[], object], *, before: bool = False) -> None:
+    """Once, when the engine has run a script, and its reply is not yet used. before: when it has not yet run it."""
     run = Link.script
     left = [then]
 
     def run_and_more(link: Link, which: Script, *arguments: Any) -> Any:
+        if before and which is script and left:
+            left.pop()()
         reply = run(link, which, *arguments)
-        if which is script and left:
+        if not before and which is script and left:
             left.pop()()
         return reply
 
     monkeypatch.setattr(Link, "script", run_and_more)
-
-
-def before(monkeypatch: pytest.MonkeyPatch, script: Script, then: Callable[[], object]) -> None:
-    """Once, before the engine is asked to run a script."""
-    run = Link.script
-    left = [then]
-
-    def more_and_run(link: Link, which: Script, *arguments: Any) -> Any:
-        if which is script and left:
-            left.pop()()
-        return run(link, which, *arguments)
-
-    monkeypatch.setattr(Link, "script", more_and_run)
 
 
 def is_there_as_new(queue: EngineQueue) -> bool:
@@ -122,7 +111,7 @@ def test_nobody_here_gets_what_goes_back(
         except ClientClosed:
             found.append(ClientClosed)
 
-    after(monkeypatch, SETTLE, look)
+    once(monkeypatch, SETTLE, look)
     other.close()
     assert found == [ClientClosed]
     assert is_there_as_new(queue)
@@ -143,7 +132,7 @@ def test_what_comes_too_late_goes_back(
     queue: EngineQueue, other: EngineQueue, call: Callable[[EngineQueue], object], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The engine had delivered an item when the client was closed, and the call did not have it yet."""
-    after(monkeypatch, TAKE, other.close)
+    once(monkeypatch, TAKE, other.close)
     with pytest.raises((ClientClosed, StopIteration)):
         call(other)
     assert is_there_as_new(queue)
@@ -172,7 +161,7 @@ def test_what_is_taken_while_it_goes_back_is_had_once(
     queue: EngineQueue, other: EngineQueue, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Closed between the delivery to a `fetch` and its taking: the engine decides, and whoever got it has it alone."""
-    before(monkeypatch, SETTLE, other.close)
+    once(monkeypatch, SETTLE, other.close, before=True)
     with pytest.raises(ClientClosed):
         other.fetch()
     assert is_there_as_new(queue)
@@ -190,7 +179,7 @@ def test_a_fetch_whose_lease_was_over_has_nothing(
             time.sleep(0.3)  # what is waited for is the engine's clock
             found.append(other.fetch(PATIENCE))
 
-        before(monkeypatch, SETTLE, be_late)
+        once(monkeypatch, SETTLE, be_late, before=True)
         assert late.fetch() is None
     assert [getattr(item, "value", None) for item in found] == ["v"]
     assert queue.fetch() is None
@@ -212,7 +201,7 @@ def test_a_cancelled_call_of_a_closed_client_gives_back(
             loop.call_soon_threadsafe(taken.set)
             may_go_on.wait(PATIENCE)
 
-        after(monkeypatch, SETTLE if for_good else TAKE, wait)
+        once(monkeypatch, SETTLE if for_good else TAKE, wait)
         call = asyncio.ensure_future(other.afetch(PATIENCE))
         await asyncio.wait_for(taken.wait(), PATIENCE)
         call.cancel()
