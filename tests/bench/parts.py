@@ -10,7 +10,7 @@ if TYPE_CHECKING:
 
     from tests.bench.tables import Part
 
-NAMES = ("sizes", "hotpath", "between", "endtoend", "slow", "database")
+NAMES = ("sizes", "hotpath", "between", "endtoend", "request", "slow", "database")
 
 
 def load(name: str) -> Part:

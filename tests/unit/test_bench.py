@@ -9,7 +9,7 @@ from xml.etree import ElementTree as ET
 
 import pytest
 
-from tests.bench import between, crew, endtoend, sizes, tables
+from tests.bench import between, crew, endtoend, request, sizes, tables
 from tests.bench.contenders import ALL, Ours, Place
 
 if TYPE_CHECKING:
@@ -83,6 +83,26 @@ def test_rates_rise_until_one_is_not_sustained(limit: float, monkeypatch: pytest
     assert rates[-1] > limit
     assert rates.count(rates[-1]) == endtoend.TRIES
     assert all(one.sustained == (one.rate <= limit) for one in rise.steps)
+
+
+def test_differences_lie_between_bounds() -> None:
+    """What is the same in each run has no bounds but itself; one that is far off moves none."""
+    assert request.bounds([2.0] * 9) == (2.0, 2.0, 2.0)
+    middle, low, high = request.bounds([*(float(number) for number in range(101)), 10_000.0])
+    assert middle == 50.5
+    assert 30 < low < middle < high < 70
+
+
+def test_what_an_item_costs_is_beside_what_a_request_without_one_costs() -> None:
+    """Each run is compared with the run of its own round, and so is the time at the clock."""
+    cpu = {"no queue": [50.0, 60.0], "C module": [55.0, 65.0], "ours": [52.0, 62.0]}
+    taken = {"no queue": [100, 100], "C module": [500, 500], "ours": [200, 200]}
+    found = request.tables(
+        {"starts": 1, "rounds": 2, "seconds a run": 0.3, "cpu": {"native": cpu}, "taken": {"native": taken}}
+    )
+    rows = [[cell.strip() for cell in line.split("|")[1:-1]] for line in found.splitlines() if line.startswith("| ")]
+    assert rows[-2] == ["C module, beside native", "5.0", "5.0 to 5.0", "400", "1.00"]
+    assert rows[-1] == ["ours, native", "2.0", "2.0 to 2.0", "100", "0.25"]
 
 
 def test_numbers_and_ratios() -> None:
