@@ -16,6 +16,7 @@ from typing import final
 from kemi.errors import LockTimeout, MqueueError, Reentered
 from kemi.queue.delivery import answering
 from kemi.queue.delivery.hold import Hold, Settlement, Source
+from kemi.queue.delivery.holding import MAX_NACKS
 from kemi.queue.delivery.letters import DeadLetter
 from kemi.queue.delivery.reservation import Keep
 from kemi.queue.delivery.reserved import ReservedItem
@@ -31,7 +32,8 @@ from kemi.queue.sync.clock import now
 from kemi.queue.sync.handlers import is_from_handler
 from kemi.queue.waiting import Taker
 
-RESERVES, ACKS = 12, 24  # items reserved or settled with one lock: some 0.1 ms
+RESERVES, ACKS = 12, 24  # items reserved or done with one lock: some 0.1 ms
+AGAIN = 4  # times of what a new one costs, of one that was given back
 TOLD_APART = 60.0  # seconds between two lines of the log that say the same
 
 
@@ -97,10 +99,11 @@ class Reserver:
         holding, max_age, most = self._handle.holding, self._handle.u64[W_MAX_AGE], min(count, RESERVES)
 
         def take(reserve: Callable[[], tuple[Delivery, bytes] | None] = holding.reserve) -> int | None:
-            number = 0
-            while number < most and (found := reserve()):
+            number, left = 0, RESERVES
+            while number < most and left > 0 and (found := reserve()):
                 self._keep(*found, keep, max_age)
                 number += 1
+                left -= 1 if found[0].turn == 1 else AGAIN
             if not number and reserve == holding.reserve:
                 self._refuse_full()
             return number or None
@@ -152,8 +155,9 @@ class Reserver:
         done = how.kind != "give back"
         due = now() + int(how.after * 1e9) if how.after else 0
         settled = 0
-        for first in range(0, len(tokens), ACKS):
-            some = tokens[first : first + ACKS]
+        most = ACKS if done else MAX_NACKS
+        for first in range(0, len(tokens), most):
+            some = tokens[first : first + most]
             try:
                 settled += self._settle_some(some, due, done=done, counted=how.counted)
             except LockTimeout as error:

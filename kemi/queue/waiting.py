@@ -15,6 +15,7 @@ from typing import Callable, TypeVar, final
 
 from kemi import times
 from kemi.errors import MqueueError, QueueClosed
+from kemi.queue.delivery.holding import MAX_NACKS
 from kemi.queue.delivery.letters import DeadLetter
 from kemi.queue.format.layout import (
     ADD_CLOSED,
@@ -28,6 +29,7 @@ from kemi.queue.format.layout import (
     W_RETURNED,
 )
 from kemi.queue.handle import Handle
+from kemi.queue.log.core import Delivery
 from kemi.queue.log.plain import PlainLog
 from kemi.queue.store.inflight import Holder
 from kemi.queue.sync.eventcount import RECHECK
@@ -208,17 +210,19 @@ class Taker:
 
     def _release_stale(self, stale: set[Holder]) -> None:
         """Give back what dead processes hold, some of it with each lock."""
+        holding = self._handle.holding
+        # Who is dead takes nothing more; but the first lock may finish what he was killed in.
+        for _ in range(2 if stale else 0):
+            held = holding.held_by(stale)
+            for first in range(0, len(held), MAX_NACKS):
+                some = held[first : first + MAX_NACKS]
 
-        def release() -> bool:
-            self._handle.refuse_moved()
-            back, more = self._handle.holding.release_stale(stale)
-            if back > 1:
-                self._handle.events.notify_all()  # more than this process can take
-            return more
+                def release(some: list[Delivery] = some) -> None:
+                    self._handle.refuse_moved()
+                    if holding.release(some, stale) > 1:
+                        self._handle.events.notify_all()  # more than this process can take
 
-        more = bool(stale)
-        while more:
-            more = self._handle.work(release)
+                self._handle.work(release)
 
     def _tend(self) -> list[DeadLetter]:
         """Look after what is in flight (locked). Returns what is to go to the queue for dead letters."""

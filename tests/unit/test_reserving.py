@@ -11,6 +11,7 @@ from kemi.queue.delivery.hold import DONE, GIVE_BACK, Settlement
 from kemi.queue.delivery.reserved import ReservedItem
 from kemi.queue.format.item import key_of
 from kemi.queue.queue import Queue
+from kemi.queue.reserving import AGAIN, RESERVES
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -108,3 +109,11 @@ def test_more_items_than_are_settled_with_one_lock(queue: Queue) -> None:
     assert queue.settle(held[:30], DONE) == 30
     assert queue.settle(held[20:], GIVE_BACK) == 34
     assert [item.key for item in queue.peek(None)] == [str(number) for number in range(26, 60)]
+
+
+def test_what_was_given_back_takes_longer_so_fewer_of_them_come_with_one_lock(instance: str) -> None:
+    queue = Queue.create(instance, "again", window=16 << 20)
+    queue.add_many((str(number), "v") for number in range(2 * RESERVES))
+    kept = tokens(queue, 2 * RESERVES)
+    assert queue.settle(kept[:RESERVES], GIVE_BACK) == RESERVES
+    assert queue.reserve_some(RESERVES, 0.0, _held.append) == RESERVES // AGAIN

@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from kemi.queue.delivery.hold import GIVE_BACK
-from kemi.queue.format.layout import W_EVENT, W_PRESENT, W_WAITERS
+from kemi.queue.delivery.holding import MAX_NACKS, Holding
+from kemi.queue.format.item import key_of
+from kemi.queue.format.layout import W_EVENT, W_POPPED, W_PRESENT, W_WAITERS
+from kemi.queue.log.core import Delivery
 from kemi.queue.queue import Queue
+from kemi.queue.store.inflight import Holder, InFlight
+from kemi.queue.sync.clock import now
 from kemi.queue.sync.eventcount import EventCount
 
 if TYPE_CHECKING:
@@ -128,3 +133,71 @@ def test_giving_back_calls_as_many_as_there_is_something_for(queue: Queue, calls
     assert queue._u32[W_EVENT * 2] == event
     for key in keys:
         queue._taker.wait_no_more(key, woken=True)
+
+
+DEAD, ALIVE = Holder(98, 1, 2, 0), Holder(99, 3, 4, 0)
+
+
+def reserve(queue: Queue, holder: Holder) -> Delivery:
+    """Let another process reserve the oldest item."""
+    found = queue.locked(lambda: queue._log.reserve(holder, now()))
+    assert found
+    return found[0]
+
+
+def test_what_the_dead_held_is_looked_for_without_the_lock_and_comes_back_some_with_each(
+    queue: Queue, mocker: MockerFixture
+) -> None:
+    """However much it is: an add does not wait for it."""
+    keys = [f"k{number}" for number in range(3 * MAX_NACKS + 1)]
+    queue.add_many((key, "v") for key in keys)
+    for _ in keys:
+        reserve(queue, DEAD)
+    mocker.patch.object(Holding, "stale", return_value={DEAD})
+    looks, released = [], []
+    held_by, release = InFlight.held_by, Holding.release
+
+    def look(*arguments: Any) -> list[Any]:
+        looks.append(queue.is_locked())
+        return held_by(*arguments)
+
+    def count(self: Holding, some: list[Delivery], holders: set[Holder]) -> int:
+        released.append(len(some))
+        return release(self, some, holders)
+
+    mocker.patch.object(InFlight, "held_by", look)
+    mocker.patch.object(Holding, "release", count)
+    assert [key_of(queue.pop() or b"") for _ in keys] == keys
+    assert looks
+    assert not any(looks)
+    assert released == [MAX_NACKS] * 3 + [1]
+
+
+def test_what_another_one_holds_by_now_stays_his(queue: Queue) -> None:
+    """Others looked for the dead, too, and one of them has it again."""
+    queue.add("k", "v")
+    seen = reserve(queue, DEAD)
+    holding = queue.handle.holding
+    queue.locked(lambda: holding.put_back(seen))
+    again = reserve(queue, ALIVE)
+    assert again != seen
+    for held in (seen, again):  # the second is what a torn look would have
+        assert queue.locked(lambda: holding.release([held], {DEAD})) == 0  # noqa: B023 - it is called at once
+    assert queue.locked(lambda: holding.release([again], {ALIVE})) == 1
+
+
+def test_what_he_was_killed_in_comes_back_too(queue: Queue, mocker: MockerFixture) -> None:
+    """The first lock finishes it: it is found by a second look."""
+    queue.add_many((key, "v") for key in "ab")
+    reserve(queue, DEAD)
+    mocker.patch.object(Holding, "stale", return_value={DEAD})
+    release = Holding.release
+
+    def finish(self: Holding, some: list[Delivery], holders: set[Holder]) -> int:
+        if queue._u64[W_POPPED] == 1:
+            assert queue._log.reserve(DEAD, now())
+        return release(self, some, holders)
+
+    mocker.patch.object(Holding, "release", finish)
+    assert key_of(queue.pop() or b"") == "a"
+    assert [item.key for item in queue.peek(2)] == ["b"]

@@ -15,6 +15,7 @@ import math
 import os
 import time
 import weakref
+from collections.abc import Iterable
 from functools import partial
 from typing import Any, Callable, final
 
@@ -43,7 +44,7 @@ from kemi.queue.store.inflight import Holder
 from kemi.queue.sync.clock import now as _now
 
 MAX_EXPIRED = 256  # questions dropped with one lock: some 500 µs
-MAX_NACKS = 24  # items given back with one lock: some 100 µs
+MAX_NACKS = 8  # items given back with one lock: some 80 µs
 _LOOK = 0.2  # seconds between looks for zombies and pids that are used again; who is gone is seen at once
 _LOOKS_APART = 20  # times of what a look for dead holders takes, while there are other items
 _NOT_QUICK = PENDING | FETCH_AGING | FETCH_MOVED
@@ -161,24 +162,27 @@ class Holding:
             del self._late[-1]
         return back
 
-    def release_stale(self, holders: set[Holder], count: int = MAX_NACKS) -> tuple[int, bool]:
-        """Give back what these hold; of what this process holds, only what it has forgotten (locked).
+    def held_by(self, holders: set[Holder]) -> list[Delivery]:
+        """What these hold; of what this process holds, only what it has forgotten. Without the lock."""
+        claimed = {held[:3] for held in list(claims.of(self._created))} if self._holders.me() in holders else set()
+        return [Delivery.of(entry) for entry in self._in_flight.held_by(holders, claimed)]
 
-        Returns how many items came back, and whether there may be more.
-        """
-        me, claimed = self._holders.me(), claims.of(self._created)
-        entries = self._in_flight.held_by(holders)
-        deliveries = [Delivery.of(entry) for entry in entries if entry.holder != me]
-        if me in holders:
-            mine = (Delivery.of(entry) for entry in entries if entry.holder == me)
-            deliveries += [held for held in mine if held not in claimed]
-        return sum(map(self.put_back, deliveries[:count])), len(deliveries) > count
+    def release(self, some: Iterable[Delivery], holders: set[Holder]) -> int:
+        """Give back what is these holders' still (locked): some of `held_by`. Returns how many items came back."""
+        claimed = claims.of(self._created)
+        back = 0
+        for held in some:
+            entry = self._in_flight.held(*held[:3])
+            if entry and entry.holder in holders and held not in claimed:
+                back += self.put_back(held)
+        return back
 
     def give_back_forgotten(self) -> int:
         """Give back what this process holds and has forgotten (locked)."""
         if self._u64[W_IN_FLIGHT] == self._u64[W_RETURNED]:
             return 0
-        return self.release_stale({self._holders.me()})[0]
+        me = {self._holders.me()}
+        return self.release(self.held_by(me)[:MAX_NACKS], me)
 
     # --- one item ---------------------------------------------------------------------------------------------------
 

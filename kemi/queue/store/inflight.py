@@ -22,7 +22,7 @@ from __future__ import annotations
 
 import operator
 from collections import Counter
-from collections.abc import Collection
+from collections.abc import Collection, Container
 from itertools import compress
 from typing import NamedTuple
 
@@ -155,13 +155,6 @@ class InFlight:
         column: list[int] = self._u32[2 * self._rows + field : end : 2 * ENTRY_WORDS].tolist()
         return column
 
-    def _held(self) -> list[tuple[int, Holder]]:
-        """Entries that are held, by their numbers, and by whom."""
-        columns = self._column(E_AT), self._half_column(E_POSITION), self._column(E_HOLDER)
-        people = self._half_column(E_PID), self._column(E_START), self._half_column(E_NAMESPACE)
-        rows = enumerate(zip(*columns, *people))
-        return [(number, Holder(*who)) for number, (at, position, *who) in rows if at and not position]
-
     def entries(self) -> list[Entry]:
         """All entries in use, by seq."""
         found = [entry for number, at in enumerate(self._column(E_AT)) if at and (entry := self.entry(number))]
@@ -175,10 +168,18 @@ class InFlight:
         count = Counter(compress(zip(self._column(E_HOLDER), *people), held))
         return Counter({Holder(*who): number for who, number in count.items()})
 
-    def held_by(self, holders: Collection[Holder]) -> list[Entry]:
-        """What these hold, by seq."""
-        entries = [self.entry(number) for number, holder in self._held() if holder in holders]
-        return sorted(filter(None, entries), key=lambda entry: entry.seq)
+    def held_by(self, holders: Collection[Holder], besides: Container[tuple[int, int, int]] = ()) -> list[Entry]:
+        """What these hold, by seq, but for `besides` (number, seq, turn). Without the lock: look again with it."""
+        lives = {holder.life for holder in holders}
+        columns = self._column(E_AT), self._half_column(E_POSITION), self._column(E_HOLDER)
+        deliveries = self._column(E_SEQ), self._half_column(E_DELIVERIES)
+        numbers = [
+            number
+            for number, (at, position, life, *which) in enumerate(zip(*columns, *deliveries))
+            if at and not position and life in lives and (number, *which) not in besides
+        ]
+        entries = [entry for number in numbers if (entry := self.entry(number)) and entry.holder in holders]
+        return sorted(entries, key=lambda entry: entry.seq)
 
     def of_record(self, at: int) -> Entry | None:
         """The returned entry of a record."""
