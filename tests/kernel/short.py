@@ -25,6 +25,7 @@ RUNS = {
         "tests/testing/test_blocking.py",
         "tests/unit/test_module.py",
         "tests/unit/test_queue.py",
+        "tests/unit/test_life.py",
         "tests/unit/test_reserve.py",
         "tests/unit/test_batch.py",
         "tests/unit/test_section.py",

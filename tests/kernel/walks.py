@@ -18,8 +18,8 @@ from kemi.queue.log.core import ADDED, Delivery
 from kemi.queue.queue import Queue as _Queue
 from kemi.queue.store.inflight import Holder
 from tests.support.crash_points import Killed, Raised, Strike, Walk
-from tests.unit import test_keyed_log, test_plain_log
-from tests.unit.test_plain_log import record
+from tests.support.logs import record
+from tests.unit import test_keyed, test_plain
 
 _MUTEX = slice(layout.MUTEX_AT, layout.MUTEX_AT + layout.MUTEX_STRIDE)
 LEFT = 640  # bytes at the end of a chunk
@@ -348,8 +348,8 @@ NAMES = [(mode, name) for mode, cases in MODES.items() for name in cases]
 def strike_at_each_store(mode: int, name: str) -> int:
     """Walk through one of them. Returns how many strikes there were; AssertionError, if something is wrong."""
     prepare, call = MODES[mode][name]
-    walk = test_keyed_log.new(mode) if mode else test_plain_log.new()
-    go_on = test_keyed_log.go_on if mode else test_plain_log.go_on
+    walk = test_keyed.new(mode) if mode else test_plain.new()
+    go_on = test_keyed.go_on if mode else test_plain.go_on
     native = Native(walk)
     prepare(walk.open_log(walk.segment.plain))
     walk.segment.strike = Strike()

@@ -58,32 +58,77 @@ _NO_SITES = (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef, ast.Raise)  # 
 _UNIT = "tests/unit/"
 ROOT = "queue"  # the room of the modules that lie in kemi/queue itself
 # By room, the fast ones first: with the first test that fails the mutant is found. Before them all comes the file that
-# has the module's name, if there is one.
+# has the module's name.
 TESTS = {
-    "store": ["test_chunks", "test_inflight", "test_keyindex", "test_journal", "test_plain_log"],
-    "log": ["test_log_model", "test_verify", "test_compaction", "test_plain_log"],
-    "verify": ["test_verify", "test_log_model"],
-    "format": ["test_format5", "test_item", "test_outcome", "test_keyhash", "test_question", "test_verify"],
-    "delivery": ["test_settling", "test_later", "test_batch"],
+    "store": ["test_chunks", "test_inflight", "test_keyindex", "test_journal", "test_plain"],
+    "log": ["test_core", "test_log_model", "test_verify_segment", "test_compaction", "test_plain"],
+    "verify": ["test_verify_segment", "test_verify_keyed", "test_log_model"],
+    "format": ["test_format5", "test_item", "test_outcome", "test_keyhash", "test_question", "test_verify_segment"],
+    "delivery": ["test_reserved", "test_hold", "test_later", "test_batch"],
     "sync": ["test_eventcount", "test_futex", "test_lifelock", "test_openfile", "test_holders"],
-    "lock": ["test_mutex", "test_section", "test_interrupted"],
-    "shm": ["test_segment", "test_rooms", "test_registry", "test_owner", "test_bounds"],
+    "lock": ["test_mutex", "test_lost", "test_section", "test_interrupted"],
+    "shm": ["test_segment", "test_mapping", "test_rooms", "test_limits", "test_registry", "test_owner", "test_bounds"],
     "catalog": ["test_header", "test_registry", "test_owner", "test_left"],
-    "client": ["test_attached", "test_address", "test_client", "test_engine_url"],
-    ROOT: ["test_queue", "test_settling", "test_later", "test_batch", "test_reserve"],
+    "client": ["test_attached", "test_current", "test_address", "test_client", "test_engine_url"],
+    ROOT: ["test_queue", "test_life", "test_reserved", "test_later", "test_batch", "test_reserve"],
 }
 MORE = {
-    "store": ["test_log_model", "test_verify", "test_keyed_log"],
-    "log": ["test_keyed_log", "test_later", "test_reserve", "test_queue"],
-    "verify": ["test_wild_stores", "test_compaction", "test_plain_log", "test_keyed_log"],
-    "format": ["test_queue", "test_asked", "test_plain_log"],
-    "delivery": ["test_reserve", "test_holders", "test_forgotten", "test_queue", "test_worker", "test_asked"],
-    "sync": ["test_reserve", "test_owner", "test_other_namespace", "test_forgotten", "test_queue"],
-    "lock": ["test_queue", "test_private", "test_plain_log"],
-    "shm": ["test_attached", "test_header", "test_private", "test_left", "test_memory_queue", "test_queue"],
-    "catalog": ["test_attached", "test_verify", "test_refused", "test_queue", "test_store", "test_transactions"],
-    "client": ["test_memory_queue", "test_programs", "test_asked", "test_private"],
-    ROOT: ["test_attached", "test_private", "test_queue_model", "test_reserve_model", "test_asked", "test_bounds"],
+    "store": ["test_log_model", "test_verify_segment", "test_verify_keyed", "test_keyed", "test_keyed_head"],
+    "log": [
+        "test_keyed",
+        "test_keyed_head",
+        "test_contents",
+        "test_verify_keyed",
+        "test_later",
+        "test_reserve",
+        "test_queue",
+        "test_life",
+    ],
+    "verify": ["test_wild_stores", "test_compaction", "test_plain", "test_keyed"],
+    "format": ["test_queue", "test_life", "test_asked", "test_plain"],
+    "delivery": [
+        "test_reserve",
+        "test_holders",
+        "test_claims",
+        "test_reservation",
+        "test_queue",
+        "test_endless",
+        "test_worker",
+        "test_asked",
+    ],
+    "sync": ["test_reserve", "test_owner", "test_other_namespace", "test_reservation", "test_queue"],
+    "lock": ["test_queue", "test_life", "test_private", "test_plain"],
+    "shm": [
+        "test_attached",
+        "test_current",
+        "test_header",
+        "test_private",
+        "test_left",
+        "test_memory_queue",
+        "test_queue",
+        "test_life",
+    ],
+    "catalog": [
+        "test_attached",
+        "test_current",
+        "test_verify_segment",
+        "test_refused",
+        "test_queue",
+        "test_life",
+        "test_store",
+        "test_transactions",
+    ],
+    "client": ["test_endless", "test_aattach", "test_memory_queue", "test_programs", "test_asked", "test_private"],
+    ROOT: [
+        "test_attached",
+        "test_current",
+        "test_reservation",
+        "test_private",
+        "test_queue_model",
+        "test_reserve_model",
+        "test_asked",
+        "test_bounds",
+    ],
 }
 
 
@@ -240,9 +285,9 @@ def room_of(module: str) -> str:
 def files_for(module: str) -> list[list[str]]:
     """Return the files of tests for a module, in two rounds."""
     room = room_of(module).partition(".")[0]
-    own = f"test_{module.rpartition('.')[2]}"
-    first = [own] if (CHECKOUT / _UNIT / f"{own}.py").exists() else []
-    names = list(dict.fromkeys([*first, *TESTS[room]]))
+    name = module.rpartition(".")[2]
+    own = [each for each in (f"test_{room}_{name}", f"test_{name}") if (CHECKOUT / _UNIT / f"{each}.py").exists()]
+    names = list(dict.fromkeys([*own[:1], *TESTS[room]]))
     return [[f"{_UNIT}{name}.py" for name in those] for those in (names, MORE[room])]
 
 

@@ -52,7 +52,7 @@ SOME, ALL = 12, 100_000  # moments
 
 # A store that no case reaches, with the reason.
 NOT_STRUCK = {
-    ("plain", "u64[W_HEAD_ODD - odd] = end"): "queue.py spells it out; tests/unit/test_plain_log.py strikes it",
+    ("plain", "u64[W_HEAD_ODD - odd] = end"): "queue.py spells it out; tests/unit/test_plain.py strikes it",
     ("journal", "self._bytes[where - U8] = value"): "no operation stores a byte by the journal",
 }
 

@@ -16,8 +16,6 @@ import pytest
 
 import mqueue_kemi
 from kemi.errors import ConfigError, MqueueError, QueueClosed, UnknownQueue
-from kemi.owner import this_process
-from kemi.queue.catalog.registry import Registry
 from kemi.queue.client import current
 from kemi.queue.client.current import CurrentQueue
 from kemi.queue.format.item import Item
@@ -26,6 +24,7 @@ from kemi.queue.sync import futex
 from mqueue_kemi import aattach
 from tests.conftest import HANG
 from tests.support.clients import attach, inner
+from tests.unit.servers import Server
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -33,25 +32,6 @@ if TYPE_CHECKING:
     from pytest_mock import MockerFixture
 
     from kemi.queue.client.attached import AttachedQueue
-
-
-class Server:
-    """What a server does to its queue."""
-
-    def __init__(self, instance: str) -> None:
-        self.instance = instance
-        self.queues: list[Queue] = []
-
-    def start(self, *, closed: bool = False) -> Queue:
-        self.registry = Registry.create(self.instance, this_process(), 64 << 20)
-        queue = Queue.create(self.instance, "q", window=16 << 20, registry=self.registry, closed=closed)
-        self.queues.append(queue)
-        return queue
-
-    def stop(self) -> None:
-        while self.queues:
-            self.queues.pop().remove()
-            self.registry.segment.unlink()
 
 
 @pytest.fixture
@@ -377,50 +357,3 @@ def test_the_lock_timeout_is_given_by_name(server: Server) -> None:
     server.start()
     with pytest.raises(TypeError):
         mqueue_kemi.attach("q", server.instance, 0.5)  # type: ignore[misc]
-
-
-def test_attach_in_asyncio(server: Server) -> None:
-    """The event loop goes on while the server is waited for."""
-
-    async def wait() -> bytes:
-        waiting = asyncio.ensure_future(aattach("q", server.instance, wait=HANG))
-        for _ in range(3):
-            await asyncio.sleep(0)
-        assert not waiting.done()
-        server.start().add("k", "v")
-        with await waiting as client:
-            item = await client.afetch(HANG)
-            assert item is not None
-            return item.key_bytes
-
-    assert asyncio.run(wait()) == b"k"
-
-
-@pytest.mark.parametrize("wait", [0, 0.25])
-def test_attach_in_asyncio_to_what_is_not_there(instance: str, wait: float) -> None:
-    end = r"\(waited 0.25 s\)$" if wait else r"is its server running\?$"
-    with pytest.raises(UnknownQueue, match=end):
-        asyncio.run(aattach("q", instance, wait=wait))
-
-
-@pytest.mark.parametrize("reattach", [False, True])
-def test_attach_in_asyncio_to_a_closed_queue(server: Server, reattach: bool) -> None:
-    """Who would not outlive it waits for one that is open."""
-    queue = server.start(closed=True)
-
-    async def wait() -> bool:
-        waiting = asyncio.ensure_future(aattach("q", server.instance, wait=HANG, reattach=reattach))
-        await asyncio.sleep(0.05)
-        early = waiting.done()
-        queue.open()
-        (await waiting).close()
-        return early
-
-    assert asyncio.run(wait()) is reattach
-
-
-def test_attach_in_asyncio_checks_its_times(server: Server) -> None:
-    server.start()
-    for options in ({"wait": math.nan}, {"lock_timeout": 0}):
-        with pytest.raises(ConfigError):
-            asyncio.run(aattach("q", server.instance, **options))

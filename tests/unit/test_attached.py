@@ -13,12 +13,8 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from kemi.errors import ClientClosed, LockTimeout, QueueClosed, UnknownQueue
-from kemi.owner import this_process
-from kemi.queue.catalog.registry import Registry
-from kemi.queue.client import aio, current
-from kemi.queue.client.address import Address
-from kemi.queue.client.current import CurrentQueue
+from kemi.errors import LockTimeout, QueueClosed, UnknownQueue
+from kemi.queue.client import aio
 from kemi.queue.format.layout import W_WAITERS
 from kemi.queue.format.outcome import CLOSED, AddResult
 from kemi.queue.kernel import choice
@@ -28,6 +24,7 @@ from kemi.queue.sync.eventcount import EventCount
 from tests.conftest import HANG
 from tests.support.clients import attach, inner
 from tests.unit.children import child, fork, killed_after
+from tests.unit.servers import Server, later
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Iterator
@@ -37,26 +34,11 @@ if TYPE_CHECKING:
     from kemi.queue.client.attached import AttachedQueue
 
 
-class Server:
-    """What a server does to its queue."""
-
-    def __init__(self, instance: str) -> None:
-        self.instance = instance
-        self.start()
-
-    def start(self) -> None:
-        self.registry = Registry.create(self.instance, this_process(), 64 << 20)
-        self.queue = Queue.create(self.instance, "q", window=16 << 20, registry=self.registry)
-
-    def stop(self) -> None:
-        self.queue.remove()
-        self.registry.segment.unlink()
-
-
 @pytest.fixture
 def server(instance: str) -> Iterator[Server]:
     """Give a server that runs, with the queue q."""
     running = Server(instance)
+    running.start()
     yield running
     running.stop()
 
@@ -66,19 +48,6 @@ def queue(server: Server) -> Iterator[AttachedQueue]:
     """Give its queue, attached."""
     with attach("q", server.instance, lock_timeout=0.5) as attached_queue:
         yield attached_queue
-
-
-def later(seconds: float, *calls: Callable[[], object]) -> threading.Thread:
-    """Make calls in another thread, a while from now."""
-
-    def run() -> None:
-        time.sleep(seconds)
-        for call in calls:
-            call()
-
-    thread = threading.Thread(target=run)
-    thread.start()
-    return thread
 
 
 # --- the server ends
@@ -171,20 +140,6 @@ def test_an_error_where_it_is_asked_for(server: Server) -> None:
         assert queue.add("k", "v") == CLOSED
 
 
-def test_a_file_that_was_removed(server: Server, queue: AttachedQueue, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Nobody has said that the queue is closed: it is noticed all the same."""
-    monkeypatch.setattr(current, "LOOK", 0.1)
-    server.queue.segment.unlink()
-    server.registry.segment.unlink()
-    old = server.queue
-    thread = later(0.2, server.start, lambda: server.queue.add("k", "v"))
-    item = queue.fetch(20)
-    thread.join()
-    assert item is not None
-    assert item.key == "k"
-    old.remove()
-
-
 def test_a_batch_that_fails_after_a_restart_says_what_became_of_each(
     server: Server, queue: AttachedQueue, mocker: MockerFixture
 ) -> None:
@@ -219,22 +174,6 @@ def test_an_old_name_is_told_where_it_is_used(queue: AttachedQueue) -> None:
     with pytest.warns(DeprecationWarning, match="peek") as told:
         assert queue.undone() == []
     assert [warning.filename for warning in told] == [__file__]
-
-
-def test_a_queue_that_is_closed_is_waited_for_until_the_last_moment(
-    instance: str, server: Server, mocker: MockerFixture
-) -> None:
-    """By who would not outlive it: half a second before the end it may still be opened."""
-    server.queue.remove()
-    closed = Queue.create(instance, "q", window=16 << 20, registry=server.registry, closed=True)
-    mocker.patch("kemi.queue.client.current.time").monotonic.return_value = 1000.0
-    looks = mocker.patch("kemi.queue.client.current.futex.pause", side_effect=lambda _seconds: closed.open())
-    found = CurrentQueue(Address(instance, "q", 0.5, reattach=False))
-    found.open_within(0.5)
-    assert not found.queue.is_closed()
-    looks.assert_called_once_with(min(0.5, current.RETRY))
-    found.close()
-    server.queue = closed
 
 
 @pytest.mark.python_code
@@ -302,90 +241,10 @@ def test_what_a_handler_raises_that_closes_the_queue(queue: AttachedQueue, mocke
     assert queue.closed
 
 
-def _while_it_changes_over(queue: AttachedQueue, mocker: MockerFixture, handler: Callable[[], object]) -> list[object]:
-    """What a fetch gives when a handler runs in the moment in which it turns to the next server."""
-    found: list[object] = []
-    find = queue._current._open
-    handlers = iter([handler])
-
-    def interrupted(_: object) -> Queue:
-        new = find()
-        next(handlers, lambda: None)()
-        return new
-
-    def fetch() -> None:
-        try:
-            found.append(queue.fetch(0.1))
-        except ClientClosed as error:
-            found.append(type(error))
-
-    mocker.patch.object(CurrentQueue, "_open", interrupted)
-    thread = threading.Thread(target=fetch, daemon=True)
-    thread.start()
-    thread.join(HANG)
-    if thread.is_alive():
-        current._after_fork()  # a new one; else the rest would wait for it, too
-        pytest.fail("it waits for itself")
-    return found
-
-
-def test_a_handler_closes_the_queue_while_it_changes_over(
-    server: Server, queue: AttachedQueue, mocker: MockerFixture
-) -> None:
-    server.stop()
-    server.start()
-    assert _while_it_changes_over(queue, mocker, queue.close) == [ClientClosed]
-    with pytest.raises(ClientClosed):
-        queue.add("k", "v")
-
-
-def test_a_handler_uses_the_queue_while_it_changes_over(
-    server: Server, queue: AttachedQueue, mocker: MockerFixture
-) -> None:
-    server.stop()
-    server.start()
-    results: list[AddResult] = []
-    assert _while_it_changes_over(queue, mocker, lambda: results.append(queue.add("k", "v"))) != [None]
-    assert results == [ADDED]
-
-
-def test_what_is_closed_turns_to_no_other_server(server: Server, queue: AttachedQueue) -> None:
-    """Another thread closed it, after this one has seen that its server ended."""
-    old = inner(queue)
-    server.stop()
-    server.start()
-    queue.close()
-    with pytest.raises(ClientClosed):
-        queue._current.renew(old)
-    assert inner(queue) is old
-
-
 def test_what_is_not_there(instance: str) -> None:
     """Neither instance nor queue: the error names it."""
     with pytest.raises(UnknownQueue, match="is its server running"):
         attach("q", instance)
-
-
-def test_many_threads_change_over_together(server: Server, queue: AttachedQueue) -> None:
-    """Each item of the new queue comes once."""
-    taken: list[str] = []
-    stop = threading.Event()
-    threads = [
-        threading.Thread(target=lambda: taken.extend(item.key for item in queue.consume(stop))) for _ in range(4)
-    ]
-    for thread in threads:
-        thread.start()
-    for turn in range(3):
-        queue.add_many((f"{turn}-{number}", "") for number in range(100))
-        deadline = time.monotonic() + HANG
-        while len(taken) < (turn + 1) * 100 and time.monotonic() < deadline:
-            time.sleep(0.01)
-        server.stop()
-        server.start()
-    stop.set()
-    for thread in threads:
-        thread.join()
-    assert sorted(taken) == sorted(f"{turn}-{number}" for turn in range(3) for number in range(100))
 
 
 # --- asyncio

@@ -1,10 +1,9 @@
-"""The surface of a client: one Protocol, a coroutine for each call, iterations that keep, and the end."""
+"""The surface of a client: its coroutines, what closing it ends, and what comes out."""
 
 from __future__ import annotations
 
 import asyncio
 import dataclasses
-import inspect
 import json
 import math
 import pickle
@@ -26,7 +25,7 @@ from kemi.queue.format.item import Item, record_of
 from kemi.queue.format.layout import W_WAITERS
 from kemi.queue.format.outcome import AddResult, Refused
 from kemi.queue.queue import Queue
-from mqueue_kemi import AttachedQueue, QueueClient, read_stats
+from mqueue_kemi import AttachedQueue, read_stats
 from tests.conftest import HANG
 from tests.support.clients import attach, inner
 
@@ -87,28 +86,6 @@ def test_an_item_of_a_queue_with_maxage_has_a_deadline(queue: AttachedQueue, ser
 # --- the Protocol -----------------------------------------------------------------------------------------------------
 
 
-def test_a_client_is_a_queue_client(queue: AttachedQueue) -> None:
-    """By its class, and by its methods: their arguments are those of the Protocol."""
-    assert isinstance(queue, QueueClient)
-    assert mqueue_kemi.Queue is QueueClient
-    for name, method in vars(QueueClient).items():
-        if inspect.isfunction(method) and not name.startswith("_"):
-            ours, theirs = (
-                [(p.name, p.kind, p.default) for p in inspect.signature(one).parameters.values() if p.name != "self"]
-                for one in (vars(AttachedQueue)[name], method)
-            )
-            assert ours == theirs, name
-    assert not isinstance(object(), QueueClient)
-
-
-@pytest.mark.parametrize("name", ["add", "fetch", "aadd", "reserve_each", "close"])
-def test_the_protocols_own_methods_are_refused(queue: AttachedQueue, name: str) -> None:
-    """`Queue.add(queue, key, value)` would do nothing, without a word."""
-    with pytest.raises(TypeError, match=f"call {name} on what attach\\(\\) gave"):
-        getattr(mqueue_kemi.Queue, name)(queue, "k", "v")
-    assert len(queue) == 0
-
-
 @pytest.mark.parametrize("value", [math.nan, True, False, "1", b"", [1]], ids=repr)
 def test_what_is_no_time_takes_nothing(queue: AttachedQueue, value: Any) -> None:
     """It is refused at once, by each call that has a timeout, though an item is there."""
@@ -127,28 +104,6 @@ def test_what_is_no_time_takes_nothing(queue: AttachedQueue, value: Any) -> None
         with pytest.raises(ConfigError, match=r"timeout=.*write a number of seconds"):
             call()
     assert keys(queue) == ["k"]
-
-
-def test_looking_whether_it_is_one_does_not_attach_it(queue: AttachedQueue) -> None:
-    """A check of the type must not do anything that can fail."""
-    again = pickle.loads(pickle.dumps(queue))  # noqa: S301 - our own
-    assert isinstance(again, QueueClient)
-    assert (again.name, again.where, bool(again)) == ("q", queue.where, True)
-    assert "attached at its first use" in repr(again)
-    again.close()
-
-
-def test_an_empty_queue_is_a_queue(queue: AttachedQueue) -> None:
-    assert queue
-    assert len(queue) == 0
-
-
-def test_every_call_has_its_coroutine() -> None:
-    """Named a..., with the same arguments."""
-    calls = ["add", "add_many", "fetch", "fetch_many", "consume", "reserve", "reserve_many", "reserve_each", "peek"]
-    for name in [*calls, "stats", "close"]:
-        call, coroutine = getattr(AttachedQueue, name), getattr(AttachedQueue, f"a{name}")
-        assert list(inspect.signature(call).parameters) == list(inspect.signature(coroutine).parameters)
 
 
 # --- asyncio ----------------------------------------------------------------------------------------------------------
@@ -198,78 +153,6 @@ def test_many_are_added_beside_the_event_loop(queue: AttachedQueue) -> None:
     assert len(queue) == 20_000
 
 
-def test_each_item_of_an_asyncio_consumer_is_done_or_comes_back(queue: AttachedQueue) -> None:
-    """SIGTERM's way: `stop` ends it before the next item; a cancellation gives the item in hand back."""
-    queue.add_many([("a", ""), ("b", ""), ("c", "")])
-
-    async def work() -> None:
-        stop = asyncio.Event()
-        async for each in queue.areserve_each(stop):
-            async with each as item:
-                assert item.key == "a"
-                stop.set()
-        begun = asyncio.Event()
-
-        async def slow() -> None:
-            async for each in queue.areserve_each():
-                async with each:
-                    begun.set()
-                    await asyncio.sleep(HANG)
-
-        task = asyncio.ensure_future(slow())
-        await begun.wait()
-        task.cancel()
-        with pytest.raises(asyncio.CancelledError):
-            await task
-
-    asyncio.run(work())
-    assert keys(queue) == ["b", "c"]
-    assert queue.stats().reserved == 0
-
-
-# --- iterations -------------------------------------------------------------------------------------------------------
-
-
-def test_each_item_is_kept_until_its_block_ends(queue: AttachedQueue) -> None:
-    """An exception gives back the one in hand; what was not reached stays."""
-    queue.add_many([("a", ""), ("b", ""), ("c", "")])
-    seen = []
-
-    def work() -> None:
-        for each in queue.reserve_each():
-            with each as item:
-                seen.append(item.key)
-                if item.key == "b":
-                    raise ZeroDivisionError
-
-    with pytest.raises(ZeroDivisionError):
-        work()
-    assert (seen, keys(queue), queue.stats().reserved) == (["a", "b"], ["b", "c"], 0)
-
-
-def test_a_reservation_that_no_block_enters_goes_back(queue: AttachedQueue) -> None:
-    """A loop that is left before its `with`."""
-    queue.add("a", "")
-    assert "holds 1 item" in repr(next(queue.reserve_each()))
-    assert (keys(queue), queue.stats().reserved) == (["a"], 0)
-
-
-@pytest.mark.parametrize("way", ["consume", "reserve_each"])
-def test_stop_ends_an_iteration(queue: AttachedQueue, way: str) -> None:
-    """Looked at before each item, and while there is none."""
-    queue.add_many([("a", ""), ("b", "")])
-    stop = threading.Event()
-    count = 0
-    for _ in getattr(queue, way)(stop):
-        count += 1
-        stop.set()
-    assert (count, len(queue.peek(None, reserved=True))) == (1, 1 if way == "consume" else 2)
-    queue.fetch_many(9)
-    stop.clear()
-    threading.Timer(0.05, stop.set).start()
-    assert list(getattr(queue, way)(stop.is_set)) == []
-
-
 # --- the end ----------------------------------------------------------------------------------------------------------
 
 CALLS: dict[str, Callable[[AttachedQueue], object]] = {
@@ -304,43 +187,6 @@ def test_closing_it_wakes_who_waits(queue: AttachedQueue, name: str) -> None:
     thread.join(HANG / 2)
     assert not thread.is_alive()
     assert found == [ClientClosed]
-
-
-@pytest.mark.usefixtures("only_called")
-@pytest.mark.parametrize("way", ["consume", "reserve_each", "aconsume", "areserve_each"])
-def test_closing_it_ends_an_iteration_quietly(queue: AttachedQueue, way: str) -> None:
-    queue.add("a", "")
-    count = 0
-
-    async def aiterate() -> None:
-        nonlocal count
-        async for each in getattr(queue, way)():
-            if way == "areserve_each":
-                async with each:
-                    pass
-            count += 1
-            threading.Timer(0.05, queue.close).start()
-
-    if way.startswith("a"):
-        asyncio.run(aiterate())
-    else:
-        for each in getattr(queue, way)():
-            if way == "reserve_each":
-                with each:
-                    pass
-            count += 1
-            threading.Timer(0.05, queue.close).start()
-    assert count == 1
-    assert queue.closed
-
-
-@pytest.mark.parametrize("way", ["consume", "reserve_each"])
-def test_the_end_of_the_server_is_no_quiet_end(server: Queue, instance: str, way: str) -> None:
-    """With reattach=False: the program must not take it for a stop."""
-    with attach("q", instance, reattach=False) as client:
-        server.remove()
-        with pytest.raises(QueueClosed):
-            list(getattr(client, way)())
 
 
 def test_what_is_reserved_goes_back_when_it_is_closed(queue: AttachedQueue, server: Queue) -> None:

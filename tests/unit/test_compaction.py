@@ -14,7 +14,7 @@ from kemi.queue.log.keyed import KeyedLog
 from kemi.queue.log.keyed_head import KEEP_NEWEST
 from kemi.queue.verify.segment import verify
 from tests.support.crash_points import CHUNK_BITS, Segment, Strike
-from tests.unit.test_plain_log import pair, record
+from tests.support.logs import pair, record
 
 HASH = keyhash.function_of(keyhash.FORM)
 

@@ -11,7 +11,7 @@ from kemi.queue.log.core import Delivery
 from kemi.queue.log.keyed import KeyedLog
 from kemi.queue.log.plain import PlainLog
 from tests.support.crash_points import Segment
-from tests.unit.test_plain_log import ME, record
+from tests.support.logs import ME, record
 
 if TYPE_CHECKING:
     from pytest_mock import MockerFixture

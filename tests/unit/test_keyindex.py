@@ -16,7 +16,7 @@ from kemi.queue.log.keyed_head import KEEP_OLDEST
 from kemi.queue.store.keyindex import MAX_SECRET
 from kemi.queue.verify.segment import verify
 from tests.support.crash_points import Segment
-from tests.unit.test_plain_log import pair, record
+from tests.support.logs import pair, record
 
 HASH = keyhash.function_of(keyhash.FORM)
 

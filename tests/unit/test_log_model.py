@@ -18,7 +18,7 @@ from kemi.queue.log.plain import PlainLog
 from kemi.queue.store.inflight import Entry
 from kemi.queue.verify.segment import verify
 from tests.support.crash_points import Killed, Raised, Segment, Strike
-from tests.unit.test_plain_log import ME, ROOM, pair, record
+from tests.support.logs import ME, ROOM, pair, record
 
 HASH = keyhash.function_of(keyhash.FORM)
 Pair = tuple[bytes, bytes]

@@ -1,4 +1,4 @@
-"""The lock between processes: waiting, dying with it, repairing, replacing."""
+"""The lock between processes: waiting, dying with it, repairing."""
 
 from __future__ import annotations
 
@@ -8,83 +8,23 @@ import os
 import signal
 import threading
 import time
-from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 import pytest
 
 from kemi.errors import LockTimeout, SegmentError
-from kemi.owner import this_process
-from kemi.queue.catalog import header
 from kemi.queue.format import layout
 from kemi.queue.lock import lockwait, pthread, section
 from kemi.queue.lock.mutex import Mutex, trylock, unlock
 from kemi.queue.lock.section import hold
-from kemi.queue.shm.naming import path_of
 from kemi.queue.shm.segment import Segment
 from tests.conftest import HANG
 from tests.locked import locked
 from tests.unit.children import child, fork, in_child, kill, killed_after
+from tests.unit.locks import ALLOWED, PROGRESS, REPAIRS, TIMEOUT, Repair, takes
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
     from pytest_mock import MockerFixture
-
-TIMEOUT = 0.2
-_kept: list[Segment] = []
-PROGRESS, REPAIRS, ALLOWED = 60, 61, 62  # free words of the header, for the tests
-
-
-class Repair:
-    """A repair that is counted in the segment, and that fails as long as it is not allowed."""
-
-    def __init__(self, segment: Segment) -> None:
-        self.words = segment.words
-        self.error: BaseException = SegmentError("cannot be repaired")
-        self.words[ALLOWED] = 1
-
-    def __call__(self) -> None:
-        """Repair."""
-        if not self.words[ALLOWED]:
-            raise self.error
-        self.words[REPAIRS] += 1
-
-
-@pytest.fixture
-def segment(instance: str) -> Segment:
-    """Return a page with a lock in it."""
-    return Segment.create(
-        f"mqk.{instance}", 4096, 4096, lambda segment: header.write(segment, layout.MAGIC, this_process())
-    )
-
-
-@pytest.fixture
-def repair(segment: Segment) -> Repair:
-    """Return how the lock's owner repairs."""
-    return Repair(segment)
-
-
-@pytest.fixture
-def lock(segment: Segment, repair: Repair) -> Iterator[Mutex]:
-    """Give the lock."""
-    lock = locked_by(segment, repair)
-    yield lock
-    # A lock that a test left held must not vanish with its memory: the C library walks to it later.
-    _kept.append(segment)
-
-
-def locked_by(segment: Segment, repair: Repair) -> Mutex:
-    """Return the lock as another process has it."""
-    return Mutex(segment, TIMEOUT, repair, lambda: int(segment.words[PROGRESS]))
-
-
-@contextmanager
-def takes(least: float = 0.0) -> Iterator[None]:
-    """Check that a block takes so many seconds at least, and does not hang."""
-    start = time.monotonic()
-    yield
-    assert least <= time.monotonic() - start < HANG / 2
 
 
 def seconds_in_vain(lock: Mutex) -> float:
@@ -93,15 +33,6 @@ def seconds_in_vain(lock: Mutex) -> float:
     with pytest.raises(LockTimeout):
         lock.take()
     return time.monotonic() - start
-
-
-def lose(lock: Mutex, repair: Repair) -> None:
-    """Have the holder killed, and the repair fail: the mutex in use is lost."""
-    killed_after(lock.take)
-    repair.words[ALLOWED] = 0
-    with pytest.raises(SegmentError, match="cannot be repaired"):
-        lock.take()
-    repair.words[ALLOWED] = 1
 
 
 # --- waiting ----------------------------------------------------------------------------------------------------------
@@ -273,33 +204,6 @@ def test_a_repair_that_fails_again_and_again(lock: Mutex, repair: Repair) -> Non
         assert lock.is_mine()
 
 
-@pytest.mark.parametrize("error", [SegmentError("cannot be repaired"), KeyboardInterrupt(), MemoryError()])
-@in_child
-def test_a_repair_that_fails(lock: Mutex, segment: Segment, repair: Repair, error: BaseException) -> None:
-    """The lock is for nobody until a repair succeeds; then the next mutex is in use, for those who had it open too."""
-    other = locked_by(segment, repair)
-    repair.error, repair.words[ALLOWED] = error, 0
-    killed_after(lock.take)
-    for one in (lock, other, lock):
-        one.timeout = HANG
-        with takes(), pytest.raises(type(error)):
-            one.take()
-        assert not one.is_mine()
-    assert segment.words[layout.W_MUTEX] == 0
-    repair.words[ALLOWED] = 1
-    with locked(lock):
-        assert lock.is_mine()
-        with pytest.raises(LockTimeout):
-            other.take()
-    assert (segment.words[layout.W_MUTEX], segment.words[REPAIRS]) == (1, 1)
-    with locked(other), child(lambda: trylock(lock.ref) == errno.EBUSY or os._exit(1)):
-        assert other.is_mine()
-    assert segment.words[REPAIRS] == 1
-    fresh = locked_by(segment, repair)
-    with locked(fresh):
-        assert trylock(lock.ref) in (errno.EBUSY, errno.EDEADLK)
-
-
 @in_child
 def test_a_death_in_the_repair(lock: Mutex, segment: Segment, repair: Repair) -> None:
     """Who is killed while it repairs leaves it to the next one."""
@@ -312,80 +216,6 @@ def test_a_death_in_the_repair(lock: Mutex, segment: Segment, repair: Repair) ->
     os.waitpid(fork(Mutex(segment, TIMEOUT, die, int).take), 0)
     with locked(lock):
         assert segment.words[REPAIRS] == 101
-
-
-@in_child
-def test_a_death_in_the_replacement(lock: Mutex, segment: Segment, repair: Repair) -> None:
-    """Who is killed while it puts the next mutex in place leaves it to the next one."""
-    lose(lock, repair)
-
-    def die() -> None:
-        os.kill(os.getpid(), signal.SIGKILL)
-
-    os.waitpid(fork(Mutex(segment, TIMEOUT, die, int).take), 0)
-    with locked(lock):
-        assert (segment.words[layout.W_MUTEX], segment.words[REPAIRS]) == (1, 1)
-
-
-@in_child
-def test_a_death_on_the_way_to_the_replacement(lock: Mutex, segment: Segment, repair: Repair) -> None:
-    """Who is killed as soon as it knows that the lock is lost does not keep the others out."""
-    lose(locked_by(segment, repair), repair)
-    killed_after(lambda: trylock(lock.ref) == errno.ENOTRECOVERABLE or os._exit(1))
-    for one in (lock, locked_by(segment, repair)):
-        with locked(one):
-            assert (segment.words[layout.W_MUTEX], segment.words[REPAIRS]) == (1, 1)
-
-
-@in_child
-def test_many_come_to_a_broken_lock(lock: Mutex, segment: Segment, repair: Repair) -> None:
-    """Of processes that find it unusable at the same time one replaces it, and all get it in turn."""
-    lose(lock, repair)
-    lock.timeout = 5.0
-
-    def count() -> None:
-        for _ in range(20):
-            with locked(lock):
-                before = segment.words[PROGRESS]
-                time.sleep(0.0005)
-                segment.words[PROGRESS] = before + 1
-
-    pids = [fork(count) for _ in range(8)]
-    assert [os.waitpid(pid, 0)[1] for pid in pids] == [0] * 8
-    assert [segment.words[word] for word in (PROGRESS, REPAIRS, layout.W_MUTEX)] == [160, 1, 1]
-
-
-@in_child
-def test_a_replacement_that_takes_long(lock: Mutex, segment: Segment, repair: Repair) -> None:
-    """Who waits for another's replacement waits lock_timeout at most."""
-    lose(lock, repair)
-    started, tell = os.pipe()
-
-    def hang() -> None:
-        os.write(tell, b".")
-        signal.pause()
-
-    pid = fork(Mutex(segment, TIMEOUT, hang, int).take)
-    os.read(started, 1)
-    os.close(started)
-    os.close(tell)
-    try:
-        with takes(TIMEOUT), pytest.raises(LockTimeout, match="another process is repairing the lock"):
-            lock.take()
-    finally:
-        kill(pid)
-
-
-@in_child
-def test_a_lock_that_is_lost_too_often(lock: Mutex, segment: Segment, repair: Repair) -> None:
-    """When all mutexes are used up, the error says what to do."""
-    for number in range(1, layout.MUTEX_COUNT):
-        lose(lock, repair)
-        with locked(lock):
-            assert segment.words[layout.W_MUTEX] == number
-    lose(lock, repair)
-    with pytest.raises(SegmentError, match=f"{path_of(segment.name)}: its lock was lost 16 times; start its server"):
-        lock.take()
 
 
 @in_child

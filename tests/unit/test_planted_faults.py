@@ -29,7 +29,7 @@ from kemi.queue.store.chunks import Chunks
 from kemi.queue.store.inflight import InFlight
 from kemi.queue.store.journal import Journal
 from kemi.queue.store.keyindex import KeyIndex
-from tests.unit import test_keyed_log, test_plain_log
+from tests.unit import test_keyed, test_plain
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -169,7 +169,7 @@ def fails(walk: Any, prepare: Any, work: Any, after: Any) -> bool:
 def test_a_fault_of_the_plain_log_is_found(fault: str, monkeypatch: pytest.MonkeyPatch) -> None:
     owner, name, wrong = PLAIN[fault]
     monkeypatch.setattr(owner, name, wrong)
-    found = [fails(test_plain_log.new(), *test_plain_log.OPERATIONS[each], test_plain_log.go_on) for each in OPERATIONS]
+    found = [fails(test_plain.new(), *test_plain.OPERATIONS[each], test_plain.go_on) for each in OPERATIONS]
     assert any(found)
 
 
@@ -182,8 +182,8 @@ def test_a_fault_of_the_keyed_log_is_found(
     owner: type, name: str, wrong: Callable[..., object], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(owner, name, wrong)
-    walk = test_keyed_log.new(KEEP_NEWEST)
-    prepare, work = test_keyed_log.OPERATIONS["append a new key"]
+    walk = test_keyed.new(KEEP_NEWEST)
+    prepare, work = test_keyed.OPERATIONS["append a new key"]
     if name == "append":
         # Only a next call that sees no mark goes wrong: let a look at FLAGS decide about the recovery, as a taker does.
         recover = KeyedLog.recover
@@ -193,7 +193,7 @@ def test_a_fault_of_the_keyed_log_is_found(
                 recover(self)
 
         monkeypatch.setattr(KeyedLog, "recover", recover_if_marked)
-    assert fails(walk, prepare, work, test_keyed_log.go_on)
+    assert fails(walk, prepare, work, test_keyed.go_on)
 
 
 def test_a_journal_that_begins_without_a_mark_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -203,8 +203,8 @@ def test_a_journal_that_begins_without_a_mark_is_found(monkeypatch: pytest.Monke
         if self._u64[W_FLAGS] & PENDING:
             recover(self)
 
-    prepare, work = test_plain_log.OPERATIONS["append over several chunks"]
+    prepare, work = test_plain.OPERATIONS["append over several chunks"]
     monkeypatch.setattr(PlainLog, "recover", recover_if_marked)
-    assert not fails(test_plain_log.new(), prepare, work, test_plain_log.go_on)
+    assert not fails(test_plain.new(), prepare, work, test_plain.go_on)
     monkeypatch.setattr(Journal, "begin", _begin_without_a_mark)
-    assert fails(test_plain_log.new(), prepare, work, test_plain_log.go_on)
+    assert fails(test_plain.new(), prepare, work, test_plain.go_on)

@@ -2,61 +2,21 @@
 
 from __future__ import annotations
 
-import errno
-import os
-import resource
 from typing import TYPE_CHECKING
 
 import pytest
 
 from kemi.queue.shm import limits, rooms
+from tests.unit.hosts import MB, V2
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
-    from pytest_mock import MockerFixture
-
-MB = 1 << 20
-MEMINFO = "MemTotal:       4194304 kB\nMemFree: 1 kB\nMemAvailable:   2097152 kB\nSwapFree:             0 kB\n"
+    from tests.unit.hosts import Host
 
 
-class Host:
-    """A /proc and control groups of a test's own."""
-
-    def __init__(self, root: Path) -> None:
-        self.root = root
-        (root / "proc/self").mkdir(parents=True)
-        (root / "proc/meminfo").write_text(MEMINFO, "ascii")
-        self.tree = root / "cgroup"
-
-    def groups(self, text: str, mount: str) -> None:
-        (self.root / "proc/self/cgroup").write_text(text, "ascii")
-        (self.root / "proc/self/mountinfo").write_text(mount.replace("HERE", str(self.tree)), "ascii")
-
-    def files(self, folder: str, **values: object) -> None:
-        path = self.tree / folder
-        path.mkdir(parents=True, exist_ok=True)
-        for name, value in values.items():
-            (path / f"memory.{name}").write_text(f"{value}\n", "ascii")
-
-    def left(self) -> list[tuple[int, int]]:
-        """Limit and rest of each control group, MB."""
-        return [(room.limit // MB, room.left // MB) for room in list(rooms.all_rooms())[1:]]
-
-
-V2 = "30 24 0:26 / HERE rw,nosuid shared:4 - cgroup2 cgroup2 rw,nsdelegate\n"
 V1 = (
     "29 24 0:25 / /elsewhere rw - cgroup cgroup rw,cpu\n"
     "30 24 0:26 / HERE rw,nosuid shared:4 - cgroup cgroup rw,memory\n"
 )
-
-
-@pytest.fixture
-def host(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Host:
-    monkeypatch.setattr(rooms, "PROC", str(tmp_path / "proc"))
-    monkeypatch.setattr(rooms, "_found", {})
-    monkeypatch.setattr(limits, "_budget", [(0.0, 0)])
-    return Host(tmp_path)
 
 
 @pytest.mark.usefixtures("host")
@@ -120,86 +80,3 @@ def test_what_cannot_be_read_limits_nothing(host: Host, broken: str) -> None:
     (host.root / "proc/meminfo").write_text("MemTotal: none\n", "ascii")
     assert list(rooms.all_rooms()) == []
     assert limits.why_not(1, 1) == ""
-
-
-def test_refused_before_the_kernel_kills(host: Host) -> None:
-    """What is left to the server is not touched; the file with the limit is named."""
-    host.groups("0::/a\n", V2)
-    host.files("a", max=256 * MB, current=200 * MB, stat="active_file 0\ninactive_file 0")
-    assert limits.why_not(1000 * MB, 40 * MB) == ""
-    assert limits.why_not(1000 * MB, 41 * MB) == (
-        f"the control group's limit is reached ({host.tree}/a/memory.max): 56 MB are left of 256 MB"
-    )
-    host.files("a", current=236 * MB)
-    assert limits.why_not(1000 * MB, MB) == "", "within what the look before has allowed, and its second"
-    limits._budget[0] = (0.0, 0)
-    assert limits.why_not(1000 * MB, 5 * MB)
-
-
-@pytest.mark.parametrize(("limit", "left"), [(128, 16), (256, 16), (1024, 64), (4096, 256), (16384, 256)])
-def test_a_sixteenth_is_left_to_the_server(host: Host, limit: int, left: int) -> None:
-    """At least 16 MB, at most 256."""
-    (host.root / "proc/meminfo").write_text(MEMINFO.replace("2097152", "20971520"), "ascii")
-    host.groups("0::/a\n", V2)
-    host.files("a", max=limit * MB, current=0, stat="active_file 0\ninactive_file 0")
-    assert limits.why_not(1 << 50, (limit - left) * MB + 1)
-    assert limits.why_not(1 << 50, (limit - left) * MB) == ""
-
-
-def test_a_small_queue_may_take_more(host: Host) -> None:
-    """A server starts, and its queues begin, where nearly nothing is left."""
-    host.groups("0::/a\n", V2)
-    host.files("a", max=256 * MB, current=246 * MB, stat="active_file 0\ninactive_file 0")
-    assert limits.why_not(3 * MB, MB)
-    assert limits.why_not(2 * MB, MB) == ""
-    host.files("a", current=255 * MB)
-    limits._budget[0] = (0.0, 0)
-    assert limits.why_not(2 * MB, MB)
-
-
-def test_the_default_of_max_memory(host: Host, mocker: MockerFixture) -> None:
-    """Half of the file system; a quarter of the machine or group, and half of what is left of it, at most."""
-    shm = mocker.patch("os.statvfs")
-    shm.return_value.f_frsize, shm.return_value.f_blocks = 4096, 64 * MB // 4096
-    assert limits.default_max_memory("/dev/shm") == 32 * MB
-    shm.return_value.f_blocks = 1 << 40
-    assert limits.default_max_memory("/dev/shm") == 1024 * MB
-    host.groups("0::/a\n", V2)
-    host.files("a", max=256 * MB, current=56 * MB)
-    assert limits.default_max_memory("/dev/shm") == 64 * MB
-    host.files("a", current=200 * MB, stat="active_file 0\ninactive_file 0")
-    assert limits.default_max_memory("/dev/shm") == 28 * MB
-
-
-@pytest.mark.parametrize(
-    ("code", "words"),
-    [
-        (errno.EFBIG, "ulimit -f"),
-        (errno.EDQUOT, "quota"),
-        (errno.ENOSPC, "is full"),
-        (errno.ENOMEM, "is full"),
-        (errno.EACCES, ""),
-    ],
-)
-@pytest.mark.usefixtures("host")
-def test_which_limit_an_error_means(code: int, words: str) -> None:
-    found = limits.why_refused("/dev/shm", 1 << 60, OSError(code, os.strerror(code)))
-    assert words in found
-    assert bool(found) == bool(words)
-
-
-def test_memory_that_was_promised_to_others(host: Host) -> None:
-    """There is room in /dev/shm, so it is not what is full."""
-    (host.root / "proc/sys/vm").mkdir(parents=True)
-    (host.root / "proc/sys/vm/overcommit_memory").write_text("2\n", "ascii")
-    assert "overcommit_memory=2" in limits.why_refused("/dev/shm", 1, OSError(errno.ENOSPC, "full"))
-    assert "is full" in limits.why_refused("/dev/shm", 1 << 60, OSError(errno.ENOSPC, "full"))
-
-
-@pytest.mark.usefixtures("host")
-def test_files_that_may_not_be_large(mocker: MockerFixture) -> None:
-    """Asking the system would be SIGXFSZ."""
-    mocker.patch("resource.getrlimit", return_value=(1000, resource.RLIM_INFINITY))
-    assert limits.why_not(1000, 10) == ""
-    assert "1000 bytes at most" in limits.why_not(1001, 10)
-    assert "1000 bytes at most" in limits.why_refused("/dev/shm", 10, OSError(errno.EFBIG, "File too large"))

@@ -16,7 +16,7 @@ import pytest
 
 from kemi.errors import ConfigError, NoMemory, NotAllowed, SegmentError, SegmentMissing
 from kemi.queue.format.layout import CHUNK
-from kemi.queue.shm import descriptor, mapping
+from kemi.queue.shm import descriptor
 from kemi.queue.shm import segment as segments
 from kemi.queue.shm.naming import is_left_draft, path_of, segment_name
 from kemi.queue.shm.segment import PRIVATE, Access, Segment
@@ -242,36 +242,6 @@ def test_no_room(name: str, mocker: MockerFixture, code: int) -> None:
     assert not list(SHM.glob(f"{name}*"))
     mocker.stopall()
     create(name)
-
-
-def test_a_window_over_a_private_mapping(name: str, mocker: MockerFixture) -> None:
-    """Where a mmap object is not as expected: the same bytes, in another way."""
-    mocker.patch.object(mapping, "_fields_of", return_value=None)
-    one, other = create(name), attach(name)
-    one.words[1] = 5
-    other.bytes[0:4] = b"here"
-    assert (other.words[1], one.bytes[0:4]) == (5, b"here")
-    assert len(one.bytes) == one.window
-
-
-def test_a_window_is_no_private_mapping(name: str, mocker: MockerFixture) -> None:
-    """Which would count as memory; the page that the object had at first is given back."""
-    other_way = mocker.patch.object(mapping, "_over_a_private_one")
-    given_back = mocker.patch.object(mapping._libc, "munmap", wraps=mapping._libc.munmap)
-    segment = create(name)
-    assert not other_way.called
-    ((place, length),) = [call.args for call in given_back.call_args_list]
-    assert length == mmap.PAGESIZE < place
-    assert not place % mmap.PAGESIZE
-    assert len(segment.bytes) == segment.window
-
-
-def test_no_address_space(name: str, mocker: MockerFixture) -> None:
-    """Where a window cannot be mapped, the error says which parameter to lower, and nothing is left."""
-    mocker.patch.object(mapping, "_map", side_effect=OSError(errno.ENOMEM, os.strerror(errno.ENOMEM)))
-    with pytest.raises(NoMemory, match=r"cannot be mapped .*ulimit -v.*max_memory"):
-        create(name)
-    assert not list(SHM.glob(f"{name}*"))
 
 
 # --- attach -----------------------------------------------------------------------------------------------------------

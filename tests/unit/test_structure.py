@@ -6,7 +6,8 @@ A room is a package. What does not meet a rule yet is listed here; a listed one 
 from __future__ import annotations
 
 import ast
-from collections import defaultdict
+from collections import Counter, defaultdict
+from pathlib import Path
 
 import pytest
 
@@ -14,6 +15,7 @@ from tests.unit.test_rules import CHECKOUT, MODULES, imports
 
 MOST_FILES = 8  # of a room, beside its __init__
 MOST_LEVELS = 8
+UNIT_TESTS = Path(__file__).parent
 
 # Rooms with more files. No new one may come to them.
 FULL_ROOMS = {
@@ -149,6 +151,22 @@ def test_no_class_is_made_to_be_inherited_from() -> None:
     }
     assert found - BASES == set()
     assert BASES - found - {"kemi.queue.delivery.reserved.ReservedItem"} == set(), "take these off the list"
+
+
+def file_for(module: str) -> Path:
+    """Return the file with the unit tests of a module: its room is in the name where others have the same name."""
+    *_, room, name = module.split(".")
+    with_room = UNIT_TESTS / f"test_{room}_{name}.py"
+    return with_room if with_room.exists() else UNIT_TESTS / f"test_{name}.py"
+
+
+def test_each_module_of_the_queue_has_a_file_of_tests_of_its_own() -> None:
+    """What it promises is said in one place, which is found by its name. (The kernel's is under tests/kernel.)"""
+    modules = [module for room in ROOMS if room.startswith("kemi.queue") for module in ROOMS[room] - ROOMS.keys()]
+    files = {module: file_for(module) for module in sorted(modules) if not module.startswith("kemi.queue.kernel")}
+    assert {module: path.name for module, path in files.items() if not path.exists()} == {}
+    twice = {path.name for path, count in Counter(files.values()).items() if count > 1}
+    assert twice == set(), "one of the modules of this name needs its room in the name of its tests"
 
 
 @pytest.mark.parametrize("room", sorted(room for room in ROOMS if room.startswith("kemi.queue")))

@@ -22,7 +22,7 @@ from kemi.queue.log.plain import PlainLog
 from kemi.queue.queue import Queue
 from kemi.queue.verify.segment import verify
 from tests.support.crash_points import Segment
-from tests.unit.test_plain_log import ME, ROOM, record
+from tests.support.logs import ME, ROOM, record
 
 HASH = keyhash.function_of(keyhash.FORM)
 CALLS = 25  # after the wild store

@@ -7,22 +7,21 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from kemi.queue.format import keyhash, layout
-from kemi.queue.log import compaction, contents
+from kemi.queue.format import layout
+from kemi.queue.log import compaction
 from kemi.queue.log.core import ADDED, FULL, KEPT, NO_MEMORY, Delivery, Position
 from kemi.queue.log.keyed import KeyedLog
 from kemi.queue.log.keyed_head import KEEP_NEWEST, KEEP_OLDEST
 from kemi.queue.verify.segment import verify
 from tests.support.crash_points import Segment, Walk
-from tests.unit.test_plain_log import OTHER, ROOM, give_back, held, limited, pair, record, reserve, then
-from tests.unit.test_plain_log import state as plain_state
+from tests.support.logs import HASH, OTHER, ROOM, give_back, held, limited, record, reserve, then
+from tests.support.logs import state as plain_state
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from pytest_mock import MockerFixture
 
-HASH = keyhash.function_of(keyhash.FORM)
 MODES = pytest.mark.parametrize("mode", [KEEP_OLDEST, KEEP_NEWEST])
 Work = "Callable[[KeyedLog], object]"
 
@@ -171,23 +170,6 @@ def test_struck_at_any_store_it_is_done_or_not(operation: str, mode: int) -> Non
     walk.walk(work, go_on)
 
 
-@MODES
-def test_a_log_is_thrown_away_with_what_was_replaced_in_it(mode: int) -> None:
-    """Nothing is left, and the counters go on from there."""
-    log = log_of(new(mode))
-    for name in (b"a", b"b", b"a", b"c", b"b"):
-        put(log, name)
-    items = log.core.size()
-    contents.clear(log)
-    u64 = log.core.mapping.u64
-    assert (log.core.size(), log.core.used_bytes(), u64[layout.W_DROPPED]) == (0, 0, items)
-    assert list(contents.undone(log)) == []
-    assert log.core.in_log() == 0
-    assert verify(log.core.mapping, HASH) == []
-    put(log, b"a")
-    assert [pair(log.core.records.read(at))[0] for at in log.scan()] == [b"a"]
-
-
 def test_an_item_is_replaced_where_the_byte_limit_is_met() -> None:
     """Only what it is longer than the old one is more."""
     log = log_of(new(KEEP_NEWEST))
@@ -199,33 +181,6 @@ def test_an_item_is_replaced_where_the_byte_limit_is_met() -> None:
     assert log.append_with(*record(b"c", 48)) == FULL
     assert log.append_with(*record(b"a", 40)) == ADDED
     assert log.append_with(*record(b"a", 48)) == ADDED
-
-
-@MODES
-@pytest.mark.parametrize("first", [0, 1])
-def test_of_two_held_items_of_one_key_one_comes_back(mode: int, first: int) -> None:
-    """Whichever is given back first; a strike between the two commits leaves the other one held."""
-    walk = new(mode)
-    log = log_of(walk)
-    put(log, b"a")
-    reserve(log)
-    put(log, b"a", 48)
-    put(log, b"b")
-    reserve(log)
-    assert log.nack(held(log, first))
-    before = [pair(log.core.records.read(entry.at)) for entry in log.core.in_flight.entries()]
-
-    def work(log: KeyedLog) -> None:
-        log.nack(held(log))
-
-    def without_twin(found: Any) -> Any:
-        items, entries, holders, positions, dropped, expired, size, used, gone = found
-        left = [entry for entry in entries if not entry[4]]
-        return items, left, holders, positions, dropped, expired, size - 1, used - [40, 48][first], gone + 1
-
-    walk.walk(work, go_on, without_twin)
-    (entry,) = log_of(walk).core.in_flight.entries()
-    assert pair(log_of(walk).core.records.read(entry.at)) == before[0 if mode == KEEP_OLDEST else 1]
 
 
 @pytest.mark.parametrize("items", [3, 4, 7, 8, 15, 16])

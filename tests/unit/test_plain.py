@@ -8,54 +8,18 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from kemi.queue.format import layout
-from kemi.queue.format.layout import RECORD, RECORD_HEAD
 from kemi.queue.log.core import ADDED, NO_MEMORY, Delivery, Position
 from kemi.queue.log.plain import PlainLog
-from kemi.queue.store.inflight import Holder
 from kemi.queue.verify.segment import verify
-from tests.support.crash_points import CHUNK_BITS, Segment, Walk
+from tests.support.crash_points import Segment, Walk
+from tests.support.logs import OTHER, ROOM, give_back, held, limited, record, reserve, state, then
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from kemi.queue.log.keyed import KeyedLog
-
-ROOM = (1 << CHUNK_BITS) - layout.CHUNK_HEAD
-ME = Holder(7, 100, 200, 300)
-OTHER = Holder(8, 101, 200, 300)
-
-
-def record(key: bytes, size: int = 40) -> tuple[bytes, int]:
-    """Return a record of so many bytes (a multiple of 8), and its step."""
-    value = (key * size)[: size - RECORD_HEAD - len(key)]
-    return RECORD.pack(size, len(key), len(value), 0, 0.0) + key + value, size
-
-
-def pair(data: bytes) -> tuple[bytes, bytes]:
-    """Return key and value of a record."""
-    _, key, value, _, _ = RECORD.unpack_from(data)
-    return bytes(data[RECORD_HEAD : RECORD_HEAD + key]), bytes(data[RECORD_HEAD + key : RECORD_HEAD + key + value])
-
 
 def put(log: PlainLog, key: bytes, size: int = 40) -> None:
     assert log.append(*record(key, size)) == ADDED
-
-
-def state(log: PlainLog | KeyedLog) -> Any:
-    """Return all that counts: items, what is in flight, positions, counters that are seen outside."""
-    u64 = log.core.mapping.u64
-    read = log.core.records.read
-    entries = log.core.in_flight.entries()
-    return (
-        [pair(read(at)) for at in log.scan()],
-        [(pair(read(e.at)), e.seq, e.due, e.deliveries, bool(e.position)) for e in entries],
-        [e.holder for e in entries if not e.position],
-        log.core.positions(),
-        u64[layout.W_DROPPED],
-        u64[layout.W_EXPIRED],
-        log.core.size(),
-        log.core.used_bytes(),
-    )
 
 
 def new(**kind: Any) -> Walk:
@@ -82,42 +46,12 @@ def go_on(log: PlainLog) -> None:
     assert log.core.size() == 0
 
 
-def held(log: PlainLog | KeyedLog, which: int = 0) -> Delivery:
-    """Return a delivery that is held."""
-    return Delivery.of([entry for entry in log.core.in_flight.entries() if not entry.position][which])
-
-
-def reserve(log: PlainLog | KeyedLog) -> Delivery:
-    found = log.reserve(ME, 0)
-    assert found
-    return found[0]
-
-
-def give_back(log: PlainLog | KeyedLog) -> None:
-    assert log.nack(reserve(log))
-
-
 def sizes(*steps: int) -> Callable[[PlainLog], None]:
     def fill(log: PlainLog) -> None:
         for number, step in enumerate(steps):
             put(log, b"%d" % number, step)
 
     return fill
-
-
-def then(*works: Callable[[Any], object]) -> Callable[[Any], None]:
-    def do(log: PlainLog | KeyedLog) -> None:
-        for work in works:
-            work(log)
-
-    return do
-
-
-def limited(limit: int) -> Callable[[Any], None]:
-    def do(log: PlainLog | KeyedLog) -> None:
-        log.core.mapping.u64[layout.W_SIZE_LIMIT] = limit
-
-    return do
 
 
 def shift(number: int) -> Callable[[PlainLog], None]:

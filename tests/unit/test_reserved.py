@@ -1,9 +1,8 @@
-"""Reserved items that are settled by hand: once, by this process, in four ways; and times, which have one rule."""
+"""Reserved items that are settled by hand: once, by this process, in four ways, and no time is taken for another."""
 
 from __future__ import annotations
 
 import asyncio
-import gc
 import math
 import os
 import pickle
@@ -14,22 +13,16 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from kemi import times
-from kemi.errors import ClientClosed, ConfigError, ItemError, LockTimeout
+from kemi.errors import ConfigError, ItemError, LockTimeout
 from kemi.owner import this_process
 from kemi.queue.catalog.registry import Registry
-from kemi.queue.delivery import hold, reservation
-from kemi.queue.delivery.hold import DONE, GIVE_BACK, Hold, Settlement, settle_all
-from kemi.queue.delivery.reserved import Batch, ReservedItem, holds_of, settle
-from kemi.queue.format.item import record_of
+from kemi.queue.delivery.reserved import Batch, ReservedItem
 from kemi.queue.queue import Queue
 from tests.conftest import HANG
 from tests.unit.children import child, fork
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
-
-    from pytest_mock import MockerFixture
+    from collections.abc import Callable
 
 
 @pytest.fixture(params=[0, 1, 2])
@@ -73,18 +66,6 @@ def test_the_first_way_counts(queue: Queue, way: str) -> None:
     for again in WAYS.values():
         assert again(item) is False
     assert (keys(queue), queue.stats().reserved) == (there, 0)
-
-
-@pytest.mark.parametrize("kind", [None, ZeroDivisionError])
-def test_a_block_settles_what_is_left(queue: Queue, kind: type[BaseException] | None) -> None:
-    """An item that its block gave back stays given back; one that it was done with stays done."""
-    block = queue.reserve_many(3)
-    batch = block.__enter__()
-    assert batch[0].give_back()
-    assert batch[1].done()
-    assert batch.unsettled == [batch[2]]
-    block.__exit__(kind)
-    assert keys(queue) == (["0", "3"] if kind is None else ["0", "2", "3"])
 
 
 def test_the_id_stays_and_is_never_used_again(queue: Queue) -> None:
@@ -160,20 +141,6 @@ def test_a_forgotten_item_goes_back_with_a_warning(queue: Queue) -> None:
     assert keys(queue) == ["0", "1", "2", "3"]
 
 
-def test_an_item_outlives_its_reservation_and_its_block_does_not(queue: Queue) -> None:
-    """`take` hands the item over; a reservation that dies in its block gives back what its block still has."""
-    item = take(queue)
-    gc.collect()
-    assert not item.settled
-    block = queue.reserve()
-    inside = block.__enter__()
-    del block
-    assert inside is not None
-    assert inside.settled
-    assert keys(queue) == ["1", "2", "3"]
-    item.done()
-
-
 def test_a_copy_settles_nothing(queue: Queue) -> None:
     """Pickled, or in a child, it is the same item, and is settled in the process that reserved it."""
     item = take(queue)
@@ -232,94 +199,6 @@ def test_threads_that_settle_the_same_item(queue: Queue) -> None:
     assert sorted(results) == [False, False, False, True]
 
 
-class Recorder:
-    """A source that notes what is settled."""
-
-    def __init__(self) -> None:
-        self.settled: list[tuple[list[Any], Settlement]] = []
-        self.error: Exception | None = None
-
-    def settle(self, tokens: Sequence[Any], how: Settlement) -> int:
-        if self.error is not None:
-            raise self.error
-        self.settled.append((list(tokens), how))
-        return len(tokens)
-
-    async def asettle(self, tokens: Sequence[Any], how: Settlement) -> int:
-        return self.settle(tokens, how)
-
-
-def of(source: Recorder, *tokens: int) -> list[ReservedItem]:
-    """Return reserved items of a source."""
-    return [ReservedItem(record_of(b"k", b"v", 1.5), Hold(source, token, f"id-{token}", 1)) for token in tokens]
-
-
-def test_a_source_gets_how_an_item_is_settled() -> None:
-    """One method for all ways, so that an engine or a double has no more to do."""
-    source = Recorder()
-    items = of(source, 1, 2, 3, 4, 5)
-    items[0].done()
-    items[1].give_back(after=3)
-    items[2].reject("why")
-    items[3].answer("ü")
-    settle(items[4], Settlement("give back", counted=False))
-    assert source.settled == [
-        ([1], DONE),
-        ([2], Settlement("give back", after=3.0)),
-        ([3], Settlement("reject", reason="why")),
-        ([4], Settlement("answer", value="ü".encode())),
-        ([5], Settlement("give back", counted=False)),
-    ]
-
-
-def test_what_a_source_could_not_do_stays_unsettled() -> None:
-    """Except after LockTimeout, for which it keeps the settlement in mind."""
-    source = Recorder()
-    items = of(source, 1, 2)
-    source.error = ConnectionError("gone")
-    with pytest.raises(ConnectionError):
-        settle_all(holds_of(items), DONE)
-    assert [item.settled for item in items] == [False, False]
-    source.error = LockTimeout("busy")
-    with pytest.raises(LockTimeout):
-        settle_all(holds_of(items[:1]), GIVE_BACK)
-    assert [item.settled for item in items] == [True, False]
-
-
-def test_a_copy_is_settled_in_every_process(mocker: MockerFixture) -> None:
-    """Also in one that is pid 1, as the first of a container is."""
-    (item,) = of(Recorder(), 1)
-    copy = pickle.loads(pickle.dumps(item))  # noqa: S301 - our own
-    for pid in (1, os.getpid()):
-        mocker.patch.object(hold, "_getpid", return_value=pid)
-        assert copy.settled
-
-
-@pytest.mark.parametrize("from_handler", [False, True])
-def test_a_block_whose_end_was_kept_in_mind_undoes_nothing(
-    queue: Queue, mocker: MockerFixture, from_handler: bool
-) -> None:
-    """A signal handler's error of the same class says nothing of the kind."""
-    mocker.patch.object(reservation, "is_from_handler", return_value=from_handler)
-    mocker.patch.object(Queue, "settle", side_effect=LockTimeout("held"))
-    undo = mocker.spy(reservation._Owned, "undo")
-    with pytest.raises(LockTimeout), queue.reserve() as item:
-        assert item is not None
-    assert undo.called is from_handler
-
-
-def test_what_a_closed_client_has_is_settled_by_its_close() -> None:
-    """Each way says that it did nothing, and there is nothing more to do."""
-    source = Recorder()
-    source.error = ClientClosed("closed in this process")
-    items = of(source, 1, 2, 3, 4)
-    assert items[0].done() is False
-    assert asyncio.run(items[1].adone()) is False
-    assert settle_all(holds_of(items[2:3]), DONE) == 0
-    assert asyncio.run(Batch(items[3:]).adone()) == 0
-    assert all(item.settled for item in items)
-
-
 # --- times ------------------------------------------------------------------------------------------------------------
 
 NO_TIMES = [math.nan, True, False, "1", b"1", [1], Decimal(1)]
@@ -343,13 +222,3 @@ def test_what_is_no_time_is_refused_at_once(queue: Queue, value: Any) -> None:
         item.give_back(after=value)
     assert item.done()
     assert len(queue) == 3
-
-
-def test_the_rule_for_times() -> None:
-    """None and inf are for ever; less than 0 is 0 or stays negative, which does not wait; a year is for ever."""
-    assert [times.seconds(value) for value in (None, math.inf, 1e300, 10**400)] == [math.inf] * 4
-    assert [times.seconds(value) for value in (0, 2, -1, 0.5, -math.inf)] == [0.0, 2.0, -1.0, 0.5, -math.inf]
-    assert [times.delay(value) for value in (0, -5, 2.5, 10**12)] == [0.0, 0.0, 2.5, times.LONGEST]
-    for value in (math.inf, None):
-        with pytest.raises(ConfigError):
-            times.delay(value)

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from kemi.errors import LockTimeout, Reentered
-from kemi.queue.delivery import claims
+from kemi.queue.delivery import reservation
 from kemi.queue.delivery.hold import DONE
 from kemi.queue.delivery.reservation import _Owned
 from kemi.queue.format.layout import W_IN_FLIGHT
@@ -24,7 +24,7 @@ from kemi.queue.store.journal import Journal
 from kemi.queue.sync.eventcount import EventCount
 from tests.asleep import asleep
 from tests.conftest import HANG
-from tests.unit.children import child, fork
+from tests.unit.children import child, fork, kill, killed_after
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -130,53 +130,6 @@ def test_when_even_giving_back_is_broken_off(queue: Queue, mocker: MockerFixture
     assert keys(queue) == ["k"]
 
 
-def test_what_nothing_claims_comes_back_with_the_next_item_taken(queue: Queue) -> None:
-    """Should everything else be broken off, this process notices that it holds more than it knows of."""
-    hold(queue._mutex, queue.handle.holding.reserve)
-    assert queue.stats().reserved == 1
-    item = queue.fetch()
-    assert item is not None
-    assert item.key == "k"
-    assert queue.stats().reserved == 0
-
-
-def test_what_is_claimed_stays(queue: Queue, instance: str) -> None:
-    """Whichever handle of the same process takes the next items."""
-    other = Queue.attach(instance, "q")
-    with queue.reserve() as item:
-        assert item is not None
-        hold(other._mutex, other.handle.holding.reserve)
-        assert other.fetch() is None
-        assert queue.stats().reserved == 1
-    assert queue.stats().reserved == 0
-
-
-def test_a_claim_ends_with_what_it_is_for(queue: Queue) -> None:
-    """Nothing is left of a reservation that is over."""
-    created = queue.handle.holding._created
-    with queue.reserve():
-        assert len(claims.of(created)) == 1
-    assert claims.of(created) == {}
-
-
-def test_a_child_does_not_give_back_what_its_parent_holds(queue: Queue) -> None:
-    block = queue.reserve()
-    block.__enter__()
-
-    def end_it() -> None:
-        nonlocal block
-        del block
-        gc.collect()
-        assert queue.fetch() is None
-        assert claims.of(queue.handle.holding._created) == {}
-
-    import os
-
-    assert os.waitpid(fork(end_it), 0)[1] == 0
-    assert queue.stats().reserved == 1
-    block.__exit__(None)
-
-
 # --- whose exception comes out ----------------------------------------------------------------------------------------
 
 
@@ -276,11 +229,6 @@ def test_a_repair_wakes_all_who_sleep(instance: str) -> None:
     """The dead one may have died before it woke somebody: nobody else would."""
     queue = Queue.create(instance, "w", window=16 << 20)
     sleepers = [fork(lambda: _fetch(queue)) for _ in range(2)]
-    import os
-
-    from tests.asleep import asleep
-    from tests.unit.children import kill, killed_after
-
     try:
         while not all(map(asleep, sleepers)):
             pass
@@ -388,3 +336,54 @@ def test_who_repairs_wakes_who_sleeps(queue: Queue) -> None:
     assert os.WTERMSIG(os.waitpid(fork(be_killed), 0)[1]) == signal.SIGKILL
     assert queue.stats().recovered
     assert os.waitpid(sleeper, 0)[1] == 0
+
+
+# --- what is left of it at its end ------------------------------------------------------------------------------------
+
+
+@pytest.fixture(params=[0, 1, 2])
+def four(instance: str, request: pytest.FixtureRequest) -> Queue:
+    """Give a queue of some items."""
+    made = Queue.create(instance, "four", window=16 << 20, addmode=request.param)
+    made.add_many((str(number), "v") for number in range(4))
+    return made
+
+
+@pytest.mark.parametrize("kind", [None, ZeroDivisionError])
+def test_a_block_settles_what_is_left(four: Queue, kind: type[BaseException] | None) -> None:
+    """An item that its block gave back stays given back; one that it was done with stays done."""
+    block = four.reserve_many(3)
+    batch = block.__enter__()
+    assert batch[0].give_back()
+    assert batch[1].done()
+    assert batch.unsettled == [batch[2]]
+    block.__exit__(kind)
+    assert keys(four) == (["0", "3"] if kind is None else ["0", "2", "3"])
+
+
+def test_an_item_outlives_its_reservation_and_its_block_does_not(four: Queue) -> None:
+    """`take` hands the item over; a reservation that dies in its block gives back what its block still has."""
+    item = four.reserve().take()
+    assert item is not None
+    gc.collect()
+    assert not item.settled
+    block = four.reserve()
+    inside = block.__enter__()
+    del block
+    assert inside is not None
+    assert inside.settled
+    assert keys(four) == ["1", "2", "3"]
+    item.done()
+
+
+@pytest.mark.parametrize("from_handler", [False, True])
+def test_a_block_whose_end_was_kept_in_mind_undoes_nothing(
+    four: Queue, mocker: MockerFixture, from_handler: bool
+) -> None:
+    """A signal handler's error of the same class says nothing of the kind."""
+    mocker.patch.object(reservation, "is_from_handler", return_value=from_handler)
+    mocker.patch.object(Queue, "settle", side_effect=LockTimeout("held"))
+    undo = mocker.spy(reservation._Owned, "undo")
+    with pytest.raises(LockTimeout), four.reserve() as item:
+        assert item is not None
+    assert undo.called is from_handler

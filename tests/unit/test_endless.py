@@ -1,0 +1,146 @@
+"""Taking items for ever: each is gone or kept until its block ends, and it ends by a stop or with the client."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from typing import TYPE_CHECKING
+
+import pytest
+
+from kemi.errors import QueueClosed
+from tests.conftest import HANG
+from tests.support.clients import attach
+from tests.unit.servers import Server
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from kemi.queue.client.attached import AttachedQueue
+
+
+@pytest.fixture
+def server(instance: str) -> Iterator[Server]:
+    """Give a server that runs, with the queue q."""
+    running = Server(instance)
+    running.start()
+    yield running
+    running.stop()
+
+
+@pytest.fixture
+def queue(server: Server) -> Iterator[AttachedQueue]:
+    """Give its queue, attached."""
+    with attach("q", server.instance, lock_timeout=0.5) as attached_queue:
+        yield attached_queue
+
+
+def keys(queue: AttachedQueue) -> list[str]:
+    """Return the keys of what can be taken."""
+    return [item.key for item in queue.peek(None)]
+
+
+def test_each_item_of_an_asyncio_consumer_is_done_or_comes_back(queue: AttachedQueue) -> None:
+    """SIGTERM's way: `stop` ends it before the next item; a cancellation gives the item in hand back."""
+    queue.add_many([("a", ""), ("b", ""), ("c", "")])
+
+    async def work() -> None:
+        stop = asyncio.Event()
+        async for each in queue.areserve_each(stop):
+            async with each as item:
+                assert item.key == "a"
+                stop.set()
+        begun = asyncio.Event()
+
+        async def slow() -> None:
+            async for each in queue.areserve_each():
+                async with each:
+                    begun.set()
+                    await asyncio.sleep(HANG)
+
+        task = asyncio.ensure_future(slow())
+        await begun.wait()
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+
+    asyncio.run(work())
+    assert keys(queue) == ["b", "c"]
+    assert queue.stats().reserved == 0
+
+
+def test_each_item_is_kept_until_its_block_ends(queue: AttachedQueue) -> None:
+    """An exception gives back the one in hand; what was not reached stays."""
+    queue.add_many([("a", ""), ("b", ""), ("c", "")])
+    seen = []
+
+    def work() -> None:
+        for each in queue.reserve_each():
+            with each as item:
+                seen.append(item.key)
+                if item.key == "b":
+                    raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        work()
+    assert (seen, keys(queue), queue.stats().reserved) == (["a", "b"], ["b", "c"], 0)
+
+
+def test_a_reservation_that_no_block_enters_goes_back(queue: AttachedQueue) -> None:
+    """A loop that is left before its `with`."""
+    queue.add("a", "")
+    assert "holds 1 item" in repr(next(queue.reserve_each()))
+    assert (keys(queue), queue.stats().reserved) == (["a"], 0)
+
+
+@pytest.mark.parametrize("way", ["consume", "reserve_each"])
+def test_stop_ends_an_iteration(queue: AttachedQueue, way: str) -> None:
+    """Looked at before each item, and while there is none."""
+    queue.add_many([("a", ""), ("b", "")])
+    stop = threading.Event()
+    count = 0
+    for _ in getattr(queue, way)(stop):
+        count += 1
+        stop.set()
+    assert (count, len(queue.peek(None, reserved=True))) == (1, 1 if way == "consume" else 2)
+    queue.fetch_many(9)
+    stop.clear()
+    threading.Timer(0.05, stop.set).start()
+    assert list(getattr(queue, way)(stop.is_set)) == []
+
+
+@pytest.mark.usefixtures("only_called")
+@pytest.mark.parametrize("way", ["consume", "reserve_each", "aconsume", "areserve_each"])
+def test_closing_it_ends_an_iteration_quietly(queue: AttachedQueue, way: str) -> None:
+    queue.add("a", "")
+    count = 0
+
+    async def aiterate() -> None:
+        nonlocal count
+        async for each in getattr(queue, way)():
+            if way == "areserve_each":
+                async with each:
+                    pass
+            count += 1
+            threading.Timer(0.05, queue.close).start()
+
+    if way.startswith("a"):
+        asyncio.run(aiterate())
+    else:
+        for each in getattr(queue, way)():
+            if way == "reserve_each":
+                with each:
+                    pass
+            count += 1
+            threading.Timer(0.05, queue.close).start()
+    assert count == 1
+    assert queue.closed
+
+
+@pytest.mark.parametrize("way", ["consume", "reserve_each"])
+def test_the_end_of_the_server_is_no_quiet_end(server: Server, way: str) -> None:
+    """With reattach=False: the program must not take it for a stop."""
+    with attach("q", server.instance, reattach=False) as client:
+        server.stop()
+        with pytest.raises(QueueClosed):
+            list(getattr(client, way)())
