@@ -116,7 +116,7 @@ def _depths(side: str, most: int) -> list[int]:
 
 
 def keyed_round(size: int, count: int, most: int) -> Times:
-    """Addmode 1 and 2 with keys that are there, chosen at random, and with new ones.
+    """Addmode 1 and 2 with keys that are there, chosen at random, with one of them again and again, and with new ones.
 
     And both calls in turn: the oldest item is fetched and added anew.
     """
@@ -133,6 +133,9 @@ def keyed_round(size: int, count: int, most: int) -> Times:
                 chosen = _rng.choices(_keys(depth), k=calls)
                 times.setdefault(f"addmode {mode}, key is there@{depth}", {})[side] = _adds(
                     module, f"{name}{depth}", chosen, value
+                )
+                times.setdefault(f"addmode {mode}, the same key@{depth}", {})[side] = _adds(
+                    module, f"{name}{depth}", _keys(depth)[depth // 2 : depth // 2 + 1] * calls, value
                 )
                 few = min(calls, max(10, depth // 10))  # so that the depth stays about what it is
                 times.setdefault(f"addmode {mode}, new key@{depth}", {})[side] = _new(

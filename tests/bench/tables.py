@@ -79,7 +79,9 @@ def ratio(ours: Sequence[float] | None, theirs: Sequence[float] | None) -> str:
     if not ours or not theirs:
         return "-"
     value = statistics.median(one / other for one, other in zip(ours, theirs))
-    return f"{value:.1f}" if value >= 9.95 else f"{value:.2f}"
+    if value >= 9.95:
+        return f"{value:.1f}"
+    return f"{value:.2f}" if value >= 0.0995 else f"{value:.2g}"
 
 
 def markdown(head: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:

@@ -116,6 +116,7 @@ def test_numbers_and_ratios() -> None:
         "123,000",
     ]
     assert tables.ratio([1.0, 4.0, 9.0], [2.0, 2.0, 3.0]) == "2.00"
+    assert [tables.ratio([one], [1.0]) for one in (99.5, 0.5, 0.034, 0.00272)] == ["99.5", "0.50", "0.034", "0.0027"]
     assert tables.ratio([1.0], None) == "-"
 
 
