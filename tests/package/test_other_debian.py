@@ -314,22 +314,38 @@ def test_two_at_once(world: World) -> None:
 @pytest.mark.parametrize(("other", "code"), [(0, 0), (SKIPPED, 0), (1, 1), (2, 2), (100, 100)])
 def test_ci(tmp_path: Path, other: int, code: int) -> None:
     """Green with one loud line where the mirror cannot be reached, and red for anything else."""
-    (tmp_path / "tests").mkdir()
-    (tmp_path / ".ci").mkdir()
-    shutil.copy(CHECKOUT / ".ci" / "run", tmp_path / ".ci")
-    (tmp_path / "tests" / "run.sh").write_text(f'[ "$1" != --debian ] || exit {other}\n', "ascii")
-    done = subprocess.run([tmp_path / ".ci" / "run"], capture_output=True, text=True, timeout=WITHIN, check=False)
+    done, _ = _ci(tmp_path, f'[ "$1" != --debian ] || exit {other}')
     assert done.returncode == code
     loud = f"\n******** NOT TESTED in Debian {OTHER}: its packages cannot be reached from here ********\n"
     assert done.stderr == (loud if other == SKIPPED else "")
 
 
-@pytest.mark.parametrize("failing", ["", "-e coverage"])
+@pytest.mark.parametrize("failing", ["", "-e coverage", "-e crash-points"])
 def test_ci_fails_here(tmp_path: Path, failing: str) -> None:
     """75 of this host's own tests is a failure, like any other code."""
-    (tmp_path / "tests").mkdir()
-    (tmp_path / ".ci").mkdir()
-    shutil.copy(CHECKOUT / ".ci" / "run", tmp_path / ".ci")
-    (tmp_path / "tests" / "run.sh").write_text(f'[ "$*" != "{failing}" ] || exit {SKIPPED}\n', "ascii")
-    done = subprocess.run([tmp_path / ".ci" / "run"], capture_output=True, timeout=WITHIN, check=False)
+    done, _ = _ci(tmp_path, f'[ "$*" != "{failing}" ] || exit {SKIPPED}')
     assert done.returncode == SKIPPED
+
+
+@pytest.mark.parametrize("reached", [True, False])
+def test_ci_runs_every_test_with_each_kernel(tmp_path: Path, reached: bool) -> None:
+    """The native one in the other release, or here if that cannot be had; a failure there is one."""
+    there = "" if reached else f'[ "$1" != --debian ] || exit {SKIPPED}'
+    _, ran = _ci(tmp_path, there)
+    assert "-e crash-points" in ran
+    assert (f"--debian {OTHER} -e native" if reached else "-e native") in ran
+    last = ran[-1]
+    done, _ = _ci(tmp_path, f'{there}\n[ "$*" != "{last}" ] || exit 1')
+    assert done.returncode == 1
+
+
+def _ci(folder: Path, script: str) -> tuple[subprocess.CompletedProcess[str], list[str]]:
+    """Run .ci/run with that in place of tests/run.sh. Returns also what that was called with, in order."""
+    for name in ("tests", ".ci"):
+        (folder / name).mkdir(exist_ok=True)
+    shutil.copy(CHECKOUT / ".ci" / "run", folder / ".ci")
+    calls = folder / "calls"
+    calls.write_text("", "ascii")
+    (folder / "tests" / "run.sh").write_text(f'echo "$*" >>{calls}\n{script}\n', "ascii")
+    done = subprocess.run([folder / ".ci" / "run"], capture_output=True, text=True, timeout=WITHIN, check=False)
+    return done, calls.read_text("ascii").splitlines()
