@@ -26,13 +26,13 @@ from kemi.queue.delivery.reserved import Batch, ReservedItem
 from kemi.queue.format import layout
 from kemi.queue.format.item import Data, Item, item_of
 from kemi.queue.format.layout import W_IN_FLIGHT, W_MAX_AGE, W_RETURNED
-from kemi.queue.format.outcome import AddResult, Stats, rest_after
+from kemi.queue.format.outcome import CLOSED, AddResult, Stats, rest_after
 from kemi.queue.format.statistics import stats_of
 from kemi.queue.handle import Closed, Handle
 from kemi.queue.kernel import choice
 from kemi.queue.lock import onlymain
 from kemi.queue.log import contents
-from kemi.queue.log.core import ADDED, KEPT, Delivery
+from kemi.queue.log.core import ADDED, FULL, KEPT, Delivery
 from kemi.queue.others import Others
 from kemi.queue.reserving import DeadLetters, Reserver
 from kemi.queue.shm.segment import PRIVATE, Access, Segment
@@ -431,12 +431,13 @@ class Queue(choice.Base):
 if sys.version_info < (3, 10):
     hot.use_tokens(Queue)
 
-choice.take_over(Queue, Item, (ADDED, KEPT, rest_after, MqueueError), (Hold, ReservedItem, Delivery, DONE))
+_ADDS = (ADDED, KEPT, CLOSED, FULL, rest_after, MqueueError)
+choice.take_over(Queue, Item, _ADDS, (Hold, ReservedItem, Delivery, DONE))
 
 
 def check_threads() -> None:
     """From now on `add` and `pop` ask `onlymain`, too: there is another thread, or is about to be one."""
-    if choice.check_threads(_checked):
+    if choice.check_threads():
         return
     for name in ("add", "pop"):
         method = getattr(Queue, name)

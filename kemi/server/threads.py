@@ -3,8 +3,8 @@
 
 With `threads_mode` 0, which is all that 5.6 has, the process keeps the interpreter while it waits for messages. A
 thread that a script or a library of its started gets on only while the main thread sleeps in Python, does input or
-output there, or runs long enough. Such a thread must not use queues (see `queue.lock.onlymain`). With `threads_mode` 1
-(6.x) threads run freely, and may.
+output there, or runs long enough. Such a thread must not use queues (see `queue.lock.onlymain`), but for what the
+native kernel does alone. With `threads_mode` 1 (6.x) threads run freely, and may.
 """
 
 from __future__ import annotations
@@ -15,15 +15,23 @@ import threading
 from functools import wraps
 from typing import Any
 
+from kemi.queue.kernel import choice
 from kemi.queue.lock import onlymain
 from kemi.queue.queue import check_threads
 from kemi.server import core, embedder
 
 _INTEGER = 2  # PARAM_INT
+_DO = (
+    'with Kamailio 6 set modparam("app_python3", "threads_mode", 1), or let a process of its own do it '
+    "(mqueue_kemi.attach), or hand the work to the routing script"
+)
 REMEDY = (
     "in this server only the main thread of a process may use queues, because Kamailio keeps the interpreter while it "
-    'waits, and the lock would be held meanwhile; with Kamailio 6 set modparam("app_python3", "threads_mode", 1), or '
-    "let a process of its own do it (mqueue_kemi.attach), or hand the work to the routing script"
+    f"waits, and the lock would be held meanwhile; {_DO}"
+)
+NATIVE_REMEDY = (
+    "that is for the main thread of a process of this server alone, because Kamailio keeps the interpreter while it "
+    f"waits, and the lock would be held meanwhile; {_DO}"
 )
 
 
@@ -31,7 +39,7 @@ def keep_to_main_thread() -> None:
     """Once, in the main process: refuse other threads where they could stop everybody."""
     if not core.inside_kamailio() or runs_threads():
         return
-    onlymain.refuse(REMEDY)
+    onlymain.refuse(NATIVE_REMEDY if choice.lib is not None else REMEDY)
     if threading.active_count() > 1:
         check_threads()
     else:

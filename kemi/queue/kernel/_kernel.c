@@ -6,6 +6,8 @@
  *     closed queue, arguments of other types. Then the kernel has changed nothing, and calls the Python function with
  *     the same arguments, whose results and errors are therefore the same.
  *   - While the lock is held the GIL is kept, and no Python code runs: no signal handler, no other thread.
+ *   - Where only the main thread may run Python code with the lock held, another thread has what is wholly done here: it waits
+ *     here for a lock that is not free, and puts off what can be put off; Python refuses it the rest (beside.py).
  *   - A cursor that memory holds is checked against the chunk map before anything is touched.
  *   - The orders of stores are those of docs/format.md; each function names its own.
  *
@@ -32,7 +34,7 @@
 
 /* Set once, by `install`, `set_results` and `set_tables`. */
 static PyTypeObject *queue_type;
-static PyObject *added, *kept;        /* AddResult */
+static PyObject *added, *kept, *closed, *full; /* AddResult */
 static PyObject *queues, *fetched;    /* of this process: name -> Queue, name -> record or None */
 static PyObject *one, *minus_one, *minus_two;
 enum {
@@ -127,23 +129,35 @@ text(PyObject *object, const char **bytes, size_t *size)
     return length <= MAX_TEXT;
 }
 
-/* Where threads other than the main one may not use queues (kemi/queue/lock/onlymain.py), Python refuses them. */
-static unsigned long only_thread; /* 0: any */
-
-static inline int
-is_refused(void)
+/* Count what is refused (locked). */
+static PyObject *
+refuse(Queue *q, PyObject *why, uint64_t number)
 {
-    return only_thread && PyThread_get_thread_ident() != only_thread;
+    uint64_t *word = &q->u64[K_W_REFUSED + number - K_NO_MEMORY];
+    STORE(word, LOAD(word) + 1);
+    return why;
 }
 
-/* GOT: `*is_kept` says which. SLOW: nothing has changed. */
+/* Why a thread beside the main one cannot add (locked); NULL: that is Python's to say. */
+static PyObject *
+refusal_of(Queue *q, const Record *record, uint64_t flags)
+{
+    if (flags & K_ADD_CLOSED)
+        return refuse(q, closed, K_CLOSED);
+    uint64_t limit = LOAD(&q->u64[K_W_BYTE_LIMIT]);
+    return !q->addmode && limit && used_bytes(q) + record->step > limit ? refuse(q, full, K_FULL) : NULL;
+}
+
+/* GOT: `*outcome` says which. SLOW: nothing has changed. */
 static int
-add(Queue *q, PyObject *key, PyObject *value, int *is_kept)
+add(Queue *q, PyObject *key, PyObject *value, PyObject **outcome)
 {
     Record record;
-    *is_kept = 0;
-    if (!q->base || is_refused() || !text(key, &record.key, &record.key_length) || !text(value, &record.value, &record.value_length))
+    int is_kept = 0;
+    if (!q->base || !text(key, &record.key, &record.key_length) || !text(value, &record.value, &record.value_length)) {
+        lock_was = HAD;
         return SLOW;
+    }
     record.step = (record.key_length + record.value_length + K_RECORD_HEAD + 7) & ~UINT64_C(7);
     if (q->addmode)
         look_ahead(q, &record);
@@ -156,12 +170,15 @@ add(Queue *q, PyObject *key, PyObject *value, int *is_kept)
     int result = SLOW;
     if (!(flags & ~(uint64_t)ADD_MAY)) {
         if (q->addmode)
-            result = keyed_append(q, &record, flags, is_kept);
+            result = keyed_append(q, &record, flags, &is_kept);
         else if (!(flags & K_ADD_LIMITED) || !over_a_limit(q, record.step, 1))
             result = plain_append(q, &record);
-        if (result == GOT && !*is_kept && flags & K_ADD_WAITING)
+        if (result == GOT && !is_kept && flags & K_ADD_WAITING)
             called = notify(q, 1);
     }
+    *outcome = is_kept ? kept : added;
+    if (result == SLOW && is_beside() && (*outcome = refusal_of(q, &record, flags)))
+        result = GOT;
     free_lock(mutex);
     if (called)
         wake(q, called);
@@ -171,18 +188,20 @@ add(Queue *q, PyObject *key, PyObject *value, int *is_kept)
 static int
 pop(Queue *q, PyObject **record)
 {
-    if (!q->base || is_refused())
+    if (!q->base) {
+        lock_was = HAD;
         return SLOW;
+    }
     uint64_t *u64 = q->u64;
     /* Without the lock: what left is read before what was added, so equal means empty at the first look. */
     uint64_t removed = LOAD_ACQUIRE(&u64[K_W_POPPED]) + (q->addmode ? LOAD_ACQUIRE(&u64[K_W_BURIED]) : 0);
-    if (LOAD_ACQUIRE(&u64[K_W_ADDED]) == removed && LOAD(&u64[K_W_FLAGS]) < K_FETCH_FLAGS)
+    if (LOAD_ACQUIRE(&u64[K_W_ADDED]) == removed && !has_more_to_do(q, LOAD(&u64[K_W_FLAGS])))
         return EMPTY;
     pthread_mutex_t *mutex = take_lock(q);
     if (!mutex)
         return SLOW;
     uint64_t flags = LOAD(&u64[K_W_FLAGS]);
-    int result = flags >= K_FETCH_FLAGS ? SLOW : q->addmode ? keyed_pop(q, record, flags) : plain_pop(q, record);
+    int result = has_more_to_do(q, flags) ? SLOW : q->addmode ? keyed_pop(q, record, flags) : plain_pop(q, record);
     free_lock(mutex);
     return result;
 }
@@ -192,9 +211,9 @@ pop(Queue *q, PyObject **record)
 static PyObject *
 Queue_add(Queue *self, PyObject *const *args, Py_ssize_t count, PyObject *keywords)
 {
-    int is_kept;
-    if (count == 2 && !keywords && !PyErr_Occurred() && add(self, args[0], args[1], &is_kept) == GOT)
-        return give(is_kept ? kept : added);
+    PyObject *outcome;
+    if (count == 2 && !keywords && !PyErr_Occurred() && add(self, args[0], args[1], &outcome) == GOT)
+        return give(outcome);
     return leave(ADD, (PyObject *)self, args, count, keywords);
 }
 
@@ -437,11 +456,13 @@ install(PyObject *Py_UNUSED(module), PyObject *functions)
 static PyObject *
 set_results(PyObject *Py_UNUSED(module), PyObject *args)
 {
-    PyObject *new_added, *new_kept, *new_rest, *new_error;
-    if (!PyArg_ParseTuple(args, "OOOO", &new_added, &new_kept, &new_rest, &new_error))
+    PyObject *new_added, *new_kept, *new_closed, *new_full, *new_rest, *new_error;
+    if (!PyArg_ParseTuple(args, "OOOOOO", &new_added, &new_kept, &new_closed, &new_full, &new_rest, &new_error))
         return NULL;
     put(&added, new_added);
     put(&kept, new_kept);
+    put(&closed, new_closed);
+    put(&full, new_full);
     put(&mqueue_error, new_error);
     put(&rest_after, new_rest);
     Py_RETURN_NONE;
@@ -477,6 +498,13 @@ interpreter(PyObject *Py_UNUSED(module), PyObject *Py_UNUSED(ignored))
 }
 
 static PyObject *
+get_lock_was(PyObject *Py_UNUSED(module), PyObject *Py_UNUSED(ignored))
+{
+    static const char *const words[] = {"", "busy", "broken"};
+    return PyUnicode_FromString(words[lock_was]);
+}
+
+static PyObject *
 keep_to_thread(PyObject *Py_UNUSED(module), PyObject *number)
 {
     unsigned long ident = PyLong_AsUnsignedLong(number);
@@ -498,7 +526,7 @@ set_hook(PyObject *Py_UNUSED(module), PyObject *hook)
 
 static PyMethodDef methods[] = {
     {"install", install, METH_O, "install(functions, /)\n--\n\nFunctions by name that do what the kernel does not."},
-    {"set_results", set_results, METH_VARARGS, "set_results(added, kept, rest_after, error, /)\n--\n\nWhat adds return, and what becomes of the rest after which error."},
+    {"set_results", set_results, METH_VARARGS, "set_results(added, kept, closed, full, rest_after, error, /)\n--\n\nWhat adds return, and what becomes of the rest after which error."},
     {"set_reserved", set_reserved, METH_VARARGS,
      "set_reserved(hold, item, delivery, done, partial, /)\n--\n\nThe types of what is reserved, and how it is settled here."},
     {"set_tables", set_tables, METH_VARARGS,
@@ -506,7 +534,9 @@ static PyMethodDef methods[] = {
     {"calls", calls, METH_NOARGS, "calls()\n--\n\nHow many calls the kernel did, and how many it left to Python."},
     {"sleeps", sleeps, METH_NOARGS, "sleeps()\n--\n\nIs the signal handler that calls this one that a sleep in here is interrupted for?"},
     {"interpreter", interpreter, METH_NOARGS, "interpreter()\n--\n\nNumber of the interpreter that calls this; the main one has 0."},
-    {"keep_to_thread", keep_to_thread, METH_O, "keep_to_thread(ident, /)\n--\n\nLeave other threads to Python; 0: none."},
+    {"keep_to_thread", keep_to_thread, METH_O, "keep_to_thread(ident, /)\n--\n\nLeave no Python code that takes a lock to other threads; 0: all of it."},
+    {"lock_was", get_lock_was, METH_NOARGS,
+     "lock_was()\n--\n\nWhat the lock was that this thread's last call did not get: busy, broken, or nothing if it did."},
     {"set_item_type", set_item_type, METH_O, "set_item_type(type, /)\n--\n\nWhat a fetch returns; its key and value are read here from now on."},
     SCRIPT_FUNCTIONS,
 #ifdef CRASH_POINTS

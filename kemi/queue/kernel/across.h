@@ -124,7 +124,7 @@ pop_across(Queue *q, PyObject **record, uint64_t head, uint64_t popped, uint64_t
     }
     uint64_t behind = step - here, chunks = LOAD(&u64[K_W_CHUNKS]), free_chunks = LOAD(&u64[K_W_FREE_CHUNKS]);
     if (step < K_RECORD_HEAD || step & 7 || step < here || behind >= q->chunk - K_CHUNK_HEAD || (here && here < K_RECORD_HEAD) ||
-        chunks < 2 || free_chunks >= q->most_free || LOAD(&u64[row + K_C_HELD]))
+        chunks < 2 || has_enough_free(q, free_chunks) || LOAD(&u64[row + K_C_HELD]))
         return SLOW;
     if (!(*record = PyBytes_FromStringAndSize(NULL, (Py_ssize_t)step)))
         return FAILED;

@@ -91,6 +91,24 @@ are_texts(PyObject *pairs)
     return 1;
 }
 
+/* Leave one pair to Python; the list of what became of it. Beside the main thread to the queue's own `add`, which may wait. */
+static PyObject *
+add_alone(Queue *self, PyObject *pairs, Py_ssize_t at)
+{
+    PyObject *result = NULL, *pair = PyTuple_GetItem(pairs, at);
+    if (is_beside()) {
+        PyObject *const both[] = {PyTuple_GetItem(pair, 0), PyTuple_GetItem(pair, 1)};
+        PyObject *outcome = Queue_add(self, both, 2, NULL);
+        result = outcome ? Py_BuildValue("[O]", outcome) : NULL;
+        Py_XDECREF(outcome);
+        return result;
+    }
+    PyObject *one_pair = PyTuple_GetSlice(pairs, at, at + 1);
+    result = one_pair ? leave(ADD_MANY, (PyObject *)self, &one_pair, 1, NULL) : NULL;
+    Py_XDECREF(one_pair);
+    return result;
+}
+
 /* Add pairs, what became of each to `outcomes`. -1 with an exception. */
 static int
 add_pairs(Queue *self, PyObject *pairs, PyObject *outcomes)
@@ -107,12 +125,8 @@ add_pairs(Queue *self, PyObject *pairs, PyObject *outcomes)
         first += count;
         if (count == wanted)
             continue;
-        PyObject *one_pair = PyTuple_GetSlice(pairs, first, first + 1);
-        if (extend(outcomes, one_pair ? leave(ADD_MANY, (PyObject *)self, &one_pair, 1, NULL) : NULL)) {
-            Py_XDECREF(one_pair);
+        if (extend(outcomes, add_alone(self, pairs, first)))
             return first ? end_with_outcomes(outcomes, all - first) : -1;
-        }
-        Py_DECREF(one_pair);
         first++;
     }
     return 0;
@@ -122,7 +136,7 @@ static PyObject *
 Queue_add_many(Queue *self, PyObject *const *args, Py_ssize_t count, PyObject *keywords)
 {
     PyObject *pairs = NULL, *outcomes;
-    if (count == 1 && !keywords && self->base && rest_after && !is_refused() && !PyErr_Occurred() &&
+    if (count == 1 && !keywords && self->base && rest_after && !PyErr_Occurred() &&
         (PyList_CheckExact(args[0]) || PyTuple_CheckExact(args[0])))
         pairs = PySequence_Tuple(args[0]);
     PyErr_Clear();
@@ -152,6 +166,21 @@ fetch_rest(Queue *self, PyObject *items, Py_ssize_t count, PyObject *timeout)
     return failed;
 }
 
+/* Wait for an item, beside the main thread. */
+static int
+fetch_first(Queue *self, PyObject *timeout, PyObject *items)
+{
+    PyObject *record = Queue_pop_wait(self, &timeout, 1, NULL);
+    if (!record || record == Py_None) {
+        Py_XDECREF(record);
+        return record ? EMPTY : FAILED;
+    }
+    PyObject *item = make_item(record);
+    int failed = !item || PyList_Append(items, item);
+    Py_XDECREF(item);
+    return failed ? FAILED : GOT;
+}
+
 /* Take items. -1 with an exception. */
 static int
 fetch_items(Queue *self, Py_ssize_t wanted, PyObject *timeout, PyObject *items)
@@ -174,6 +203,12 @@ fetch_items(Queue *self, Py_ssize_t wanted, PyObject *timeout, PyObject *items)
         if (result != SLOW && PyList_Size(items))
             break;
         Py_ssize_t before = PyList_Size(items);
+        if (result == EMPTY && is_beside()) { /* nothing came yet */
+            result = seconds_of(timeout) > 0 ? fetch_first(self, timeout, items) : EMPTY;
+            if (result == GOT)
+                continue;
+            return result == FAILED ? -1 : 0;
+        }
         if (before && !no_time && !(no_time = PyFloat_FromDouble(0)))
             return -1;
         /* Where it is one item alone that is not for the kernel, the kernel goes on behind it. */
@@ -193,8 +228,7 @@ Queue_fetch_many(Queue *self, PyObject *const *args, Py_ssize_t count, PyObject 
 {
     PyObject *timeout = count == 2 ? args[1] : NULL, *nothing = NULL, *items = NULL;
     Py_ssize_t wanted = 0;
-    if ((count == 1 || count == 2) && !keywords && self->base && item_type && mqueue_error && !is_refused() &&
-        !PyErr_Occurred() && PyLong_CheckExact(args[0]) && (!timeout || seconds_of(timeout) >= 0))
+    if ((count == 1 || count == 2) && !keywords && self->base && item_type && mqueue_error && !PyErr_Occurred() && PyLong_CheckExact(args[0]) && (!timeout || seconds_of(timeout) >= 0))
         wanted = PyLong_AsSsize_t(args[0]);
     PyErr_Clear();
     if (wanted <= 0)

@@ -146,8 +146,8 @@ def take_over(queue_type: Any, item_type: Any, adds: tuple[object, ...], reserve
     """Put the kernel's functions in place of those of a class, which it then goes on with.
 
     item_type: what the kernel makes of a record; its key and value are the kernel's, too.
-    adds: two results, what becomes of the rest after an error, and its type. reserved: the types of a hold, an item and
-    a delivery, and how it is settled by the kernel.
+    adds: four results, what becomes of the rest after an error, and its type. reserved: the types of a hold, an item
+    and a delivery, and how it is settled by the kernel.
     """
     if lib is None:
         return
@@ -169,13 +169,18 @@ def take_over_client(client_type: Any) -> None:
     client_type.add, client_type.fetch = lib.Client.add, lib.Client.fetch
 
 
-def check_threads(checked: Callable[[Callable[..., Any]], Callable[..., Any]]) -> bool:
-    """Leave the calls of other threads than the main one to `checked` functions. False if there is no kernel."""
+def check_threads() -> bool:
+    """Let other threads than the main one have what the kernel does alone. False if there is none.
+
+    What it leaves to Python is refused there (see `beside`).
+    """
     if lib is None:
         return False
     import threading
 
-    lib.install({name: checked(function) for name, function in _pythons.items()})
+    from kemi.queue.kernel import beside
+
+    lib.install({name: beside.refused(name, function, lib.lock_was) for name, function in _pythons.items()})
     lib.keep_to_thread(threading.main_thread().ident)
     return True
 

@@ -1,5 +1,8 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
-/* What a process outside of the server calls: add and fetch of an attached queue, and an item's key and value. */
+/* What a process outside of the server calls: add and fetch of an attached queue, and an item's key and value.
+ *
+ * A thread beside the main one goes by the Python code to the queue's own functions, which wait and are refused once.
+ */
 #ifndef K_CLIENT_H
 #define K_CLIENT_H
 
@@ -26,14 +29,15 @@ queue_in_use(PyObject *client)
 static PyObject *
 Client_add(PyObject *self, PyObject *const *args, Py_ssize_t count, PyObject *keywords)
 {
-    int is_kept, result = SLOW;
-    Queue *queue = count == 2 && !keywords ? queue_in_use(self) : NULL;
+    PyObject *outcome;
+    int result = SLOW;
+    Queue *queue = count == 2 && !keywords && !is_beside() ? queue_in_use(self) : NULL;
     if (queue) {
-        result = add(queue, args[0], args[1], &is_kept);
+        result = add(queue, args[0], args[1], &outcome);
         Py_DECREF(queue);
     }
     if (result == GOT)
-        return give(is_kept ? kept : added);
+        return give(outcome);
     return leave(CLIENT_ADD, self, args, count, keywords);
 }
 
@@ -64,7 +68,7 @@ Client_fetch(PyObject *self, PyObject *const *args, Py_ssize_t count, PyObject *
     int is_named = keywords && PyTuple_Size(keywords) == 1 && !count &&
                    !PyUnicode_CompareWithASCIIString(PyTuple_GetItem(keywords, 0), "timeout");
     int result = SLOW;
-    if (item_type && ((!keywords && count <= 1) || is_named)) {
+    if (item_type && !is_beside() && ((!keywords && count <= 1) || is_named)) {
         double seconds = count || is_named ? seconds_of(args[0]) : 0;
         Queue *queue = seconds >= 0 ? queue_in_use(self) : NULL;
         if (queue) {

@@ -2,6 +2,7 @@
 /* The functions of a script, by the queue's name: mq_add, mq_fetch, mq_size, mqk_get and the like.
  *
  * What they do not do at once is done by the functions of mqueue_kemi.py, which also have all that is to be told.
+ * So it is for a thread beside the main one, which the queue's own functions refuse, or not.
  * An exception that Kamailio left behind (kemi/server/left.py) is theirs, too.
  */
 #ifndef K_FUNCTIONS_H
@@ -24,9 +25,9 @@ find(PyObject *name)
 static PyObject *
 mq_add(PyObject *Py_UNUSED(module), PyObject *const *args, Py_ssize_t count, PyObject *keywords)
 {
-    int is_kept;
-    Queue *q = count == 3 && !keywords ? find(args[0]) : NULL;
-    if (q && add(q, args[1], args[2], &is_kept) == GOT)
+    PyObject *outcome;
+    Queue *q = count == 3 && !keywords && !is_beside() ? find(args[0]) : NULL;
+    if (q && add(q, args[1], args[2], &outcome) == GOT)
         return give(one);
     return leave(MQ_ADD, NULL, args, count, keywords);
 }
@@ -34,7 +35,7 @@ mq_add(PyObject *Py_UNUSED(module), PyObject *const *args, Py_ssize_t count, PyO
 static PyObject *
 mq_fetch(PyObject *Py_UNUSED(module), PyObject *const *args, Py_ssize_t count, PyObject *keywords)
 {
-    Queue *q = count == 1 && !keywords ? find(args[0]) : NULL;
+    Queue *q = count == 1 && !keywords && !is_beside() ? find(args[0]) : NULL;
     PyObject *record;
     if (q)
         switch (pop(q, &record)) {

@@ -147,8 +147,10 @@ replace(Queue *q, const Record *record, uint64_t lead, uint64_t old, uint64_t at
             return SLOW;
         dead_in_all -= dead, chunks--;
     }
-    /* Is compaction due then? (FACTOR and SLACK_CHUNKS of kemi/queue/log/compaction.py) */
-    if (dead_in_all > 2 * room && (LOAD(&u64[K_W_TARGET]) || dead_in_all * 3 > 2 * room * chunks + 2 * room))
+    /* Is compaction due then? (FACTOR and SLACK_CHUNKS of kemi/queue/log/compaction.py) Beside the main thread it can wait until
+     * a sixteenth is alive. */
+    if (dead_in_all > 2 * room && (is_beside() ? dead_in_all * 16 > 15 * room * chunks + 15 * room
+                                               : LOAD(&u64[K_W_TARGET]) || dead_in_all * 3 > 2 * room * chunks + 2 * room))
         return SLOW;
     uint64_t added = LOAD(&u64[K_W_ADDED]);
     write_record(q, at, record);
@@ -191,11 +193,12 @@ keyed_append(Queue *q, Record *record, uint64_t flags, int *kept)
     uint64_t at = LOAD(&q->u64[K_W_TAIL + (LOAD(&q->u64[K_W_ADDED]) & 1)]), items = in_log(q);
     if (!is_place(q, at) || (flags & K_ADD_LIMITED && over_a_limit(q, record->step, found != GOT)))
         return SLOW;
-    /* From so many items on there is to be one more bucket. */
-    if (found != GOT && items + LOAD(&q->u64[K_W_RETURNED]) >= buckets)
+    /* From so many items on there is to be one more bucket. What a thread beside the main one leaves, the next adds make up for. */
+    if (found != GOT && items + LOAD(&q->u64[K_W_RETURNED]) >= buckets && !is_beside())
         return SLOW;
-    /* Within limits it is one operation with the append. */
-    if (at + record->step >= chunk_end(q, at) && (flags & K_ADD_LIMITED || make_room(q, items, record->step, &at) != GOT))
+    /* Within limits it is one operation with the append, in Python. */
+    if (at + record->step >= chunk_end(q, at) &&
+        ((flags & K_ADD_LIMITED && !is_beside()) || make_room(q, items, record->step, &at) != GOT))
         return SLOW;
     if (found == GOT)
         return replace(q, record, lead, old, at, flags);
@@ -228,7 +231,7 @@ static inline int
 has_spare_buckets(Queue *q, uint64_t items)
 {
     uint64_t buckets = LOAD(&q->u64[K_W_BUCKETS]);
-    return buckets > q->per_chunk && items * 2 < buckets;
+    return buckets > q->per_chunk && items * 2 < buckets && !is_beside(); /* else somebody else's next fetch sees to it */
 }
 
 /* Order 5. */

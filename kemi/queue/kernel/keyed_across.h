@@ -57,7 +57,7 @@ skip_chunk(Queue *q, uint64_t word, uint64_t start, uint64_t *head)
     uint64_t length = chunk_end(q, start) - start, next = LOAD(&u64[row + K_C_NEXT]), dead_in_all = LOAD(&u64[K_W_DEAD]);
     uint64_t chunks = LOAD(&u64[K_W_CHUNKS]);
     if (next & q->mask || next == chunk || !is_used(q, next) || dead_in_all < length || chunks < 2 ||
-        LOAD(&u64[K_W_FREE_CHUNKS]) >= q->most_free || LOAD(&u64[row + K_C_HELD]) || is_compacted(q, chunk))
+        has_enough_free(q, LOAD(&u64[K_W_FREE_CHUNKS])) || LOAD(&u64[row + K_C_HELD]) || is_compacted(q, chunk))
         return SLOW;
     *head = next + K_CHUNK_HEAD;
     uint64_t pairs[] = {K_W_DEAD, dead_in_all - length, K_W_CHUNKS, chunks - 1, word, *head};
@@ -97,7 +97,7 @@ find_neighbours(Queue *q, uint64_t chunk, uint64_t tail_chunk, Unlinked *gone)
     uint64_t head = LOAD(&u64[K_W_HEAD + (LOAD(&u64[K_W_POPPED]) & 1)]);
     if (chunk == tail_chunk || chunk == (head & ~q->mask) || before & q->mask || behind & q->mask || !is_used(q, before) ||
         !is_used(q, behind) || LOAD(&u64[(before >> 3) + K_C_NEXT]) != chunk || LOAD(&u64[(behind >> 3) + K_C_PREVIOUS]) != chunk ||
-        LOAD(&u64[row + K_C_HELD]) || LOAD(&u64[K_W_CHUNKS]) < 3 || LOAD(&u64[K_W_FREE_CHUNKS]) >= q->most_free ||
+        LOAD(&u64[row + K_C_HELD]) || LOAD(&u64[K_W_CHUNKS]) < 3 || has_enough_free(q, LOAD(&u64[K_W_FREE_CHUNKS])) ||
         is_compacted(q, chunk))
         return SLOW;
     *gone = (Unlinked){chunk, before, behind};

@@ -37,6 +37,17 @@ write_record(Queue *q, uint64_t at, const Record *record)
     }
 }
 
+/* Bytes of all records that are in the log or in flight (locked). */
+static uint64_t
+used_bytes(Queue *q)
+{
+    const uint64_t *u64 = q->u64;
+    uint64_t tail = LOAD(&u64[K_W_TAIL + (LOAD(&u64[K_W_ADDED]) & 1)]);
+    uint64_t head = LOAD(&u64[K_W_HEAD + (LOAD(&u64[K_W_POPPED]) & 1)]);
+    return (LOAD(&u64[K_W_CHUNKS]) - 1) * (q->chunk - K_CHUNK_HEAD) + (tail & q->mask) - (head & q->mask) -
+           LOAD(&u64[K_W_DEAD]) + LOAD(&u64[K_W_HELD_BYTES]);
+}
+
 /* Would an add of `step` bytes and `items` items more go over a limit (locked)? */
 static int
 over_a_limit(Queue *q, uint64_t step, uint64_t items)
@@ -45,13 +56,7 @@ over_a_limit(Queue *q, uint64_t step, uint64_t items)
     uint64_t limit = LOAD(&u64[K_W_SIZE_LIMIT]), bytes = LOAD(&u64[K_W_BYTE_LIMIT]);
     if (limit && size_of(q) + items > limit)
         return 1;
-    if (!bytes)
-        return 0;
-    uint64_t tail = LOAD(&u64[K_W_TAIL + (LOAD(&u64[K_W_ADDED]) & 1)]);
-    uint64_t head = LOAD(&u64[K_W_HEAD + (LOAD(&u64[K_W_POPPED]) & 1)]);
-    uint64_t used = (LOAD(&u64[K_W_CHUNKS]) - 1) * (q->chunk - K_CHUNK_HEAD) + (tail & q->mask) - (head & q->mask) -
-                    LOAD(&u64[K_W_DEAD]) + LOAD(&u64[K_W_HELD_BYTES]);
-    return used + step > bytes;
+    return bytes && used_bytes(q) + step > bytes;
 }
 
 static inline int

@@ -26,6 +26,7 @@
 #endif
 
 enum { GOT, EMPTY, SLOW, FAILED }; /* FAILED: an exception is set, nothing has changed */
+enum { SECOND = 1000000000 }; /* ns */
 
 typedef struct {
     PyObject_HEAD
@@ -44,6 +45,19 @@ typedef struct {
     int looks; /* before a sleep, see look_a_moment */
     PyObject *memory; /* keeps the mapping */
 } Queue;
+
+/* --- threads ---------------------------------------------------------------------------------------------------- */
+
+/* Where the main thread keeps the interpreter while it sleeps, Python code with the lock held could stop everybody if another
+ * thread ran it (kemi/queue/lock/onlymain.py). Such a thread has of a queue what is wholly done here, and waits for the rest.
+ */
+static unsigned long only_thread; /* 0: any */
+
+static inline int
+is_beside(void)
+{
+    return only_thread && PyThread_get_thread_ident() != only_thread;
+}
 
 /* --- the lock -------------------------------------------------------------------------------------------------- */
 
@@ -64,9 +78,9 @@ leave_to_repair(Queue *q, pthread_mutex_t *mutex)
         pthread_mutex_unlock(mutex);
 }
 
-/* Take the lock: the mutex, or NULL when it is not to be had at once. Python's lock then waits, repairs, or refuses. */
+/* Take the lock: the mutex, or NULL when it is not to be had at once. */
 static inline pthread_mutex_t *
-take_lock(Queue *q)
+try_lock(Queue *q)
 {
     uint64_t number = LOAD(&q->u64[K_W_MUTEX]);
     if (!LIKELY(number < K_MUTEX_COUNT))
@@ -103,6 +117,110 @@ free_lock(pthread_mutex_t *mutex)
         pthread_mutex_unlock(mutex);
 }
 
+static inline int64_t
+monotonic(void)
+{
+    struct timespec now;
+    clock_gettime(CLOCK_MONOTONIC, &now);
+    return (int64_t)now.tv_sec * SECOND + now.tv_nsec;
+}
+
+enum { HAD, BUSY, BROKEN };
+static _Thread_local int lock_was; /* why a thread beside the main one did not get the lock */
+enum { FIRST_PAUSE = 50000, PAUSE = 1000000 }; /* ns between two looks at a lock */
+
+/* Is there something to be repaired before the queue can be used? Without the lock. */
+static int
+is_broken(const char *base)
+{
+    const uint64_t *u64 = (const uint64_t *)base;
+    uint64_t number = LOAD(&u64[K_W_MUTEX]);
+    const char *mutex = base + K_MUTEX_AT + number * K_MUTEX_STRIDE;
+    return number >= K_MUTEX_COUNT || LOAD((const uint32_t *)(mutex + K_MUTEX_OWNER_AT)) == K_MUTEX_LOST ||
+           LOAD(&u64[K_W_FLAGS]) & K_PENDING;
+}
+
+/* Has a living thread the lock? Without it. */
+static int
+is_held(const char *base)
+{
+    uint64_t number = LOAD((const uint64_t *)base + K_W_MUTEX) % K_MUTEX_COUNT;
+    uint32_t holder = LOAD((const uint32_t *)(base + K_MUTEX_AT + number * K_MUTEX_STRIDE + K_MUTEX_HOLDER_AT));
+    return holder && !(holder & FUTEX_OWNER_DIED);
+}
+
+/* Wait until the lock may be had, for so many ns at most. Returns how many it took. Without the GIL. */
+static int64_t
+wait_outside(const char *base, int64_t most)
+{
+    int64_t start = monotonic(), passed, pause = FIRST_PAUSE;
+    do {
+        struct timespec moment = {0, (long)pause};
+        nanosleep(&moment, NULL);
+        pause = pause * 2 < PAUSE ? pause * 2 : PAUSE;
+        passed = monotonic() - start;
+    } while (passed < most && (is_held(base) || is_broken(base)));
+    return passed;
+}
+
+/* How long this queue's lock is waited for, ns. */
+static int64_t
+patience(Queue *q)
+{
+    PyObject *type, *value, *trace;
+    PyErr_Fetch(&type, &value, &trace);
+    PyObject *mutex = PyObject_GetAttrString((PyObject *)q, "_mutex");
+    PyObject *timeout = mutex ? PyObject_GetAttrString(mutex, "timeout") : NULL;
+    double seconds = timeout && (PyFloat_Check(timeout) || PyLong_Check(timeout)) ? PyFloat_AsDouble(timeout) : 1;
+    Py_XDECREF(timeout);
+    Py_XDECREF(mutex);
+    PyErr_Clear();
+    PyErr_Restore(type, value, trace);
+    return seconds > 0 ? seconds < 1e9 ? (int64_t)(seconds * SECOND) : INT64_MAX : 0;
+}
+
+/* Have the lock of a queue about which nothing is pending, or NULL: for a thread beside the main one. mutex: what a try gave.
+ *
+ * It waits without the lock and the GIL, and takes the lock with the GIL alone. That somebody may hold the GIL for long does not
+ * count against the queue's lock timeout. What is broken, somebody else is to repair meanwhile.
+ */
+static pthread_mutex_t *
+wait_for_lock(Queue *q, pthread_mutex_t *mutex)
+{
+    char *base = q->base;
+    PyObject *memory = q->memory; /* also when the queue is closed meanwhile */
+    lock_was = HAD;
+    if (LIKELY(mutex && !(LOAD(&q->u64[K_W_FLAGS]) & K_PENDING)))
+        return mutex;
+    if (mutex)
+        free_lock(mutex);
+    mutex = NULL;
+    Py_XINCREF(memory);
+    for (int64_t left = patience(q); !mutex && q->base == base; ) {
+        if (left <= 0) {
+            lock_was = is_held(base) ? BUSY : BROKEN;
+            break;
+        }
+        Py_BEGIN_ALLOW_THREADS
+        left -= wait_outside(base, left);
+        Py_END_ALLOW_THREADS
+        if (q->base == base && (mutex = try_lock(q)) && LOAD(&q->u64[K_W_FLAGS]) & K_PENDING) {
+            free_lock(mutex);
+            mutex = NULL;
+        }
+    }
+    Py_XDECREF(memory);
+    return mutex;
+}
+
+/* Take the lock, or NULL: Python's lock then waits, repairs, or refuses; a thread beside the main one has waited here. */
+static inline pthread_mutex_t *
+take_lock(Queue *q)
+{
+    pthread_mutex_t *mutex = try_lock(q);
+    return LIKELY(!is_beside()) ? mutex : wait_for_lock(q, mutex);
+}
+
 /* --- looking ----------------------------------------------------------------------------------------------------- */
 
 /* Is this the offset of a chunk in use? */
@@ -123,6 +241,22 @@ static inline uint64_t
 chunk_end(Queue *q, uint64_t at)
 {
     return (at | q->mask) + 1;
+}
+
+/* Has a fetch more to do than to take what is at HEAD? Beside the main thread it does not look whether holders have died. */
+static inline int
+has_more_to_do(Queue *q, uint64_t flags)
+{
+    if (LIKELY(flags < K_FETCH_FLAGS))
+        return 0;
+    return !is_beside() || flags & (K_FETCH_AGING | K_FETCH_MOVED | K_PENDING) || LOAD(&q->u64[K_W_RETURNED]);
+}
+
+/* Are there so many free chunks that some give their memory back? Beside the main thread they wait for somebody else. */
+static inline int
+has_enough_free(Queue *q, uint64_t free_chunks)
+{
+    return free_chunks >= q->most_free && !is_beside();
 }
 
 /* Items that nobody holds. What left is read before what was added, so none that is there all the time is missed. */

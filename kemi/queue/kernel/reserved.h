@@ -50,7 +50,7 @@ claims_of(PyObject *holding, Holder *holder)
     return NULL;
 }
 
-/* Is there nothing to look after before? As `Holding.is_quick`. */
+/* Is there nothing to look after before? As `Holding.is_quick`; beside the main thread others look after who has died. */
 static int
 is_quick(Queue *q, PyObject *holding, PyObject *mine)
 {
@@ -60,7 +60,7 @@ is_quick(Queue *q, PyObject *holding, PyObject *mine)
     PyObject *late = PyObject_GetAttr(holding, attributes[LATE]);
     int quick = late && PyList_CheckExact(late) && !PyList_Size(late);
     Py_XDECREF(late);
-    if (quick && LOAD(&u64[K_W_IN_FLIGHT]) > (uint64_t)PyDict_Size(mine)) {
+    if (quick && !is_beside() && LOAD(&u64[K_W_IN_FLIGHT]) > (uint64_t)PyDict_Size(mine)) {
         PyObject *look = PyObject_GetAttr(holding, attributes[NEXT_LOOK]);
         quick = look && PyFloat_CheckExact(look) && (double)monotonic() / SECOND < PyFloat_AsDouble(look);
         Py_XDECREF(look);
@@ -111,13 +111,17 @@ make_reserved(Queue *q, const Held *held, PyObject *mine, PyObject *mine_pop)
     return item;
 }
 
-/* Hold some of the oldest items with one lock. Returns how many; *result says why not one more. */
+/* Hold some of the oldest items with one lock. Returns how many; *result says why not one more.
+ *
+ * What is held and not claimed another thread of this process would give back: from the lock on no callback may let it run.
+ */
 static uint64_t
-hold_some(Queue *q, const Holder *holder, Held *held, uint64_t most, int *result)
+hold_some(Queue *q, const Holder *holder, Held *held, uint64_t most, int *result, int *collects)
 {
     uint64_t count = 0;
     *result = SLOW;
     pthread_mutex_t *mutex = take_lock(q);
+    *collects = PyGC_Disable();
     if (!mutex)
         return 0;
     if (!(LOAD(&q->u64[K_W_FLAGS]) & (K_PENDING | K_FETCH_AGING | K_FETCH_MOVED)) && !LOAD(&q->u64[K_W_RETURNED]))
@@ -127,19 +131,17 @@ hold_some(Queue *q, const Holder *holder, Held *held, uint64_t most, int *result
     return count;
 }
 
-/* Reserve, and claim, some of the oldest items; `items` gets them. -1: an exception. */
+/* Reserve, and claim, some of the oldest items; `items` gets them. -1: an exception. *result says why not one more. */
 static int
-reserve_items(Queue *q, const Holder *holder, PyObject *mine, uint64_t most, PyObject **items, uint64_t *count)
+reserve_items(Queue *q, const Holder *holder, PyObject *mine, uint64_t most, PyObject **items, uint64_t *count, int *result)
 {
     Held held[LOCKFUL];
-    int result, collects;
+    int collects;
     PyObject *mine_pop = PyObject_GetAttr(mine, attributes[POP_NAME]);
     if (!mine_pop)
         return -1;
-    /* What is held and not claimed another thread of this process would give back: no callback may let it run. */
-    collects = PyGC_Disable();
     *count = 0;
-    uint64_t found = hold_some(q, holder, held, most, &result);
+    uint64_t found = hold_some(q, holder, held, most, result, &collects);
     for (uint64_t each = 0; each < found; each++) {
         if (*count == each && (items[each] = make_reserved(q, &held[each], mine, mine_pop)))
             ++*count;
@@ -148,7 +150,7 @@ reserve_items(Queue *q, const Holder *holder, PyObject *mine, uint64_t most, PyO
     if (collects)
         PyGC_Enable();
     Py_DECREF(mine_pop);
-    return *count < found || (!found && result == FAILED) ? -1 : 0;
+    return *count < found || (!found && *result == FAILED) ? -1 : 0;
 }
 
 /* Nothing claims an item any more that could not be handed over. */
@@ -177,14 +179,36 @@ give_back_forgotten(Queue *q)
     PyErr_Restore(type, value, trace);
 }
 
+/* `reserve_items` beside the main thread, where the wait for the first one is ours, too. */
+static int
+reserve_beside(Queue *q, const Holder *holder, PyObject *holding, PyObject *mine, uint64_t most, double seconds, PyObject **items,
+               uint64_t *found, int *result)
+{
+    int64_t start = monotonic();
+    while (q->base && is_quick(q, holding, mine)) {
+        if (reserve_items(q, holder, mine, most, items, found, result) < 0)
+            return -1;
+        double passed = (double)(monotonic() - start) / SECOND, left;
+        if (*found || *result != EMPTY || passed >= seconds)
+            return 0;
+        Waiter waiter = {0, 0, 0};
+        *result = pop_wait(q, &waiter, seconds - passed, NULL, &left);
+        if (*result != GOT)
+            return *result == FAILED ? -1 : 0;
+    }
+    *result = SLOW;
+    return 0;
+}
+
 static PyObject *
 Queue_reserve_some(Queue *self, PyObject *const *args, Py_ssize_t count, PyObject *keywords)
 {
     PyObject *items[LOCKFUL], *holding = NULL, *mine = NULL;
     Holder holder;
     uint64_t most = 0, found = 0;
-    int failed = 0;
-    if (count == 3 && !keywords && self->base && hold_type && !is_refused() && !PyErr_Occurred() && PyLong_CheckExact(args[0])) {
+    int failed = 0, result = SLOW;
+    lock_was = HAD;
+    if (count == 3 && !keywords && self->base && hold_type && !PyErr_Occurred() && PyLong_CheckExact(args[0])) {
         long long wanted = PyLong_AsLongLong(args[0]);
         PyErr_Clear();
         most = wanted < 0 ? 0 : wanted < LOCKFUL ? (uint64_t)wanted : LOCKFUL;
@@ -196,8 +220,13 @@ Queue_reserve_some(Queue *self, PyObject *const *args, Py_ssize_t count, PyObjec
     PyObject *begun = PyObject_CallMethodObjArgs(holding, attributes[BEGIN], NULL);
     failed = !begun;
     Py_XDECREF(begun);
-    if (!failed && self->base && size_of(self) && (mine = claims_of(holding, &holder)) && is_quick(self, holding, mine))
-        failed = reserve_items(self, &holder, mine, most, items, &found) < 0;
+    if (!failed && self->base && is_beside()) {
+        double seconds = seconds_of(args[1]);
+        if (seconds >= 0 && (mine = claims_of(holding, &holder)))
+            failed = reserve_beside(self, &holder, holding, mine, most, seconds, items, &found, &result) < 0;
+    }
+    else if (!failed && self->base && size_of(self) && (mine = claims_of(holding, &holder)) && is_quick(self, holding, mine))
+        failed = reserve_items(self, &holder, mine, most, items, &found, &result) < 0;
     for (uint64_t each = 0; each < found; each++) {
         PyObject *kept = failed ? NULL : PyObject_CallFunctionObjArgs(args[2], items[each], NULL);
         if (!kept)
@@ -212,6 +241,8 @@ Queue_reserve_some(Queue *self, PyObject *const *args, Py_ssize_t count, PyObjec
         give_back_forgotten(self);
         return NULL;
     }
+    if (!found && is_beside() && result == EMPTY)
+        return give(Py_None);
     if (!found)
         return leave(RESERVE_SOME, (PyObject *)self, args, count, keywords);
     done++;
@@ -244,9 +275,11 @@ ack_some(Queue *q, PyObject *tokens, Py_ssize_t first, PyObject *claims, long *m
         for (int result = GOT; count < end && (result = ack(q, &held[count])) != SLOW; count++)
             *mine += result == GOT;
     free_lock(mutex);
-    for (Py_ssize_t each = 0; each < count; each++)
-        if (PyDict_DelItem(claims, PyList_GetItem(tokens, first + each)))
+    for (Py_ssize_t each = 0; each < count; each++) {
+        PyObject *token = PyList_GetItem(tokens, first + each); /* where the lock was waited for, others could change the list */
+        if (!token || PyDict_DelItem(claims, token))
             PyErr_Clear(); /* it was not claimed */
+    }
     return count;
 }
 
@@ -257,7 +290,8 @@ Queue_settle(Queue *self, PyObject *const *args, Py_ssize_t count, PyObject *key
     Py_ssize_t all, first = 0, some = 0;
     long mine = 0;
     Holder holder;
-    if (count != 2 || keywords || !self->base || !hold_type || is_refused() || PyErr_Occurred() ||
+    lock_was = HAD;
+    if (count != 2 || keywords || !self->base || !hold_type || PyErr_Occurred() ||
         args[1] != done_settlement || !PyList_CheckExact(args[0]) || !(all = PyList_Size(args[0])))
         return leave(SETTLE, (PyObject *)self, args, count, keywords);
     if ((holding = PyObject_GetAttr((PyObject *)self, attributes[HOLDING])))

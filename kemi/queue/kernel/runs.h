@@ -128,7 +128,7 @@ pop_records(Queue *q, PyObject **records, uint64_t most, uint64_t *taken)
     int result = GOT;
     while (result == GOT && *taken < most && size < RUN_BYTES) {
         uint64_t flags = LOAD(&q->u64[K_W_FLAGS]), more = 0;
-        if (flags >= K_FETCH_FLAGS)
+        if (has_more_to_do(q, flags))
             result = SLOW;
         else if (q->addmode)
             more = (result = keyed_pop(q, &records[*taken], flags)) == GOT;

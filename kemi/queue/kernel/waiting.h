@@ -10,7 +10,7 @@
 #include "keyed.h"
 #include "plain.h"
 
-enum { SECOND = 1000000000, MAX_LOOKS = 256, MIN_LOOKS = 8 };
+enum { MAX_LOOKS = 256, MIN_LOOKS = 8 };
 enum { FIRST_SLICE = SECOND / 1600, SLICE = 64 * FIRST_SLICE }; /* ns until it looks for signals again */
 
 /* A wait under way. */
@@ -20,14 +20,6 @@ typedef struct {
     uint32_t key;
 } Waiter;
 
-static int64_t
-monotonic(void)
-{
-    struct timespec now;
-    clock_gettime(CLOCK_MONOTONIC, &now);
-    return (int64_t)now.tv_sec * SECOND + now.tv_nsec;
-}
-
 /* Look for an item without the lock for a moment: while items come fast, a sleep would cost more than it saves. */
 static void
 look_a_moment(Queue *q)
@@ -35,7 +27,7 @@ look_a_moment(Queue *q)
     const uint64_t *u64 = q->u64;
     for (int look = 0; look < q->looks; look++) {
         uint64_t removed = LOAD_ACQUIRE(&u64[K_W_POPPED]) + LOAD_ACQUIRE(&u64[K_W_BURIED]);
-        if (LOAD_ACQUIRE(&u64[K_W_ADDED]) != removed || LOAD(&u64[K_W_FLAGS]) >= K_FETCH_FLAGS) {
+        if (LOAD_ACQUIRE(&u64[K_W_ADDED]) != removed || has_more_to_do(q, LOAD(&u64[K_W_FLAGS]))) {
             q->looks = q->looks * 2 < MAX_LOOKS ? q->looks * 2 : MAX_LOOKS;
             return;
         }
@@ -83,7 +75,7 @@ cancel_wait(Queue *q, Waiter *waiter)
     return meant;
 }
 
-/* Take an item, or be counted as a waiter in the same moment. EMPTY: counted, if it is to sleep. */
+/* Take an item, or be counted as a waiter in the same moment. EMPTY: counted, if it is to sleep. record NULL: it stays. */
 static int
 pop_or_prepare(Queue *q, Waiter *waiter, int sleeps, PyObject **record)
 {
@@ -91,7 +83,9 @@ pop_or_prepare(Queue *q, Waiter *waiter, int sleeps, PyObject **record)
     if (!mutex)
         return SLOW;
     uint64_t flags = LOAD(&q->u64[K_W_FLAGS]), called = 0;
-    int result = flags >= K_FETCH_FLAGS ? SLOW : q->addmode ? keyed_pop(q, record, flags) : plain_pop(q, record);
+    int result = SLOW;
+    if (!has_more_to_do(q, flags))
+        result = !record ? in_log(q) ? GOT : EMPTY : q->addmode ? keyed_pop(q, record, flags) : plain_pop(q, record);
     if (result == EMPTY && flags & K_ADD_CLOSED)
         result = SLOW;
     if (result == EMPTY && sleeps)
@@ -137,7 +131,8 @@ sleep_on(Queue *q, Waiter *waiter, int64_t until)
 
 /* Pop, asleep for `seconds` at most while there is nothing. SLOW: *left are to be waited for by Python.
  *
- * When it returns, the waiter is counted only where the lock was not to be had: Python goes on from there.
+ * When it returns, the waiter is counted only where the lock was not to be had: Python goes on from there. record NULL: what is
+ * there stays.
  */
 static int
 pop_wait(Queue *q, Waiter *waiter, double seconds, PyObject **record, double *left)
@@ -162,7 +157,8 @@ pop_wait(Queue *q, Waiter *waiter, double seconds, PyObject **record, double *le
         }
     }
     *left = deadline == INT64_MAX ? seconds : (double)(deadline - monotonic()) / SECOND;
-    pthread_mutex_t *mutex = result == FAILED && waiter->counted && q->base ? take_lock(q) : NULL;
+    int is_over = result == FAILED || is_beside();
+    pthread_mutex_t *mutex = is_over && waiter->counted && q->base ? is_beside() ? try_lock(q) : take_lock(q) : NULL;
     if (mutex) {
         uint64_t called = cancel_wait(q, waiter) ? notify(q, 1) : 0;
         free_lock(mutex);

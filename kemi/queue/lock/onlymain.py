@@ -3,7 +3,9 @@
 
 Where the main thread holds the interpreter while it waits, as Kamailio's does, another thread gets on only now and
 then. Python may switch threads in the middle of a call, and then the lock is held until that thread gets on again. So
-such a process says `refuse`, and every call that would take the lock raises WrongThread in another thread.
+such a process says `refuse`, and every call of the Python code that would take the lock raises WrongThread in another
+thread. The native kernel never lets go of the interpreter while it has the lock: what it does alone, another thread may
+have (see `kernel.beside`).
 
 `add` and `pop` are checked by `queue.check_threads`, which costs nothing before there is another thread.
 """
@@ -29,7 +31,17 @@ def allow() -> None:
     _remedy = None
 
 
+def is_refused() -> bool:
+    """May the calling thread not use queues?"""
+    return _remedy is not None and threading.get_ident() != threading.main_thread().ident
+
+
+def refusal(why: str = "") -> WrongThread:
+    """What to raise in such a thread. why: what this call would have to do."""
+    return WrongThread(f"called in thread {threading.current_thread().name!r}: {why}{_remedy}")
+
+
 def check() -> None:
     """Raise WrongThread if the calling thread may not use queues."""
-    if _remedy is not None and threading.get_ident() != threading.main_thread().ident:
-        raise WrongThread(f"called in thread {threading.current_thread().name!r}: {_remedy}")
+    if is_refused():
+        raise refusal()

@@ -1,0 +1,90 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""What the native kernel leaves to Python in a thread that must not run Python code with a queue's lock held.
+
+In such a thread (see `lock.onlymain`) the kernel does what it can do alone, and waits for a lock that is not free. What
+comes here it has not done, and has changed nothing. So it is refused, with a text that says what it was: a lock that
+was not had in time is a LockTimeout, as always, the rest is a WrongThread.
+
+The end of a reservation that cannot be told the queue is kept in mind, as where the lock is not had in time: the next
+item that the main thread takes or reserves tells it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import wraps
+from typing import Any
+
+from kemi.errors import LockTimeout, WrongThread
+from kemi.queue.format.item import encode
+from kemi.queue.format.layout import (
+    ADD_LIMITED,
+    FETCH_AGING,
+    FETCH_MOVED,
+    RECORD_HEAD,
+    W_CHUNK_BITS,
+    W_FLAGS,
+    W_RETURNED,
+)
+from kemi.queue.lock import onlymain
+
+_ADDS = ("add", "add_many")
+
+
+def refused(name: str, method: Callable[..., Any], lock_was: Callable[[], str]) -> Callable[..., Any]:
+    """In place of a queue's method in Python: refuse threads that must not run it. lock_was: the kernel's."""
+
+    @wraps(method)
+    def call(queue: Any, *arguments: Any, **named: Any) -> Any:
+        # A queue that is closed in this process has no lock to take.
+        if not onlymain.is_refused() or queue.closed:
+            return method(queue, *arguments, **named)
+        if name == "add":
+            encode(*arguments, **named)  # raises what is wrong with them
+        if name == "settle" and _kept_in_mind(queue, *arguments):
+            return len(arguments[0])
+        raise _refusal(queue, lock_was(), name, arguments)
+
+    return call
+
+
+def _kept_in_mind(queue: Any, tokens: Any, how: Any) -> bool:
+    if how.kind not in ("done", "give back"):
+        return False
+    from kemi.queue.sync.clock import now
+
+    due = now() + int(how.after * 1e9) if how.after else 0
+    for held in tokens:
+        queue.handle.holding.later(held, due, done=how.kind == "done", counted=how.counted)
+    return True
+
+
+def _refusal(queue: Any, lock: str, name: str, arguments: Any) -> LockTimeout | WrongThread:
+    """What to raise. lock: what the one was that the kernel did not get: "busy", "broken"; "" if it did."""
+    segment, timeout = queue.segment.name, queue.handle.mutex.timeout
+    if lock == "busy":
+        return LockTimeout(f"{segment}: lock not had within {timeout:g} s: its holder is stopped or very slow")
+    if lock == "broken":
+        return LockTimeout(
+            f"{segment}: its last user was killed in a call, and nobody mended that within {timeout:g} s; "
+            "the main thread of any process of this server does so with its next call, or a process outside: try again"
+        )
+    return onlymain.refusal(f"{_rare(queue, name, arguments)}, which the native kernel leaves to Python; ")
+
+
+def _rare(queue: Any, name: str, arguments: Any) -> str:
+    """What a call met that is not for the kernel. Without the lock: it may have changed since."""
+    u64 = queue.handle.u64
+    flags = u64[W_FLAGS]
+    size = sum(map(len, arguments)) if all(isinstance(part, (str, bytes)) for part in arguments) else 0
+    adds = name in _ADDS
+    found = {
+        "the queue's items are on their way to another place": flags & FETCH_MOVED,
+        f"an item of {size} characters": adds and size + RECORD_HEAD >= 1 << u64[W_CHUNK_BITS],
+        "a limit of the queue is met": adds and flags & ADD_LIMITED,
+        "the queue takes more memory, or an item is longer than a chunk or no UTF-8": adds,
+        "a reserved item is answered or rejected": name == "settle",
+        "the queue has a maxage": flags & FETCH_AGING,
+        "items were given back": u64[W_RETURNED],
+    }
+    return next((what for what, is_so in found.items() if is_so), "an item that lies over the end of a chunk")
