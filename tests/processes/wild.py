@@ -1,8 +1,9 @@
 """Wild stores into a queue in use: `python -m tests.processes.wild INSTANCE SEED SECONDS`.
 
 Some processes add, fetch, reserve and look, with and without keys, while this one writes numbers to random words of
-the segment, all but those of the lock itself. Allowed is an error of the package that names the queue, or a result.
-Prints one JSON object: how many rounds there were, what came of the calls, and what must not have come.
+the segment, and of the instance's, all but those of their locks. Allowed is an error of the package that names the
+queue, or a result. Prints one JSON object: how many rounds there were, what came of the calls, and what must not have
+come.
 """
 
 from __future__ import annotations
@@ -20,6 +21,8 @@ import traceback
 from typing import TYPE_CHECKING, Any
 
 from kemi.errors import MqueueError
+from kemi.owner import this_process
+from kemi.queue.catalog.registry import Registry
 from kemi.queue.format import layout
 from kemi.queue.queue import Queue
 from kemi.queue.shm.naming import path_of, segment_name
@@ -40,14 +43,17 @@ _FIXED = [word for word in range(512) if word not in _LOCK]
 
 
 class Round:
-    """One queue, those that use it, and what came of it."""
+    """One queue of an instance, those that use it, and what came of it."""
 
     def __init__(self, instance: str, seed: int) -> None:
         self.name = f"{instance}-{seed}"
         self.seed = seed
         self.chance = random.Random(seed)  # noqa: S311
         self.addmode = seed % 3
-        self.queue = Queue.create(self.name, "q", window=8 << 20, addmode=self.addmode, lock_timeout=1.0)
+        self.registry = Registry.create(self.name, this_process(), 64 << 20)
+        self.queue = Queue.create(
+            self.name, "q", window=8 << 20, addmode=self.addmode, registry=self.registry, lock_timeout=1.0
+        )
         self.progress = mmap.mmap(-1, 8 * USERS)  # how many calls each has made
         self.counts = memoryview(self.progress).cast("Q")
 
@@ -71,8 +77,10 @@ class Round:
             time.sleep(0.0005)
 
     def _strike(self, *, last: bool) -> None:
-        words = self.queue.segment.words
-        word = self._word(last=last)
+        words, word = self.queue.segment.words, self._word(last=last)
+        if self.chance.random() < 0.1:
+            words = self.registry.segment.words
+            word = self.chance.choice([at for at, value in enumerate(words) if value and at not in _LOCK])
         words[word] = wild(words[word], self.chance)
 
     def _word(self, *, last: bool) -> int:
@@ -113,8 +121,8 @@ class Round:
 
     def end(self) -> None:
         """Take the files away."""
-        for name in ("q", "dead"):
-            path = path_of(segment_name(self.name, name))
+        for name in (segment_name(self.name), segment_name(self.name, "q"), segment_name(self.name, "dead")):
+            path = path_of(name)
             if os.path.exists(path):
                 os.unlink(path)
 
@@ -180,10 +188,10 @@ def use(instance: str, chance: random.Random, counts: Any, number: int) -> None:
     for _ in range(CALLS):
         try:
             if queue is None or chance.random() < 0.01:
-                queue = Queue.attach(instance, "q", lock_timeout=0.5)
+                queue = Queue.attach(instance, "q", Registry.attach(instance), lock_timeout=0.5)
             chance.choice(calls(queue, chance))()
         except MqueueError as error:
-            if "'q'" not in str(error) and f"{instance}.q" not in str(error):
+            if "'q'" not in str(error) and instance not in str(error):
                 raise AssertionError("the error does not name the queue") from error
             seen[type(error).__name__] += 1
             errors += 1

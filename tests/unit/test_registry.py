@@ -223,3 +223,22 @@ def test_a_line_says_whose_it_is_before_it_is_taken(registry: Registry) -> None:
     registry._table = Table(registry._table)  # type: ignore[assignment]
     line = registry.open_line(7, 4711)
     assert (holders, registry._table[line]) == ([4711], 7)
+
+
+@pytest.mark.parametrize("line", [layout.QUOTA_ENTRIES, (1 << 64) - 1])
+def test_a_queue_whose_line_there_is_not_is_not_counted(instance: str, registry: Registry, line: int) -> None:
+    """A wild store hit its number: it goes on, and ends."""
+    queue = queue_of(instance, registry)
+    queue._u64[layout.W_QUOTA_ENTRY] = line
+    held = registry.memory()
+    burst(queue)
+    queue.locked(queue.handle.recover)
+    queue.remove()
+    assert registry.memory() == held
+
+
+def test_a_line_that_a_wild_store_hit_is_a_limit_that_was_reached(instance: str, registry: Registry) -> None:
+    queue = queue_of(instance, registry)
+    registry._table[0] = (1 << 64) - 1
+    outcomes = {queue.add("k", QUARTER) for _ in range(20)}
+    assert NO_MEMORY in outcomes

@@ -21,7 +21,7 @@ from kemi.queue.log.keyed import KeyedLog
 from kemi.queue.log.plain import PlainLog
 from kemi.queue.queue import Queue
 from kemi.queue.verify.segment import verify
-from tests.support.crash_points import Segment
+from tests.support.crash_points import CHUNK_BITS, Segment
 from tests.support.logs import ME, ROOM, record
 
 HASH = keyhash.function_of(keyhash.FORM)
@@ -72,14 +72,17 @@ def place(segment: Segment, chance: random.Random) -> Any:
     return chance.choice([word for word in words if segment.u64[word]] or HEADER)
 
 
-def wild(value: int, chance: random.Random) -> int:
-    """Return what a wild store leaves in a word."""
+def wild(value: int, chance: random.Random, bits: int = layout.CHUNK_BITS) -> int:
+    """Return what a wild store leaves in a word, where a chunk has 1 << bits bytes."""
     return chance.choice(
         [
             chance.getrandbits(64),
             value ^ 1 << chance.randrange(64),
             (value + chance.choice([-8, 8, 1, -1, 4096, 64])) % (1 << 64),
             value & ~0xFFFFFFFF | chance.getrandbits(32),
+            # The last places of a chunk, behind whose end there may be no memory; also as a link has them.
+            (value | (1 << bits) - 1) - chance.choice([7, 3, 15]),
+            value | (1 << bits - 3) - 1,
             0,
             (1 << 64) - 1,
         ]
@@ -97,7 +100,7 @@ def strike(seed: int) -> str:
     for _ in range(chance.randrange(60)):
         use(log, chance)
     word = place(segment, chance)
-    segment.u64[word] = wild(segment.u64[word], chance)
+    segment.u64[word] = wild(segment.u64[word], chance, CHUNK_BITS)
     try:
         if chance.random() < 0.3:
             log = kind(segment.watched())  # as a process sees it that comes now
@@ -109,9 +112,43 @@ def strike(seed: int) -> str:
         # A counter at its end, in the short way, which checks nothing: a queue recovers then, and verifies.
         with contextlib.suppress(CorruptedError):
             kind(segment.plain).recover()
-        assert verify(segment.plain, HASH)
+        assert verify(segment.watched(), HASH)
         return "error"
-    return "found" if verify(segment.plain, HASH) else "unnoticed"
+    return "found" if verify(segment.watched(), HASH) else "unnoticed"
+
+
+@pytest.fixture
+def keyed() -> tuple[Any, int]:
+    """Return a keyed log, and where its last chunk ends, behind which there is no memory."""
+    segment = Segment(1, chunks=20, capacity=4)
+    assert KeyedLog(segment.plain, segment, HASH).format()
+    log = KeyedLog(segment.watched(), segment, HASH)
+    for number in range(6):
+        log.append(*record(b"%d" % number, ROOM // 4 & -8))
+    assert log.pop()
+    return log, max(segment.there) + (1 << CHUNK_BITS)
+
+
+@pytest.mark.parametrize("before", [8, 16])
+def test_a_link_to_the_last_bytes_of_a_chunk_leads_to_no_record(keyed: tuple[Any, int], before: int) -> None:
+    log, end = keyed
+    index, u32 = log.index, log.core.mapping.u32
+    place = index.place(b"1")
+    u32[place] = index.link(end - before)
+    with pytest.raises(CorruptedError, match="key index"):
+        index.lead_from(place, index.link(end - (1 << CHUNK_BITS) + layout.CHUNK_HEAD))
+
+
+@pytest.mark.parametrize("before", [1, 4, 5, 8, 16])
+def test_a_head_in_the_last_bytes_of_a_chunk_is_no_record(keyed: tuple[Any, int], before: int) -> None:
+    log, end = keyed
+    for _ in range(4):  # into the last chunk
+        assert log.pop()
+    u64 = log.core.mapping.u64
+    for at in (layout.W_HEAD, layout.W_HEAD_ODD):
+        u64[at] = end - before
+    with pytest.raises(CorruptedError, match="record"):
+        log.pop()
 
 
 LONG = [pytest.param(part, marks=pytest.mark.stress) for part in range(3, 60)]

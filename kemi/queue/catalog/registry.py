@@ -20,6 +20,7 @@ from kemi.queue.shm.trust import CLIENT_ADVICE, Users
 _check = header.checker(layout.INSTANCE_MAGIC, "instance")
 # Most instances have no more queues, and a sum of the whole table takes longer than all else that a new chunk costs.
 _FIRST = 64
+_MOST = (1 << 64) - 1  # what a line can hold, whatever a wild store left there
 _NO_LATER = bytes(8 * (layout.QUOTA_ENTRIES - _FIRST))
 
 
@@ -111,8 +112,11 @@ class Registry:
         raise ConfigError(f"an instance can have {layout.QUOTA_ENTRIES} queues at most")
 
     def holder(self, line: int) -> int:
-        """Which queue the line is for. A queue that was closed may still be drained, when another has its line."""
-        return int(self._holders[line])
+        """Which queue the line is for. A queue that was closed may still be drained, when another has its line.
+
+        -1 where there is no such line: a wild store may have hit the number.
+        """
+        return int(self._holders[line]) if line < layout.QUOTA_ENTRIES else -1
 
     def has_room(self) -> bool:
         """Are all queues together within the limit?"""
@@ -121,7 +125,7 @@ class Registry:
     def grow(self, line: int, length: int) -> bool:
         """A queue wants `length` bytes more. False if the limit does not allow it."""
         # First the own line, then the sum, so that of two queues at the limit one at least sees the other.
-        self._table[line] += length
+        self._table[line] = min(self._table[line] + length, _MOST)
         if self.has_room():
             return True
         self.shrink(line, length)

@@ -31,6 +31,8 @@ row_of(Queue *q, uint64_t number)
 static inline uint64_t
 plain_length(Queue *q, uint64_t at)
 {
+    if (at + K_RECORD_HEAD > chunk_end(q, at))
+        return 0;
     uint64_t step = LOAD(&q->u32[at >> 2]) & ~(q->addmode ? K_RETURNED : 0);
     uint64_t key = LOAD(&q->u32[(at >> 2) + K_R_KEY]), value = LOAD(&q->u32[(at >> 2) + K_R_VALUE]);
     uint64_t whole = (K_RECORD_HEAD + key + (value & K_LENGTH_MASK) + 7) & ~UINT64_C(7);
@@ -97,9 +99,11 @@ ack(Queue *q, const Held *held)
         LOAD(&q->u32[half + K_E_DELIVERIES]) != held->turn || LOAD(&q->u32[half + K_E_POSITION]))
         return EMPTY;
     uint64_t length = is_place(q, at) ? plain_length(q, at) : 0, chunk = (at & ~q->mask) >> 3;
+    if (!length)
+        return SLOW; /* nothing is there that may be read */
     uint64_t following = LOAD(&u64[K_W_FREE_ENTRY]), in_flight = LOAD(&u64[K_W_IN_FLIGHT]) - 1;
     uint64_t in_chunk = LOAD(&u64[chunk + K_C_HELD]) - 1, bytes = LOAD(&u64[K_W_HELD_BYTES]) - length;
-    if (!length || following > q->capacity || (int64_t)in_flight < 0 || (int64_t)in_chunk < 0 || (int64_t)bytes < 0 ||
+    if (following > q->capacity || (int64_t)in_flight < 0 || (int64_t)in_chunk < 0 || (int64_t)bytes < 0 ||
         (!in_chunk && LOAD(&u64[chunk + K_C_DETACHED])))
         return SLOW;
     uint64_t flags = LOAD(&u64[K_W_FLAGS]), after = in_flight ? flags : flags & ~K_FETCH_IN_FLIGHT;

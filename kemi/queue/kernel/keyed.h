@@ -214,6 +214,8 @@ static uint64_t
 lead_to(Queue *q, uint64_t record)
 {
     uint64_t length = LOAD(&q->u32[(record >> 2) + K_R_KEY]), at = 0;
+    if (record + K_RECORD_HEAD + length > chunk_end(q, record))
+        return 0; /* a wild store came since it was looked at */
     uint64_t lead = bucket_of(q, LOAD(&q->u64[K_W_BUCKETS]), key_hash(q, q->base + record + K_RECORD_HEAD, length));
     for (int seen = 0; lead; seen++) {
         at = linked(q, LOAD(&q->u32[lead]));

@@ -374,7 +374,8 @@ class KeyedLog:
         low, high = core.chunks.bounds(at, "HEAD")
         self._head_end = 0  # as in `_make_room`
         self._head_low = low
-        self._head_end = min(high, at + max(MEASURE_BYTES, length + 1))
+        # Not the last four bytes: nothing ends there, and behind what a wild store makes begin there may be no memory.
+        self._head_end = min(high - 4, at + max(MEASURE_BYTES, length + 1))
         if at + length < high:
             if RECORD_HEAD + self._u32[(at >> 2) + R_KEY] > length:
                 raise CorruptedError(f"the key of the record at {at} is longer than the record")

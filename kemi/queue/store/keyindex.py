@@ -204,7 +204,13 @@ class KeyIndex:
         lead, seen = place, 0
         while (found := u32[lead]) != link:
             number = found >> self._link_bits
-            if not found or number >= self._chunks.count or self._chunks.map[number] != USED:
+            inside = found << LINK_SHIFT & self._chunk_mask
+            if (
+                not found
+                or number >= self._chunks.count
+                or self._chunks.map[number] != USED
+                or inside > self._chunk_mask - RECORD_HEAD + 1  # behind the chunk there may be no memory
+            ):
                 raise CorruptedError(f"the record at {self._base + (link << LINK_SHIFT)} is not in the key index")
             seen += 1
             if seen > _LONG_CHAIN and seen > self._items():

@@ -78,9 +78,11 @@ class Records:
             if not length or length & 7 or at + length > end:
                 raise CorruptedError(f"the tombstone at {at} has {length} bytes")
             return step
+        if end - at < RECORD_HEAD:  # behind it there may be no memory
+            raise CorruptedError(f"the record at {at} has only {end - at} bytes")
         key, value = self._u32[(at >> 2) + R_KEY], self._u32[(at >> 2) + R_VALUE]
         value = (value & LENGTH_MASK) + (ENVELOPE_BYTES if value & QUESTION else 0)
-        if end - at < RECORD_HEAD or RECORD_HEAD + key + value + 7 & -8 != length:
+        if RECORD_HEAD + key + value + 7 & -8 != length:
             raise CorruptedError(f"the record at {at} of {length} bytes claims a key of {key} and a value of {value}")
         return step
 
