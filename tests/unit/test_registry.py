@@ -242,3 +242,14 @@ def test_a_line_that_a_wild_store_hit_is_a_limit_that_was_reached(instance: str,
     registry._table[0] = (1 << 64) - 1
     outcomes = {queue.add("k", QUARTER) for _ in range(20)}
     assert NO_MEMORY in outcomes
+
+
+@pytest.mark.parametrize("word", [layout.W_CAPACITY, layout.W_HEAP_AT])
+def test_a_queue_that_would_hold_more_than_a_number_can_say_is_counted_so(
+    instance: str, registry: Registry, word: int
+) -> None:
+    """A wild store hit what its size is made of."""
+    queue = queue_of(instance, registry)
+    queue._u64[word] = (1 << 64) - 1
+    queue.locked(queue.handle.recover)
+    assert registry.memory() == (1 << 64) - 1

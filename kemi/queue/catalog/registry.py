@@ -138,4 +138,4 @@ class Registry:
 
     def set_line(self, line: int, length: int) -> None:
         """A queue holds `length` bytes; 0 closes its line."""
-        self._table[line] = length
+        self._table[line] = max(0, min(length, _MOST))
