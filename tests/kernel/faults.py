@@ -16,7 +16,17 @@ if TYPE_CHECKING:
 
 SOURCES = CHECKOUT / "kemi" / "queue" / "kernel"
 # What the walks go through.
-_WALKED = ("plain.h", "across.h", "keyed.h", "keyed_across.h", "journal.h", "runs.h", "delivery.h", "queue.h")
+_WALKED = (
+    "plain.h",
+    "across.h",
+    "keyed.h",
+    "keyed_across.h",
+    "journal.h",
+    "runs.h",
+    "delivery.h",
+    "growth.h",
+    "queue.h",
+)
 _STORE = re.compile(r"( +)((?:STORE|COMMIT|commit_list|close_list|write_record)\(.*\);)")
 # Which store comes at a step: all in order but for the fault that is set. Told to leave it out, it is none of them.
 _CHOICE = """

@@ -6,6 +6,7 @@ import os
 import signal
 import threading
 import time
+from functools import partial
 from typing import TYPE_CHECKING, Any, Callable
 
 import pytest
@@ -13,7 +14,9 @@ import pytest
 import mqueue_kemi
 from kemi.errors import ClientClosed, ItemError, LockTimeout, MqueueError, WrongThread
 from kemi.instance import queues
+from kemi.owner import this_process
 from kemi.queue import queue as queue_module
+from kemi.queue.catalog.registry import Registry
 from kemi.queue.format import layout
 from kemi.queue.format.item import Item, key_of
 from kemi.queue.format.layout import PENDING, W_ADDED, W_CHUNKS, W_FLAGS, W_PRESENT, W_REFUSED, W_WAITERS
@@ -101,11 +104,10 @@ def test_batches(queue: Queue) -> None:
 
 
 def test_reserve_and_done(queue: Queue) -> None:
-    """Entries that were used before are free: what was never used is Python's."""
     for number in range(40):
         queue.add(f"k{number}", "v")
-    with queue.reserve_many(20):
-        pass
+    with queue.reserve_many(20) as batch:
+        assert len(batch) == 20
 
     def work() -> list[object]:
         with queue.reserve(None) as first:
@@ -194,6 +196,50 @@ def test_a_long_drain_keeps_its_chunks(queue: Queue) -> None:
         drain()
     assert queue._u64[layout.W_FREE_CHUNKS] <= queue._u64[layout.W_MOST_FREE]
     assert sound(queue)
+
+
+def test_it_grows(queue: Queue) -> None:
+    """100,000 items in and out, over many chunks; memory comes from the system."""
+    chunks = queue._u64[W_CHUNKS]
+
+    def work() -> int:
+        for number in range(50000):
+            assert queue.add(f"{number}", "v" * 40) is ADDED
+        outcomes = queue.add_many([(f"{number}", "v" * 40) for number in range(50000, 100000)])
+        assert set(outcomes) == {ADDED}
+        assert len(queue) == 100000
+        assert [queue.pop() is not None for _ in range(50000)] == [True] * 50000
+        return len(queue.fetch_many(100000))
+
+    assert beside(work) == 50000
+    assert sound(queue)
+    assert queue._u64[layout.W_FREE_CHUNKS] + queue._u64[W_CHUNKS] > chunks + 20
+
+
+def fill(queue: Queue) -> list[AddResult]:
+    """Add until something is refused, and once more; what became of the last ones."""
+    outcomes = [ADDED]
+    while outcomes[-1] is ADDED:
+        outcomes.append(queue.add(f"{len(outcomes)}", "v" * 10000))
+    return [outcomes[-1], *queue.add_many([("k", "v" * 10000)])]
+
+
+def test_there_is_no_memory(instance: str) -> None:
+    """Of the window, of the quota: a result, which is counted; a fetch makes room."""
+    memory = Registry.create(instance, this_process(), 6 << 18)
+    for window, registry, why in ((1 << 20, None, ""), (64 << 20, memory, "max_memory is reached")):
+        queue = Queue.create(instance, f"q{window}", window=window, registry=registry)
+        assert beside(partial(fill, queue)) == [AddResult.NO_MEMORY] * 2
+        assert queue._u64[W_REFUSED] == 2
+        assert why in queue.reason(AddResult.NO_MEMORY)
+        assert sound(queue)
+        if registry is not None:
+            assert registry.memory() == queue.handle.held_bytes()
+        while queue.pop() is not None:
+            pass
+        assert beside(partial(queue.add, "k", "v" * 10000)) is ADDED
+        queue.remove()
+    memory.segment.unlink()
 
 
 def test_more_keys_than_buckets(instance: str, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -53,6 +53,7 @@ HARMLESS = {
     "start_over: without STORE(&u64[K_W_FLAGS], flags);": _STORED_NEXT,
     "make_room: STORE(&u64[K_W_FREE_CHUNKS], free_chunks - 1); before STORE(mark_of": _RECOUNTED,
     "make_room: close_list(q); before STORE(&u64[K_W_FREE_CHUNKS]": _RECOUNTED,
+    "grow: STORE(&u64[K_W_FREE_CHUNKS], free_chunks + !failed); before STORE(mark_of": _RECOUNTED,
     "leave_to_repair: ": "no walk takes the lock of somebody who died: test_lock has it",
     "notify: ": _CALLED,
 }
@@ -75,6 +76,7 @@ FIRST = {
     "make_room": "add over",
     "hold_oldest": "reserve",
     "ack": "ack",
+    "grow": "grow",
 }
 
 

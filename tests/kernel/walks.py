@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import ctypes
 import os
+import tempfile
 from types import SimpleNamespace
 from typing import Any, Callable
 
@@ -17,7 +18,7 @@ from kemi.queue.kernel import choice
 from kemi.queue.log.core import ADDED, Delivery
 from kemi.queue.queue import Queue as _Queue
 from kemi.queue.store.inflight import Holder
-from tests.support.crash_points import Killed, Raised, Strike, Walk
+from tests.support.crash_points import CHUNK_BITS, Killed, Raised, Strike, Walk
 from tests.support.logs import record
 from tests.unit import test_keyed, test_plain
 
@@ -36,6 +37,12 @@ class Bare(choice.Base):
     def __init__(self) -> None:
         me = Holder(7, os.getpid(), 1, 1)
         self._holding = SimpleNamespace(_me=me, _mine={}, _late=[], _next_look=float("inf"), begin=lambda: None)
+
+    def grow(self) -> bool:
+        """Have a free chunk more, with memory that stands for the walk's."""
+        with tempfile.TemporaryFile() as file:
+            there = os.fstat(file.fileno())
+            return bool(choice.lib.Queue.kernel_grow(self, file.fileno(), there.st_dev, there.st_ino, 0, 0, 0, 0))
 
     def give_back_forgotten(self) -> None:
         """Nothing: it is as dead as its process."""
@@ -63,6 +70,9 @@ class Native:
 
             def hook() -> bool:
                 nonlocal dead
+                states = segment.states()
+                if layout.UNSURE in states:  # its memory is reserved then
+                    segment.there.add(segment.place.data + (states.index(layout.UNSURE) << CHUNK_BITS))
                 try:
                     segment.strike.store(lambda: None)
                 except Killed:
@@ -78,7 +88,8 @@ class Native:
             finally:
                 choice.lib.set_hook(None)
             segment.memory[_MUTEX] = bytes(layout.MUTEX_STRIDE)
-            assert choice.lib.calls() == (before[0] + 1, before[1]), "it was left to Python"
+            counted = call is not grows  # which is none of a queue's calls
+            assert choice.lib.calls() == (before[0] + counted, before[1]), "it was left to Python"
             if dead:
                 raise Killed
 
@@ -268,6 +279,8 @@ EACH: dict[str, tuple[Callable[[Any], object], Call]] = {
     "add one of a batch": (fill("a"), adds_many("x")),
     "fetch one of a batch": (then(fill("a", "b"), counted), fetches(1)),
     "reserve": (then(free_entries(1), fill("a", "b")), reserves(1)),
+    "reserve with a fresh entry": (fill("a", "b"), reserves(1)),
+    "reserve with a fresh entry beside one in use": (then(fill("a", "b"), held(1)), reserves(1)),
     "reserve the last": (then(free_entries(1), fill("a")), reserves(1)),
     "reserve with the last free entry": (then(free_entries(2), fill("a", "b", "c"), held(1)), reserves(1)),
     "reserve beside waiters": (then(free_entries(1), fill("a", "b"), waiting), reserves(1)),
@@ -341,6 +354,13 @@ NEWEST = {
     "replace over the end": (then(spare_keyed, fill("a"), to_end("b")), adds("a", 1024)),
     "replace the last over the end": (then(spare_keyed, to_end("a")), adds("a", 1024)),
 }
+
+
+def grows(queue: Any) -> None:
+    assert queue.grow()
+
+
+PLAIN["grow"] = OLDEST["grow"] = NEWEST["grow"] = (fill("a"), grows)
 MODES: dict[int, dict[str, tuple[Callable[[Any], object], Call]]] = {0: PLAIN, 1: OLDEST, 2: NEWEST}
 NAMES = [(mode, name) for mode, cases in MODES.items() for name in cases]
 
@@ -359,9 +379,9 @@ def strike_at_each_store(mode: int, name: str) -> int:
         log.core.mapping.u64[layout.W_SIZE_LIMIT] = log.core.mapping.u64[layout.W_BYTE_LIMIT] = 0
         go_on(log)
 
-    before = walk.sound()
+    before = walk.sound(), walk.segment.states()
     strikes = walk.walk(native.doing(call), settle)
-    assert walk.sound() != before, "it did nothing"
+    assert (walk.sound(), walk.segment.states()) != before, "it did nothing"
     return strikes
 
 

@@ -3,11 +3,13 @@
 
 from __future__ import annotations
 
+import ctypes
+from collections.abc import Callable
 from typing import final
 
 from kemi.errors import NoMemory, SegmentError
 from kemi.queue.catalog.registry import Registry
-from kemi.queue.format.layout import W_CREATED, W_QUOTA_ENTRY
+from kemi.queue.format.layout import QUOTA_ENTRIES, W_CREATED, W_QUOTA_ENTRY
 from kemi.queue.shm.segment import Segment
 from kemi.queue.sync.handlers import is_from_handler, suppress
 
@@ -42,10 +44,7 @@ class InstanceMemory:
         """Make memory at offset usable; False if a limit or the system does not allow it."""
         account = self._account()
         if account and not account[0].grow(account[1], length):
-            self.refused = (
-                f"max_memory is reached: the queues hold {account[0].memory()} of {account[0].max_memory} bytes; "
-                'modparam("mqueue", "max_memory", ...) raises it'
-            )
+            self.refused = _over(account[0])
             return False
         try:
             self._segment.reserve(offset, length)
@@ -55,6 +54,26 @@ class InstanceMemory:
                 account[0].shrink(account[1], length)
             return False
         return True
+
+    def grow_by(self, grow: Callable[..., bool | None], length: int) -> bool | None:
+        """Let the native kernel reserve `length` bytes, without the queue's lock; what it returns.
+
+        grow: called with the file's descriptor, device and inode, and the address of the quota's table, the line in it,
+        how many it has, and their limit.
+        """
+        account = self._account()
+        table, line, lines, most = (account[0].place() if account else None), 0, 0, 0
+        if account:
+            line, lines, most = account[1], QUOTA_ENTRIES, account[0].max_memory
+        descriptor = -1  # counts a refusal
+        try:
+            descriptor = self._segment.allow(length)
+        except NoMemory as error:
+            self.refused = str(error)
+        else:
+            self.refused = "there is no memory, or max_memory is reached" if account is None else _over(account[0])
+        address = 0 if table is None else ctypes.addressof(table)
+        return grow(descriptor, *self._segment.identity(), address, line, lines, most)
 
     def has(self, offset: int, length: int) -> bool:
         """Return True if the file reaches so far."""
@@ -76,3 +95,11 @@ class InstanceMemory:
         """The queue holds `length` bytes; 0 closes its entry."""
         if account := self._account():
             account[0].set_line(account[1], length)
+
+
+def _over(registry: Registry) -> str:
+    """Why a quota allows no more."""
+    return (
+        f"max_memory is reached: the queues hold {registry.memory()} of {registry.max_memory} bytes; "
+        'modparam("mqueue", "max_memory", ...) raises it'
+    )

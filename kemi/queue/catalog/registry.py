@@ -7,6 +7,8 @@ may each see the other's old line; the limit can be passed by one chunk for each
 
 from __future__ import annotations
 
+from typing import Any
+
 from kemi.errors import ConfigError
 from kemi.owner import Owner
 from kemi.queue.catalog import header
@@ -130,6 +132,10 @@ class Registry:
             return True
         self.shrink(line, length)
         return False
+
+    def place(self) -> Any:
+        """A C object on the table, for a call that wants its address. The mapping lives as long as it does."""
+        return self.segment.reference(layout.QUOTA_AT, 8 * layout.QUOTA_ENTRIES)
 
     def shrink(self, line: int, length: int) -> None:
         """A queue gave `length` bytes back."""

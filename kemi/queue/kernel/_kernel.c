@@ -19,6 +19,7 @@
 
 #include "keyed.h"
 #include "delivery.h"
+#include "growth.h"
 #include "plain.h"
 #include "queue.h"
 #include "runs.h"
@@ -155,7 +156,7 @@ add(Queue *q, PyObject *key, PyObject *value, PyObject **outcome)
     Record record;
     int is_kept = 0;
     if (!q->base || !text(key, &record.key, &record.key_length) || !text(value, &record.value, &record.value_length)) {
-        lock_was = HAD;
+        lock_was = HAD, wants_memory = 0;
         return SLOW;
     }
     record.step = (record.key_length + record.value_length + K_RECORD_HEAD + 7) & ~UINT64_C(7);
@@ -387,6 +388,28 @@ Queue_attach(Queue *self, PyObject *args)
 }
 
 static PyObject *
+Queue_grow(Queue *self, PyObject *args)
+{
+    unsigned long long table, line, lines, most;
+    Source source;
+    if (!PyArg_ParseTuple(args, "iKKKKKK", &source.fd, &source.device, &source.inode, &table, &line, &lines, &most))
+        return NULL;
+    source.table = (uint64_t *)(uintptr_t)table;
+    source.line = line, source.lines = lines, source.most = most;
+    pthread_mutex_t *mutex = self->base ? take_lock(self) : NULL;
+    int result = SLOW;
+    if (mutex) {
+        result = grow(self, &source);
+        if (result == EMPTY)
+            refuse(self, NULL, K_NO_MEMORY);
+        free_lock(mutex);
+    }
+    if (result == SLOW)
+        Py_RETURN_NONE;
+    return PyBool_FromLong(result == GOT);
+}
+
+static PyObject *
 Queue_detach(Queue *self, PyObject *Py_UNUSED(ignored))
 {
     self->base = NULL;
@@ -407,6 +430,10 @@ Queue_dealloc(Queue *self)
 static PyMethodDef queue_methods[] = {
     {"kernel_attach", (PyCFunction)Queue_attach, METH_VARARGS,
      "kernel_attach($self, memory, address, window, /)\n--\n\nUse this memory. Returns why not, or None."},
+    {"kernel_grow", (PyCFunction)Queue_grow, METH_VARARGS,
+     "kernel_grow($self, descriptor, device, inode, table, line, lines, most, /)\n--\n\n"
+     "Have a free chunk more, counted in this line of a quota's table (an address; 0: no quota). False: there is no memory, which is\n"
+     "counted; None: the lock was not had, or the line is another one."},
     {"kernel_detach", (PyCFunction)Queue_detach, METH_NOARGS,
      "kernel_detach($self, /)\n--\n\nLeave everything to Python from now on."},
     {"add", FUNCTION(Queue_add), FAST,
@@ -505,6 +532,12 @@ get_lock_was(PyObject *Py_UNUSED(module), PyObject *Py_UNUSED(ignored))
 }
 
 static PyObject *
+get_wants_memory(PyObject *Py_UNUSED(module), PyObject *Py_UNUSED(ignored))
+{
+    return PyBool_FromLong(wants_memory);
+}
+
+static PyObject *
 keep_to_thread(PyObject *Py_UNUSED(module), PyObject *number)
 {
     unsigned long ident = PyLong_AsUnsignedLong(number);
@@ -535,6 +568,8 @@ static PyMethodDef methods[] = {
     {"sleeps", sleeps, METH_NOARGS, "sleeps()\n--\n\nIs the signal handler that calls this one that a sleep in here is interrupted for?"},
     {"interpreter", interpreter, METH_NOARGS, "interpreter()\n--\n\nNumber of the interpreter that calls this; the main one has 0."},
     {"keep_to_thread", keep_to_thread, METH_O, "keep_to_thread(ident, /)\n--\n\nLeave no Python code that takes a lock to other threads; 0: all of it."},
+    {"wants_memory", get_wants_memory, METH_NOARGS,
+     "wants_memory()\n--\n\nDid this thread's last call that had the lock want a free chunk, and found none?"},
     {"lock_was", get_lock_was, METH_NOARGS,
      "lock_was()\n--\n\nWhat the lock was that this thread's last call did not get: busy, broken, or nothing if it did."},
     {"set_item_type", set_item_type, METH_O, "set_item_type(type, /)\n--\n\nWhat a fetch returns; its key and value are read here from now on."},

@@ -34,8 +34,10 @@ static uint64_t
 find_free(Queue *q)
 {
     const unsigned char *mark = memchr(q->map, K_FREE, (q->map_size - q->data) >> q->bits);
-    if (!mark || !LOAD(&q->u64[K_W_FREE_CHUNKS]))
+    if (!mark || !LOAD(&q->u64[K_W_FREE_CHUNKS])) {
+        wants_memory = !mark;
         return 0;
+    }
     uint64_t chunk = q->data + ((uint64_t)(mark - q->map) << q->bits);
     return has_memory(q, chunk) ? chunk : 0;
 }

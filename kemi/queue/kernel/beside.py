@@ -5,6 +5,9 @@ In such a thread (see `lock.onlymain`) the kernel does what it can do alone, and
 comes here it has not done, and has changed nothing. So it is refused, with a text that says what it was: a lock that
 was not had in time is a LockTimeout, as always, the rest is a WrongThread.
 
+An add for which there is no free chunk is tried again with one more: what the system and the quota allow is looked up
+without the lock, the memory is reserved and counted by the kernel, with it.
+
 The end of a reservation that cannot be told the queue is kept in mind, as where the lock is not had in time: the next
 item that the main thread takes or reserves tells it.
 """
@@ -26,13 +29,14 @@ from kemi.queue.format.layout import (
     W_FLAGS,
     W_RETURNED,
 )
+from kemi.queue.format.outcome import AddResult
 from kemi.queue.lock import onlymain
 
 _ADDS = ("add", "add_many")
 
 
-def refused(name: str, method: Callable[..., Any], lock_was: Callable[[], str]) -> Callable[..., Any]:
-    """In place of a queue's method in Python: refuse threads that must not run it. lock_was: the kernel's."""
+def refused(name: str, method: Callable[..., Any], lib: Any) -> Callable[..., Any]:
+    """In place of a queue's method in Python: refuse threads that must not run it. lib: the kernel."""
 
     @wraps(method)
     def call(queue: Any, *arguments: Any, **named: Any) -> Any:
@@ -41,9 +45,13 @@ def refused(name: str, method: Callable[..., Any], lock_was: Callable[[], str]) 
             return method(queue, *arguments, **named)
         if name == "add":
             encode(*arguments, **named)  # raises what is wrong with them
+            if not named and lib.wants_memory() and not lib.lock_was():
+                grown = queue.handle.memory.grow_by(queue.kernel_grow, 1 << queue.handle.u64[W_CHUNK_BITS])
+                if grown is not None:
+                    return lib.Queue.add(queue, *arguments) if grown else AddResult.NO_MEMORY
         if name == "settle" and _kept_in_mind(queue, *arguments):
             return len(arguments[0])
-        raise _refusal(queue, lock_was(), name, arguments)
+        raise _refusal(queue, lib.lock_was(), name, arguments)
 
     return call
 
@@ -82,7 +90,7 @@ def _rare(queue: Any, name: str, arguments: Any) -> str:
         "the queue's items are on their way to another place": flags & FETCH_MOVED,
         f"an item of {size} characters": adds and size + RECORD_HEAD >= 1 << u64[W_CHUNK_BITS],
         "a limit of the queue is met": adds and flags & ADD_LIMITED,
-        "the queue takes more memory, or an item is longer than a chunk or no UTF-8": adds,
+        "an item that is longer than a chunk, or no UTF-8, or the like": adds,
         "a reserved item is answered or rejected": name == "settle",
         "the queue has a maxage": flags & FETCH_AGING,
         "items were given back": u64[W_RETURNED],

@@ -180,7 +180,7 @@ def check_threads() -> bool:
 
     from kemi.queue.kernel import beside
 
-    lib.install({name: beside.refused(name, function, lib.lock_was) for name, function in _pythons.items()})
+    lib.install({name: beside.refused(name, function, lib) for name, function in _pythons.items()})
     lib.keep_to_thread(threading.main_thread().ident)
     return True
 

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /* Holding the oldest record, and being done with one (docs/format.md, order 8), as kemi/queue/log/delivery.py has them:
- * records that lie in one chunk, which stays in use, with an entry that was free before.
+ * records that lie in one chunk, which stays in use.
  */
 #ifndef K_DELIVERY_H
 #define K_DELIVERY_H
@@ -47,7 +47,8 @@ hold_oldest(Queue *q, const Holder *holder, Held *held)
     uint64_t popped = LOAD(&u64[K_W_POPPED]), head_word = K_W_HEAD_ODD - (popped & 1), items = in_log(q);
     if (!items)
         return EMPTY;
-    uint64_t at = LOAD(&u64[K_W_HEAD + (popped & 1)]), number = LOAD(&u64[K_W_FREE_ENTRY]) - 1, lead = 0;
+    uint64_t at = LOAD(&u64[K_W_HEAD + (popped & 1)]), lead = 0;
+    uint64_t free_entry = LOAD(&u64[K_W_FREE_ENTRY]), fresh = LOAD(&u64[K_W_FRESH_ENTRY]), number = free_entry ? free_entry - 1 : fresh;
     if (number >= q->capacity || !is_place(q, at) || items > (q->map_size - q->data) >> 3 ||
         (q->addmode && skip_tombstones(q, &at) != GOT))
         return SLOW;
@@ -55,7 +56,7 @@ hold_oldest(Queue *q, const Holder *holder, Held *held)
     if (!length || (q->addmode && (!(lead = lead_to(q, at)) || has_spare_buckets(q, items - 1))))
         return SLOW;
     uint64_t row = row_of(q, number), chunk = (at & ~q->mask) >> 3, flags = LOAD(&u64[K_W_FLAGS]);
-    uint32_t following = LOAD(&q->u32[row * 2 + K_E_NEXT_FREE]);
+    uint32_t following = free_entry ? LOAD(&q->u32[row * 2 + K_E_NEXT_FREE]) : 0;
     if (following > q->capacity)
         return SLOW;
     held->record = PyBytes_FromStringAndSize(q->base + at, (Py_ssize_t)length);
@@ -72,7 +73,7 @@ hold_oldest(Queue *q, const Holder *holder, Held *held)
         STORE(&u64[K_W_HIGH_WATER], items);
     uint64_t pairs[] = {head_word,          at + length,
                         K_W_POPPED,         popped + 1,
-                        K_W_FREE_ENTRY,     following,
+                        free_entry ? K_W_FREE_ENTRY : K_W_FRESH_ENTRY, free_entry ? following : fresh + 1,
                         row,                at,
                         K_W_IN_FLIGHT,      LOAD(&u64[K_W_IN_FLIGHT]) + 1,
                         chunk + K_C_HELD,   LOAD(&u64[chunk + K_C_HELD]) + 1,

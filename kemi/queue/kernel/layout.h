@@ -3,6 +3,7 @@
 #define K_LAYOUT_H
 #include <stdint.h>
 
+#define K_ABSENT UINT64_C(0x0)
 #define K_ADD_CLOSED UINT64_C(0x2)
 #define K_ADD_LIMITED UINT64_C(0x1)
 #define K_ADD_WAITING UINT64_C(0x4)
@@ -56,6 +57,7 @@
 #define K_TAKEN UINT64_C(0x3)
 #define K_TOMBSTONE UINT64_C(0x80000000)
 #define K_U32 UINT64_C(0x1000000000000000)
+#define K_UNSURE UINT64_C(0x5)
 #define K_USED UINT64_C(0x2)
 #define K_VERSION UINT64_C(0x5)
 #define K_W_ADDED UINT64_C(0x38)
@@ -90,6 +92,7 @@
 #define K_W_MUTEX UINT64_C(0x80)
 #define K_W_POPPED UINT64_C(0x40)
 #define K_W_PRESENT UINT64_C(0x4a)
+#define K_W_QUOTA_ENTRY UINT64_C(0x12)
 #define K_W_REFUSED UINT64_C(0x70)
 #define K_W_RETURNED UINT64_C(0x61)
 #define K_W_SECRET UINT64_C(0xb)

@@ -127,6 +127,7 @@ monotonic(void)
 
 enum { HAD, BUSY, BROKEN };
 static _Thread_local int lock_was; /* why a thread beside the main one did not get the lock */
+static _Thread_local int wants_memory; /* it had the lock, and found no free chunk */
 enum { FIRST_PAUSE = 50000, PAUSE = 1000000 }; /* ns between two looks at a lock */
 
 /* Is there something to be repaired before the queue can be used? Without the lock. */
@@ -189,7 +190,7 @@ wait_for_lock(Queue *q, pthread_mutex_t *mutex)
 {
     char *base = q->base;
     PyObject *memory = q->memory; /* also when the queue is closed meanwhile */
-    lock_was = HAD;
+    lock_was = HAD, wants_memory = 0;
     if (LIKELY(mutex && !(LOAD(&q->u64[K_W_FLAGS]) & K_PENDING)))
         return mutex;
     if (mutex)

@@ -171,6 +171,12 @@ class Segment:
         """Length of the file, bytes."""
         return os.fstat(self.fd).st_size
 
+    def allow(self, length: int) -> int:
+        """Its descriptor, if limits that the system does not tell of allow `length` bytes more. Raises NoMemory."""
+        if why := limits.why_not(self.size() + length, length):
+            raise NoMemory(f"{path_of(self.name)}: no memory left for {length} bytes: {why}")
+        return self.fd
+
     def reserve(self, offset: int, length: int) -> None:
         """Make memory at offset usable. Raises NoMemory, and then nothing has changed."""
         _reserve(self.fd, offset, length, self.name)
