@@ -16,6 +16,7 @@ from kemi.cli.output import Output, say
 from kemi.cli.usage import codes
 from kemi.cli.usage.commands import parser
 from kemi.errors import ConfigError, MqueueError, NotAllowed, UnknownQueue
+from kemi.names import KERNEL_VARIABLE
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -72,6 +73,10 @@ def _run(arguments: Sequence[str] | None, said: Namespace | None) -> int:
         return _say(failure.code, str(failure))
     except MqueueError as error:
         return _say(_code(error), str(error))
+    except ImportError as error:
+        if error.name != KERNEL_VARIABLE:
+            raise
+        return _say(codes.USAGE, str(error))
     except BrokenPipeError:
         raise
     except OSError as error:

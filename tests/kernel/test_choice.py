@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from kemi.cli.usage import codes
 from kemi.names import VERSION
 from tests.conftest import CHECKOUT
 
@@ -111,3 +112,18 @@ def test_few_tests_do_without_it() -> None:
     """Those that take parts of the Python code away, or count its steps: some 30 marks of some thousand tests."""
     mark = "pytest.mark." + "python_code"
     assert sum(path.read_text("utf-8").count(mark) for path in (CHECKOUT / "tests").rglob("test_*.py")) <= 50
+
+
+@pytest.mark.parametrize("arguments", [["--version"], ["fetch", "q"]])
+@pytest.mark.parametrize(
+    ("kernel", "prepare", "said"),
+    [("fast", "", "it must be auto, native or pure"), ("native", NOT_BUILT, "there is no native kernel")],
+)
+def test_the_command_says_in_one_line_which_kernel_it_cannot_have(
+    kernel: str, prepare: str, said: str, arguments: list[str]
+) -> None:
+    run = "import runpy; sys.argv[1:] = {!r}; runpy.run_module('mqueue_kemi', run_name='__main__')"
+    done = python(kernel, f"import sys\n{prepare}{run.format(arguments)}")
+    assert (done.returncode, done.stdout) == (codes.USAGE, "")
+    assert len(done.stderr.splitlines()) == 1
+    assert said in done.stderr

@@ -39,7 +39,7 @@ _pythons: dict[str, Callable[..., Any]] = {}  # what was in their place
 def _wanted() -> str:
     wanted = os.environ.get(KERNEL_VARIABLE, "") or AUTO
     if wanted not in (AUTO, NATIVE, PURE, CRASH_POINTS):
-        raise ImportError(f"{KERNEL_VARIABLE}={wanted!r}: it must be auto, native or pure")
+        raise ImportError(f"{KERNEL_VARIABLE}={wanted!r}: it must be auto, native or pure", name=KERNEL_VARIABLE)
     return wanted
 
 
@@ -86,7 +86,8 @@ lib, why_not = _load(_choice)
 if lib is None and _choice in (NATIVE, CRASH_POINTS):
     raise ImportError(
         f"{KERNEL_VARIABLE}={_choice}, and there is no native kernel: {why_not}; build it with "
-        "`python3 setup.py build_ext --inplace`, or unset the variable"
+        "`python3 setup.py build_ext --inplace`, or unset the variable",
+        name=KERNEL_VARIABLE,
     )
 if lib is None and _choice == AUTO and _IS_NEW and why_not != _NOT_BUILT:
     warnings.warn_explicit(f"its kernel is pure Python: {why_not}", RuntimeWarning, "mqueue_kemi", 0)
