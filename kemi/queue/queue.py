@@ -25,7 +25,7 @@ from kemi.queue.delivery.reservation import Reservation
 from kemi.queue.delivery.reserved import Batch, ReservedItem
 from kemi.queue.format import layout
 from kemi.queue.format.item import Data, Item, item_of
-from kemi.queue.format.layout import W_IN_FLIGHT, W_MAX_AGE, W_RETURNED
+from kemi.queue.format.layout import W_ADDED, W_BURIED, W_IN_FLIGHT, W_MAX_AGE, W_POPPED, W_RETURNED
 from kemi.queue.format.outcome import CLOSED, AddResult, Stats, rest_after
 from kemi.queue.format.statistics import stats_of
 from kemi.queue.handle import Closed, Handle
@@ -72,6 +72,8 @@ class Queue(choice.Base):
         self._u64, self._u32, self._bytes = handle.u64, handle.u32, handle.bytes
         self._mutex, self._log, self._holding = handle.mutex, handle.log, handle.holding
         self._append, self._pop = handle.log.append, handle.log.pop
+        chunks = handle.log.core.chunks
+        self._most: int = chunks.count << chunks.bits  # items, at a byte each
 
     @property
     def closed(self) -> bool:
@@ -279,8 +281,14 @@ class Queue(choice.Base):
 
         One that is older than maxage counts until it is dropped, by whoever would take it.
         """
-        size: int = self._log.core.size()
-        return max(0, size - self.handle.holding.count_later()) if self._u64[W_RETURNED] else size
+        u64 = self._u64
+        # First what left: see `Core.size`.
+        removed = u64[W_POPPED] + u64[W_BURIED] if self._keyed else u64[W_POPPED]
+        items: int = u64[W_ADDED] - removed
+        if 0 <= items <= self._most and not u64[W_RETURNED]:
+            return items
+        items = self._log.core.size()
+        return max(0, items - self.handle.holding.count_later()) if u64[W_RETURNED] else items
 
     def held(self) -> int:
         """Items in the queue, with those that are reserved, or were given back for later."""

@@ -65,6 +65,17 @@ def test_the_head_goes_past_tombstones_and_out_of_a_chunk_that_has_nothing_else(
     assert log.core.mapping.u64[layout.W_DEAD] == 0
 
 
+@pytest.mark.parametrize("word", [layout.W_DEAD, None])
+def test_tombstones_that_are_not_counted_are_corruption(log: KeyedLog, word: int | None) -> None:
+    """In the whole log, or in their chunk: nothing has changed."""
+    add(log, b"a", b"b", b"a")
+    head, u64 = log.core.head(), log.core.mapping.u64
+    u64[word or (log.core.head() & ~log.core.chunks.mask) // 8 + layout.C_DEAD] = 0
+    with pytest.raises(CorruptedError, match="and fewer are counted"):
+        log.pop()
+    assert (log.core.head(), u64[layout.W_COMMIT]) == (head, 0)
+
+
 def test_in_an_empty_log_the_head_stays(log: KeyedLog) -> None:
     at = log.core.head()
     log.head.skip_tombstones()

@@ -348,7 +348,7 @@ class KeyedLog:
         end = head + u32[half]
         key_end = head + RECORD_HEAD + u32[half + R_KEY]
         if not head + RECORD_HEAD <= key_end <= end < self._head_end:
-            return self._pop_slow()
+            return self.pop() if self.head.skip_within(head) else self._pop_slow()
         record: bytes = self._bytes[head:end]
         lead = self.index.place(record[RECORD_HEAD : key_end - head])
         link = head - self._base >> 3

@@ -7,12 +7,14 @@ held; each change is one commit, where it does not say otherwise.
 
 from __future__ import annotations
 
+import struct
 from typing import final
 
 from kemi.errors import CorruptedError
 from kemi.queue.format.layout import (
     C_DEAD,
     CHUNK_HEAD,
+    PENDING,
     QUESTION,
     R_VALUE,
     RETURNED,
@@ -20,10 +22,12 @@ from kemi.queue.format.layout import (
     TOMBSTONE,
     U32,
     W_ADDMODE,
+    W_COMMIT,
     W_DEAD,
     W_DISCARDED,
     W_DROPPED,
     W_EXPIRED,
+    W_FLAGS,
     W_HEAD,
     W_MEASURED,
     W_POPPED,
@@ -34,8 +38,10 @@ from kemi.queue.log.core import Core, Delivery
 from kemi.queue.store.inflight import Entry, Holder
 from kemi.queue.store.journal import Plan
 from kemi.queue.store.keyindex import KeyIndex
+from kemi.queue.sync.handlers import is_from_handler
 
 KEEP_OLDEST, KEEP_NEWEST = 1, 2
+_skip = struct.Struct("=6Q").pack
 
 
 @final
@@ -67,25 +73,54 @@ class KeyedHead:
         if not core.in_log():
             return
         while True:
-            at = start = core.head()
-            chunk = at & ~core.chunks.mask
-            end = chunk + core.chunks.size
-            core.chunks.bounds(at, "HEAD")
-            while at < end and (step := self._u32[at >> 2]) > TOMBSTONE and not step & 7:  # there may be thousands
-                at += step - TOMBSTONE
-            if at == start:
+            start = core.head()
+            core.chunks.bounds(start, "HEAD")
+            if self.skip_within(start) or not (length := self._tombstones(start)):
                 return
-            if at > end:
-                raise CorruptedError(f"a tombstone behind the head {start} reaches over the end of its chunk")
+            chunk = start & ~core.chunks.mask
             plan = core.begin()
-            plan.add(W_DEAD, start - at)
-            if at < end:
-                plan.add((chunk >> 3) + C_DEAD, start - at)
-            else:
-                at = core.leave(plan, chunk) + CHUNK_HEAD
-                self._compaction.forget(plan, chunk)
+            plan.add(W_DEAD, -length)
+            at = core.leave(plan, chunk) + CHUNK_HEAD
+            self._compaction.forget(plan, chunk)
             plan[W_HEAD + (plan.u64(W_POPPED) & 1)] = at
             core.commit(plan)
+
+    def skip_within(self, start: int) -> bool:
+        """Have HEAD, at `start` in a chunk in use, go past tombstones to a record of that chunk. False: to none."""
+        at = start + self._tombstones(start)
+        chunk = start & ~self._core.chunks.mask
+        if at == start or at >= chunk + self._core.chunks.size:
+            return False
+        u64 = self._u64
+        head, in_chunk = W_HEAD + (u64[W_POPPED] & 1), (chunk >> 3) + C_DEAD
+        dead, dead_here = u64[W_DEAD] + start - at, u64[in_chunk] + start - at
+        try:
+            packed = _skip(W_DEAD, dead, in_chunk, dead_here, head, at)
+        except struct.error as error:
+            if is_from_handler(error):
+                raise
+            raise CorruptedError(
+                f"there are {at - start} bytes of tombstones at the head {start}, and fewer are counted"
+            ) from None
+        flags = u64[W_FLAGS]
+        u64[W_FLAGS] = flags | PENDING
+        self._core.journal.store_list(packed)
+        u64[W_DEAD] = dead
+        u64[in_chunk] = dead_here
+        u64[head] = at
+        u64[W_COMMIT] = 0
+        u64[W_FLAGS] = flags
+        return True
+
+    def _tombstones(self, start: int) -> int:
+        """How long the tombstones are that begin there, in one chunk."""
+        u32, at = self._u32, start
+        end = (start | self._core.chunks.mask) + 1
+        while at < end and (step := u32[at >> 2]) > TOMBSTONE and not step & 7:  # there may be thousands
+            at += step - TOMBSTONE
+        if at > end:
+            raise CorruptedError(f"a tombstone behind the head {start} reaches over the end of its chunk")
+        return at - start
 
     def leaves_chunk(self) -> bool:
         """Have HEAD leave a chunk that has nothing but tombstones. Return True if it did, so that there is memory."""
