@@ -90,6 +90,11 @@ class Locked:
         fcntl.flock(self._fd, fcntl.LOCK_UN)
 
 
+def holder_of(pid: int) -> Holder:
+    """Return as what a process of this test holds items."""
+    return Holder(pid, pid, 0, 0)
+
+
 def recover(log: Any) -> None:
     if log.core.mapping.u64[W_FLAGS] & PENDING:
         log.recover()
@@ -117,7 +122,7 @@ def produce(shared: Shared, number: int) -> None:
 def consume(shared: Shared, number: int) -> None:
     """Take items in both ways; note how many."""
     log, lock = shared.open(), shared.locked()
-    me = Holder(os.getpid(), os.getpid(), 0, 0)
+    me = holder_of(os.getpid())
     taken, acked = 16 + 2 * number, 17 + 2 * number
     chance = random.Random()  # noqa: S311
     while True:
@@ -184,7 +189,7 @@ def test_whoever_is_killed_the_books_balance(addmode: int, kills: int) -> None:
             assert os.WTERMSIG(status) == signal.SIGKILL, "it ended by itself"
             with lock:
                 recover(log)
-                for entry in log.core.in_flight.held_by({processes[victim]}):
+                for entry in log.core.in_flight.held_by({holder_of(processes[victim])}):
                     log.nack((entry.number, entry.seq, entry.deliveries))
                 assert verify(shared.mapping, HASH) == []
             processes[victim] = start(*kinds[victim][:1], shared, kinds[victim][1])
