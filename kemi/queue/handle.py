@@ -15,7 +15,7 @@ from kemi.errors import ClientClosed, CorruptedError, MqueueError, QueueClosed, 
 from kemi.queue.catalog.memory import InstanceMemory
 from kemi.queue.catalog.registry import Registry
 from kemi.queue.delivery.holding import Holding
-from kemi.queue.format import keyhash, layout
+from kemi.queue.format import geometry, keyhash, layout
 from kemi.queue.format.layout import FETCH_MOVED, PENDING, W_ADDED, W_EVENT, W_FLAGS, W_POPPED, Mapping
 from kemi.queue.kernel import choice
 from kemi.queue.lock.mutex import DOUBTED, Mutex
@@ -88,7 +88,7 @@ class Handle:
     def held_bytes(self) -> int:
         """Bytes of memory that the segment holds."""
         chunks = self.log.core.chunks
-        return layout.fixed_bytes_of(self.u64) + chunks.reserved()
+        return geometry.read(self.u64).fixed_bytes() + chunks.reserved()
 
     # --- the lock ---------------------------------------------------------------------------------------------------
 

@@ -16,6 +16,7 @@ from kemi.owner import Owner, this_process
 from kemi.queue.catalog import header, keeping
 from kemi.queue.catalog.registry import Registry
 from kemi.queue.format import layout
+from kemi.queue.format.geometry import geometry
 from kemi.queue.format.layout import ADD_CLOSED, ADD_LIMITED, FETCH_AGING, FETCH_MOVED, PENDING, W_FLAGS
 from kemi.queue.handle import Handle
 from kemi.queue.lock.mutex import sections
@@ -48,10 +49,10 @@ def create(  # noqa: PLR0913 - keywords, each of them a property of the queue
     """Make a queue. Raises FileExistsError when its segment exists, NoMemory when there is no room.
 
     window: bytes that its chunks may take. size_limit, byte_limit: see `set_limits`. draft: to be filled before it
-    gets its name with `publish`. closed: nothing may be added before `open_to_adds`. keep: see `layout.geometry`.
+    gets its name with `publish`. closed: nothing may be added before `open_to_adds`. keep: see `geometry`.
     """
-    place = layout.geometry(window, keyed=addmode != 0, keep=keep)
-    fixed = layout.fixed_bytes(place)
+    place = geometry(window, keyed=addmode != 0, keep=keep)
+    fixed = place.fixed_bytes()
     full_name = segment_name(instance, name)
     if draft:
         full_name = draft_name(full_name) + "~new"

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Callable, NamedTuple
 
 from kemi.queue.delivery.hold import DONE, GIVE_BACK, Settlement
 from kemi.queue.format import layout
+from kemi.queue.format.geometry import geometry
 from kemi.queue.format.layout import CHUNK, CHUNK_ROOM, RECORD_HEAD
 from kemi.queue.log.core import Delivery
 from kemi.queue.sync import clock
@@ -143,7 +144,7 @@ PLAIN = {
     "giant item without memory for it": Case(
         some,
         lambda queue: queue.add("giant", GIANT),
-        max_memory=str(layout.fixed_bytes(layout.geometry(4 << 30, keyed=False)) + 3 * CHUNK - 1),
+        max_memory=str(geometry(4 << 30, keyed=False).fixed_bytes() + 3 * CHUNK - 1),
     ),
     "item for one that sleeps": Case(then(some, sleeper), add("new")),
     "size exceeded": Case(some, add("new"), size=3),
@@ -261,7 +262,7 @@ KEYED = {
         some,
         lambda q: q.add("giant", GIANT),
         addmode=2,
-        max_memory=str(layout.fixed_bytes(layout.geometry(4 << 30, keyed=True)) + 4 * CHUNK - 1),
+        max_memory=str(geometry(4 << 30, keyed=True).fixed_bytes() + 4 * CHUNK - 1),
     ),
 }
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 import os
 from typing import TYPE_CHECKING
 
-from kemi.queue.format.layout import ABSENT, CHUNK, W_QUOTA_ENTRY, fixed_bytes_of
+from kemi.queue.format import geometry
+from kemi.queue.format.layout import ABSENT, CHUNK, W_QUOTA_ENTRY
 from tests.processes.serve import registry_of
 
 if TYPE_CHECKING:
@@ -23,7 +24,7 @@ class Snapshot:
         self._held = self._table[self._line]
         chunks = queue._log.core.chunks
         reserved = [number for number, state in enumerate(chunks.states()) if state != ABSENT]
-        first = fixed_bytes_of(queue.segment.words)
+        first = geometry.read(queue.segment.words).fixed_bytes()
         self._parts = [(0, first), *((chunks.offset(number), CHUNK) for number in reserved)]
 
     def restore(self) -> None:

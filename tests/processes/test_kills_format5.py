@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from kemi.queue.format import keyhash, layout
+from kemi.queue.format import geometry, keyhash, layout
 from kemi.queue.format.layout import FETCH_FLAGS, PENDING, RECORD, RECORD_HEAD, W_FLAGS, Mapping
 from kemi.queue.log.keyed import KeyedLog
 from kemi.queue.log.keyed_head import KEEP_NEWEST, KEEP_OLDEST
@@ -40,18 +40,18 @@ class Shared:
     """A queue of format 5 in a file of /dev/shm without a name."""
 
     def __init__(self, addmode: int) -> None:
-        place = layout.geometry(8 << 20, keyed=addmode != 0, capacity=64)
+        place = geometry.geometry(8 << 20, keyed=addmode != 0, capacity=64)
         path = f"/dev/shm/mqk-kills-{os.getpid()}"
         self.fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
         os.unlink(path)
         self.size = place.map_size + BOOKS * 8
         os.ftruncate(self.fd, self.size)
-        os.posix_fallocate(self.fd, 0, layout.fixed_bytes(place))
+        os.posix_fallocate(self.fd, 0, place.fixed_bytes())
         self.memory = mmap.mmap(self.fd, self.size)
         view = memoryview(self.memory)
         self.mapping = Mapping(self.memory, view.cast("Q"), view.cast("I"))
         self.books = self.mapping.u64[place.map_size >> 3 :]
-        layout.write_geometry(self.mapping.u64, place)
+        geometry.write(self.mapping.u64, place)
         self.addmode = addmode
         self.mapping.u64[layout.W_ADDMODE] = addmode
         if addmode:

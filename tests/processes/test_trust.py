@@ -27,7 +27,7 @@ from kemi.instance import Instance, queues
 from kemi.names import OWNER_VARIABLE
 from kemi.owner import this_process
 from kemi.queue.catalog.registry import Registry
-from kemi.queue.format import layout
+from kemi.queue.format import geometry, layout
 from kemi.queue.log.core import ADDED
 from kemi.queue.queue import Queue
 from kemi.queue.shm import trust
@@ -691,9 +691,9 @@ def _huge_window(path: str) -> None:
     made = Queue.create("", "", window=layout.CHUNK)
     data = bytearray(Path(path_of(made.segment.name)).read_bytes())
     made.remove()
-    place = layout.geometry((1 << 46) - (1 << 30), keyed=False)
+    place = geometry.geometry((1 << 46) - (1 << 30), keyed=False)
     words = memoryview(data).cast("Q")
-    layout.write_geometry(words, place)
+    geometry.write(words, place)
     words[layout.W_HEAD] = words[layout.W_TAIL] = place.data
     with open(path, "wb") as file:
         file.write(data[: layout.PAGE])

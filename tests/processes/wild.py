@@ -24,6 +24,7 @@ from kemi.errors import MqueueError
 from kemi.owner import this_process
 from kemi.queue.catalog.registry import Registry
 from kemi.queue.format import layout
+from kemi.queue.format.geometry import geometry
 from kemi.queue.queue import Queue
 from kemi.queue.shm.naming import path_of, segment_name
 from tests.unit.test_wild_stores import HEADER, wild
@@ -86,7 +87,7 @@ class Round:
     def _word(self, *, last: bool) -> int:
         chance = self.chance
         states = self.queue.segment.bytes[layout.CHUNK_MAP_AT : layout.CHUNK_MAP_AT + 40]
-        data = layout.geometry(8 << 20, keyed=self.addmode != 0)
+        data = geometry(8 << 20, keyed=self.addmode != 0)
         used = [number for number, state in enumerate(states) if state == layout.USED]
         kind = chance.randrange(5)
         if kind == 0 or not used:
@@ -94,10 +95,10 @@ class Round:
         if kind == 1:
             return int(chance.choice(_FIXED))
         # The chunk map says where memory is: two wild stores that fit together could invent some.
-        fixed = range((layout.CHUNK_MAP_AT if last else data.entries_at) >> 3, layout.fixed_bytes(data) >> 3)
+        fixed = range((layout.CHUNK_MAP_AT if last else data.entries_at) >> 3, data.fixed_bytes() >> 3)
         if kind == 2:
             return int(chance.choice([word for word in fixed if self.queue.segment.words[word]] or _FIXED))
-        at = layout.fixed_bytes(data) + chance.choice(used) * layout.CHUNK >> 3
+        at = data.fixed_bytes() + chance.choice(used) * layout.CHUNK >> 3
         return int(at + chance.choice([*range(80), chance.randrange(layout.CHUNK >> 3)]))
 
     def _fork(self, number: int) -> User:

@@ -63,7 +63,15 @@ TESTS = {
     "store": ["test_chunks", "test_inflight", "test_keyindex", "test_journal", "test_plain"],
     "log": ["test_core", "test_log_model", "test_verify_segment", "test_compaction", "test_plain"],
     "verify": ["test_verify_segment", "test_verify_keyed", "test_log_model"],
-    "format": ["test_format5", "test_item", "test_outcome", "test_keyhash", "test_question", "test_verify_segment"],
+    "format": [
+        "test_layout",
+        "test_geometry",
+        "test_item",
+        "test_outcome",
+        "test_keyhash",
+        "test_question",
+        "test_verify_segment",
+    ],
     "delivery": ["test_reserved", "test_hold", "test_later", "test_batch"],
     "sync": ["test_eventcount", "test_futex", "test_lifelock", "test_openfile", "test_holders"],
     "lock": ["test_mutex", "test_lost", "test_section", "test_interrupted"],
@@ -85,7 +93,7 @@ MORE = {
         "test_life",
     ],
     "verify": ["test_wild_stores", "test_compaction", "test_plain", "test_keyed"],
-    "format": ["test_queue", "test_life", "test_asked", "test_plain"],
+    "format": ["test_verify_segment", "test_queue", "test_life", "test_asked", "test_plain"],
     "delivery": [
         "test_reserve",
         "test_holders",
@@ -146,7 +154,7 @@ Site = tuple[str, Callable[[], None]]
 def _sites(tree: ast.Module) -> Iterator[Site]:
     """What can be changed in a module's functions, and how to do it."""
     for function in ast.walk(tree):
-        if isinstance(function, ast.FunctionDef):
+        if isinstance(function, (ast.FunctionDef, ast.AsyncFunctionDef)):
             for node in ast.walk(function):
                 for body in (getattr(node, name, None) for name in ("body", "orelse", "finalbody")):
                     if isinstance(body, list):

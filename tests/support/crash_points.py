@@ -14,7 +14,7 @@ import random
 from typing import TYPE_CHECKING, Any
 
 from kemi.errors import CorruptedError
-from kemi.queue.format import layout
+from kemi.queue.format import geometry, layout
 from kemi.queue.format.layout import CHUNK_MAP_AT, Mapping
 
 if TYPE_CHECKING:
@@ -107,13 +107,13 @@ class Segment:
         seed: int = 1,
         buckets: int = 8,
     ) -> None:
-        place = layout.geometry(chunks << CHUNK_BITS, keyed=addmode != 0, capacity=capacity, chunk_bits=CHUNK_BITS)
+        place = geometry.geometry(chunks << CHUNK_BITS, keyed=addmode != 0, capacity=capacity, chunk_bits=CHUNK_BITS)
         self.place = place
         self.memory = mmap.mmap(-1, place.map_size)
         view = memoryview(self.memory)
         self.plain = Mapping(self.memory, view.cast("Q"), view.cast("I"))
         self.u64, self.u32 = self.plain.u64, self.plain.u32
-        layout.write_geometry(self.u64, place)
+        geometry.write(self.u64, place)
         if addmode:
             self.u64[layout.W_BUCKETS_PER_CHUNK] = buckets
             self.u64[layout.W_SECRET] = 0x01234567
@@ -130,7 +130,7 @@ class Segment:
 
     def check(self, first: int, last: int) -> None:
         """Fail where memory is touched that is not there: in shared memory that is SIGBUS."""
-        if last <= layout.fixed_bytes(self.place):
+        if last <= self.place.fixed_bytes():
             return
         size = 1 << CHUNK_BITS
         chunk = (first - self.place.data) // size

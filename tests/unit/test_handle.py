@@ -8,7 +8,7 @@ import pytest
 
 from kemi.errors import SegmentError
 from kemi.queue.adding import record_of
-from kemi.queue.format import layout
+from kemi.queue.format import geometry, layout
 from kemi.queue.format.layout import PENDING, W_FLAGS, W_RECOVERED
 from kemi.queue.lock.mutex import DOUBTED
 from kemi.queue.lock.pthread import GLIBC
@@ -60,7 +60,7 @@ def test_a_draft_takes_over_the_positions_of_streams_and_nothing_else(instance: 
     draft.add("own", "v")
     first, end = layout.POSITIONS_AT, layout.POSITIONS_AT + layout.POSITIONS * layout.POSITION_WORDS * 8
     memory = draft.segment.bytes
-    whole = layout.fixed_bytes_of(draft._u64)
+    whole = geometry.read(draft._u64).fixed_bytes()
     before = memory[:first], memory[end:whole]
     with old.reserve() as item:  # so that the two differ behind the positions, too
         assert item is not None

@@ -14,6 +14,7 @@ import pytest
 
 from kemi.errors import CorruptedError, SegmentError
 from kemi.queue.format import keyhash, layout
+from kemi.queue.format.geometry import find_wrong
 from kemi.queue.format.layout import FETCH_FLAGS, PENDING, W_FLAGS
 from kemi.queue.log import core
 from kemi.queue.log.core import Delivery
@@ -65,7 +66,7 @@ HEADER = sorted({word for name, word in vars(layout).items() if name.startswith(
 def place(segment: Segment, chance: random.Random) -> Any:
     """Return a word that is in use: of the header, of an entry and the like, of a chunk's head, or of a record."""
     # Not the chunk map: it says where memory is. A chunk that it wrongly has is a hole, which tmpfs fills when touched.
-    fixed = range(segment.place.entries_at >> 3, layout.fixed_bytes(segment.place) >> 3)
+    fixed = range(segment.place.entries_at >> 3, segment.place.fixed_bytes() >> 3)
     heads = [word for at in sorted(segment.there) for word in range(at >> 3, (at >> 3) + 6)]
     records = [word for at in sorted(segment.there) for word in range((at >> 3) + 8, (at >> 3) + 30)]
     words = chance.choice([HEADER, HEADER, fixed, heads, records])
@@ -185,11 +186,11 @@ def test_a_wild_store_while_it_is_attached(
     looks: list[str] = []
 
     def look(words: Any, room: int) -> str:
-        looks.append(layout.find_wrong_geometry(words, room))
+        looks.append(find_wrong(words, room))
         words[at] = wild_one
         return looks[-1]
 
-    monkeypatch.setattr(core, "find_wrong_geometry", look)
+    monkeypatch.setattr(core, "find_wrong", look)
     with pytest.raises(SegmentError, match=f"{instance}[.]q"):
         Queue.attach(instance, "q")
     assert looks[0] == ""

@@ -12,7 +12,7 @@ from kemi.errors import InstanceInUse, SegmentError
 from kemi.names import VERSION as RELEASE
 from kemi.owner import Owner
 from kemi.queue.catalog import ownership
-from kemi.queue.format import keyhash, layout
+from kemi.queue.format import geometry, keyhash, layout
 from kemi.queue.format.abi import abi
 from kemi.queue.format.layout import ABSENT, CHUNK_MAP_AT, LEAVING, TAKEN, UNSURE, USED
 from kemi.queue.shm.naming import path_of
@@ -47,11 +47,11 @@ def write(segment: Segment, magic: bytes, owner: Owner) -> None:
     pthread.initialise(segment, 0)
 
 
-def write_queue(segment: Segment, owner: Owner, addmode: int, place: layout.Geometry) -> None:
+def write_queue(segment: Segment, owner: Owner, addmode: int, place: geometry.Geometry) -> None:
     """Fill the header of a new queue, all but its log."""
     write(segment, layout.MAGIC, owner)
     words = segment.words
-    layout.write_geometry(words, place)
+    geometry.write(words, place)
     words[layout.W_ADDMODE] = addmode
     if addmode:
         words[layout.W_BUCKETS_PER_CHUNK] = (1 << place.chunk_bits) // _BUCKET_BYTES
@@ -198,7 +198,7 @@ def _check_instance(words: memoryview, size: int) -> None:
 
 def _check_queue(words: memoryview) -> None:
     """Do the offsets of a queue's header agree with one another?"""
-    if wrong := layout.find_wrong_geometry(words, _FARTHEST):
+    if wrong := geometry.find_wrong(words, _FARTHEST):
         raise _Wrong(wrong)
     if words[layout.W_ADDMODE]:
         from kemi.queue.store.keyindex import MAX_SECRET  # plain queues do without

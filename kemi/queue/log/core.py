@@ -21,6 +21,7 @@ from bisect import bisect_left
 from typing import NamedTuple
 
 from kemi.errors import CorruptedError
+from kemi.queue.format.geometry import find_wrong
 from kemi.queue.format.layout import (
     C_DETACHED,
     C_FIRST,
@@ -50,7 +51,6 @@ from kemi.queue.format.layout import (
     W_WAITED_SUM,
     WAITED_BOUNDS,
     Mapping,
-    find_wrong_geometry,
 )
 from kemi.queue.format.outcome import AddResult
 from kemi.queue.store.chunks import Chunks, Memory
@@ -95,7 +95,7 @@ class Position(NamedTuple):
 
 def _check_geometry(mapping: Mapping) -> None:
     """Raise CorruptedError for a segment whose parts do not fit together."""
-    if wrong := find_wrong_geometry(mapping.u64, len(mapping.u64) * 8):
+    if wrong := find_wrong(mapping.u64, len(mapping.u64) * 8):
         raise CorruptedError(wrong)
 
 
