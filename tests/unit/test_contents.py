@@ -58,6 +58,10 @@ def test_a_log_is_thrown_away_with_what_processes_hold(log: PlainLog | KeyedLog)
     contents.clear(log)
     u64 = log.core.mapping.u64
     assert (u64[layout.W_DROPPED], u64[layout.W_FLAGS], u64[layout.W_CHUNKS]) == (3, 0, 1)
+    chunk = log.core.head() & ~log.core.chunks.mask
+    head = log.core.mapping.bytes[chunk : chunk + layout.CHUNK_HEAD]
+    assert list(memoryview(head).cast("Q")) == [0, 0, 0, chunk + layout.CHUNK_HEAD, 0, 0, 0, 0]
+    assert u64[layout.W_MEASURED] == u64[layout.W_POPPED], "what was thrown away was not waited for"
     assert not log.ack(theirs)
     assert not log.nack(theirs)
     assert list(contents.undone(log)) == []
@@ -83,6 +87,19 @@ def test_a_log_is_thrown_away_bit_by_bit_where_there_is_no_memory_for_another(mo
     contents.clear(log)
     assert (list(contents.undone(log)), segment.u64[layout.W_DROPPED]) == ([], 3)
     assert verify(segment.plain, HASH) == []
+
+
+@pytest.mark.parametrize("where", ["in the log", "returned", "held"])
+def test_where_no_memory_ever_comes_all_goes_one_by_one(log: PlainLog | KeyedLog, where: str) -> None:
+    """What lies in one chunk leaves none when it goes."""
+    add(log, b"a", b"b", b"c")
+    deliveries = [] if where == "in the log" else [reserve(log) for _ in range(3)]
+    for delivery in deliveries if where == "returned" else []:
+        log.nack(delivery, 1000)
+    log.core.chunks._memory.limit = 0  # type: ignore[attr-defined]
+    contents.clear(log)
+    assert (list(contents.undone(log)), log.core.mapping.u64[layout.W_DROPPED]) == ([], 3)
+    assert verify(log.core.mapping, HASH) == []
 
 
 def test_an_empty_log_is_thrown_away_without_memory_too(log: PlainLog | KeyedLog) -> None:

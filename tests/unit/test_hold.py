@@ -16,7 +16,7 @@ from kemi.queue.delivery.reserved import Batch, ReservedItem, holds_of, settle
 from kemi.queue.format.item import record_of
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
     from pytest_mock import MockerFixture
 
@@ -94,3 +94,71 @@ def test_what_a_closed_client_has_is_settled_by_its_close() -> None:
     assert settle_all(holds_of(items[2:3]), DONE) == 0
     assert asyncio.run(Batch(items[3:]).adone()) == 0
     assert all(item.settled for item in items)
+
+
+WAYS: dict[str, Callable[[ReservedItem], object]] = {
+    "settle": lambda item: item.done(),
+    "asettle": lambda item: asyncio.run(item.adone()),
+    "settle_all": lambda item: Batch([item]).done(),
+    "asettle_all": lambda item: asyncio.run(Batch([item]).adone()),
+}
+
+
+@pytest.mark.parametrize("way", WAYS)
+@pytest.mark.parametrize("error", [ClientClosed("closed"), LockTimeout("busy")], ids=["closed", "late"])
+def test_an_error_that_a_signal_handler_raised_says_nothing_of_the_item(
+    mocker: MockerFixture, way: str, error: Exception
+) -> None:
+    """It comes out, and the item is to be settled still."""
+    mocker.patch.object(hold, "is_from_handler", return_value=True)
+    source = Recorder()
+    source.error = error
+    (item,) = of(source, 1)
+    with pytest.raises(type(error)):
+        WAYS[way](item)
+    assert not item.settled
+    source.error = None
+    assert WAYS[way](item) == 1
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_a_lock_that_was_not_had_is_an_error_and_the_item_is_settled(way: str) -> None:
+    """Its source keeps the settlement in mind; another one is in vain."""
+    source = Recorder()
+    source.error = LockTimeout("busy")
+    (item,) = of(source, 1)
+    with pytest.raises(LockTimeout, match="busy"):
+        WAYS[way](item)
+    assert item.settled
+    source.error = None
+    assert WAYS[way](item) == 0
+    assert source.settled == []
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_what_was_not_this_processs_any_more_is_settled_and_not_counted(way: str, mocker: MockerFixture) -> None:
+    source = Recorder()
+    mocker.patch.object(source, "settle", return_value=0)
+    (item,) = of(source, 1)
+    assert not WAYS[way](item)
+    assert item.settled
+
+
+def test_a_batch_of_which_one_source_is_late_settles_the_others_first() -> None:
+    runs: list[Callable[[list[ReservedItem]], object]] = [
+        lambda items: Batch(items).done(),
+        lambda items: asyncio.run(Batch(items).adone()),
+    ]
+    for run in runs:
+        late, well = Recorder(), Recorder()
+        late.error = LockTimeout("busy")
+        items = [*of(late, 1), *of(well, 2, 3)]
+        with pytest.raises(LockTimeout):
+            run(items)
+        assert well.settled == [([2, 3], DONE)]
+        assert all(item.settled for item in items)
+
+
+def test_nothing_is_settled_where_a_copy_came_from() -> None:
+    nowhere = hold.Nowhere()
+    assert nowhere.settle([1, 2], DONE) == asyncio.run(nowhere.asettle([1, 2], DONE)) == 0

@@ -72,10 +72,12 @@ def test_a_record_is_read_whole_wherever_chunks_end(chain: Chain, back: int, siz
     assert chain.records.added_at(at) == 12.5
 
 
+@pytest.mark.parametrize("length", [8, 9, 16, 23, 24])
 @pytest.mark.parametrize("back", [RECORD_HEAD, RECORD_HEAD + 8, RECORD_HEAD + 16, RECORD_HEAD + 24, ROOM])
-def test_a_key_is_read_over_the_end_of_a_chunk(chain: Chain, back: int) -> None:
-    key = bytes(range(16))
-    data = RECORD.pack(RECORD_HEAD + 24, 16, 8, 0, 0.0) + key + b"v" * 8
+def test_a_key_is_read_over_the_end_of_a_chunk(chain: Chain, back: int, length: int) -> None:
+    """To its last byte, which may be the first one behind the end."""
+    key = bytes(range(length))
+    data = RECORD.pack(RECORD_HEAD + 32, length, 32 - length, 0, 0.0) + key + b"v" * (32 - length)
     chain.put(chain.first(back), data)
     assert chain.records.key_at(chain.first(back)) == key
 

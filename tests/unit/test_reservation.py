@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import gc
 import os
 import random
@@ -9,14 +10,15 @@ import signal
 import sys
 import time
 from contextlib import suppress
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Callable, Optional
 
 import pytest
 
-from kemi.errors import LockTimeout, Reentered
+from kemi.errors import LockTimeout, Reentered, SegmentError
+from kemi.queue.delivery import hold as hold_module
 from kemi.queue.delivery import reservation
-from kemi.queue.delivery.hold import DONE
-from kemi.queue.delivery.reservation import _Owned
+from kemi.queue.delivery.hold import DONE, GIVE_BACK, Settlement
+from kemi.queue.delivery.reservation import AsyncReservation, Keep, Reservation, _Owned
 from kemi.queue.format.layout import W_IN_FLIGHT
 from kemi.queue.lock.section import hold
 from kemi.queue.queue import Queue
@@ -25,11 +27,14 @@ from kemi.queue.sync.eventcount import EventCount
 from tests.asleep import asleep
 from tests.conftest import HANG
 from tests.unit.children import child, fork, kill, killed_after
+from tests.unit.test_hold import Recorder, of
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Sequence
 
     from pytest_mock import MockerFixture
+
+    from kemi.queue.delivery.reserved import ReservedItem
 
 
 class Boom(Exception):
@@ -387,3 +392,198 @@ def test_a_block_whose_end_was_kept_in_mind_undoes_nothing(
     with pytest.raises(LockTimeout), four.reserve() as item:
         assert item is not None
     assert undo.called is from_handler
+
+
+# --- how many it asks for ---------------------------------------------------------------------------------------------
+
+
+class Shelf:
+    """Gives items in portions, notes what it was asked for, and what became of them; an exception is raised in turn."""
+
+    def __init__(self, *portions: int | BaseException | None) -> None:
+        self.portions = list(portions)
+        self.asked: list[tuple[int, float | None]] = []
+        self.source = Recorder()
+
+    def reserve_some(self, count: int, timeout: float | None, keep: Keep) -> int | None:
+        self.asked.append((count, timeout))
+        portion = self.portions.pop(0)
+        if isinstance(portion, BaseException):
+            raise portion
+        for item in of(self.source, *range(portion or 0)):
+            keep(item)
+        return portion
+
+    async def areserve_some(self, count: int, timeout: float | None, keep: Keep) -> int | None:
+        return self.reserve_some(count, timeout, keep)
+
+
+def take_by_call(shelf: Shelf, count: int | None) -> Any:
+    return Reservation(shelf, count, 5.0).take()
+
+
+def take_by_coroutine(shelf: Shelf, count: int | None) -> Any:
+    return asyncio.run(AsyncReservation(shelf, count, 5.0).take())
+
+
+TAKES = pytest.mark.parametrize("take", [take_by_call, take_by_coroutine])
+Take = Callable[[Shelf, Optional[int]], Any]
+
+
+@TAKES
+@pytest.mark.parametrize(
+    ("count", "portions", "asked", "got"),
+    [
+        (3, [2, 1], [(3, 5.0), (1, 0.0)], 2 + 1),
+        (5, [2, None], [(5, 5.0), (3, 0.0)], 2),
+        (5, [2, 0], [(5, 5.0), (3, 0.0)], 2),
+        (5, [None], [(5, 5.0)], 0),
+        (0, [], [], 0),
+    ],
+    ids=["full", "no more", "none just now", "nothing", "none wanted"],
+)
+def test_a_batch_asks_for_what_is_left_and_waits_only_for_its_first_item(
+    take: Take, count: int, portions: list[int | None], asked: list[tuple[int, float]], got: int
+) -> None:
+    shelf = Shelf(*portions)
+    batch = take(shelf, count)
+    assert (len(batch), shelf.asked) == (got, asked)
+    batch.done()
+
+
+@TAKES
+def test_one_item_is_asked_for_where_no_batch_is(take: Take) -> None:
+    shelf = Shelf(1)
+    item = take(shelf, None)
+    assert (item.key, shelf.asked) == ("k", [(1, 5.0)])
+    item.done()
+    assert take(Shelf(None), None) is None
+
+
+@TAKES
+def test_an_error_after_some_items_came_leaves_them_to_the_block(take: Take) -> None:
+    """The next call meets it, too; with nothing in hand it comes out at once."""
+    batch = take(Shelf(2, LockTimeout("busy")), 5)
+    assert [item.settled for item in batch] == [False, False]
+    batch.done()
+    with pytest.raises(LockTimeout, match="busy"):
+        take(Shelf(LockTimeout("busy")), 5)
+
+
+@TAKES
+@pytest.mark.parametrize("error", [ZeroDivisionError(), KeyboardInterrupt()], ids=repr)
+def test_what_is_no_error_of_ours_gives_all_items_back(take: Take, error: BaseException) -> None:
+    shelf = Shelf(2, error)
+    with pytest.raises(type(error)):
+        take(shelf, 5)
+    assert shelf.source.settled == [([0, 1], GIVE_BACK)]
+
+
+@TAKES
+def test_an_error_of_ours_that_a_handler_raised_gives_all_items_back(take: Take, mocker: MockerFixture) -> None:
+    mocker.patch.object(reservation, "is_from_handler", return_value=True)
+    shelf = Shelf(2, LockTimeout("busy"))
+    with pytest.raises(LockTimeout):
+        take(shelf, 5)
+    assert shelf.source.settled == [([0, 1], GIVE_BACK)]
+
+
+def test_a_reservation_is_for_one_use() -> None:
+    by_call: Reservation[Any] = Reservation(Shelf(1), None, 0.0)
+    by_coroutine: AsyncReservation[Any] = AsyncReservation(Shelf(1), None, 0.0)
+    by_call.take().done()
+    asyncio.run(by_coroutine.take()).done()
+    with pytest.raises(RuntimeError, match="a reservation is for one use"):
+        by_call.take()
+    with pytest.raises(RuntimeError, match="a reservation is for one use"):
+        asyncio.run(by_coroutine.take())
+
+
+# --- the end of a block in asyncio ------------------------------------------------------------------------------------
+
+
+class Failing(Recorder):
+    """Raises its errors first, one at each call."""
+
+    def __init__(self, *errors: BaseException) -> None:
+        super().__init__()
+        self.errors = list(errors)
+
+    def settle(self, tokens: Sequence[Any], how: Settlement) -> int:
+        if self.errors:
+            raise self.errors.pop(0)
+        return super().settle(tokens, how)
+
+
+def block_in_asyncio(source: Recorder, raised: BaseException | None) -> ReservedItem:
+    """Reserve an item of a source for a block that raises something, or not. Return the item."""
+    shelf = Shelf(1)
+    shelf.source = source
+    items: list[ReservedItem] = []
+
+    async def block() -> None:
+        taking: AsyncReservation[ReservedItem] = AsyncReservation(shelf, None, 0.0)
+        async with taking as item:
+            items.append(item)
+            if raised:
+                raise raised
+
+    expected = raised or next(iter(getattr(source, "errors", [])), None)
+    if expected:
+        with pytest.raises(type(expected)) as told:
+            asyncio.run(block())
+        assert told.value is expected
+    else:
+        asyncio.run(block())
+    return items[0]
+
+
+@pytest.mark.parametrize("raised", [None, ZeroDivisionError()], ids=repr)
+def test_a_block_in_asyncio_is_done_or_gives_back(raised: BaseException | None) -> None:
+    source = Recorder()
+    assert block_in_asyncio(source, raised).settled
+    assert source.settled == [([0], GIVE_BACK if raised else DONE)]
+
+
+@pytest.mark.parametrize("raised", [None, ZeroDivisionError()], ids=repr)
+def test_a_lock_that_a_block_in_asyncio_does_not_get_is_made_up_for(raised: BaseException | None) -> None:
+    """By its queue; it is told where nothing else is."""
+    source = Failing(LockTimeout("busy"))
+    assert block_in_asyncio(source, raised).settled
+    assert source.settled == []
+
+
+@pytest.mark.parametrize("raised", [None, ZeroDivisionError()], ids=repr)
+def test_what_a_block_in_asyncio_could_not_settle_goes_back(raised: BaseException | None) -> None:
+    source = Failing(SegmentError("corrupted"))
+    block_in_asyncio(source, raised)
+    assert source.settled == [([0], GIVE_BACK)]
+
+
+@pytest.mark.parametrize("raised", [None, ZeroDivisionError()], ids=repr)
+def test_a_handlers_error_at_the_end_of_a_block_in_asyncio_gives_back(
+    mocker: MockerFixture, raised: BaseException | None
+) -> None:
+    """It is one of ours by its class, and says nothing of the item."""
+    for module in (reservation, hold_module):
+        mocker.patch.object(module, "is_from_handler", return_value=True)
+    source = Failing(LockTimeout("busy"))
+    block_in_asyncio(source, raised)
+    assert source.settled == [([0], GIVE_BACK)]
+
+
+@pytest.mark.parametrize("raised", [None, ZeroDivisionError()], ids=repr)
+def test_a_block_in_asyncio_that_is_cancelled_at_its_end_ends_as_it_ended(raised: BaseException | None) -> None:
+    """Done or given back, and the cancellation comes out."""
+    source = Failing(asyncio.CancelledError())
+    shelf = Shelf(1)
+    shelf.source = source
+
+    async def block() -> None:
+        async with AsyncReservation(shelf, None, 0.0):
+            if raised:
+                raise raised
+
+    with pytest.raises(asyncio.CancelledError):
+        asyncio.run(block())
+    assert source.settled == [([0], GIVE_BACK if raised else DONE)]
