@@ -126,3 +126,27 @@ def test_a_call_that_was_not_used_goes_to_who_waits_here(doorbell: Doorbell, sle
     asyncio.run(work())
     assert not sleeper.passed_on.is_set()
     doorbell.close()
+
+
+@pytest.mark.parametrize("called", [True, False])
+def test_who_is_cancelled_passes_a_call_on_if_there_was_one(
+    doorbell: Doorbell, sleeper: Sleeper, mocker: MockerFixture, called: bool
+) -> None:
+    """Between the call and the coroutine's next step; what was not called has nothing to pass on."""
+    pass_on = mocker.spy(doorbell, "_pass_on")
+
+    async def work() -> None:
+        waits = asyncio.ensure_future(doorbell.wait(10 * HANG))
+        await asyncio.get_running_loop().run_in_executor(None, sleeper.asleep.wait, HANG)
+        if called:
+            with doorbell._changed:
+                assert doorbell._call_one()
+        waits.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await waits
+
+    asyncio.run(work())
+    assert pass_on.call_count == called
+    assert sleeper.passed_on.wait(HANG if called else 0) is called
+    doorbell.close()
+    until(lambda: not doorbell._runs)

@@ -299,6 +299,20 @@ def test_afetch(queue: AttachedQueue) -> None:
     run(work())
 
 
+def test_afetch_many_takes_as_many_as_it_is_asked_for(queue: AttachedQueue, mocker: MockerFixture) -> None:
+    """For none it does not even look."""
+    queue.add_many([("a", ""), ("b", "")])
+    look_for = mocker.spy(queue._current, "look_for")
+
+    async def work() -> None:
+        assert await queue.afetch_many(0, None) == []
+        assert not look_for.called
+        assert [item.key for item in await queue.afetch_many(1)] == ["a"]
+        assert [item.key for item in await queue.afetch_many(5)] == ["b"]
+
+    run(work())
+
+
 @pytest.mark.parametrize("kind", ["thread", "asyncio", "function"])
 def test_aconsume(queue: AttachedQueue, kind: str) -> None:
     """All items in order, until it is stopped."""

@@ -4,17 +4,20 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from kemi.errors import QueueClosed
+from kemi.errors import ClientClosed, QueueClosed
+from kemi.queue.client import endless
+from kemi.queue.format.item import Item, record_of
+from kemi.queue.sync.stop import STOP_LOOK
 from tests.conftest import HANG
 from tests.support.clients import attach
 from tests.unit.servers import Server
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import AsyncIterator, Callable, Iterator
 
     from kemi.queue.client.attached import AttachedQueue
 
@@ -144,3 +147,67 @@ def test_the_end_of_the_server_is_no_quiet_end(server: Server, way: str) -> None
         server.stop()
         with pytest.raises(QueueClosed):
             list(getattr(client, way)())
+
+
+# --- on a client that is told what to give ----------------------------------------------------------------------------
+
+
+class Told:
+    """A client that notes for how long it may wait, gives one item, and is closed then."""
+
+    def __init__(self) -> None:
+        self.closed = False
+        self.timeouts: list[float | None] = []
+
+    def fetch(self, timeout: float | None) -> Item | None:
+        self.timeouts.append(timeout)
+        if len(self.timeouts) == 1:
+            return None
+        if len(self.timeouts) == 2:
+            return Item(record_of(b"k", b"v", 1.0))
+        raise ClientClosed("closed")
+
+    async def afetch(self, timeout: float | None) -> Item | None:
+        return self.fetch(timeout)
+
+    def reserve_some(self, _count: int, timeout: float | None, _keep: Any) -> int | None:
+        self.fetch(timeout)
+        return None
+
+    async def areserve_some(self, count: int, timeout: float | None, keep: Any) -> int | None:
+        return self.reserve_some(count, timeout, keep)
+
+
+async def all_of(items: AsyncIterator[Any]) -> list[Any]:
+    return [item async for item in items]
+
+
+ITERATIONS: dict[str, Callable[[Told, Any], list[Any]]] = {
+    "consume": lambda client, stop: list(endless.consume(client, stop)),
+    "aconsume": lambda client, stop: asyncio.run(all_of(endless.aconsume(client, stop))),
+    "reserve_each": lambda client, stop: list(endless.reserve_each(client, stop)),
+    "areserve_each": lambda client, stop: asyncio.run(all_of(endless.areserve_each(client, stop))),
+}
+
+
+@pytest.mark.parametrize("way", ITERATIONS)
+@pytest.mark.parametrize("stop", [None, lambda: False], ids=["without stop", "with stop"])
+def test_a_wait_is_endless_where_there_is_no_stop_to_look_at(way: str, stop: Any) -> None:
+    client = Told()
+    client.closed = True
+    assert len(ITERATIONS[way](client, stop)) == ("consume" in way)
+    assert client.timeouts == [None if stop is None else STOP_LOOK] * 3
+
+
+@pytest.mark.parametrize("way", ITERATIONS)
+def test_an_error_that_says_closed_of_a_client_that_is_open_comes_out(way: str) -> None:
+    """It is another one's, which a handler of the program met."""
+    with pytest.raises(ClientClosed):
+        ITERATIONS[way](Told(), None)
+
+
+@pytest.mark.parametrize("way", ITERATIONS)
+def test_a_stop_that_is_set_already_takes_nothing(way: str) -> None:
+    client = Told()
+    assert ITERATIONS[way](client, lambda: True) == []
+    assert client.timeouts == []
