@@ -24,6 +24,7 @@ _WALKED = (
     "journal.h",
     "runs.h",
     "delivery.h",
+    "delivery_across.h",
     "growth.h",
     "queue.h",
 )

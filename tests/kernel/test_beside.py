@@ -128,6 +128,27 @@ def test_reserve_and_done(queue: Queue) -> None:
     assert sound(queue)
 
 
+def test_reserves_over_the_ends_of_chunks(queue: Queue) -> None:
+    """Beside fetches, with some of it in flight all the time; nothing is stuck at the end of a chunk."""
+
+    def work() -> int:
+        count = 0
+        for number in range(3000):
+            assert queue.add(f"{number}", "v" * 300) is ADDED
+        while len(queue):
+            with queue.reserve_many(7) as batch:
+                count += len(batch)
+                for _ in range(2):
+                    count += queue.pop() is not None
+                with queue.reserve() as item:
+                    count += item is not None
+        return count
+
+    assert beside(work) == 3000
+    assert queue.held() == 0
+    assert sound(queue)
+
+
 def test_a_wait_is_ended_by_the_main_thread(queue: Queue) -> None:
     """Asleep it has neither lock nor GIL."""
 

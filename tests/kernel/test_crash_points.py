@@ -38,6 +38,7 @@ HARMLESS = {
     "plain_pop: without STORE(&u64[K_W_HIGH_WATER]": _COUNTED,
     "keyed_pop: without STORE(&u64[K_W_HIGH_WATER]": _COUNTED,
     "hold_oldest: without STORE(&u64[K_W_HIGH_WATER]": _COUNTED,
+    "hold_across: without STORE(&u64[K_W_HIGH_WATER]": _COUNTED,
     "plain_append: STORE(&u64[K_W_TAIL_ODD - odd], end); before write_record": _UNUSED,
     "append_new: STORE(&u64[K_W_FLAGS], flags | K_PENDING); before STORE(&q->u32[(at >> 2) + K_R_LINK]": _UNUSED,
     "append_new: STORE(&u64[K_W_TAIL_ODD - (added & 1)], at + record->step); before STORE(&u64[K_W_FLAGS]": _UNUSED,
@@ -45,10 +46,7 @@ HARMLESS = {
     "keyed_pop: STORE(&u64[K_W_HEAD_ODD - odd], end); before STORE(&q->u32[lead]": _UNUSED,
     "append_across: STORE(&u64[K_W_FREE_CHUNKS], free_chunks - 1); before STORE(mark_of": _RECOUNTED,
     "append_across: close_list(q); before STORE(&u64[K_W_FREE_CHUNKS]": _RECOUNTED,
-    "pop_across: STORE(&u64[K_W_FREE_CHUNKS], free_chunks + 1); before STORE(mark_of": _RECOUNTED,
-    "pop_across: close_list(q); before STORE(&u64[K_W_FREE_CHUNKS]": _RECOUNTED,
-    "unlink_chunk: STORE(&u64[K_W_FREE_CHUNKS], free_chunks + 1); before STORE(mark_of": _RECOUNTED,
-    "unlink_chunk: close_list(q); before STORE(&u64[K_W_FREE_CHUNKS]": _RECOUNTED,
+    "do_and_free: close_list(q); before STORE(&u64[K_W_FREE_CHUNKS]": _RECOUNTED,
     "make_room: without STORE(&u64[K_W_FLAGS], flags);": _STORED_NEXT,
     "start_over: without STORE(&u64[K_W_FLAGS], flags);": _STORED_NEXT,
     "make_room: STORE(&u64[K_W_FREE_CHUNKS], free_chunks - 1); before STORE(mark_of": _RECOUNTED,
@@ -69,9 +67,9 @@ FIRST = {
     "plain_pop_run": "fetch",
     "append_anew": "add to an empty one near",
     "append_across": "add",
-    "pop_across": "pop",
+    "do_and_free": "pop",
+    "do_list": "reserve over",
     "skip_within": "pop behind",
-    "unlink_chunk": "pop into",
     "start_over": "add to an empty one near",
     "make_room": "add over",
     "hold_oldest": "reserve",
@@ -132,13 +130,18 @@ LIST = "for (uint64_t each = 0; each < 2 * count; each++)\n        STORE(&list[e
 COMMITTED = "COMMIT(&q->u64[K_W_COMMIT], count);"
 HOLD = "commit_list(q, pairs, sizeof pairs / sizeof *pairs / 2 - !q->addmode);"
 PAIRS = "uint64_t pairs[] = {head_word,"
-ENTRY = "copy_in(q->base + row * 8, entry, sizeof entry);"
+ENTRY = "fill_entry(q, number, holder, popped + 1, following);"
+DONE = "commit_list(q, pairs, count);"
+LEAVING = "for (uint64_t each = 0; each < chunks; each++)\n        STORE(mark_of(q, gone[each]), K_LEAVING);"
+FREED = "for (uint64_t each = 0; each < chunks; each++)\n        STORE(mark_of(q, gone[each]), K_FREE);"
 FAULTS = {
     "a list counts before it is there": [("journal.h", f"{LIST}\n    {COMMITTED}", f"{COMMITTED}\n    {LIST}")],
     "an item leaves before the list that holds it": [
         ("delivery.h", PAIRS, f"COMMIT(&u64[K_W_POPPED], popped + 1);\n    {PAIRS}")
     ],
     "an entry is filled after it counts": [("delivery.h", ENTRY, ""), ("delivery.h", HOLD, f"{HOLD}\n    {ENTRY}")],
+    "a chunk is said to leave after the list": [("across.h", f"{LEAVING}\n    {DONE}", f"{DONE}\n    {LEAVING}")],
+    "a chunk is free before the list": [("across.h", f"{DONE}\n    {FREED}", f"{FREED}\n    {DONE}")],
 }
 
 

@@ -138,6 +138,28 @@ def done(*seqs: int) -> Call:
     return call
 
 
+def ends(*tokens: tuple[int, int]) -> Call:
+    """Be done with what is in flight by these entries, having left the log as so many-th."""
+
+    def call(queue: Any) -> None:
+        assert queue.settle([Delivery(*token) for token in tokens], DONE) == len(tokens)
+
+    return call
+
+
+def beside(call: Call) -> Call:
+    """Call it as a thread beside the main one does."""
+
+    def work(queue: Any) -> None:
+        choice.lib.keep_to_thread(1)
+        try:
+            call(queue)
+        finally:
+            choice.lib.keep_to_thread(0)
+
+    return work
+
+
 def held(count: int) -> Callable[[Any], None]:
     """Have somebody hold the oldest items."""
 
@@ -309,6 +331,21 @@ PLAIN = {
     "add behind a filler": (then(spare, near_end, sized(LEFT - 16)), adds("k", 64)),
     "add one of a batch over the end": (then(spare, near_end, sized(LEFT - 40)), adds_many("x")),
     "add to an empty one near the end": (then(near_end, gone(1)), adds("k", 1024)),
+    "pop over the end beside one in flight": (then(near_end, held(1), sized(1024, 64)), beside(pops)),
+    "pop over the end beside the main thread": (then(near_end, gone(1), sized(1024, 64)), beside(pops)),
+    "reserve over the end": (then(near_end, gone(1), sized(1024, 64)), reserves(1)),
+    "reserve over the end, the last": (then(free_entries(1), near_end, gone(1), sized(1024)), reserves(1)),
+    "reserve over the end beside one in flight": (then(near_end, held(1), sized(1024, 64)), reserves(1)),
+    "reserve to the end": (then(near_end, gone(1), sized(LEFT, 64)), reserves(1)),
+    "reserve behind a filler": (then(near_end, sized(LEFT - 16, 64, 64), gone(2)), reserves(1)),
+    "reserve behind a filler beside one in flight": (then(near_end, sized(LEFT - 16, 64, 64), held(2)), reserves(1)),
+    "ack over the end": (then(near_end, gone(1), sized(1024, 64), held(1)), ends((0, 2))),
+    "ack over the end beside one in flight": (then(near_end, held(1), sized(1024, 64), held(1)), ends((1, 2))),
+    "ack over two ends": (
+        then(near_end, gone(1), sized(1024), held(1), near_end, sized(1024, 64), gone(2)),
+        ends((0, 2)),
+    ),
+    "ack the last of a chunk": (then(near_end, held(1), sized(1024, 64), gone(1)), ends((0, 1))),
     "fetch two": (then(fill("a", "b", "c"), counted), fetches(2)),
     "fetch three": (then(fill("a", "b", "c"), counted), fetches(3)),
 }
@@ -326,6 +363,15 @@ KEYED = {
     "pop into the next chunk": (then(to_end("a"), named(("b", 1024), ("c", 64)), gone(1)), pops),
     "pop into the next chunk, the last": (then(to_end("a"), named(("b", 1024)), gone(1)), pops),
     "pop into the next chunk beside waiters": (then(to_end("a"), named(("b", 1024)), gone(1), waiting), pops),
+    "pop into the next chunk beside one in flight": (
+        then(to_end("a"), named(("b", 1024), ("c", 64)), held(1)),
+        beside(pops),
+    ),
+    "reserve in the next chunk beside one in flight": (
+        then(to_end("a"), named(("b", 1024), ("c", 64)), held(1)),
+        reserves(1),
+    ),
+    "ack the last of a chunk": (then(to_end("a"), named(("b", 1024), ("c", 64)), held(1), gone(1)), ends((0, 1))),
     "reserve in the next chunk": (
         then(free_entries(1), to_end("a"), named(("b", 1024), ("c", 64)), gone(1)),
         reserves(1),

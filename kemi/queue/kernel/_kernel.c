@@ -18,7 +18,7 @@
 #include <structmember.h>
 
 #include "keyed.h"
-#include "delivery.h"
+#include "delivery_across.h"
 #include "growth.h"
 #include "plain.h"
 #include "queue.h"

@@ -18,6 +18,23 @@ mark_of(Queue *q, uint64_t chunk)
     return (unsigned char *)q->base + K_CHUNK_MAP_AT + ((chunk - q->data) >> q->bits);
 }
 
+/* Do an operation by which some chunks become free, and leave FLAGS so. */
+static int
+do_and_free(Queue *q, const uint64_t *pairs, uint64_t count, const uint64_t *gone, uint64_t chunks, uint64_t after)
+{
+    uint64_t *u64 = q->u64, free_chunks = LOAD(&u64[K_W_FREE_CHUNKS]);
+    STORE(&u64[K_W_FLAGS], LOAD(&u64[K_W_FLAGS]) | K_PENDING);
+    for (uint64_t each = 0; each < chunks; each++)
+        STORE(mark_of(q, gone[each]), K_LEAVING);
+    commit_list(q, pairs, count);
+    for (uint64_t each = 0; each < chunks; each++)
+        STORE(mark_of(q, gone[each]), K_FREE);
+    STORE(&u64[K_W_FREE_CHUNKS], free_chunks + chunks);
+    close_list(q);
+    STORE(&u64[K_W_FLAGS], after);
+    return GOT;
+}
+
 /* --- append ------------------------------------------------------------------------------------------------------- */
 
 /* Does the file reach to the end of a free chunk? What is there in part only ends the process that touches it. */
@@ -124,9 +141,10 @@ pop_across(Queue *q, PyObject **record, uint64_t head, uint64_t popped, uint64_t
         step = LOAD(&q->u32[(next + K_CHUNK_HEAD) >> 2]);
         here = 0;
     }
+    int is_held = LOAD(&u64[row + K_C_HELD]) != 0; /* then it lives until what is in flight there is done */
     uint64_t behind = step - here, chunks = LOAD(&u64[K_W_CHUNKS]), free_chunks = LOAD(&u64[K_W_FREE_CHUNKS]);
     if (step < K_RECORD_HEAD || step & 7 || step < here || behind >= q->chunk - K_CHUNK_HEAD || (here && here < K_RECORD_HEAD) ||
-        chunks < 2 || has_enough_free(q, free_chunks) || LOAD(&u64[row + K_C_HELD]))
+        chunks < 2 || (!is_held && has_enough_free(q, free_chunks)))
         return SLOW;
     if (!(*record = PyBytes_FromStringAndSize(NULL, (Py_ssize_t)step)))
         return FAILED;
@@ -137,15 +155,10 @@ pop_across(Queue *q, PyObject **record, uint64_t head, uint64_t popped, uint64_t
     uint64_t pairs[] = {K_W_CHUNKS,                 chunks - 1,
                         K_W_HEAD_ODD - (popped & 1), next + K_CHUNK_HEAD + behind,
                         K_W_POPPED,                 popped + 1,
-                        K_W_HIGH_WATER,             items > high ? items : high};
-    STORE(&u64[K_W_FLAGS], flags | K_PENDING);
-    STORE(mark_of(q, chunk), K_LEAVING);
-    commit_list(q, pairs, sizeof pairs / sizeof *pairs / 2);
-    STORE(mark_of(q, chunk), K_FREE);
-    STORE(&u64[K_W_FREE_CHUNKS], free_chunks + 1);
-    close_list(q);
-    STORE(&u64[K_W_FLAGS], flags);
-    return GOT;
+                        K_W_HIGH_WATER,             items > high ? items : high,
+                        row + K_C_DETACHED,         1};
+    uint64_t count = sizeof pairs / sizeof *pairs / 2;
+    return is_held ? do_list(q, pairs, count, flags) : do_and_free(q, pairs, count - 1, &chunk, 1, flags);
 }
 
 #endif

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /* Holding the oldest record, and being done with one (docs/format.md, order 8), as kemi/queue/log/delivery.py has them:
- * records that lie in one chunk, which stays in use.
+ * records that lie in one chunk, which stays in use; the others in delivery_across.h.
  */
 #ifndef K_DELIVERY_H
 #define K_DELIVERY_H
@@ -39,6 +39,21 @@ plain_length(Queue *q, uint64_t at)
     return value & K_QUESTION || step != whole || at + step >= chunk_end(q, at) ? 0 : step;
 }
 
+/* Fill an entry that is free, all but what counts. */
+static void
+fill_entry(Queue *q, uint64_t number, const Holder *holder, uint64_t seq, uint32_t following)
+{
+    uint64_t numbers[] = {0, seq, 0, holder->life, holder->start};
+    uint32_t halves[] = {holder->pid, holder->namespace, 1, 0, following, 0};
+    char entry[K_ENTRY_BYTES];
+    memcpy(entry, numbers, sizeof numbers);
+    memcpy(entry + sizeof numbers, halves, sizeof halves);
+    copy_in(q->base + row_of(q, number) * 8, entry, sizeof entry);
+}
+
+static int hold_across(Queue *q, const Holder *holder, Held *held, uint64_t at, uint64_t items);
+static int ack_across(Queue *q, const Held *held, uint64_t at);
+
 /* Hold the oldest record (locked; nothing is returned, too old, or pending). */
 static int
 hold_oldest(Queue *q, const Holder *holder, Held *held)
@@ -53,6 +68,8 @@ hold_oldest(Queue *q, const Holder *holder, Held *held)
         (q->addmode && skip_tombstones(q, &at) != GOT))
         return SLOW;
     uint64_t length = LOAD(&q->u32[at >> 2]) & (K_TOMBSTONE | K_RETURNED) ? 0 : plain_length(q, at);
+    if (!length && !q->addmode)
+        return hold_across(q, holder, held, at, items);
     if (!length || (q->addmode && (!(lead = lead_to(q, at)) || has_spare_buckets(q, items - 1))))
         return SLOW;
     uint64_t row = row_of(q, number), chunk = (at & ~q->mask) >> 3, flags = LOAD(&u64[K_W_FLAGS]);
@@ -63,12 +80,7 @@ hold_oldest(Queue *q, const Holder *holder, Held *held)
     if (!held->record)
         return FAILED;
     held->number = number, held->seq = popped + 1, held->turn = 1;
-    uint64_t numbers[] = {0, popped + 1, 0, holder->life, holder->start};
-    uint32_t halves[] = {holder->pid, holder->namespace, 1, 0, following, 0};
-    char entry[K_ENTRY_BYTES];
-    memcpy(entry, numbers, sizeof numbers);
-    memcpy(entry + sizeof numbers, halves, sizeof halves);
-    copy_in(q->base + row * 8, entry, sizeof entry);
+    fill_entry(q, number, holder, popped + 1, following);
     if (items > LOAD(&u64[K_W_HIGH_WATER]))
         STORE(&u64[K_W_HIGH_WATER], items);
     uint64_t pairs[] = {head_word,          at + length,
@@ -99,13 +111,14 @@ ack(Queue *q, const Held *held)
     if (!at || held->number >= LOAD(&u64[K_W_FRESH_ENTRY]) || LOAD(&u64[row + K_E_SEQ]) != held->seq ||
         LOAD(&q->u32[half + K_E_DELIVERIES]) != held->turn || LOAD(&q->u32[half + K_E_POSITION]))
         return EMPTY;
-    uint64_t length = is_place(q, at) ? plain_length(q, at) : 0, chunk = (at & ~q->mask) >> 3;
-    if (!length)
+    if (!is_place(q, at))
         return SLOW; /* nothing is there that may be read */
+    uint64_t length = plain_length(q, at), chunk = (at & ~q->mask) >> 3;
     uint64_t following = LOAD(&u64[K_W_FREE_ENTRY]), in_flight = LOAD(&u64[K_W_IN_FLIGHT]) - 1;
     uint64_t in_chunk = LOAD(&u64[chunk + K_C_HELD]) - 1, bytes = LOAD(&u64[K_W_HELD_BYTES]) - length;
-    if (following > q->capacity || (int64_t)in_flight < 0 || (int64_t)in_chunk < 0 || (int64_t)bytes < 0 ||
-        (!in_chunk && LOAD(&u64[chunk + K_C_DETACHED])))
+    if ((!length && !q->addmode) || (!in_chunk && LOAD(&u64[chunk + K_C_DETACHED])))
+        return ack_across(q, held, at);
+    if (!length || following > q->capacity || (int64_t)in_flight < 0 || (int64_t)in_chunk < 0 || (int64_t)bytes < 0)
         return SLOW;
     uint64_t flags = LOAD(&u64[K_W_FLAGS]), after = in_flight ? flags : flags & ~K_FETCH_IN_FLIGHT;
     uint64_t pairs[] = {row + K_E_AT,     0,

@@ -28,4 +28,15 @@ close_list(Queue *q)
     STORE(&q->u64[K_W_COMMIT], UINT64_C(0));
 }
 
+/* Do an operation of nothing but a list, and leave FLAGS so. */
+static int
+do_list(Queue *q, const uint64_t *pairs, uint64_t count, uint64_t after)
+{
+    STORE(&q->u64[K_W_FLAGS], LOAD(&q->u64[K_W_FLAGS]) | K_PENDING);
+    commit_list(q, pairs, count);
+    close_list(q);
+    STORE(&q->u64[K_W_FLAGS], after);
+    return GOT;
+}
+
 #endif

@@ -167,7 +167,7 @@ replace(Queue *q, const Record *record, uint64_t lead, uint64_t old, uint64_t at
                         K_W_CHUNKS,       chunks};
     uint64_t count = sizeof pairs / sizeof *pairs / 2;
     if (gone.chunk)
-        return unlink_chunk(q, pairs, count, gone.chunk, flags);
+        return do_and_free(q, pairs, count, &gone.chunk, 1, flags);
     STORE(&u64[K_W_FLAGS], flags | K_PENDING);
     commit_list(q, pairs, count - 3);
     close_list(q);

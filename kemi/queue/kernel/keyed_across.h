@@ -18,21 +18,6 @@ is_compacted(Queue *q, uint64_t chunk)
     return LOAD(&u64[K_W_TARGET]) == chunk || LOAD(&u64[K_W_SWEEP]) == chunk || (LOAD(&u64[K_W_SOURCE_AT]) & ~q->mask) == chunk;
 }
 
-/* Do an operation by which a chunk becomes free. */
-static int
-unlink_chunk(Queue *q, const uint64_t *pairs, uint64_t count, uint64_t chunk, uint64_t flags)
-{
-    uint64_t *u64 = q->u64, free_chunks = LOAD(&u64[K_W_FREE_CHUNKS]);
-    STORE(&u64[K_W_FLAGS], flags | K_PENDING);
-    STORE(mark_of(q, chunk), K_LEAVING);
-    commit_list(q, pairs, count);
-    STORE(mark_of(q, chunk), K_FREE);
-    STORE(&u64[K_W_FREE_CHUNKS], free_chunks + 1);
-    close_list(q);
-    STORE(&u64[K_W_FLAGS], flags);
-    return GOT;
-}
-
 /* HEAD goes past dead bytes up to a place in its chunk. */
 static int
 skip_within(Queue *q, uint64_t word, uint64_t start, uint64_t at)
@@ -56,12 +41,14 @@ skip_chunk(Queue *q, uint64_t word, uint64_t start, uint64_t *head)
     uint64_t *u64 = q->u64, flags = LOAD(&u64[K_W_FLAGS]), chunk = start & ~q->mask, row = chunk >> 3;
     uint64_t length = chunk_end(q, start) - start, next = LOAD(&u64[row + K_C_NEXT]), dead_in_all = LOAD(&u64[K_W_DEAD]);
     uint64_t chunks = LOAD(&u64[K_W_CHUNKS]);
+    int is_held = LOAD(&u64[row + K_C_HELD]) != 0;
     if (next & q->mask || next == chunk || !is_used(q, next) || dead_in_all < length || chunks < 2 ||
-        has_enough_free(q, LOAD(&u64[K_W_FREE_CHUNKS])) || LOAD(&u64[row + K_C_HELD]) || is_compacted(q, chunk))
+        (!is_held && has_enough_free(q, LOAD(&u64[K_W_FREE_CHUNKS]))) || is_compacted(q, chunk))
         return SLOW;
     *head = next + K_CHUNK_HEAD;
-    uint64_t pairs[] = {K_W_DEAD, dead_in_all - length, K_W_CHUNKS, chunks - 1, word, *head};
-    return unlink_chunk(q, pairs, sizeof pairs / sizeof *pairs / 2, chunk, flags);
+    uint64_t pairs[] = {K_W_DEAD, dead_in_all - length, K_W_CHUNKS, chunks - 1, word, *head, row + K_C_DETACHED, 1};
+    uint64_t count = sizeof pairs / sizeof *pairs / 2;
+    return is_held ? do_list(q, pairs, count, flags) : do_and_free(q, pairs, count - 1, &chunk, 1, flags);
 }
 
 /* Have HEAD at a record that is alive, of a log that has one: *head. SLOW: it may have come nearer. */
