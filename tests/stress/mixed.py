@@ -15,6 +15,7 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from tests.conftest import HANG
 from tests.stress.books import DEEP, length_of
 from tests.support.clients import attach
 
@@ -33,7 +34,7 @@ def produce(instance: str, queues: Sequence[str], stop: mmap.mmap) -> int:
     added = 0
     for turn in itertools.count(1):
         for name in queues:
-            with attach(name, instance) as queue:
+            with attach(name, instance, lock_timeout=HANG) as queue:
                 burst = not turn % _EVERY
                 for number in itertools.islice(numbers, _BURST if burst else _TURN):
                     if stop[0]:
@@ -51,7 +52,7 @@ def consume(instance: str, queues: Sequence[str], stop: mmap.mmap) -> int:
     taken = 0
     while True:
         for name in queues:
-            with attach(name, instance) as queue:
+            with attach(name, instance, lock_timeout=HANG) as queue:
                 for _ in range(_TURN):
                     item = queue.fetch(0.005)
                     taken += item is not None

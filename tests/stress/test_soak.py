@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Callable
 import pytest
 
 from kemi.queue.format.layout import CHUNK, MAX_FREE
+from tests.conftest import HANG
 from tests.processes.children import CHECKOUT, PATIENCE
 from tests.server.harness import Kamailio
 from tests.server.process import wait_until
@@ -85,7 +86,8 @@ def test_soak(servers: Servers, children: Children, stress: bool, say: Callable[
     """Requests, timers, RPC commands, reloads, and processes outside that attach and close all the time."""
     handler = HANDLER.format(queues=tuple(QUEUES))
     definitions = [f"name={name};{text}" for name, text in QUEUES.items()]
-    server = servers.start(Kamailio(definitions, handler=handler, workers=2, timers=2))
+    patient = [("lock_timeout", str(HANG))]  # the machine may stop a holder for a second
+    server = servers.start(Kamailio(definitions, params=patient, handler=handler, workers=2, timers=2))
     stop = tmp_path / "stop"
     stop.write_bytes(b"\0")
     with ExitStack() as stack:
