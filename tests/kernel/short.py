@@ -11,13 +11,11 @@ from __future__ import annotations
 import os
 import platform
 import shutil
-import subprocess
 import sys
 import sysconfig
-import tempfile
 from pathlib import Path
 
-from tests.conftest import CHECKOUT
+from tests.kernel import copied
 
 RUNS = {
     "native": [
@@ -36,9 +34,6 @@ RUNS = {
 }
 
 
-NOT_COPIED = (".git", ".venv*", ".tox", ".*_cache", ".hypothesis", "__pycache__", "build", "dist", "*.egg-info", "*.so")
-
-
 def why_not() -> str:
     """Why the kernel cannot be built here; "" if it can."""
     if platform.python_implementation() != "CPython" or sys.version_info < (3, 10):
@@ -50,24 +45,15 @@ def why_not() -> str:
     return "" if header.exists() else f"there is no {header}: apt install python3-dev"
 
 
-def call(place: str, argv: list[str], **env: str) -> int:
-    """Run a program of this Python in a folder; return its code."""
-    return subprocess.run([sys.executable, *argv], cwd=place, env={**os.environ, **env}, check=False).returncode
-
-
 def main(options: list[str]) -> int:
     """Build and run; return the code of the first step that failed."""
     if why := why_not():
         sys.stderr.write(f"\n******** NOT TESTED: the native kernel; {why} ********\n\n")
         return 0
-    with tempfile.TemporaryDirectory(prefix="mqueue-kemi-kernel-") as folder:
-        place = os.path.join(folder, "checkout")
-        shutil.copytree(CHECKOUT, place, ignore=shutil.ignore_patterns(*NOT_COPIED), symlinks=True)
-        code = call(place, ["setup.py", "--quiet", "build_ext", "--inplace"], MQUEUE_KEMI_BUILD="crash-points")
+    with copied.checkout() as place:
+        code = copied.build(place)
         for kernel, files in RUNS.items():
-            if not code:
-                test = ["-bb", "-X", "dev", "-m", "pytest", "--timeout=300", *options, *files]
-                code = call(place, test, MQUEUE_KEMI_KERNEL=kernel)
+            code = code or copied.test(place, kernel, [*options, *files])
     return code
 
 
