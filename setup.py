@@ -23,6 +23,7 @@ from pathlib import Path
 
 from setuptools import Distribution, Extension, setup
 
+ROOT = Path(__file__).parent
 KERNEL = "kemi/queue/kernel"
 _LINK = re.compile(r"(!?)\[([^\]]*)\]\((?![a-z]+:|#)([^)\s]+)\)")
 
@@ -43,7 +44,7 @@ def _kernel(name: str = "_kernel", *macros: tuple[str, str | None]) -> Extension
     return Extension(
         f"{KERNEL.replace('/', '.')}.{name}",
         [f"{KERNEL}/_kernel.c"],
-        depends=sorted(f"{KERNEL}/{path.name}" for path in (Path(__file__).parent / KERNEL).glob("*.h")),
+        depends=sorted(str(path.relative_to(ROOT)) for path in (ROOT / KERNEL).rglob("*.h")),
         define_macros=[("Py_LIMITED_API", "0x030A0000"), ("_GNU_SOURCE", None), *macros],
         extra_compile_args=["-std=c11", "-O2", "-fvisibility=hidden", "-Wall", "-Wextra", "-Wno-cast-function-type"],
         py_limited_api=True,

@@ -27,7 +27,7 @@ esac
 
 CDPATH='' cd -- "$(dirname -- "$0")/../kemi/queue/kernel"
 built=_kernel.abi3.so
-[ ! -e $built ] || [ -n "$(find . -maxdepth 1 -name '*.[ch]' -newer $built)" ] || exit 0
+[ ! -e $built ] || [ -n "$(find . -name '*.[ch]' -newer $built)" ] || exit 0
 compiler=${CC:-cc}
 command -v "$compiler" >/dev/null || fail "there is no C compiler ($compiler): apt install gcc libc6-dev"
 headers=$(python3 -c '

@@ -17,16 +17,16 @@ if TYPE_CHECKING:
 SOURCES = CHECKOUT / "kemi" / "queue" / "kernel"
 # What the walks go through.
 _WALKED = (
-    "plain.h",
-    "across.h",
-    "keyed.h",
-    "keyed_across.h",
-    "journal.h",
-    "runs.h",
-    "delivery.h",
-    "delivery_across.h",
-    "growth.h",
-    "queue.h",
+    "log/plain.h",
+    "log/across.h",
+    "log/keyed.h",
+    "log/keyed_across.h",
+    "segment/journal.h",
+    "log/runs.h",
+    "delivery/delivery.h",
+    "delivery/delivery_across.h",
+    "log/growth.h",
+    "segment/queue.h",
 )
 _STORE = re.compile(r"( +)((?:STORE|COMMIT|commit_list|close_list|write_record)\(.*\);)")
 # Which store comes at a step: all in order but for the fault that is set. Told to leave it out, it is none of them.
@@ -59,7 +59,7 @@ def build(folder: Path, planted: Iterable[tuple[str, str, str]] = ()) -> tuple[P
     names: list[str] = []
     for file in _WALKED:
         (copy / file).write_text(_selectable((copy / file).read_text("ascii"), names), "ascii")
-    memory = copy / "memory.h"
+    memory = copy / "segment/memory.h"
     memory.write_text(memory.read_text("ascii").replace("#define BARRIER()", f"{_CHOICE}#define BARRIER()", 1), "ascii")
     built = copy / "_kernel_crash.abi3.so"
     compile_kernel(copy / "_kernel.c", built)

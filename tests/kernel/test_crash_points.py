@@ -135,13 +135,16 @@ DONE = "commit_list(q, pairs, count);"
 LEAVING = "for (uint64_t each = 0; each < chunks; each++)\n        STORE(mark_of(q, gone[each]), K_LEAVING);"
 FREED = "for (uint64_t each = 0; each < chunks; each++)\n        STORE(mark_of(q, gone[each]), K_FREE);"
 FAULTS = {
-    "a list counts before it is there": [("journal.h", f"{LIST}\n    {COMMITTED}", f"{COMMITTED}\n    {LIST}")],
+    "a list counts before it is there": [("segment/journal.h", f"{LIST}\n    {COMMITTED}", f"{COMMITTED}\n    {LIST}")],
     "an item leaves before the list that holds it": [
-        ("delivery.h", PAIRS, f"COMMIT(&u64[K_W_POPPED], popped + 1);\n    {PAIRS}")
+        ("delivery/delivery.h", PAIRS, f"COMMIT(&u64[K_W_POPPED], popped + 1);\n    {PAIRS}")
     ],
-    "an entry is filled after it counts": [("delivery.h", ENTRY, ""), ("delivery.h", HOLD, f"{HOLD}\n    {ENTRY}")],
-    "a chunk is said to leave after the list": [("across.h", f"{LEAVING}\n    {DONE}", f"{DONE}\n    {LEAVING}")],
-    "a chunk is free before the list": [("across.h", f"{DONE}\n    {FREED}", f"{FREED}\n    {DONE}")],
+    "an entry is filled after it counts": [
+        ("delivery/delivery.h", ENTRY, ""),
+        ("delivery/delivery.h", HOLD, f"{HOLD}\n    {ENTRY}"),
+    ],
+    "a chunk is said to leave after the list": [("log/across.h", f"{LEAVING}\n    {DONE}", f"{DONE}\n    {LEAVING}")],
+    "a chunk is free before the list": [("log/across.h", f"{DONE}\n    {FREED}", f"{FREED}\n    {DONE}")],
 }
 
 

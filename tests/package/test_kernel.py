@@ -107,7 +107,7 @@ def test_by_hand(built: Built, tmp_path: Path) -> None:
     assert done.stdout == "native (2, 0)\n"
     first = (kernel / "_kernel.abi3.so").stat()
     assert by_hand(source, CC="/no/compiler") == (0, ""), "there was nothing to do"
-    newer = kernel / "plain.h"
+    newer = kernel / "log" / "plain.h"
     os.utime(newer, ns=(first.st_mtime_ns + 10**9,) * 2)
     code, said = by_hand(source, CC="/no/compiler")
     assert (code, said) == (1, "kernel.sh: there is no C compiler (/no/compiler): apt install gcc libc6-dev\n")

@@ -49,7 +49,7 @@ def test_each_file_says_its_licence() -> None:
     folders = ("conf", "docs/share", "kemi", "ops")
     kinds = {".c", ".cfg", ".h", ".py", ".service", ".sh", ".sql", ".yml"}
     files = [path for folder in folders for path in sorted((CHECKOUT / folder).rglob("*")) if path.suffix in kinds]
-    generated = CHECKOUT / "kemi" / "queue" / "kernel" / "layout.h"
+    generated = CHECKOUT / "kemi" / "queue" / "kernel" / "segment" / "layout.h"
     found = {}
     for path in [*files, CHECKOUT / "mqueue_kemi.py", CHECKOUT / "setup.py"]:
         text = path.read_text("utf-8")

@@ -6,6 +6,7 @@ A room is a package. What does not meet a rule yet is listed here; a listed one 
 from __future__ import annotations
 
 import ast
+import re
 from collections import Counter, defaultdict
 from pathlib import Path
 
@@ -86,6 +87,24 @@ def test_a_room_has_few_files(room: str) -> None:
 def test_a_room_has_few_levels(room: str) -> None:
     found = levels({module: USES[module] & ROOMS[room] for module in ROOMS[room]})
     assert (max(found.values()) > MOST_LEVELS) == (room in DEEP_ROOMS)
+
+
+def test_the_kernels_rooms_in_c_go_one_way() -> None:
+    """A file includes those of its own room, and of the rooms below it; a room has few files."""
+    folder = CHECKOUT / "kemi" / "queue" / "kernel"
+    rooms = ["segment", "log", "delivery", "calls"]  # from the bottom
+    assert sorted(path.parent.name for path in folder.glob("*/*.h")) == sorted(
+        room for room in rooms for _ in (folder / room).glob("*.h")
+    )
+    for level, room in enumerate(rooms):
+        files = sorted((folder / room).glob("*.h"))
+        assert 0 < len(files) <= MOST_FILES
+        used = {
+            (path.parent / name).resolve().parent.name
+            for path in files
+            for name in re.findall(r'#include "(.*)"', path.read_text("ascii"))
+        }
+        assert used <= set(rooms[: level + 1])
 
 
 def test_the_queues_rooms_go_one_way() -> None:

@@ -17,13 +17,13 @@
 #include <Python.h>
 #include <structmember.h>
 
-#include "keyed.h"
-#include "delivery_across.h"
-#include "growth.h"
-#include "plain.h"
-#include "queue.h"
-#include "runs.h"
-#include "waiting.h"
+#include "log/keyed.h"
+#include "delivery/delivery_across.h"
+#include "log/growth.h"
+#include "log/plain.h"
+#include "segment/queue.h"
+#include "log/runs.h"
+#include "calls/waiting.h"
 
 #ifdef CRASH_POINTS
 #define NAME "_kernel_crash"
@@ -327,10 +327,10 @@ part_of(PyObject *record, int is_value)
     return found;
 }
 
-#include "client.h"
-#include "functions.h"
-#include "batches.h"
-#include "reserved.h"
+#include "calls/client.h"
+#include "calls/functions.h"
+#include "calls/batches.h"
+#include "delivery/reserved.h"
 
 /* --- the type of a queue ------------------------------------------------------------------------------------------- */
 

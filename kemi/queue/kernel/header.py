@@ -14,7 +14,7 @@ from kemi.queue.format import layout
 from kemi.queue.format.outcome import AddResult
 from kemi.queue.lock import pthread
 
-PATH = os.path.join(os.path.dirname(os.path.abspath(__file__)), "layout.h")
+PATH = os.path.join(os.path.dirname(os.path.abspath(__file__)), "segment", "layout.h")
 # Of the C library's mutex, in the form that the kernel is built for.
 _BOUNDS = "K_WAITED_BOUNDS"
 _MUTEX = ("HOLDER_AT", "OWNER_AT", "LOST", "HOLDER_MASK")
@@ -31,10 +31,10 @@ def numbers() -> dict[str, int]:
 def used() -> set[str]:
     """The names that the kernel's sources use."""
     names: set[str] = set()
-    folder = os.path.dirname(PATH)
-    for file in sorted(os.listdir(folder)):
-        if file.endswith((".c", ".h")) and file != os.path.basename(PATH):
-            with open(os.path.join(folder, file), encoding="ascii") as source:
+    for folder, _, files in os.walk(os.path.dirname(os.path.dirname(PATH))):
+        sources = (os.path.join(folder, file) for file in files if file.endswith((".c", ".h")))
+        for path in filter(PATH.__ne__, sources):
+            with open(path, encoding="ascii") as source:
                 names.update(re.findall(r"\bK_[A-Z][A-Z0-9_]*\b", source.read()))
     return {name for name in names if not name.endswith("_H")}
 

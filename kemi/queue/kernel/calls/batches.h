@@ -3,7 +3,7 @@
 #ifndef K_BATCHES_H
 #define K_BATCHES_H
 
-#include "runs.h"
+#include "../log/runs.h"
 
 static PyObject *rest_after, *mqueue_error; /* set once, by `set_results` */
 

@@ -8,7 +8,7 @@
 #include <sys/mman.h>
 #include <unistd.h>
 
-#include "journal.h"
+#include "../segment/journal.h"
 #include "record.h"
 
 /* The mark of a chunk in the chunk map. */

@@ -5,7 +5,7 @@
 #ifndef K_KEYED_H
 #define K_KEYED_H
 
-#include "journal.h"
+#include "../segment/journal.h"
 #include "keyed_across.h"
 #include "plain.h"
 

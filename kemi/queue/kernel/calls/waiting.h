@@ -7,8 +7,8 @@
 #ifndef K_WAITING_H
 #define K_WAITING_H
 
-#include "keyed.h"
-#include "plain.h"
+#include "../log/keyed.h"
+#include "../log/plain.h"
 
 enum { MAX_LOOKS = 256, MIN_LOOKS = 8 };
 enum { FIRST_SLICE = SECOND / 1600, SLICE = 64 * FIRST_SLICE }; /* ns until it looks for signals again */

@@ -5,8 +5,8 @@
 #ifndef K_DELIVERY_H
 #define K_DELIVERY_H
 
-#include "keyed.h"
-#include "plain.h"
+#include "../log/keyed.h"
+#include "../log/plain.h"
 
 /* A process that holds items. */
 typedef struct {

@@ -3,7 +3,7 @@
 #ifndef K_RECORD_H
 #define K_RECORD_H
 
-#include "queue.h"
+#include "../segment/queue.h"
 
 #define NOT_YET (-1.0) /* time of adding, of which it is not known whether it is needed: most keys are there */
 
