@@ -200,7 +200,7 @@ def test_queues_are_private_and_gone() -> None:
     """
 
     def own() -> set[Path]:
-        return {path for path in SHM.iterdir() if str(os.getpid()) in path.name}
+        return set(SHM.glob(f"mqk.test-{os.getpid()}-ksr*"))
 
     before = own()
     with Script(text) as script:

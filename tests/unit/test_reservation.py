@@ -71,6 +71,7 @@ def raising_after(function: Callable[..., Any]) -> Callable[..., Any]:
     return raising
 
 
+@pytest.mark.python_code
 @pytest.mark.parametrize("way", ["reserve_quickly", "reserve"])
 def test_just_after_it_was_reserved(queue: Queue, mocker: MockerFixture, way: str) -> None:
     """Nobody knows of it yet: it is given back before the lock is free."""
