@@ -28,7 +28,6 @@ from kemi.queue.handle import Handle
 from kemi.queue.lock.section import hold
 from kemi.queue.log.core import Delivery
 from kemi.queue.others import Others
-from kemi.queue.sync.clock import now
 from kemi.queue.sync.handlers import is_from_handler
 from kemi.queue.waiting import Taker
 
@@ -153,7 +152,7 @@ class Reserver:
         if how.kind == "reject":
             return sum([self._reject(held) for held in tokens])
         done = how.kind != "give back"
-        due = now() + int(how.after * 1e9) if how.after else 0
+        due = how.due()
         settled = 0
         most = ACKS if done else MAX_NACKS
         for first in range(0, len(tokens), most):

@@ -6,12 +6,17 @@ import threading
 import time
 from typing import TYPE_CHECKING
 
+import pytest
+
 from kemi.owner import this_process
 from kemi.queue.catalog.registry import Registry
 from kemi.queue.queue import Queue
+from tests.support.clients import attach
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
+
+    from kemi.queue.client.attached import AttachedQueue
 
 
 class Server:
@@ -31,6 +36,22 @@ class Server:
         while self.queues:
             self.queues.pop().remove()
             self.registry.segment.unlink()
+
+
+@pytest.fixture
+def server(instance: str) -> Iterator[Server]:
+    """Give a server that runs, with the queue q. A file of tests takes these two by their names."""
+    running = Server(instance)
+    running.start()
+    yield running
+    running.stop()
+
+
+@pytest.fixture
+def queue(server: Server) -> Iterator[AttachedQueue]:
+    """Give its queue, attached."""
+    with attach("q", server.instance, lock_timeout=0.5) as attached_queue:
+        yield attached_queue
 
 
 def later(seconds: float, *calls: Callable[[], object]) -> threading.Thread:

@@ -10,27 +10,13 @@ import pytest
 
 import mqueue_kemi
 from mqueue_kemi import AttachedQueue, QueueClient
-from tests.support.clients import attach
-from tests.unit.servers import Server
+from tests.unit import servers
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    pass
 
 
-@pytest.fixture
-def server(instance: str) -> Iterator[Server]:
-    """Give a server that runs, with the queue q."""
-    running = Server(instance)
-    running.start()
-    yield running
-    running.stop()
-
-
-@pytest.fixture
-def queue(server: Server) -> Iterator[AttachedQueue]:
-    """Give its queue, attached."""
-    with attach("q", server.instance, lock_timeout=0.5) as attached_queue:
-        yield attached_queue
+server, queue = servers.server, servers.queue
 
 
 def test_a_client_is_a_queue_client(queue: AttachedQueue) -> None:

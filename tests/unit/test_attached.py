@@ -23,31 +23,19 @@ from kemi.queue.queue import Queue
 from kemi.queue.sync.eventcount import EventCount
 from tests.conftest import HANG
 from tests.support.clients import attach, inner
+from tests.unit import servers
 from tests.unit.children import child, fork, killed_after
 from tests.unit.servers import Server, later
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Iterator
+    from collections.abc import Awaitable, Callable
 
     from pytest_mock import MockerFixture
 
     from kemi.queue.client.attached import AttachedQueue
 
 
-@pytest.fixture
-def server(instance: str) -> Iterator[Server]:
-    """Give a server that runs, with the queue q."""
-    running = Server(instance)
-    running.start()
-    yield running
-    running.stop()
-
-
-@pytest.fixture
-def queue(server: Server) -> Iterator[AttachedQueue]:
-    """Give its queue, attached."""
-    with attach("q", server.instance, lock_timeout=0.5) as attached_queue:
-        yield attached_queue
+server, queue = servers.server, servers.queue
 
 
 # --- the server ends

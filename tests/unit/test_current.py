@@ -16,31 +16,19 @@ from kemi.queue.format.outcome import AddResult
 from kemi.queue.log.core import ADDED
 from kemi.queue.queue import Queue
 from tests.conftest import HANG
-from tests.support.clients import attach, inner
+from tests.support.clients import inner
+from tests.unit import servers
 from tests.unit.servers import Server, later
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable
 
     from pytest_mock import MockerFixture
 
     from kemi.queue.client.attached import AttachedQueue
 
 
-@pytest.fixture
-def server(instance: str) -> Iterator[Server]:
-    """Give a server that runs, with the queue q."""
-    running = Server(instance)
-    running.start()
-    yield running
-    running.stop()
-
-
-@pytest.fixture
-def queue(server: Server) -> Iterator[AttachedQueue]:
-    """Give its queue, attached."""
-    with attach("q", server.instance, lock_timeout=0.5) as attached_queue:
-        yield attached_queue
+server, queue = servers.server, servers.queue
 
 
 def test_a_file_that_was_removed(server: Server, queue: AttachedQueue, monkeypatch: pytest.MonkeyPatch) -> None:

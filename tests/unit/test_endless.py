@@ -14,28 +14,16 @@ from kemi.queue.format.item import Item, record_of
 from kemi.queue.sync.stop import STOP_LOOK
 from tests.conftest import HANG
 from tests.support.clients import attach
+from tests.unit import servers
 from tests.unit.servers import Server
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable, Iterator
+    from collections.abc import AsyncIterator, Callable
 
     from kemi.queue.client.attached import AttachedQueue
 
 
-@pytest.fixture
-def server(instance: str) -> Iterator[Server]:
-    """Give a server that runs, with the queue q."""
-    running = Server(instance)
-    running.start()
-    yield running
-    running.stop()
-
-
-@pytest.fixture
-def queue(server: Server) -> Iterator[AttachedQueue]:
-    """Give its queue, attached."""
-    with attach("q", server.instance, lock_timeout=0.5) as attached_queue:
-        yield attached_queue
+server, queue = servers.server, servers.queue
 
 
 def keys(queue: AttachedQueue) -> list[str]:

@@ -14,9 +14,9 @@ from kemi import timens
 from kemi.errors import MqueueError
 from kemi.owner import this_process
 from kemi.queue import queue as queues
-from kemi.queue import reserving
 from kemi.queue.catalog.registry import Registry
 from kemi.queue.catalog.view import look_at_queue
+from kemi.queue.delivery import hold as hold_module
 from kemi.queue.delivery import holding, letters
 from kemi.queue.delivery.hold import DONE, GIVE_BACK, Settlement
 from kemi.queue.delivery.reserved import ReservedItem, settle
@@ -59,7 +59,7 @@ def times(mocker: MockerFixture) -> Times:
     found = Times()
     for module in (holding, letters):
         mocker.patch.object(module, "_now", found.monotonic)
-    for module in (queues, reserving):
+    for module in (queues, hold_module):
         mocker.patch.object(module, "now", found.monotonic)
     mocker.patch.object(letters, "_time", found.wall)
     mocker.patch.object(core, "_now", found.wall)
@@ -364,7 +364,7 @@ def test_what_was_delivered_too_often_comes_due_in_the_middle_of_a_call(
     queue.set_deliveries(1, "dead")
     due = clock.now() + 10**12
     reads = mocker.Mock(return_value=due - 10**10)
-    for module, name in ((holding, "_now"), (letters, "_now"), (reserving, "now")):
+    for module, name in ((holding, "_now"), (letters, "_now"), (hold_module, "now")):
         mocker.patch.object(module, name, reads)
     first = queue.reserve().take()
     assert first is not None

@@ -18,6 +18,7 @@ from collections.abc import Iterable, Sequence
 from typing import Any, NamedTuple, Protocol
 
 from kemi.errors import ClientClosed, LockTimeout, MqueueError
+from kemi.queue.sync.clock import now
 from kemi.queue.sync.handlers import is_from_handler
 
 
@@ -29,6 +30,10 @@ class Settlement(NamedTuple):
     reason: str = ""  # reject: for people
     value: bytes = b""  # answer
     counted: bool = True  # give back: whether this delivery counts as one; workers that stop do not
+
+    def due(self) -> int:
+        """From when on what is given back is delivered again (see `clock`); 0: at once."""
+        return now() + int(self.after * 1e9) if self.after else 0
 
 
 _getpid = os.getpid

@@ -31,6 +31,7 @@ from kemi.queue.format.layout import (
 )
 from kemi.queue.format.outcome import AddResult
 from kemi.queue.lock import onlymain
+from kemi.queue.lock.mutex import not_had
 
 _ADDS = ("add", "add_many")
 
@@ -59,9 +60,7 @@ def refused(name: str, method: Callable[..., Any], lib: Any) -> Callable[..., An
 def _kept_in_mind(queue: Any, tokens: Any, how: Any) -> bool:
     if how.kind not in ("done", "give back"):
         return False
-    from kemi.queue.sync.clock import now
-
-    due = now() + int(how.after * 1e9) if how.after else 0
+    due = how.due()
     for held in tokens:
         queue.handle.holding.later(held, due, done=how.kind == "done", counted=how.counted)
     return True
@@ -71,7 +70,7 @@ def _refusal(queue: Any, lock: str, name: str, arguments: Any) -> LockTimeout | 
     """What to raise. lock: what the one was that the kernel did not get: "busy", "broken"; "" if it did."""
     segment, timeout = queue.segment.name, queue.handle.mutex.timeout
     if lock == "busy":
-        return LockTimeout(f"{segment}: lock not had within {timeout:g} s: its holder is stopped or very slow")
+        return not_had(segment, timeout)
     if lock == "broken":
         return LockTimeout(
             f"{segment}: its last user was killed in a call, and nobody mended that within {timeout:g} s; "

@@ -44,6 +44,11 @@ sections: set[CodeType] = set()
 _tokens: dict[str, list[Callable[[], object]]] = {}  # by segment: see Mutex.held_by
 
 
+def not_had(name: str, timeout: float) -> LockTimeout:
+    """What to raise when somebody has kept the lock of that segment for so many seconds."""
+    return LockTimeout(f"{name}: lock not had within {timeout:g} s: its holder is stopped or very slow")
+
+
 class Mutex:
     """The lock of one segment, as this process uses it.
 
@@ -258,7 +263,7 @@ class Mutex:
         name = self._segment.name
         if code == errno.EBUSY:
             self.stuck_at = self._progress()
-            raise LockTimeout(f"{name}: lock not had within {self.timeout:g} s: its holder is stopped or very slow")
+            raise not_had(name, self.timeout)
         if code == errno.EDEADLK:
             raise Reentered(f"{name}: this thread holds the lock (called in a signal handler?)")
         raise SegmentError(f"{path_of(name)}: the lock in it is damaged ({os.strerror(code)})")

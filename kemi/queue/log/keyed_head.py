@@ -75,7 +75,11 @@ class KeyedHead:
         while True:
             start = core.head()
             core.chunks.bounds(start, "HEAD")
-            if self.skip_within(start) or not (length := self._tombstones(start)):
+            length = self._tombstones(start)
+            if not length:
+                return
+            if (start + length) & core.chunks.mask:
+                self._pass_tombstones(start, length)
                 return
             chunk = start & ~core.chunks.mask
             plan = core.begin()
@@ -87,20 +91,24 @@ class KeyedHead:
 
     def skip_within(self, start: int) -> bool:
         """Have HEAD, at `start` in a chunk in use, go past tombstones to a record of that chunk. False: to none."""
-        at = start + self._tombstones(start)
-        chunk = start & ~self._core.chunks.mask
-        if at == start or at >= chunk + self._core.chunks.size:
+        length = self._tombstones(start)
+        if not length or not (start + length) & self._core.chunks.mask:
             return False
-        u64 = self._u64
-        head, in_chunk = W_HEAD + (u64[W_POPPED] & 1), (chunk >> 3) + C_DEAD
-        dead, dead_here = u64[W_DEAD] + start - at, u64[in_chunk] + start - at
+        self._pass_tombstones(start, length)
+        return True
+
+    def _pass_tombstones(self, start: int, length: int) -> None:
+        """Have HEAD go from `start` past so many bytes of tombstones, within their chunk."""
+        u64, at = self._u64, start + length
+        head, in_chunk = W_HEAD + (u64[W_POPPED] & 1), ((start & ~self._core.chunks.mask) >> 3) + C_DEAD
+        dead, dead_here = u64[W_DEAD] - length, u64[in_chunk] - length
         try:
             packed = _skip(W_DEAD, dead, in_chunk, dead_here, head, at)
         except struct.error as error:
             if is_from_handler(error):
                 raise
             raise CorruptedError(
-                f"there are {at - start} bytes of tombstones at the head {start}, and fewer are counted"
+                f"there are {length} bytes of tombstones at the head {start}, and fewer are counted"
             ) from None
         flags = u64[W_FLAGS]
         u64[W_FLAGS] = flags | PENDING
@@ -110,7 +118,6 @@ class KeyedHead:
         u64[head] = at
         u64[W_COMMIT] = 0
         u64[W_FLAGS] = flags
-        return True
 
     def _tombstones(self, start: int) -> int:
         """How long the tombstones are that begin there, in one chunk."""
