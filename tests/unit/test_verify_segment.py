@@ -119,6 +119,22 @@ def test_a_counter_at_its_end_is_found(word: int) -> None:
     assert verify(segment.plain) == [f"the counter in word {word} is {(1 << 64) - 1}"]
 
 
+KEYED_ONLY = [
+    *(layout.W_BURIED, layout.W_DEAD, layout.W_BUCKETS),
+    *(layout.W_TARGET, layout.W_TARGET_AT, layout.W_SOURCE_AT, layout.W_SWEEP),
+]
+
+
+@pytest.mark.parametrize("word", KEYED_ONLY)
+def test_what_only_keyed_queues_have_is_zero_in_a_plain_one(word: int) -> None:
+    """`clear` makes POPPED fit to BURIED, but a plain add or fetch does not look there."""
+    segment = Segment(0)
+    assert PlainLog(segment.plain, segment).format()
+    segment.u64[word] = segment.u64[layout.W_ADDED] = 2
+    segment.u64[layout.W_POPPED] = 2 - segment.u64[layout.W_BURIED]
+    assert f"word {word} of a plain queue is 2, not 0" in verify(segment.plain)
+
+
 @pytest.mark.parametrize("addmode", [0, KEEP_NEWEST])
 def test_an_empty_log_whose_counters_are_at_their_end_is_found(addmode: int) -> None:
     """As after a wild store into the one, and a fetch of all: no record is said to be there, and no add can count."""

@@ -29,8 +29,10 @@ from kemi.queue.format.layout import (
     W_ADDMODE,
     W_ASK_LATE,
     W_ASKED,
+    W_BUCKETS,
     W_BURIED,
     W_CHUNKS,
+    W_DEAD,
     W_DROPPED,
     W_ENTRIES_AT,
     W_FLAGS,
@@ -45,6 +47,10 @@ from kemi.queue.format.layout import (
     W_REFUSED,
     W_RETURNED,
     W_SHAPE,
+    W_SOURCE_AT,
+    W_SWEEP,
+    W_TARGET,
+    W_TARGET_AT,
     W_WAITERS,
     Mapping,
 )
@@ -58,6 +64,7 @@ _COUNTERS = (
     *(W_ADDED, W_POPPED, W_BURIED, W_SHAPE),  # of an empty log the first two may be the same, and at their end
     *(W_WAITERS, W_PRESENT, *range(W_DROPPED, W_REFUSED + REFUSALS), *range(W_ASKED, W_ASK_LATE + 1)),
 )
+_KEYED_ONLY = (W_BURIED, W_DEAD, W_BUCKETS, W_TARGET, W_TARGET_AT, W_SOURCE_AT, W_SWEEP)
 _MAX_COUNTER = 1 << 63  # one that goes up by one cannot come that far
 
 
@@ -122,6 +129,9 @@ class _Judge:
         self._in_flight(set(chain))
         if u64[W_ADDMODE]:
             self._used |= KeyedJudge(self._core, chain, records, self._equal).all(key_hash)
+        else:
+            for word in _KEYED_ONLY:
+                self._equal(f"word {word} of a plain queue", u64[word], 0)
         used = {self._core.chunks.offset(number) for number, state in enumerate(states) if state == USED}
         if used != self._used:
             self._findings.append(
