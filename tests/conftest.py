@@ -46,6 +46,12 @@ def pytest_configure(config: pytest.Config) -> None:
     settings.load_profile(name)
 
 
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_auto_num_workers(config: pytest.Config) -> int:  # noqa: ARG001 - the hook's own
+    """One process more than there are processors: half of what tests do is to wait for others."""
+    return len(os.sched_getaffinity(0)) + 1
+
+
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """Leave the long forms out unless they are asked for."""
     if config.getoption("stress"):
