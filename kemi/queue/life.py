@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """How a queue comes to be and how it ends: made, attached to, taken over, moved, removed; and its limits.
 
-Functions on its `Handle`.
+What makes a queue gives its `Handle`; the rest are methods of `Queue`.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ from __future__ import annotations
 import contextlib
 import weakref
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, Protocol
 
 from kemi.errors import CommitUnknown, NoMemory, SegmentError
 from kemi.owner import Owner, this_process
@@ -28,6 +28,12 @@ from kemi.queue.shm.trust import INSTANCE_ADVICE, SERVER_ADVICE, Users
 from kemi.queue.sync.undisturbed import undisturbed
 
 _check = header.checker(layout.MAGIC, "queue")
+
+
+class Handled(Protocol):
+    """A queue, as far as they know it."""
+
+    handle: Handle
 
 
 def create(  # noqa: PLR0913 - keywords, each of them a property of the queue
@@ -110,13 +116,13 @@ def of_segment(
     return Handle(name or queue_name(full_name), segment, registry, lock_timeout)
 
 
-def adopt(handle: Handle, owner: Owner, keep_closed: bool = False, saved: bool = False) -> int:
+def adopt(self: Handled, owner: Owner, keep_closed: bool = False, saved: bool = False) -> int:
     """Take over from an owner that is dead: repair, and become its owner. Returns the number of items.
 
     keep_closed: when it is closed, it is so until `open_to_adds`. saved: its items are in its table, and go.
     Raises InstanceInUse when another process that lives was faster.
     """
-    u64 = handle.u64
+    handle, u64 = self.handle, self.handle.u64
 
     def take_over() -> None:
         _refuse_living(handle, owner)
@@ -141,7 +147,7 @@ def adopt(handle: Handle, owner: Owner, keep_closed: bool = False, saved: bool =
 
 def _refuse_living(handle: Handle, heir: Owner) -> None:
     """Two may find the owner dead; only the first of them gets the queue."""
-    if owner_of(handle) != heir:
+    if header.owner_of(handle.segment) != heir:
         header.refuse_living(
             handle.segment,
             f"queue {handle.name!r}",
@@ -149,8 +155,9 @@ def _refuse_living(handle: Handle, heir: Owner) -> None:
         )
 
 
-def open_to_adds(handle: Handle) -> None:
+def open_to_adds(self: Handled) -> None:
     """From here on items may be added."""
+    handle = self.handle
 
     def store() -> None:
         handle.u64[W_FLAGS] &= ~ADD_CLOSED
@@ -158,39 +165,41 @@ def open_to_adds(handle: Handle) -> None:
     handle.work(store)
 
 
-def publish(handle: Handle, name: str) -> None:
+def publish(self: Handled, name: str) -> None:
     """Give a draft its name in shared memory, in place of the queue that has it."""
-    handle.segment.rename(name)
+    self.handle.segment.rename(name)
 
 
-def append_record(handle: Handle, record: bytes) -> None:
+def append_record(self: Handled, record: bytes) -> None:
     """Append a record as it came from `moving`, or from `record_of`. Raises NoMemory."""
+    handle = self.handle
     outcome = handle.work(lambda: handle.log.append(record, len(record) + 7 & -8))
     if not outcome:
         raise NoMemory(f"{path_of(handle.segment.name)}: {outcome.reason}")
 
 
-def is_closed(handle: Handle) -> bool:
+def is_closed(self: Handled) -> bool:
     """Did its server end it, or die while the items were on their way to another place?"""
-    return bool(handle.u64[W_FLAGS] & (ADD_CLOSED | FETCH_MOVED))
+    return bool(self.handle.u64[W_FLAGS] & (ADD_CLOSED | FETCH_MOVED))
 
 
-def is_moving(handle: Handle) -> bool:
+def is_moving(self: Handled) -> bool:
     """Are its items on their way to another place, or was it not found out yet whether they got there?"""
-    return bool(handle.u64[W_FLAGS] & FETCH_MOVED)
+    return bool(self.handle.u64[W_FLAGS] & FETCH_MOVED)
 
 
-def owner_of(handle: Handle) -> Owner:
+def owner(self: Handled) -> Owner:
     """The process that made the queue, or took it over from a dead one."""
-    return header.owner_of(handle.segment)
+    return header.owner_of(self.handle.segment)
 
 
-def set_limits(handle: Handle, size_limit: int, byte_limit: int) -> None:
+def set_limits(self: Handled, size_limit: int, byte_limit: int) -> None:
     """Change the limits; 0 is none. Nothing is thrown away before the next add.
 
     size_limit: items, the oldest goes when it is exceeded. byte_limit: bytes of records, an add beyond it is
     refused.
     """
+    handle = self.handle
     handle.work(lambda: _store_limits(handle.u64, size_limit, byte_limit))
 
 
@@ -200,13 +209,14 @@ def _store_limits(u64: Any, size_limit: int, byte_limit: int) -> None:
     u64[W_FLAGS] = u64[W_FLAGS] & ~ADD_LIMITED | (ADD_LIMITED if size_limit or byte_limit else 0)
 
 
-def set_deliveries(handle: Handle, most: int, dead_letter: str = "") -> None:
+def set_deliveries(self: Handled, most: int, dead_letter: str = "") -> None:
     """Change how often a reserved item is delivered at most (0: any number), and to which queue it goes then.
 
     Without such a queue it is delivered again all the same, and counted.
     """
     if len(dead_letter.encode("utf-8", "surrogatepass")) > layout.DEAD_LETTER_MAX:
         raise ValueError(f"dead_letter: a name has {layout.DEAD_LETTER_MAX} bytes at most")
+    handle = self.handle
 
     def store() -> None:
         handle.u64[layout.W_MAX_DELIVERIES] = most
@@ -215,17 +225,18 @@ def set_deliveries(handle: Handle, most: int, dead_letter: str = "") -> None:
     handle.work(store)
 
 
-def take_positions(handle: Handle, old: Handle) -> None:
+def take_positions(self: Handled, old: Handled) -> None:
     """For a draft: know how far streams were relayed to the queue whose place it takes."""
     first, end = layout.POSITIONS_AT >> 3, (layout.POSITIONS_AT >> 3) + layout.POSITIONS * layout.POSITION_WORDS
-    handle.u64[first:end] = old.u64[first:end]
+    self.handle.u64[first:end] = old.handle.u64[first:end]
 
 
-def set_max_age(handle: Handle, seconds: float) -> None:
+def set_max_age(self: Handled, seconds: float) -> None:
     """Change for how long an item is delivered, from its adding on; 0: for ever.
 
     What is older is dropped and counted, or goes to the queue for dead letters, when somebody would take it.
     """
+    handle = self.handle
 
     def store() -> None:
         u64 = handle.u64
@@ -235,9 +246,9 @@ def set_max_age(handle: Handle, seconds: float) -> None:
     handle.work(store)
 
 
-def remove(handle: Handle) -> None:
+def remove(self: Handled) -> None:
     """End the queue for all processes: refuse adds, wake who waits, take its name and its line away."""
-    mutex = handle.mutex
+    handle, mutex = self.handle, self.handle.mutex
     # In a signal handler the lock may be that of the call which was interrupted.
     tokens = [Token()]
     if not mutex.is_mine():
@@ -253,7 +264,7 @@ def remove(handle: Handle) -> None:
 
 
 @contextlib.contextmanager
-def moving(handle: Handle) -> Iterator[Iterator[bytes]]:
+def moving(self: Handled) -> Iterator[Iterator[bytes]]:
     """All records in order, for what takes this queue's place; nobody else adds or takes meanwhile.
 
     Also what is reserved: whoever holds it has it as delivered from a queue that is gone.
@@ -262,6 +273,7 @@ def moving(handle: Handle) -> Iterator[Iterator[bytes]]:
     CommitUnknown is raised, its items may be in both places, so nobody uses it before `adopt`: see `Handle.repair` and
     `Handle.refuse_moved`.
     """
+    handle = self.handle
     u64, mutex = handle.u64, handle.mutex
     mutex.refuse_twice()
     tokens = [Token()]
@@ -275,7 +287,7 @@ def moving(handle: Handle) -> Iterator[Iterator[bytes]]:
         mutex.held_by[0] = tokens[0].guard = weakref.ref(tokens[0], mutex.free)
         if u64[W_FLAGS] & PENDING:
             handle.repair()
-        was_open = not is_closed(handle)
+        was_open = not is_closed(self)
         u64[W_FLAGS] |= FETCH_MOVED | ADD_CLOSED
         try:
             yield map(handle.log.core.records.read, contents.undone(handle.log))
@@ -306,8 +318,9 @@ def _after_move(handle: Handle, error: BaseException) -> None:
     undisturbed(put_right)
 
 
-def clear(handle: Handle) -> None:
+def clear(self: Handled) -> None:
     """Take all items away, the reserved ones too; they do not count as fetched."""
+    handle = self.handle
     handle.work(lambda: contents.clear(handle.log))
 
 

@@ -9,17 +9,14 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import AbstractContextManager
 from functools import partial, wraps
 from itertools import islice
-from typing import Any, TypeVar, overload
+from typing import TYPE_CHECKING, Any, TypeVar, overload
 
 from kemi import times
 from kemi.errors import MqueueError
-from kemi.owner import Owner
 from kemi.queue import hot, life
 from kemi.queue.adding import Adder
-from kemi.queue.catalog.registry import Registry
 from kemi.queue.delivery.hold import DONE, Hold, Settlement
 from kemi.queue.delivery.reservation import Reservation
 from kemi.queue.delivery.reserved import Batch, ReservedItem
@@ -35,15 +32,26 @@ from kemi.queue.log import contents
 from kemi.queue.log.core import ADDED, FULL, KEPT, Delivery
 from kemi.queue.others import Others
 from kemi.queue.reserving import DeadLetters, Reserver
-from kemi.queue.shm.segment import PRIVATE, Access, Segment
-from kemi.queue.shm.trust import SERVER_ADVICE, Users
+from kemi.queue.shm.segment import Segment
 from kemi.queue.sync.clock import now
 from kemi.queue.sync.stop import STOP_LOOK, Stop, stopper
 from kemi.queue.waiting import Taker
 
+if TYPE_CHECKING:
+    from typing_extensions import ParamSpec
+
+    _Properties = ParamSpec("_Properties")
 _Result = TypeVar("_Result")
 
 _PARTS = ("_u64", "_mutex", "_append", "_pop", "_log", "_holding", "_adder", "_taker", "_reserver")
+
+
+def _queue_of(make: Callable[_Properties, Handle]) -> Callable[_Properties, Queue]:
+    @wraps(make)
+    def queue_of(*place: _Properties.args, **properties: _Properties.kwargs) -> Queue:
+        return Queue(make(*place, **properties))
+
+    return queue_of
 
 
 class Queue(choice.Base):
@@ -310,109 +318,27 @@ class Queue(choice.Base):
 
     # --- from its beginning to its end (see `life`) -------------------------------------------------------------------
 
-    @classmethod
-    def create(  # noqa: PLR0913 - as in `life`
-        cls,
-        instance: str,
-        name: str,
-        *,
-        window: int,
-        addmode: int = 0,
-        size_limit: int = 0,
-        byte_limit: int = 0,
-        registry: Registry | None = None,
-        owner: Owner | None = None,
-        lock_timeout: float = 1.0,
-        access: Access = PRIVATE,
-        draft: bool = False,
-        closed: bool = False,
-        keep: int | None = None,
-    ) -> Queue:
-        """Make a queue; see `life.create`."""
-        properties = {"window": window, "addmode": addmode, "size_limit": size_limit, "byte_limit": byte_limit}
-        around = {"registry": registry, "owner": owner, "lock_timeout": lock_timeout, "access": access}
-        more = {"draft": draft, "closed": closed, "keep": keep}
-        return cls(life.create(instance, name, **properties, **around, **more))  # type: ignore[arg-type]
-
-    @classmethod
-    def attach(cls, instance: str, name: str, registry: Registry | None = None, lock_timeout: float = 1.0) -> Queue:
-        """Use a queue that exists. Raises SegmentMissing, NotAllowed, SegmentError."""
-        return cls(life.attach(instance, name, registry, lock_timeout))
-
-    @classmethod
-    def of_segment(
-        cls,
-        full_name: str,
-        registry: Registry | None = None,
-        lock_timeout: float = 1.0,
-        name: str = "",
-        users: Users | None = None,
-        advice: str = SERVER_ADVICE,
-        *,
-        takes_over: bool = False,
-    ) -> Queue:
-        """`attach` by the segment's name in /dev/shm; see `life.of_segment`."""
-        return cls(life.of_segment(full_name, registry, lock_timeout, name, users, advice, takes_over=takes_over))
-
-    def adopt(self, owner: Owner, keep_closed: bool = False, saved: bool = False) -> int:
-        """Take over from an owner that is dead. Returns the number of items. See `life.adopt`."""
-        return life.adopt(self.handle, owner, keep_closed, saved)
-
-    def open(self) -> None:
-        """From here on items may be added."""
-        life.open_to_adds(self.handle)
-
-    def publish(self, name: str) -> None:
-        """Give a draft its name in shared memory, in place of the queue that has it."""
-        life.publish(self.handle, name)
-
-    def append_record(self, record: bytes) -> None:
-        """Append a record as it came from `moving`, or from `record_of`. Raises NoMemory."""
-        life.append_record(self.handle, record)
-
-    def is_closed(self) -> bool:
-        """Did its server end it, or die while the items were on their way to another place?"""
-        return life.is_closed(self.handle)
-
-    def is_moving(self) -> bool:
-        """Are its items on their way to another place, or was it not found out yet whether they got there?"""
-        return life.is_moving(self.handle)
-
-    def owner(self) -> Owner:
-        """The process that made the queue, or took it over from a dead one."""
-        return life.owner_of(self.handle)
-
-    def set_limits(self, size_limit: int, byte_limit: int) -> None:
-        """Change the limits; 0 is none. See `life.set_limits`."""
-        life.set_limits(self.handle, size_limit, byte_limit)
-
-    def set_deliveries(self, most: int, dead_letter: str = "") -> None:
-        """Change how often a reserved item is delivered, and where it goes then. See `life.set_deliveries`."""
-        life.set_deliveries(self.handle, most, dead_letter)
-
-    def set_max_age(self, seconds: float) -> None:
-        """Change for how long an item is delivered; 0: for ever. See `life.set_max_age`."""
-        life.set_max_age(self.handle, seconds)
+    create = staticmethod(_queue_of(life.create))
+    attach = staticmethod(_queue_of(life.attach))
+    of_segment = staticmethod(_queue_of(life.of_segment))
+    adopt = life.adopt
+    open = life.open_to_adds
+    publish = life.publish
+    append_record = life.append_record
+    is_closed = life.is_closed
+    is_moving = life.is_moving
+    owner = life.owner
+    set_limits = life.set_limits
+    set_deliveries = life.set_deliveries
+    set_max_age = life.set_max_age
+    take_positions = life.take_positions
+    moving = life.moving
+    clear = life.clear
+    remove = life.remove
 
     def set_siblings(self, find: Callable[[str], Queue | None]) -> None:
         """Find other queues of the instance so, where this process has them at hand."""
         self._others.sibling = find
-
-    def take_positions(self, old: Queue) -> None:
-        """For a draft: know how far streams were relayed to the queue whose place it takes."""
-        life.take_positions(self.handle, old.handle)
-
-    def moving(self) -> AbstractContextManager[Iterator[bytes]]:
-        """All records in order, for what takes this queue's place; nobody else uses it meanwhile. See `life.moving`."""
-        return life.moving(self.handle)
-
-    def clear(self) -> None:
-        """Take all items away, the reserved ones too; they do not count as fetched."""
-        life.clear(self.handle)
-
-    def remove(self) -> None:
-        """End the queue for all processes: refuse adds, wake who waits, take its name and its line away."""
-        life.remove(self.handle)
 
     def close(self) -> None:
         """Let go of the queue in this process; a later call on it raises. The queue itself stays."""

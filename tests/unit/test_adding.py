@@ -9,7 +9,6 @@ import pytest
 from kemi.queue.adding import record_of
 from kemi.queue.format.layout import W_EVENT, W_PRESENT, W_WAITERS
 from kemi.queue.format.outcome import CLOSED, AddResult
-from kemi.queue.life import open_to_adds
 from kemi.queue.log.core import ADDED
 from kemi.queue.log.plain import PlainLog
 from kemi.queue.queue import Queue
@@ -105,7 +104,7 @@ def test_a_batch_to_a_queue_that_was_ended(instance: str) -> None:
     queue = Queue.create(instance, "q", window=WINDOW, closed=True)
     assert queue.add_many([("a", ""), ("b", "")]) == [CLOSED] * 2
     assert queue.stats().refusals[CLOSED] == 2
-    open_to_adds(queue.handle)
+    queue.open()
     assert queue.add_many([("a", ""), ("b", "")]) == [ADDED] * 2
 
 

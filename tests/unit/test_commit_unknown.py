@@ -257,7 +257,7 @@ def test_a_server_that_is_killed_after_it(lives: Lives, instance: str, done: boo
     def strike() -> None:
         with pytest.MonkeyPatch.context() as patch:
             end: Any = lambda *_, **__: os._exit(0)  # noqa: E731
-            patch.setattr("kemi.queue.life.adopt" if another == "save" else "kemi.crossing.Crossings.load", end)
+            patch.setattr("kemi.queue.queue.Queue.adopt" if another == "save" else "kemi.crossing.Crossings.load", end)
             lives.start()
 
     lives.live(strike)
@@ -289,7 +289,7 @@ def test_who_sleeps_goes_on(lives: Lives, instance: str) -> None:
         assert os.waitpid(waiter, 0)[1] == 0
 
 
-@pytest.mark.parametrize("where", ["life.publish", "log.contents.clear"])
+@pytest.mark.parametrize("where", ["queue.Queue.publish", "log.contents.clear"])
 def test_what_fails_after_the_commit(lives: Lives, where: str) -> None:
     """The rows are deleted: the draft that has them is not thrown away, and the next start goes on with it."""
     lives.have_rows("1", "2")

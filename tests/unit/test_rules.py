@@ -126,7 +126,8 @@ OPTIONAL = {
     "kemi.database.names": {"sqlalchemy"},
     "kemi.database.statements": {"sqlalchemy"},
     "kemi.database.table": {"sqlalchemy"},
-    "kemi.worker.worker": {"typing_extensions"},  # for type checkers, which bring it
+    "kemi.queue.queue": {"typing_extensions"},  # for type checkers, which bring it
+    "kemi.worker.worker": {"typing_extensions"},  # as that
     "kemi.relay.link": {"redis"},
 }
 
