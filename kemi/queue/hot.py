@@ -72,6 +72,7 @@ class Parts(Source, Protocol):
     _taker: Taker
     _reserver: Reserver
     _keyed: bool
+    _more: bool  # did the last `pop` leave items? In a keyed log always
     # Bounds of the chunks that `add` and `pop` were in last, and how many items a fetch saw at most.
     _tail_low: int
     _tail_end: int
@@ -80,14 +81,15 @@ class Parts(Source, Protocol):
     _high: int
 
 
-def pop(self: Parts) -> bytes | None:  # noqa: C901, PLR0915 - as `add`
+def pop(self: Parts) -> bytes | None:  # noqa: C901, PLR0912, PLR0915 - as `add`
     """Take the oldest item as its record (see `Item`); None if there is none."""
     u64: Any = self._u64
     # Without the lock. What left is read before what was added, so equal means empty at the first look. What was
     # committed by a process killed since is not overlooked: these counters are the commit.
-    removed = u64[W_POPPED] + u64[W_BURIED] if self._keyed else u64[W_POPPED]
-    added = u64[W_ADDED]  # it only grows; read once more where the lock was waited for
-    if added == removed and u64[W_FLAGS] < FETCH_FLAGS:
+    if not self._more:
+        if u64[W_POPPED] == u64[W_ADDED] and u64[W_FLAGS] < FETCH_FLAGS:
+            return None
+    elif self._keyed and u64[W_POPPED] + u64[W_BURIED] == u64[W_ADDED] and u64[W_FLAGS] < FETCH_FLAGS:
         return None
     mutex = self._mutex
     ref = mutex.ref
@@ -97,22 +99,26 @@ def pop(self: Parts) -> bytes | None:  # noqa: C901, PLR0915 - as `add`
             if code == ENOTRECOVERABLE:
                 ref = NOWHERE  # a lost mutex must not be unlocked
             ref = mutex.take_slowly(code)
-            added = self._u64[W_ADDED]
         u64 = self._u64
-        if u64[W_FLAGS] < FETCH_FLAGS:
+        if u64[W_FLAGS] >= FETCH_FLAGS:
+            pass  # there is more to do, without this lock
+        elif self._keyed:
+            return self._pop()
+        else:
             popped = u64[W_POPPED]
+            left = u64[W_ADDED] - popped
             odd = popped & 1
             head = u64[W_HEAD + odd]
-            if self._head_low <= head < self._head_end and 0 < added - popped <= self._high:
+            if self._head_low <= head < self._head_end and 0 < left <= self._high:
                 end = head + self._u32[head >> 2]
                 if head + RECORD_HEAD <= end < self._head_end:
                     record: bytes | None = self._bytes[head:end]
+                    self._more = left > 1
                     u64[W_HEAD_ODD - odd] = end
                     u64[W_POPPED] = popped + 1  # commit
                     return record
-            if self._keyed:
-                return self._pop()
             record = self._pop()
+            self._more = record is not None
             self._head_low, self._head_end = self._log.head_low, self._log.head_end
             self._high = u64[W_HIGH_WATER]
             return record
@@ -150,7 +156,6 @@ def add(self: Parts, key: Data, value: Data) -> AddResult:  # noqa: C901, PLR091
     if step > MAX_STEP:
         return self._adder.refuse(TOO_LARGE)
     record = _pack(step, key_length, value_length | flags, 0, _now()) + k + v
-    called = 0
     mutex = self._mutex
     ref = mutex.ref
     u64 = None
@@ -163,7 +168,7 @@ def add(self: Parts, key: Data, value: Data) -> AddResult:  # noqa: C901, PLR091
         if u64[W_FLAGS]:
             outcome, called = self._adder.add_slowly(record, step)
         elif self._keyed:
-            outcome = self._append(record, step)
+            outcome, called = self._append(record, step), 0
         else:
             added = u64[W_ADDED]
             odd = added & 1
@@ -174,7 +179,7 @@ def add(self: Parts, key: Data, value: Data) -> AddResult:  # noqa: C901, PLR091
                 u64[W_TAIL_ODD - odd] = end
                 u64[W_ADDED] = added + 1  # commit
                 return ADDED
-            outcome = self._append(record, step)
+            outcome, called = self._append(record, step), 0
             self._tail_low, self._tail_end = self._log.tail_low, self._log.tail_end
         if outcome is not ADDED and outcome is not KEPT:
             u64[W_REFUSED - FIRST_REFUSAL + outcome] += 1

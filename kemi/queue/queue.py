@@ -43,6 +43,7 @@ if TYPE_CHECKING:
     _Properties = ParamSpec("_Properties")
 _Result = TypeVar("_Result")
 
+_SMALL = (1 << 30) - 1  # up to there Python compares numbers faster
 _PARTS = ("_u64", "_mutex", "_append", "_pop", "_log", "_holding", "_adder", "_taker", "_reserver")
 
 
@@ -70,7 +71,7 @@ class Queue(choice.Base):
         self._adder = Adder(handle)
         # What `add` and `pop` have at hand; the bounds are those of chunks that they were in last.
         self._tail_low = self._tail_end = self._head_low = self._head_end = self._high = 0
-        self._keyed = handle.addmode != 0
+        self._keyed = self._more = handle.addmode != 0
         self.have_at_hand()
         choice.attach(self, handle.segment)
 
@@ -81,7 +82,7 @@ class Queue(choice.Base):
         self._mutex, self._log, self._holding = handle.mutex, handle.log, handle.holding
         self._append, self._pop = handle.log.append, handle.log.pop
         chunks = handle.log.core.chunks
-        self._most: int = chunks.count << chunks.bits  # items, at a byte each
+        self._most: int = min(chunks.count << chunks.bits, _SMALL)  # items, at a byte each
 
     @property
     def closed(self) -> bool:
