@@ -26,12 +26,13 @@ from kemi.queue.lock import onlymain
 from kemi.queue.lock.mutex import unlock
 from kemi.queue.log.core import ADDED
 from kemi.queue.queue import Queue
+from tests.conftest import HANG
 from tests.unit.children import fork
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-PATIENCE = 10.0
+PATIENCE = HANG
 
 
 @pytest.fixture(autouse=True)
@@ -47,7 +48,7 @@ def _only_main() -> Iterator[None]:
 
 @pytest.fixture(params=[0, 1, 2], ids=["plain", "keep the oldest", "keep the newest"])
 def queue(request: pytest.FixtureRequest, instance: str) -> Iterator[Queue]:
-    made = Queue.create(instance, "q", window=64 << 20, addmode=request.param, lock_timeout=0.3)
+    made = Queue.create(instance, "q", window=64 << 20, addmode=request.param, lock_timeout=PATIENCE)
     yield made
     made.remove()
 
@@ -446,7 +447,6 @@ class Started:
 @each_call
 def test_a_lock_that_another_process_has_is_waited_for(filled: Queue, call: Callable[[Queue], object]) -> None:
     """Without the GIL: this thread gets on meanwhile."""
-    filled._mutex.timeout = PATIENCE
     holder = Holder(filled)
     started = Started(lambda: call(filled))
     for _ in range(50):  # with the GIL it would wait in vain for `end`
@@ -460,19 +460,20 @@ def test_a_lock_that_another_process_has_is_waited_for(filled: Queue, call: Call
 
 @each_call
 def test_a_lock_that_is_not_had_in_time(filled: Queue, call: Callable[[Queue], object]) -> None:
+    filled._mutex.timeout = 0.3
     holder = Holder(filled)
     before = bytes(filled._bytes[: layout.MUTEX_AT])
     with pytest.raises(LockTimeout, match=r"lock not had within 0.3 s: its holder is stopped or very slow"):
         beside(lambda: call(filled))
     assert bytes(filled._bytes[: layout.MUTEX_AT]) == before
     holder.end()
+    filled._mutex.timeout = PATIENCE
     assert beside(lambda: call(filled)) in (ADDED, "b")
 
 
 @each_call
 def test_who_was_killed_is_mended_by_somebody_else(filled: Queue, call: Callable[[Queue], object]) -> None:
     """It waits until another process has recovered what was broken off."""
-    filled._mutex.timeout = PATIENCE
     Holder(filled).end(kill=True)
     started = Started(lambda: call(filled))
     while not filled._u64[W_FLAGS] & PENDING:  # it found the holder dead, and left it to others
@@ -486,12 +487,14 @@ def test_who_was_killed_is_mended_by_somebody_else(filled: Queue, call: Callable
 
 @each_call
 def test_nobody_mends_it(filled: Queue, call: Callable[[Queue], object]) -> None:
+    filled._mutex.timeout = 0.3
     Holder(filled).end(kill=True)
     added = filled._u64[W_ADDED]
     with pytest.raises(LockTimeout, match=r"killed in a call, and nobody mended that within 0.3 s"):
         beside(lambda: call(filled))
     assert filled._u64[W_ADDED] == added
     assert filled._u64[W_FLAGS] & PENDING
+    filled._mutex.timeout = PATIENCE
     assert call(filled) in (ADDED, "b")  # the main thread mends it
     assert sound(filled)
     assert beside(lambda: filled.add("more", "v")) is ADDED

@@ -22,6 +22,7 @@ from kemi.queue.kernel import choice
 from kemi.queue.lock.mutex import trylock, unlock
 from kemi.queue.log.core import ADDED
 from kemi.queue.queue import Queue
+from tests.conftest import HANG
 from tests.unit.children import fork
 
 if TYPE_CHECKING:
@@ -227,6 +228,7 @@ THREADS = ["main", *(f"thread {number}" for number in range(3))]
 
 def test_threads_and_signals(queue: Queue) -> None:
     """Threads beside each other, and a handler that uses the queue whenever it comes: nothing lost, nothing twice."""
+    queue._mutex.timeout = HANG  # whoever has the lock may be stopped by the machine
     taken: list[str] = []
     by_handler: list[str] = []
     numbers = count()

@@ -44,9 +44,9 @@ def elapsed(work: Callable[[], object]) -> float:
     return time.monotonic() - start
 
 
-def sleeper(word: Any, seconds: float = 30.0) -> int:
+def sleeper(word: Any) -> int:
     """Fork a process that waits on the word while it is 0; give its pid when it sleeps."""
-    pid = fork(lambda: futex.wait(word, 0, seconds))
+    pid = fork(lambda: futex.wait(word, 0, 10 * HANG))
     while not asleep(pid):
         time.sleep(0.001)
     return pid
@@ -64,8 +64,9 @@ def test_a_timeout(word: Any, seconds: float) -> None:
     assert seconds <= elapsed(lambda: futex.wait(word, 0, seconds)) < HANG / 2
 
 
+@pytest.mark.usefixtures("only_called")
 def test_waking(word: Any) -> None:
-    """One call wakes as many as it says, and says how many."""
+    """One call wakes as many as it says, and says how many: whoever looks for signals just then is not asleep."""
     pids = [sleeper(word) for _ in range(3)]
     try:
         assert futex.wake(word) == 1
@@ -77,6 +78,7 @@ def test_waking(word: Any) -> None:
             kill(pid)
 
 
+@pytest.mark.usefixtures("only_called")
 def test_a_sleeper_that_is_killed(word: Any) -> None:
     """It is simply gone."""
     pid = sleeper(word)
