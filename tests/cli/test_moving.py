@@ -115,7 +115,7 @@ def test_consume_costs_nothing_while_it_waits(serve: Serve, command: Command) ->
 
     before = used()
     time.sleep(3)
-    assert used() - before <= 2
+    assert used() - before <= 10  # of 300
     queue.add("k", "v")
     assert command.end(process).code == 0
 

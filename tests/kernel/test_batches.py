@@ -24,6 +24,7 @@ from kemi.queue.kernel import choice
 from kemi.queue.log.core import ADDED
 from kemi.queue.queue import Queue
 from kemi.queue.reserving import RESERVES
+from tests.conftest import HANG
 from tests.kernel.pairs import WINDOW, Pair
 
 if TYPE_CHECKING:
@@ -277,6 +278,7 @@ def test_what_was_forgotten_goes_back(pair: Pair) -> None:
 def test_threads_never_hold_an_item_twice(pair: Pair) -> None:
     """While one reserves, the others look for what is forgotten: nothing that is being handed over."""
     queue = pair.native
+    queue._mutex.timeout = HANG
     total, threads = 3000, 4
     queue.add_many([(f"k{number}", "v") for number in range(total)])
     with queue.reserve_many(100) as batch:
@@ -296,7 +298,7 @@ def test_threads_never_hold_an_item_twice(pair: Pair) -> None:
         for worker in workers:
             worker.start()
         for worker in workers:
-            worker.join(60)
+            worker.join(HANG)
     finally:
         gc.callbacks.remove(_switch)
         gc.set_threshold(*before)
@@ -323,7 +325,7 @@ def test_questions_and_aging_are_left_to_python(pair: Pair) -> None:
             return shown(item)
 
     pair.both(ask)
-    pair.both(lambda queue: queue.set_max_age(1))
+    pair.both(lambda queue: queue.set_max_age(3600))
     pair.both(lambda queue: queue.add("c", "3"))
     pair.both(lambda queue: queue.reserve_some(1, 0.0, print))
     pair.header()

@@ -88,9 +88,11 @@ def test_a_waiter_does_not_poll(serve: Serve, children: Children) -> None:
     """A process that waits is woken for its own looks for signals only, some 25 a second."""
     queue = serve("name=q")
     (child,) = waiting(queue, children, 1)
-    switches, begin = _voluntary_switches(child.pid), time.monotonic()
+    begin = time.monotonic()
+    switches = _voluntary_switches(child.pid)
     time.sleep(2.5)
-    assert _voluntary_switches(child.pid) - switches <= 1.25 / futex.SLICE * (time.monotonic() - begin)
+    # The looks, and once a second the shorter slices that a sleep begins with.
+    assert _voluntary_switches(child.pid) - switches <= 2 / futex.SLICE * (time.monotonic() - begin)
     queue.add("k", "")
     assert child.result()[0] == "k"
 

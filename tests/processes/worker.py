@@ -6,12 +6,12 @@ import json
 import sys
 
 from mqueue_kemi import attach
-from tests.processes.load import consume, produce
+from tests.processes.load import PATIENCE, consume, produce
 
 
 def main(role: str, instance: str, name: str, *arguments: str) -> None:
     """Produce (arguments: producer, count) or consume (argument: timeout), and print the result."""
-    with attach(name, instance) as queue:
+    with attach(name, instance, lock_timeout=PATIENCE) as queue:
         if role == "produce":
             result: object = produce(queue, arguments[0], int(arguments[1]))
         else:

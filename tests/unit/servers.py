@@ -50,7 +50,7 @@ def server(instance: str) -> Iterator[Server]:
 @pytest.fixture
 def queue(server: Server) -> Iterator[AttachedQueue]:
     """Give its queue, attached."""
-    with attach("q", server.instance, lock_timeout=0.5) as attached_queue:
+    with attach("q", server.instance) as attached_queue:
         yield attached_queue
 
 

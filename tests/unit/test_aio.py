@@ -92,7 +92,7 @@ def test_who_comes_when_the_thread_is_idle_is_called(
     sleeper.is_there.set()
     asyncio.run(asyncio.wait_for(doorbell.wait(10 * HANG), HANG))
     until(lambda: is_idle(doorbell))
-    assert set(threading.enumerate()) == threads
+    assert set(threading.enumerate()) <= threads  # one of an earlier test may end just now
     doorbell.close()
     until(lambda: not doorbell._runs)
 

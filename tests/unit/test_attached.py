@@ -7,6 +7,7 @@ import contextlib
 import gc
 import os
 import resource
+import signal
 import threading
 import time
 from typing import TYPE_CHECKING, Any
@@ -33,6 +34,7 @@ if TYPE_CHECKING:
     from pytest_mock import MockerFixture
 
     from kemi.queue.client.attached import AttachedQueue
+    from kemi.queue.format.item import Item
 
 
 server, queue = servers.server, servers.queue
@@ -259,7 +261,7 @@ def run(coroutine: Awaitable[Any]) -> Any:
         finally:
             ended = True
             await ticker
-            assert late < 2.5, f"the event loop stood still for {late} s"
+            assert late < HANG / 2, f"the event loop stood still for {late} s"
 
     return asyncio.run(watched())
 
@@ -465,15 +467,23 @@ def test_a_second_coroutine_takes_what_a_cancelled_one_did_not(queue: AttachedQu
 
 def test_a_lock_that_is_held_does_not_stop_the_loop(server: Server) -> None:
     """It waits in a thread, and gives up after lock_timeout."""
-    queue = attach("q", server.instance, lock_timeout=5.0)
-    queue.add("k", "")
+    queue = attach("q", server.instance)
+    queue.add_many([("a", ""), ("b", "")])
 
-    async def work() -> None:
-        with pytest.raises(LockTimeout):
-            await queue.afetch()
+    async def work(holder: int) -> Item | None:
+        waits = asyncio.ensure_future(queue.afetch())
+        for _ in range(20):
+            await asyncio.sleep(0.005)
+        assert not waits.done()
+        os.kill(holder, signal.SIGKILL)  # which a loop that stands still cannot do
+        return await waits
 
-    with child(inner(queue)._mutex.take):
-        run(work())
+    with child(inner(queue)._mutex.take) as pid:
+        assert run(work(pid)) is not None
+    inner(queue)._mutex.timeout = 0.1
+    with child(inner(queue)._mutex.take), pytest.raises(LockTimeout):
+        run(queue.afetch())
+    inner(queue)._mutex.timeout = HANG
     killed_after(inner(queue)._mutex.take)
     assert run(queue.afetch()) is not None
     queue.close()

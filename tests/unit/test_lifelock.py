@@ -106,6 +106,7 @@ def test_a_number_is_had_once(path: str) -> None:
     lock.close()
 
 
+@pytest.mark.usefixtures("swept")
 @pytest.mark.parametrize("number", [-1, MAX_NUMBER + 1])
 def test_a_number_that_is_none_is_refused(path: str, number: int) -> None:
     before = set(os.listdir("/proc/self/fd"))

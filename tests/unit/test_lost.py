@@ -92,7 +92,7 @@ def test_a_death_on_the_way_to_the_replacement(lock: Mutex, segment: Segment, re
 def test_many_come_to_a_broken_lock(lock: Mutex, segment: Segment, repair: Repair) -> None:
     """Of processes that find it unusable at the same time one replaces it, and all get it in turn."""
     lose(lock, repair)
-    lock.timeout = 5.0
+    lock.timeout = HANG
 
     def count() -> None:
         for _ in range(20):

@@ -138,13 +138,15 @@ def test_a_batch(queue: QueueClient) -> None:
 
 
 def test_what_is_delayed(queue: QueueClient) -> None:
-    """It is not there until it is due; then it comes before younger ones. A sleeper wakes in time."""
-    fill(queue, 1)
-    assert queue.reserve(timeout=None).take().give_back(after=0.2)
+    """It is not there until it is due. A sleeper wakes in time."""
+    fill(queue, 2)
+    assert queue.reserve(timeout=None).take().give_back(after=10 * HANG)
+    soon = queue.reserve(timeout=None).take()
     assert (len(queue), queue.stats().due, keys(queue), queue.fetch()) == (0, 1, [], None)
+    assert soon.give_back(after=0.2)
     with queue.reserve(timeout=HANG) as one:
         assert one is not None
-        assert (one.key, one.deliveries) == ("0", 2)
+        assert (one.key, one.deliveries) == ("1", 2)
 
 
 def forget(queue: QueueClient) -> None:

@@ -94,7 +94,7 @@ def test_a_stopped_holder_costs_the_timeout_once(
         with takes(TIMEOUT), pytest.raises(LockTimeout, match=f"{segment.name}: lock not had within 0.2 s"):
             lock.take()
         # As patient as the first, none of them would be that quick.
-        assert min(seconds_in_vain(lock) for _ in range(5)) < TIMEOUT / 2
+        assert any(seconds_in_vain(lock) < TIMEOUT / 2 for _ in range(100))
         segment.words[PROGRESS] += 1
         with takes(TIMEOUT), pytest.raises(LockTimeout):
             lock.take()

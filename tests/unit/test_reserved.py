@@ -183,6 +183,7 @@ def test_a_lock_not_had_is_kept_in_mind(queue: Queue, way: str) -> None:
 
 def test_threads_that_settle_the_same_item(queue: Queue) -> None:
     """One of them does."""
+    queue._mutex.timeout = HANG  # the machine may stop who has the lock
     item = take(queue)
     results: list[bool] = []
     begin = threading.Barrier(4)

@@ -14,6 +14,7 @@ from kemi import app
 from kemi.queue.client.attached import AttachedQueue
 from kemi.queue.delivery import holders, holding
 from kemi.queue.sync import lifelock, openfile
+from tests.conftest import HANG
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -85,8 +86,8 @@ def test_a_first_reservation_in_the_middle_of_another(name: str, first: Take, se
     number, reached = 0, True
     while reached:
         number += 1
-        one, looker = AttachedQueue(name, "q"), AttachedQueue(name, "q")
-        other = AttachedQueue(name, "q") if apart else one
+        one, looker = (AttachedQueue(name, "q", lock_timeout=HANG) for _ in range(2))
+        other = AttachedQueue(name, "q", lock_timeout=HANG) if apart else one
         looker.add_many([("a", "1"), ("b", "2"), ("c", "3")])
         taken: list[Any] = []
         interposed = Interposed(number, partial(_take, second, other, taken))

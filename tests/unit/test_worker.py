@@ -606,7 +606,7 @@ def test_a_question_that_nobody_waits_for_is_not_run() -> None:
 
 
 def test_a_question_fails_when_the_next_try_would_be_too_late() -> None:
-    question = asked_of(raising(ConnectionError("down"), pause=(5, 5)), deadline=time.time() + 2)
+    question = asked_of(raising(ConnectionError("down"), pause=(2 * SOON, 2 * SOON)), deadline=time.time() + SOON)
     assert (question.outcome, question.reason) == ("rejected", "ConnectionError: down")
 
 
