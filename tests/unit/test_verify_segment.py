@@ -107,7 +107,7 @@ def test_corruption_is_found(which: str) -> None:
 
 COUNTERS = [
     *(layout.W_PRESENT, layout.W_EXPIRED, layout.W_REFUSED + 2, layout.W_ASK_LATE),
-    layout.W_SHAPE,
+    *(layout.W_SHAPE, layout.W_MEASURED),
 ]
 
 

@@ -48,7 +48,6 @@ from kemi.queue.format.layout import (
 from kemi.queue.log.core import Core
 from kemi.queue.store.journal import Plan
 from kemi.queue.store.keyindex import KeyIndex
-from kemi.queue.sync.handlers import is_from_handler
 
 FACTOR = 2  # so many times of what is alive may be dead
 SLACK_CHUNKS = 2  # and so many chunks more
@@ -293,12 +292,7 @@ class Compaction:
             *(U32 + half, length, U32 + lead, link, U32 + origin, TOMBSTONE | length),
             *(source, dead_here, target, dead_there, W_TARGET_AT, to + length, W_SOURCE_AT, behind),
         )
-        try:
-            packed = _moved(*pairs)
-        except struct.error as error:
-            if is_from_handler(error):
-                raise
-            raise CorruptedError(f"compaction would store a number that is none: {pairs}") from None
+        packed = _moved(*pairs)
         flags = u64[W_FLAGS]
         u64[W_FLAGS] = flags | PENDING
         self._bytes[to + 4 : to + length] = self._bytes[at + 4 : behind]

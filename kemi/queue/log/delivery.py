@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import struct
 
-from kemi.errors import CorruptedError
 from kemi.queue.format.layout import (
     C_DETACHED,
     C_HELD,
@@ -39,14 +38,9 @@ from kemi.queue.format.layout import (
 )
 from kemi.queue.log.core import Core, Delivery
 from kemi.queue.store.inflight import Holder
-from kemi.queue.sync.handlers import is_from_handler
 
 _pack_entry = ENTRY.pack
 _pack_hold, _pack_lead, _pack_ack = (struct.Struct(f"={length}Q").pack for length in (16, 18, 14))
-
-
-def _no_number(pairs: tuple[int, ...]) -> CorruptedError:
-    return CorruptedError(f"an operation would store a number that is none: {pairs}")
 
 
 def hold(core: Core, at: int, length: int, holder: Holder, lead: int = 0, link: int = 0) -> int:
@@ -72,12 +66,7 @@ def hold(core: Core, at: int, length: int, holder: Holder, lead: int = 0, link: 
         *(head, end, W_POPPED, popped + 1, W_FREE_ENTRY, following, row, at, W_IN_FLIGHT, in_flight),
         *(held, chunk_held, W_HELD_BYTES, size, W_FLAGS, pending),
     )
-    try:
-        packed = _pack_lead(*pairs, U32 + lead, link) if lead else _pack_hold(*pairs)
-    except struct.error as error:
-        if is_from_handler(error):
-            raise
-        raise _no_number(pairs) from None
+    packed = _pack_lead(*pairs, U32 + lead, link) if lead else _pack_hold(*pairs)
     mapping.bytes[row * 8 : row * 8 + ENTRY_BYTES] = _pack_entry(
         0, popped + 1, 0, holder.life, holder.start, holder.pid, holder.namespace, 1, 0, following, 0
     )
@@ -136,12 +125,7 @@ def ack(core: Core, delivery: Delivery, counter: int = 0) -> bool:
         *(row, 0, W_FREE_ENTRY, number + 1, W_IN_FLIGHT, in_flight, chunk + C_HELD, chunk_held),
         *(W_HELD_BYTES, size, W_FLAGS, pending, U32 + half + E_NEXT_FREE, following),
     )
-    try:
-        packed = _pack_ack(*pairs)
-    except struct.error as error:
-        if is_from_handler(error):
-            raise
-        raise _no_number(pairs) from None
+    packed = _pack_ack(*pairs)
     u64[W_FLAGS] = u64[W_FLAGS] | PENDING
     mapping.bytes[JOURNAL_AT : JOURNAL_AT + len(packed)] = packed
     u64[W_COMMIT] = len(packed) >> 4  # commit

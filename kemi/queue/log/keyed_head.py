@@ -38,7 +38,6 @@ from kemi.queue.log.core import Core, Delivery
 from kemi.queue.store.inflight import Entry, Holder
 from kemi.queue.store.journal import Plan
 from kemi.queue.store.keyindex import KeyIndex
-from kemi.queue.sync.handlers import is_from_handler
 
 KEEP_OLDEST, KEEP_NEWEST = 1, 2
 _skip = struct.Struct("=6Q").pack
@@ -102,14 +101,7 @@ class KeyedHead:
         u64, at = self._u64, start + length
         head, in_chunk = W_HEAD + (u64[W_POPPED] & 1), ((start & ~self._core.chunks.mask) >> 3) + C_DEAD
         dead, dead_here = u64[W_DEAD] - length, u64[in_chunk] - length
-        try:
-            packed = _skip(W_DEAD, dead, in_chunk, dead_here, head, at)
-        except struct.error as error:
-            if is_from_handler(error):
-                raise
-            raise CorruptedError(
-                f"there are {length} bytes of tombstones at the head {start}, and fewer are counted"
-            ) from None
+        packed = _skip(W_DEAD, dead, in_chunk, dead_here, head, at)
         flags = u64[W_FLAGS]
         u64[W_FLAGS] = flags | PENDING
         self._core.journal.store_list(packed)

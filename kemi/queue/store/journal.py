@@ -46,7 +46,6 @@ from kemi.queue.format.layout import (
     W_FLAGS,
     Mapping,
 )
-from kemi.queue.sync.handlers import is_from_handler
 
 _PACK = [struct.Struct(f"={2 * pairs}Q").pack for pairs in range(MAX_PAIRS + 1)]
 _WIDTHS = (8, 4, 1)  # by the kind of a store
@@ -89,18 +88,15 @@ class Journal:
         self._u64[W_FLAGS] = self._u64[W_FLAGS] | PENDING
 
     def commit(self, plan: Plan) -> None:
-        """Make the operation count, and do its stores. Raises ValueError for a plan that is too long."""
+        """Make the operation count, and do its stores.
+
+        Raises ValueError for a plan that is too long, struct.error for a number that is none: the segment is corrupted.
+        """
         count = len(plan)
         if count > MAX_PAIRS:
             raise ValueError(f"{count} stores in one operation, at most {MAX_PAIRS} are possible")
         pairs = [*chain.from_iterable(plan.items())]
-        try:
-            packed = _PACK[count](*pairs)
-        except struct.error as error:
-            if is_from_handler(error):
-                raise
-            raise CorruptedError(f"an operation would store a number that is none: {dict(plan)}") from None
-        self.store_list(packed)
+        self.store_list(_PACK[count](*pairs))
         self._apply(pairs)
 
     def store_list(self, packed: bytes) -> None:

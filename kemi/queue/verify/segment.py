@@ -42,6 +42,7 @@ from kemi.queue.format.layout import (
     W_HEAP_AT,
     W_HELD_BYTES,
     W_IN_FLIGHT,
+    W_MEASURED,
     W_POPPED,
     W_PRESENT,
     W_REFUSED,
@@ -62,7 +63,7 @@ _MAX_FINDINGS = 20
 UNREADABLE = (LookupError, ValueError, OverflowError, struct.error)
 _COUNTERS = (
     *(W_ADDED, W_POPPED, W_BURIED, W_SHAPE),  # of an empty log the first two may be the same, and at their end
-    *(W_WAITERS, W_PRESENT, *range(W_DROPPED, W_REFUSED + REFUSALS), *range(W_ASKED, W_ASK_LATE + 1)),
+    *(W_WAITERS, W_PRESENT, W_MEASURED, *range(W_DROPPED, W_REFUSED + REFUSALS), *range(W_ASKED, W_ASK_LATE + 1)),
 )
 _KEYED_ONLY = (W_BURIED, W_DEAD, W_BUCKETS, W_TARGET, W_TARGET_AT, W_SOURCE_AT, W_SWEEP)
 _MAX_COUNTER = 1 << 63  # one that goes up by one cannot come that far
