@@ -91,7 +91,7 @@ class Shard:
             words[layout.W_ASK_SERVER : layout.W_ASK_SERVER + 3] = memoryview(_words(me)).cast("Q")
             return True
 
-        return self.queue.locked(claim)
+        return self.queue.handle.work(claim)
 
     def count(self, word: int) -> None:
         """Count what became of something, for the process that has claimed it."""

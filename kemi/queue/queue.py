@@ -11,7 +11,7 @@ import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import partial, wraps
 from itertools import islice
-from typing import TYPE_CHECKING, Any, TypeVar, overload
+from typing import TYPE_CHECKING, Any, overload
 
 from kemi import times
 from kemi.errors import MqueueError
@@ -41,7 +41,6 @@ if TYPE_CHECKING:
     from typing_extensions import ParamSpec
 
     _Properties = ParamSpec("_Properties")
-_Result = TypeVar("_Result")
 
 _SMALL = (1 << 30) - 1  # up to there Python compares numbers faster
 _PARTS = ("_u64", "_mutex", "_append", "_pop", "_log", "_holding", "_adder", "_taker", "_reserver")
@@ -130,10 +129,6 @@ class Queue(choice.Base):
             self._u64[word] += by
 
         self.handle.work(count)
-
-    def locked(self, work: Callable[[], _Result]) -> _Result:
-        """Call `work` with the lock held: be short."""
-        return self.handle.work(work)
 
     def pop_if(self, accept: Callable[[bytes], bool]) -> bytes | None:
         """`pop`, if `accept` wants the oldest item, which stays otherwise. It is called under the lock: be short."""
@@ -241,14 +236,6 @@ class Queue(choice.Base):
     def call_before_use(self, call: Callable[[], None] | None) -> None:
         """Let the next call that takes the lock call this first, in a process that was just forked. None: no more."""
         self._mutex.call_before_next(call)
-
-    def is_locked(self) -> bool:
-        """Return True if somebody holds the lock, or died with it."""
-        return self.handle.is_locked()
-
-    def wait_until_unlocked(self) -> None:
-        """Take the lock, repair if that is needed, and let go. Raises LockTimeout."""
-        self.handle.wait_until_unlocked()
 
     # --- looking ----------------------------------------------------------------------------------------------------
 

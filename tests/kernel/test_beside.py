@@ -74,7 +74,7 @@ def beside(call: Callable[[], Any]) -> Any:
 
 def sound(queue: Queue) -> bool:
     """Is the lock free, nothing pending, and nothing wrong?"""
-    return not queue.is_locked() and not queue._u64[W_FLAGS] & PENDING and queue.handle.verify() == []
+    return not queue.handle.is_locked() and not queue._u64[W_FLAGS] & PENDING and queue.handle.verify() == []
 
 
 # --- what it has ------------------------------------------------------------------------------------------------------
@@ -338,7 +338,7 @@ def test_the_rest_is_refused(queue: Queue, name: str) -> None:
         beside(lambda: call(queue))
     assert str(raised.value).endswith("ask somebody else")
     assert (bytes(queue._bytes[: layout.MUTEX_AT]), len(queue)) == before
-    assert not queue.is_locked()
+    assert not queue.handle.is_locked()
     queue._u64[W_FLAGS] &= ~layout.FETCH_MOVED
 
 
@@ -478,7 +478,7 @@ def test_who_was_killed_is_mended_by_somebody_else(filled: Queue, call: Callable
     started = Started(lambda: call(filled))
     while not filled._u64[W_FLAGS] & PENDING:  # it found the holder dead, and left it to others
         time.sleep(0.001)
-    pid = fork(filled.wait_until_unlocked)
+    pid = fork(filled.handle.wait_until_unlocked)
     os.waitpid(pid, 0)
     assert started.result() in (ADDED, "b")
     assert filled.stats().recovered == 1

@@ -208,7 +208,7 @@ def test_killed_at_each_step_after_a_death(queue: Queue, call: Callable[[Queue],
     for at in count(1):
         dies(queue._mutex.take)
         _, status = os.waitpid(fork(partial(struck, queue, call, at)), 0)
-        queue.wait_until_unlocked()
+        queue.handle.wait_until_unlocked()
         recovered = queue.stats().recovered
         assert not queue._u64[W_FLAGS] & PENDING
         assert recovered >= 1

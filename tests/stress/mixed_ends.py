@@ -338,7 +338,7 @@ class Run:
                 shutil.rmtree(self.home)
 
     def _check_lock(self) -> None:
-        if self.queue.is_locked():
+        if self.queue.handle.is_locked():
             self.faults.append("the lock was left held")
         if self.queue.stats().reserved:
             self.faults.append(f"{self.queue.stats().reserved} items are reserved by nobody")

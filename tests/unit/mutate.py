@@ -99,7 +99,8 @@ def use(queue: Queue) -> None:
     for number in range(MANY):
         tried(lambda: repr(queue.fetch()), lambda number=number: queue.add(f"key{number}", ""))
     tried(lambda: queue.set_limits(2, 0), lambda: queue.add("key1", "x"), lambda: queue.fetch(0.01))
-    tried(reserve, reserve, queue.wait_until_unlocked, lambda: queue.fetch_many(2), lambda: queue.wait_ready(0.01))
+    tried(reserve, reserve, queue.handle.wait_until_unlocked, lambda: queue.fetch_many(2))
+    tried(lambda: queue.wait_ready(0.01))
     tried(lambda: queue.adopt(queue.owner()), queue.fetch, lambda: queue.add("key2", "x"), queue.stats)
 
 

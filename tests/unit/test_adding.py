@@ -40,7 +40,7 @@ def test_an_add_under_a_condition(queue: Queue, wakes: bool) -> None:
     """It is added when the condition holds, which is asked with the lock held; else it is full, and counted."""
 
     def accept() -> bool:
-        assert queue.is_locked()
+        assert queue.handle.is_locked()
         return True
 
     assert queue.add_record_if(record_of("a", "1"), accept, wakes=wakes) == ADDED
@@ -49,7 +49,7 @@ def test_an_add_under_a_condition(queue: Queue, wakes: bool) -> None:
     assert keys(queue) == ["a", "c"]
     stats = queue.stats()
     assert (stats.added, stats.refused, stats.refusals[AddResult.FULL]) == (2, 1, 1)
-    assert not queue.is_locked()
+    assert not queue.handle.is_locked()
 
 
 @pytest.mark.parametrize("wakes", [True, False])

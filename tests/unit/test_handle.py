@@ -85,4 +85,4 @@ def test_an_add_that_cannot_be_counted_names_the_queue(instance: str, addmode: i
     for _ in range(2):
         with pytest.raises(SegmentError, match=f"{queue.segment.name} is corrupted"):
             queue.handle.work(lambda: queue._log.append(record, len(record)))
-    assert not queue.is_locked()
+    assert not queue.handle.is_locked()

@@ -204,7 +204,7 @@ def test_at_any_moment(client: AttachedQueue, striker: Striker, name: str, monke
         except BaseException as found:  # noqa: BLE001 - whatever comes
             caught = found
         assert caught is error or error in unraisable, f"{caught!r} came in place of {error!r}"
-        assert not queues["q"].is_locked()
+        assert not queues["q"].handle.is_locked()
 
 
 # --- where it was taken for one of ours -------------------------------------------------------------------------------

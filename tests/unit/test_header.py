@@ -17,9 +17,9 @@ from kemi.queue.catalog import header
 from kemi.queue.catalog.registry import Registry
 from kemi.queue.format import layout
 from kemi.queue.format.abi import abi
+from kemi.queue.format.keyhash import MAX_SECRET
 from kemi.queue.format.layout import CHUNK
 from kemi.queue.queue import Queue
-from kemi.queue.store.keyindex import MAX_SECRET
 from tests.conftest import SHM
 
 if TYPE_CHECKING:

@@ -111,7 +111,7 @@ def test_a_life_lock_that_was_given_up_says_nothing_of_what_is_reserved_afterwar
     held = other.reserve().take()
     assert held is not None
     (number,) = lives_of(queue)
-    assert queue.handle.holding._holders._is_locked(number)
+    assert queue.handle.holding._holders._told(lambda lives: lives.is_locked(number))
     assert held.done()
     other.close()
 

@@ -36,7 +36,7 @@ def ask(queue: Queue, key: str, deadline: int) -> None:
 def delivered(queue: Queue) -> str | None:
     """Take what `reserve` delivers, under the lock."""
     queue.handle.holding.begin()
-    found = queue.locked(queue.handle.holding.reserve)
+    found = queue.handle.work(queue.handle.holding.reserve)
     return None if found is None else key_of(found[1])
 
 
@@ -113,11 +113,11 @@ def test_some_of_the_old_items_become_dead_letters_with_one_lock(queue: Queue, m
     found.begin()
     assert delivered(queue) is None
     assert found.letters.is_behind
-    moved = queue.locked(found.letters.aged)
+    moved = queue.handle.work(found.letters.aged)
     assert len(moved) == letters.MAX_LETTERS
     found.letters.is_behind = False
     assert delivered(queue) == "younger"
     assert not found.letters.is_behind
-    moved += queue.locked(found.letters.aged)
+    moved += queue.handle.work(found.letters.aged)
     assert [key_of(letter.record) for letter in moved] == [name.decode() for name in names]
-    assert queue.locked(found.letters.aged) == []
+    assert queue.handle.work(found.letters.aged) == []

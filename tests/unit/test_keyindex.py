@@ -9,11 +9,11 @@ import pytest
 
 from kemi.errors import CorruptedError
 from kemi.queue.format import keyhash, layout
+from kemi.queue.format.keyhash import MAX_SECRET
 from kemi.queue.format.layout import LINK_SHIFT, R_LINK
 from kemi.queue.log.core import ADDED, KEPT
 from kemi.queue.log.keyed import KeyedLog
 from kemi.queue.log.keyed_head import KEEP_OLDEST
-from kemi.queue.store.keyindex import MAX_SECRET
 from kemi.queue.verify.segment import verify
 from tests.support.crash_points import Segment
 from tests.support.logs import pair, record

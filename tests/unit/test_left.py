@@ -83,7 +83,7 @@ def test_the_work_is_done_and_it_is_told_once(started: Any, mocker: MockerFixtur
         assert mq_fetch("q") == 1
         assert mqk_get("q") == str(number)
     assert mq_fetch("q") == -2
-    assert not queues["q"].is_locked()
+    assert not queues["q"].handle.is_locked()
     assert len(lines(started)) == 1
     assert f"{type(error).__name__}: {error}" in lines(started)[0]
 

@@ -232,7 +232,7 @@ def test_a_queue_whose_line_there_is_not_is_not_counted(instance: str, registry:
     queue._u64[layout.W_QUOTA_ENTRY] = line
     held = registry.memory()
     burst(queue)
-    queue.locked(queue.handle.recover)
+    queue.handle.work(queue.handle.recover)
     queue.remove()
     assert registry.memory() == held
 
@@ -251,5 +251,5 @@ def test_a_queue_that_would_hold_more_than_a_number_can_say_is_counted_so(
     """A wild store hit what its size is made of."""
     queue = queue_of(instance, registry)
     queue._u64[word] = (1 << 64) - 1
-    queue.locked(queue.handle.recover)
+    queue.handle.work(queue.handle.recover)
     assert registry.memory() == (1 << 64) - 1

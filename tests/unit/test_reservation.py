@@ -245,7 +245,7 @@ def test_a_repair_wakes_all_who_sleep(instance: str) -> None:
             queue._log.append(_record("b"), 32)
 
         killed_after(add_and_die)
-        queue.wait_until_unlocked()
+        queue.handle.wait_until_unlocked()
         assert [os.waitpid(pid, 0)[1] for pid in sleepers] == [0, 0]
     finally:
         for pid in sleepers:

@@ -328,7 +328,7 @@ CALLS: dict[str, Callable[[Queue], object]] = {
     "deliveries": lambda queue: queue.set_deliveries(3),
     "open": lambda queue: queue.open(),
     "clear": _add_and_clear,
-    "settle": lambda queue: queue.wait_until_unlocked(),
+    "settle": lambda queue: queue.handle.wait_until_unlocked(),
     "attach, close": _attach_and_close,
 }
 

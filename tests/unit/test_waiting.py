@@ -113,7 +113,7 @@ def test_passing_on_calls_one_for_what_is_there(queue: Queue, calls: list[int]) 
 
 def prepared_again(queue: Queue, key: int) -> int:
     """Be counted once more, in a look that leaves what is there."""
-    return queue.locked(lambda: queue.handle.events.prepare_wait(key, woken=True))
+    return queue.handle.work(lambda: queue.handle.events.prepare_wait(key, woken=True))
 
 
 def test_giving_back_calls_as_many_as_there_is_something_for(queue: Queue, calls: list[int]) -> None:
@@ -140,7 +140,7 @@ DEAD, ALIVE = Holder(98, 1, 2, 0), Holder(99, 3, 4, 0)
 
 def reserve(queue: Queue, holder: Holder) -> Delivery:
     """Let another process reserve the oldest item."""
-    found = queue.locked(lambda: queue._log.reserve(holder, now()))
+    found = queue.handle.work(lambda: queue._log.reserve(holder, now()))
     assert found
     return found[0]
 
@@ -158,7 +158,7 @@ def test_what_the_dead_held_is_looked_for_without_the_lock_and_comes_back_some_w
     held_by, release = InFlight.held_by, Holding.release
 
     def look(*arguments: Any) -> list[Any]:
-        looks.append(queue.is_locked())
+        looks.append(queue.handle.is_locked())
         return held_by(*arguments)
 
     def count(self: Holding, some: list[Delivery], holders: set[Holder]) -> int:
@@ -178,12 +178,12 @@ def test_what_another_one_holds_by_now_stays_his(queue: Queue) -> None:
     queue.add("k", "v")
     seen = reserve(queue, DEAD)
     holding = queue.handle.holding
-    queue.locked(lambda: holding.put_back(seen))
+    queue.handle.work(lambda: holding.put_back(seen))
     again = reserve(queue, ALIVE)
     assert again != seen
     for held in (seen, again):  # the second is what a torn look would have
-        assert queue.locked(lambda: holding.release([held], {DEAD})) == 0  # noqa: B023 - it is called at once
-    assert queue.locked(lambda: holding.release([again], {ALIVE})) == 1
+        assert queue.handle.work(lambda: holding.release([held], {DEAD})) == 0  # noqa: B023 - it is called at once
+    assert queue.handle.work(lambda: holding.release([again], {ALIVE})) == 1
 
 
 def test_what_he_was_killed_in_comes_back_too(queue: Queue, mocker: MockerFixture) -> None:

@@ -201,9 +201,7 @@ def _check_queue(words: memoryview) -> None:
     if wrong := geometry.find_wrong(words, _FARTHEST):
         raise _Wrong(wrong)
     if words[layout.W_ADDMODE]:
-        from kemi.queue.store.keyindex import MAX_SECRET  # plain queues do without
-
-        if words[layout.W_HASH] not in keyhash.FORMS or words[layout.W_SECRET] > MAX_SECRET:
+        if words[layout.W_HASH] not in keyhash.FORMS or words[layout.W_SECRET] > keyhash.MAX_SECRET:
             raise _Wrong(f"its keys are hashed in form {words[layout.W_HASH]}")
         if words[layout.W_BUCKETS_PER_CHUNK] != (1 << words[layout.W_CHUNK_BITS]) // _BUCKET_BYTES:
             raise _Wrong(f"its key index has {words[layout.W_BUCKETS_PER_CHUNK]} buckets in a chunk")

@@ -63,10 +63,7 @@ class AttachedQueue(choice.Client, QueueClient):
         """The instance whose queue it is."""
         return self._current.address.instance
 
-    @property
-    def where(self) -> str:
-        """The instance."""
-        return self._current.address.instance
+    where = instance
 
     @property
     def closed(self) -> bool:

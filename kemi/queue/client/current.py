@@ -222,7 +222,7 @@ class CurrentQueue:
             queue = self.queue
             found = None
             with suppress(QueueClosed):
-                await unlocked(queue)
+                await unlocked(queue.handle)
                 found = call(queue)
             if found is not None:
                 return found
@@ -251,7 +251,7 @@ class CurrentQueue:
         """Return when the lock of the queue in use is free, without blocking the event loop. Raises LockTimeout."""
         from kemi.queue.lock.unlocked import unlocked
 
-        await unlocked(self.queue)
+        await unlocked(self.queue.handle)
 
     def close(self) -> None:
         """Let go of the queue in this process: calls that wait raise ClientClosed, and what is reserved goes back."""

@@ -128,7 +128,7 @@ class Holders:
 
         closely: look also for zombies and pids that are used again, which costs more.
         """
-        if holder.life and self._is_locked(holder.life) is False:
+        if holder.life and self._told(lambda lives: lives.is_locked(holder.life)) is False:
             return True
         # A child that C code forked may keep the lock. A pid means something in its own namespace only.
         if holder.namespace not in (0, self.me().namespace):
@@ -147,19 +147,13 @@ class Holders:
 
     def has_any(self) -> bool:
         """Does a process live that reserved something at any time, this one included?"""
-        lives = self._open_lives()
-        try:
-            return lives is not None and lives.is_any_locked()
-        except (OSError, SegmentError) as error:
-            if is_from_handler(error):
-                raise
-            return False
+        return bool(self._told(Lives.is_any_locked))
 
-    def _is_locked(self, number: int) -> bool | None:
-        """None where it cannot be told."""
+    def _told(self, ask: Callable[[Lives], bool]) -> bool | None:
+        """What the locks on the file say; None where they cannot be asked."""
         lives = self._open_lives()
         try:
-            return None if lives is None else lives.is_locked(number)
+            return None if lives is None else ask(lives)
         except (OSError, SegmentError, ValueError) as error:
             if is_from_handler(error):
                 raise

@@ -25,7 +25,7 @@ KeyHash = Callable[[int, bytes], bytes]  # secret and key → 8 bytes
 
 # The built-in one takes a C long for its key.
 _SECRET_BITS = 8 * struct.calcsize("l") - 1
-MOST_SECRET = (1 << _SECRET_BITS) - 1
+MAX_SECRET = (1 << _SECRET_BITS) - 1
 _WORD = (1 << 64) - 1
 _START = (0x736F6D6570736575, 0x646F72616E646F6D, 0x6C7967656E657261, 0x7465646279746573)
 

@@ -19,6 +19,7 @@ import struct
 from collections.abc import Callable, Iterator
 
 from kemi.errors import CorruptedError
+from kemi.queue.format.keyhash import MAX_SECRET
 from kemi.queue.format.layout import (
     CHUNK_HEAD,
     DIRECTORY_ENTRIES,
@@ -46,7 +47,6 @@ from kemi.queue.store.records import Records
 
 KeyHash = Callable[[int, bytes], bytes]  # secret and key → 8 bytes
 
-MAX_SECRET = (1 << 8 * struct.calcsize("l") - 1) - 1  # the built-in hash takes a C long
 _NEVER = -1
 _LONG_CHAIN = 16  # records in a bucket that are nothing strange
 SPARSE = 2  # buckets for each item are too many when they are more than so many
