@@ -8,7 +8,7 @@ them, but for those that are called for each item (see `hot`), which have what t
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from functools import partial, wraps
 from itertools import islice
 from typing import TYPE_CHECKING, Any, overload
@@ -34,7 +34,6 @@ from kemi.queue.others import Others
 from kemi.queue.reserving import DeadLetters, Reserver
 from kemi.queue.shm.segment import Segment
 from kemi.queue.sync.clock import now
-from kemi.queue.sync.stop import STOP_LOOK, Stop, stopper
 from kemi.queue.waiting import Taker
 
 if TYPE_CHECKING:
@@ -162,17 +161,6 @@ class Queue(choice.Base):
         """Take the oldest items, `count` at most; wait for the first one as `fetch` does."""
         max_age = self.max_age
         return [item_of(record, max_age) for record in self._taker.many(count, timeout)]
-
-    def consume(self, stop: Stop = None) -> Iterator[Item]:
-        """Take items for ever, asleep while there are none.
-
-        stop: an Event, or a function that says when to end; noticed within STOP_LOOK seconds, and before each item.
-        """
-        stopped = stopper(stop)
-        while not stopped():
-            item = self.fetch(None if stop is None else STOP_LOOK)
-            if item is not None:
-                yield item
 
     # --- at least once ----------------------------------------------------------------------------------------------
 

@@ -99,7 +99,7 @@ def _slept(word: Any, seconds: float, mocker: MockerFixture) -> list[float]:
     asked: list[float] = []
 
     def time_out(_number: int, _word: int, _what: int, _expected: int, moment: int) -> int:
-        span = futex._TimeSpec.from_address(moment)
+        span = futex.TimeSpec.from_address(moment)
         asked.append(span.seconds * 1e3 + span.nanoseconds / 1e6)
         ctypes.set_errno(errno.ETIMEDOUT)
         clock.monotonic.return_value += asked[-1] / 1e3
@@ -211,7 +211,6 @@ SLEEPS: dict[str, Callable[[Queue], object]] = {
     "fetch": lambda queue: queue.fetch(None),
     "fetch_many": lambda queue: queue.fetch_many(5, None),
     "reserve": lambda queue: queue.reserve(None).__enter__(),
-    "consume": lambda queue: next(queue.consume()),
     "bounded": lambda queue: queue.fetch(10 * HANG),
 }
 

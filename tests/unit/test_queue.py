@@ -10,7 +10,6 @@ import sys
 import threading
 import time
 from dataclasses import replace
-from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -341,22 +340,6 @@ def test_an_add_wakes_who_waits(make: Callable[..., Queue], instance: str, addmo
     assert not is_waited_for(queue)
 
 
-def test_consume(make: Callable[..., Queue]) -> None:
-    """It takes what is there and what comes, in order, asleep in between."""
-    queue = make()
-    queue.add("0", "")
-
-    def produce() -> None:
-        for number in range(1, 5):
-            time.sleep(0.01)
-            queue.add(str(number), "")
-
-    thread = threading.Thread(target=produce)
-    thread.start()
-    assert [item.key for item in islice(queue.consume(), 5)] == ["0", "1", "2", "3", "4"]
-    thread.join()
-
-
 def test_a_queue_that_ends_while_somebody_waits(make: Callable[..., Queue], instance: str) -> None:
     """Who sleeps is told at once; what is still there can be taken, nothing can be added."""
     queue, other = make(), Queue.attach(instance, "q")
@@ -387,7 +370,9 @@ def test_what_is_left_of_a_queue_that_ended(make: Callable[..., Queue], instance
     queue, other = make(), Queue.attach(instance, "q")
     queue.add("k", "v")
     queue.remove()
-    assert [item.key for item in islice(other.consume(), 1)] == ["k"]
+    item = other.fetch(5)
+    assert item is not None
+    assert item.key == "k"
     with pytest.raises(SegmentError, match="was closed by its server"):
         other.fetch(5)
 
@@ -589,7 +574,6 @@ CALLS: dict[str, Callable[[Queue], object]] = {
     "replace": lambda queue: queue.add("1", "new"),
     "pop": lambda queue: queue.pop(),
     "wait": lambda queue: queue.fetch(5),
-    "consume": lambda queue: next(queue.consume()),
 }
 
 
@@ -604,7 +588,7 @@ def test_an_exception_between_any_two_stores(
         for key in range(5):
             queue.add(str(key), HUNDRED_K)
         before = [item.key for item in queue.peek(10)]
-        if call in (CALLS["wait"], CALLS["consume"]):
+        if call is CALLS["wait"]:
             # As if the quick look that a wait begins with had come before the items.
             mocker.patch.object(queue, "pop", return_value=None)
         last = interruptible(queue)
@@ -637,7 +621,7 @@ def test_a_closed_queue(make: Callable[..., Queue], items: int) -> None:
     queue.close()
     queue.close()
     calls: list[Callable[[], object]] = [lambda: queue.add("k", "v"), queue.pop, queue.fetch, lambda: queue.fetch(1)]
-    calls += [queue.peek, queue.stats, queue.__len__, lambda: queue.set_limits(1, 1), lambda: next(queue.consume())]
+    calls += [queue.peek, queue.stats, queue.__len__, lambda: queue.set_limits(1, 1)]
     for call in calls:
         with pytest.raises(ValueError, match="queue 'q' is closed in this process"):
             call()

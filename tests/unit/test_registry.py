@@ -105,14 +105,12 @@ def test_growth_up_to_the_limit(registry: Registry, limit: int, grown: bool) -> 
     line = registry.open_line(20)
     assert registry.grow(line, 40) is grown
     assert registry.memory() == (100 if grown else 60)
-    assert registry.has_room()
 
 
 def test_a_limit_that_was_lowered(registry: Registry) -> None:
     """Who holds more keeps it, and gets no more."""
     line = registry.open_line(100)
     registry.set_max_memory(50)
-    assert not registry.has_room()
     assert not registry.grow(line, 1)
     assert registry.memory() == 100
 

@@ -709,32 +709,3 @@ def test_a_batch_wakes_as_many_as_there_are_items(make: Callable[..., Queue]) ->
         assert status == 0
     assert queue.segment.words[layout.W_WAITERS] == 1
     kill(pids.pop())
-
-
-# --- stopping
-
-
-@pytest.mark.parametrize("kind", ["event", "function"])
-def test_consume_stops(make: Callable[..., Queue], kind: str) -> None:
-    """Before the next item, and soon when there is none."""
-    queue = make(count=3)
-    stop = threading.Event()
-    taken = []
-    for item in queue.consume(stop if kind == "event" else stop.is_set):
-        taken.append(item.key)
-        if len(taken) == 2:
-            stop.set()
-    assert taken == ["0", "1"]
-    assert len(queue) == 1
-    queue.fetch()
-    stop.clear()
-    threading.Timer(0.1, stop.set).start()
-    begin = time.monotonic()
-    assert list(queue.consume(stop)) == []
-    assert time.monotonic() - begin < HANG / 2
-
-
-def test_consume_wants_something_that_can_stop(make: Callable[..., Queue]) -> None:
-    """Anything else is an error at once."""
-    with pytest.raises(TypeError, match="an Event or a function, not int"):
-        next(make().consume(5))  # type: ignore[arg-type]

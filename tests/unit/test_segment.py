@@ -508,7 +508,7 @@ def test_a_descriptor_that_was_broken_off_is_closed(monkeypatch: pytest.MonkeyPa
     def strike(_: object) -> int:
         raise InterruptedError
 
-    monkeypatch.setattr(descriptor, "_out_of_the_way", strike)
+    monkeypatch.setattr(OpenFile, "out_of_the_way", strike)
     before = descriptors()
     with contextlib.suppress(InterruptedError):
         descriptor.Descriptor(OpenFile.open("/dev/null", os.O_RDONLY))

@@ -120,15 +120,11 @@ class Registry:
         """
         return int(self._holders[line]) if line < layout.QUOTA_ENTRIES else -1
 
-    def has_room(self) -> bool:
-        """Are all queues together within the limit?"""
-        return self.memory() <= self.max_memory
-
     def grow(self, line: int, length: int) -> bool:
         """A queue wants `length` bytes more. False if the limit does not allow it."""
         # First the own line, then the sum, so that of two queues at the limit one at least sees the other.
         self._table[line] = min(self._table[line] + length, _MOST)
-        if self.has_room():
+        if self.memory() <= self.max_memory:
             return True
         self.shrink(line, length)
         return False

@@ -55,7 +55,7 @@ class _Life:
     items be reserved in the name of a process that is taken for dead.
     """
 
-    def __init__(self, file: File) -> None:
+    def __init__(self, file: File | None) -> None:
         self._file = file
         self.pid = os.getpid()
         self._begin(())
@@ -121,7 +121,7 @@ class Holders:
         if self._file is not None:
             with contextlib.suppress(OSError, SegmentError):
                 key = (os.getpid(), self._file.identity())
-        return _lives.get(key) or _lives.setdefault(key, _Life(self._file or _NoFile()))
+        return _lives.get(key) or _lives.setdefault(key, _Life(self._file))
 
     def is_gone(self, holder: Holder, *, closely: bool) -> bool:
         """Is it certain that the process is gone?
@@ -160,7 +160,7 @@ class Holders:
             return None
 
     def _open_lives(self) -> Lives | None:
-        if self._lives is None and self._file is not None:
+        if self._lives is None:
             self._lives = undisturbed(partial(_first, self._file, Lives))
         return self._lives
 
@@ -170,19 +170,10 @@ class Holders:
         self._lives = None
 
 
-class _NoFile:
-    """Implements `File`."""
-
-    def paths(self) -> list[str]:
-        return []
-
-    def identity(self) -> tuple[int, int]:
-        raise SegmentError("there is no file")
-
-
-def _first(file: File, opened: Callable[[str, tuple[int, int]], _Opened]) -> _Opened | None:
+def _first(file: File | None, opened: Callable[[str, tuple[int, int]], _Opened]) -> _Opened | None:
     """What comes of the first way to open the file that leads to it; None if there is none."""
-    for path in file.paths():
-        with contextlib.suppress(OSError, SegmentError):
-            return opened(path, file.identity())
+    if file is not None:
+        for path in file.paths():
+            with contextlib.suppress(OSError, SegmentError):
+                return opened(path, file.identity())
     return None

@@ -21,6 +21,7 @@ import struct
 import time
 from typing import NamedTuple
 
+from kemi.queue.format.item import record_of
 from kemi.queue.format.layout import ENVELOPE_BYTES, LENGTH_MASK, QUESTION, R_VALUE, RECORD, RECORD_HEAD
 
 _ENVELOPE = struct.Struct("=QIIQQQI20x")
@@ -102,10 +103,8 @@ def message_key(kind: int, name: Name, deadline: int = 0, asked: int = 0) -> byt
 
 def message_record(kind: int, name: Name, value: bytes, deadline: int = 0, asked: int = 0) -> bytes:
     """A message's record, padded, ready to be appended."""
-    size = RECORD_HEAD + HEAD_BYTES + len(value)
-    step = size + 7 & -8
-    head = RECORD.pack(step, HEAD_BYTES, len(value), 0, time.time())
-    return head + message_key(kind, name, deadline, asked) + value + bytes(step - size)
+    record = record_of(message_key(kind, name, deadline, asked), value, time.time())
+    return record + bytes(-len(record) & 7)
 
 
 def message_of(key: bytes, value: bytes) -> Message | None:

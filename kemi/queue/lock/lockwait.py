@@ -15,6 +15,8 @@ import os
 import time
 from typing import Any, Callable
 
+from kemi.queue.sync.futex import TimeSpec
+
 _SLICE = 0.001  # seconds with the GIL held
 _BREAK = 0.00005  # seconds without, at first
 _LONGEST_BREAK = 0.001
@@ -25,10 +27,6 @@ _trylock = _library.pthread_mutex_trylock
 # an hour. So they look again and again.
 _clocklock = getattr(_library, "pthread_mutex_clocklock", None)
 _tgkill = getattr(_library, "tgkill", None)  # as old as pthread_mutex_clocklock
-
-
-class _TimeSpec(ctypes.Structure):
-    _fields_ = [("seconds", ctypes.c_long), ("nanoseconds", ctypes.c_long)]
 
 
 def lock_until(reference: Any, holder: Callable[[], int], deadline: float, ask: Callable[[], None]) -> int:
@@ -42,7 +40,7 @@ def lock_until(reference: Any, holder: Callable[[], int], deadline: float, ask: 
             code = int(_trylock(reference))
         else:
             end = min(deadline, time.monotonic() + _SLICE)
-            moment = _TimeSpec(int(end), int(end % 1 * 1e9))
+            moment = TimeSpec(int(end), int(end % 1 * 1e9))
             code = int(_clocklock(reference, time.CLOCK_MONOTONIC, ctypes.byref(moment)))
         if code not in (errno.ETIMEDOUT, errno.EBUSY):
             return code

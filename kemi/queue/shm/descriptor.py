@@ -9,7 +9,6 @@
 
 from __future__ import annotations
 
-import fcntl
 import os
 import resource
 
@@ -17,7 +16,6 @@ from kemi.errors import ConfigError, SegmentError
 from kemi.queue.shm import trust
 from kemi.queue.sync.openfile import OpenFile, identity
 
-_HIGH = 1000  # descriptors of segments begin here, or at half of what the process may have
 _FEW = 8  # descriptors without which nothing works
 _SPARE = 64  # descriptors that are left to the server, beside those in use and those of the queues, if possible
 
@@ -28,7 +26,7 @@ class Descriptor:
     def __init__(self, file: OpenFile) -> None:
         """file: is this object's from here on."""
         self._closed = False
-        self._file = _out_of_the_way(file)
+        self._file = file.out_of_the_way()
         self._identity = self._file.keep()
 
     def number(self, path: str) -> int:
@@ -59,7 +57,7 @@ class Descriptor:
             raise SegmentError(f"{_closed_by_others(path)} ({error})") from None
         if identity(os.fstat(file.number)) != self._identity:
             raise SegmentError(f"{_closed_by_others(path)} (that name is another file's now)")
-        file = _out_of_the_way(file)
+        file = file.out_of_the_way()
         file.keep()
         self._file = file
 
@@ -69,18 +67,6 @@ def _closed_by_others(path: str) -> str:
         f"{path}: something in this process closed its descriptor (a library that closes all of them?), and it cannot "
         "be opened again; attach anew, or keep that library from it"
     )
-
-
-def _out_of_the_way(file: OpenFile) -> OpenFile:
-    """The same file under a high number, which alone is kept; the given one where all of these are in use."""
-    limit, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
-    least = _HIGH if limit == resource.RLIM_INFINITY else min(_HIGH, limit // 2)
-    try:
-        high = file.copy(fcntl.F_DUPFD_CLOEXEC, least)
-    except OSError:
-        return file
-    file.close()
-    return high
 
 
 def _in_use(limit: int) -> int:

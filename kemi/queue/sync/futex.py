@@ -42,7 +42,9 @@ FIRST_SLICES = (SLICE / 64, SLICE / 16, SLICE / 4)
 _sliced = [True]
 
 
-class _TimeSpec(ctypes.Structure):
+class TimeSpec(ctypes.Structure):
+    """A struct timespec."""
+
     _fields_ = [("seconds", ctypes.c_long), ("nanoseconds", ctypes.c_long)]
 
 
@@ -66,7 +68,7 @@ def wait(word: Any, expected: int, timeout: float) -> bool:
     for slice_ in _slices(timeout) if _sliced[0] else repeat(timeout):
         span = min(left, slice_)
         seconds = int(span)
-        moment = _TimeSpec(seconds, int((span - seconds) * 1e9))
+        moment = TimeSpec(seconds, int((span - seconds) * 1e9))
         code = _syscall(_NUMBER, ctypes.addressof(word), _WAIT, expected, ctypes.addressof(moment))
         left = deadline - time.monotonic()
         if left <= 0 or not code or ctypes.get_errno() != errno.ETIMEDOUT:

@@ -41,7 +41,6 @@ MAX_NUMBER = (1 << 62) - 1
 _FLOCK = struct.Struct("@hhqqi0q")
 _GETLK: int = getattr(fcntl, "F_OFD_GETLK", 36)
 _SETLK: int = getattr(fcntl, "F_OFD_SETLK", 37)
-_HIGH = 1000  # descriptors begin here: some parts of a server work with low numbers only
 
 
 def _request(kind: int, number: int) -> bytes:
@@ -76,7 +75,7 @@ class _Opening:
             raise SegmentError(f"{path} is no file that a life lock can be on (mode {status.st_mode:o})")
         if expected not in (None, self.file):
             raise SegmentError(f"{path} is another file than the one in use: it was removed, and made anew")
-        self._file = _out_of_the_way(low)
+        self._file = low.out_of_the_way()
         self._file.keep()
         self.pid = os.getpid()
 
@@ -92,15 +91,6 @@ class _Opening:
     def close(self) -> None:
         """Close the descriptor, unless it became somebody else's."""
         self._file.close()
-
-
-def _out_of_the_way(low: OpenFile) -> OpenFile:
-    try:
-        high = low.copy(fcntl.F_DUPFD_CLOEXEC, _HIGH)
-    except (OSError, ValueError):
-        return low  # there are not so many descriptors
-    low.close()
-    return high
 
 
 _own: weakref.WeakSet[LifeLock] = weakref.WeakSet()

@@ -30,6 +30,7 @@ Identity = tuple[int, int]
 _lseek, _close = os.lseek, os.close  # those of C, also while a debugger or a test has put others in their place
 
 _HERE = os.SEEK_CUR
+_HIGH = 1000  # some parts of a server work with low numbers only
 
 _keys = itertools.count()
 # Here, because the garbage collector calls no weak reference that is garbage itself; and for some time longer than it
@@ -81,11 +82,19 @@ class OpenFile:
         file._numbers.extend(numbers)  # one call of C: there is no descriptor that is not in the list
         return file
 
-    def copy(self, command: int, least: int) -> OpenFile:
-        """The same file under another number. Raises OSError."""
-        from fcntl import fcntl
+    def out_of_the_way(self) -> OpenFile:
+        """The same file under a high number, which alone is kept; this one where all of these are in use."""
+        import fcntl
+        import resource
 
-        return self._made(map(fcntl, (self.number,), (command,), (least,)))
+        limit, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+        least = _HIGH if limit == resource.RLIM_INFINITY else min(_HIGH, limit // 2)
+        try:
+            high = self._made(map(fcntl.fcntl, (self.number,), (fcntl.F_DUPFD_CLOEXEC,), (least,)))
+        except OSError:
+            return self
+        self.close()
+        return high
 
     @property
     def number(self) -> int:

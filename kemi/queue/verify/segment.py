@@ -67,19 +67,7 @@ _COUNTERS = (
 )
 _KEYED_ONLY = (W_BURIED, W_DEAD, W_BUCKETS, W_TARGET, W_TARGET_AT, W_SOURCE_AT, W_SWEEP)
 _MAX_COUNTER = 1 << 63  # one that goes up by one cannot come that far
-
-
-class _NoMemory:
-    """What `verify` gives the parts for memory: it asks for none."""
-
-    def reserve(self, offset: int, length: int) -> bool:
-        raise AssertionError(f"verify reserves {length} bytes at {offset}")
-
-    def has(self, offset: int, length: int) -> bool:
-        raise AssertionError(f"verify asks for {length} bytes at {offset}")
-
-    def release(self, offset: int, length: int) -> None:
-        raise AssertionError(f"verify releases {length} bytes at {offset}")
+_NO_MEMORY: Any = None  # for parts that take and leave no chunk
 
 
 def verify(mapping: Mapping, key_hash: Any = None) -> list[str]:
@@ -89,7 +77,7 @@ def verify(mapping: Mapping, key_hash: Any = None) -> list[str]:
     """
     findings: list[str] = []
     try:
-        core = Core(mapping, _NoMemory())
+        core = Core(mapping, _NO_MEMORY)
         _Judge(core, findings).all(key_hash)
     except CorruptedError as error:
         findings.append(str(error))
