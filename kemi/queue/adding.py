@@ -67,7 +67,7 @@ class Adder:
         return outcome, self._handle.events.notify() if outcome is ADDED else 0
 
     def many(self, pairs: Iterable[tuple[Data, Data] | Item]) -> list[AddResult]:
-        """Append items; what became of each, as `add` returns it, in order. One lock for BATCH of them.
+        """Append items; what became of each, as `add` returns it, in order; some with each lock.
 
         Raises an error only when nothing was added. Otherwise the rest is NOT_TRIED, or CLOSED, and another call with
         it raises what is wrong.
@@ -124,6 +124,7 @@ class Adder:
                 called += more
                 if not outcome:
                     self._handle.u64[W_REFUSED - FIRST_REFUSAL + outcome] += 1
+                if not outcome or not self._handle.holding.lock_time.is_left():
                     break
             return called
 
@@ -174,15 +175,20 @@ class Adder:
         return [self._handle.log.append_with(record, len(record) + 7 & -8)], 0
 
     def add_batch(self, records: list[bytes], outcomes: list[AddResult]) -> None:
-        """Append records, and what became of each to `outcomes`, also of those before an error."""
+        """Append records as long as there is time.
+
+        outcomes: gets what became of each, also of those before an error.
+        """
 
         def add() -> int:
             done = called = 0
-            while done < len(records):
+            goes_on = True
+            while goes_on and done < len(records):
                 run, more = self._add_run(records, done)
                 outcomes.extend(run)
                 done += len(run)
                 called += more
+                goes_on = self._handle.holding.lock_time.is_left()
             return called
 
         if called := self._handle.work(add):

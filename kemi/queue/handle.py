@@ -96,6 +96,7 @@ class Handle:
         """Call what is not as hot as `add` and `pop` with the lock held."""
 
         def recovered() -> _Result:
+            self.holding.lock_time.begin()
             if self.u64[W_FLAGS] & PENDING:
                 self.repair()
             return work()
@@ -166,14 +167,18 @@ class Handle:
 
         undisturbed(repair)
 
-    def give_back_forgotten(self) -> None:
-        """Give back what this process holds and no object claims (locked)."""
+    def give_back_forgotten(self) -> int:
+        """Give back what this process holds and no object claims, while there is time (locked). Returns how many."""
         try:
-            if self.holding.give_back_forgotten():
+            self.holding.lock_time.begin()
+            back = self.holding.give_back_forgotten()
+            if back:
                 self.events.notify_all()
         except _SUSPECT as error:
             self.recover()
             raise self.corrupted(error) from None
+        else:
+            return back
 
     def judge(self, error: BaseException) -> None:
         """Raise SegmentError if this may have come from the segment, and it is corrupted."""

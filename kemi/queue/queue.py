@@ -198,7 +198,8 @@ class Queue(choice.Base):
 
     def give_back_forgotten(self) -> None:
         """Give back what this process has reserved, and no object has: a handler raised when it was handed over."""
-        self.handle.work(self.handle.give_back_forgotten)
+        while self.handle.work(self.handle.give_back_forgotten):
+            pass
 
     def has_workers(self) -> bool:
         """Does a process live that reserved items of this queue, or tried to? Without the lock; one system call."""

@@ -16,7 +16,6 @@ from typing import final
 from kemi.errors import LockTimeout, MqueueError, Reentered
 from kemi.queue.delivery import answering
 from kemi.queue.delivery.hold import Hold, Settlement, Source
-from kemi.queue.delivery.holding import MAX_NACKS
 from kemi.queue.delivery.letters import DeadLetter
 from kemi.queue.delivery.reservation import Keep
 from kemi.queue.delivery.reserved import ReservedItem
@@ -31,8 +30,6 @@ from kemi.queue.others import Others
 from kemi.queue.sync.handlers import is_from_handler
 from kemi.queue.waiting import Taker
 
-RESERVES, ACKS = 12, 24  # items reserved or done with one lock: some 0.1 ms
-AGAIN = 4  # times of what a new one costs, of one that was given back
 TOLD_APART = 60.0  # seconds between two lines of the log that say the same
 
 
@@ -95,24 +92,28 @@ class Reserver:
 
     def reserve_some(self, count: int, timeout: float | None, keep: Keep) -> int | None:
         """Reserve up to `count` items, as many as one lock is for; see `reservation.Reserver`."""
-        holding, max_age, most = self._handle.holding, self._handle.u64[W_MAX_AGE], min(count, RESERVES)
+        holding, max_age = self._handle.holding, self._handle.u64[W_MAX_AGE]
 
         def take(reserve: Callable[[], tuple[Delivery, bytes] | None] = holding.reserve) -> int | None:
-            number, left = 0, RESERVES
-            while number < most and left > 0 and (found := reserve()):
+            number, goes_on = 0, True
+            while goes_on and number < count and (found := reserve()):
                 self._keep(*found, keep, max_age)
                 number += 1
-                left -= 1 if found[0].turn == 1 else AGAIN
+                goes_on = holding.lock_time.is_left()
             if not number and reserve == holding.reserve:
                 self._refuse_full()
             return number or None
+
+        def take_quickly() -> int | None:
+            holding.lock_time.begin()
+            return take(holding.reserve_quickly)
 
         holding.begin()
         u64 = self._handle.u64
         removed = u64[W_POPPED] + u64[W_BURIED]
         if u64[W_ADDED] != removed and holding.is_quick():
             # The usual case: there is something, and nothing else to look after.
-            if number := hold(self._handle.mutex, lambda: take(holding.reserve_quickly), self._handle.put_right):
+            if number := hold(self._handle.mutex, take_quickly, self._handle.put_right):
                 return number
         elif u64[W_FLAGS] < FETCH_FLAGS and timeout is not None and timeout <= 0 and u64[W_ADDED] == removed:
             return None
@@ -153,19 +154,19 @@ class Reserver:
             return sum([self._reject(held) for held in tokens])
         done = how.kind != "give back"
         due = how.due()
-        settled = 0
-        most = ACKS if done else MAX_NACKS
-        for first in range(0, len(tokens), most):
-            some = tokens[first : first + most]
+        settled, left = 0, list(tokens)
+        while left:
             try:
-                settled += self._settle_some(some, due, done=done, counted=how.counted)
+                settled += self._settle_some(left, due, done=done, counted=how.counted)
             except LockTimeout as error:
                 if is_from_handler(error):
                     raise
-                for held in tokens[first:-1]:
+                for held in left[:-1]:
                     self._handle.holding.later(held, due, done=done, counted=how.counted)
-                self.end_later(tokens[-1], error, due, done=done, counted=how.counted)
+                self.end_later(left[-1], error, due, done=done, counted=how.counted)
                 raise
+        if settled and not done:
+            self._move_over()
         return settled if how.kind != "answer" else told
 
     def _tell(self, tokens: Sequence[Delivery], how: Settlement) -> int:
@@ -186,19 +187,34 @@ class Reserver:
                 raise
         return told
 
-    def _settle_some(self, some: Sequence[Delivery], due: int, *, done: bool, counted: bool) -> int:
-        def settle() -> tuple[int, list[DeadLetter], int]:
-            if done:
-                return sum([self._handle.holding.finish(held) for held in some]), [], 0
-            back = sum([self._handle.holding.put_back(held, due, counted=counted) for held in some])
-            return back, self._handle.holding.letters.over(), self._handle.events.notify(back) if back else 0
+    def _settle_some(self, left: list[Delivery], due: int, *, done: bool, counted: bool) -> int:
+        """Settle as many as there is time for with one lock, and take them off the list."""
+        holding = self._handle.holding
 
-        settled, letters, called = self._handle.work(settle)
+        def settle() -> tuple[int, int]:
+            settled, goes_on = 0, True
+            while left and goes_on:
+                held = left[0]
+                settled += holding.finish(held) if done else holding.put_back(held, due, counted=counted)
+                del left[0]
+                goes_on = holding.lock_time.is_left()
+            return settled, 0 if done or not settled else self._handle.events.notify(settled)
+
+        settled, called = self._handle.work(settle)
         if called:
             self._handle.events.wake(called)
-        for letter in letters:
-            self._letters.move(letter)
         return settled
+
+    def _move_over(self) -> None:
+        """Move what was delivered as often as it may be. Where the lock is not to be had, who takes next does."""
+        letters = self._handle.holding.letters
+        try:
+            while letters.has_queue() and (over := self._handle.work(letters.over)):
+                for letter in over:
+                    self._letters.move(letter)
+        except LockTimeout as error:
+            if is_from_handler(error):
+                raise
 
     def _reject(self, held: Delivery) -> bool:
         """Let a reserved item never be delivered again. Where the lock is not to be had it is given back."""

@@ -15,7 +15,6 @@ from typing import Callable, TypeVar, final
 
 from kemi import times
 from kemi.errors import MqueueError, QueueClosed
-from kemi.queue.delivery.holding import MAX_NACKS
 from kemi.queue.delivery.letters import DeadLetter
 from kemi.queue.format.layout import (
     ADD_CLOSED,
@@ -35,7 +34,7 @@ from kemi.queue.store.inflight import Holder
 from kemi.queue.sync.eventcount import RECHECK
 from kemi.queue.sync.handlers import is_from_handler
 
-# One lock for so much of a batch at most: some 0.5 ms.
+# One lock for so much of a batch at most, however fast.
 BATCH = 256  # items
 BATCH_BYTES = 1 << 20
 # Looks before a sleep, some 0.1 µs each: as many as an item costs that comes to a sleeper.
@@ -75,7 +74,7 @@ class Taker:
         return self.take_now(take)
 
     def many(self, count: int, timeout: float | None) -> list[bytes]:
-        """The oldest items, `count` at most, with one lock for BATCH of them; waits for the first one."""
+        """The oldest items, `count` at most, some with each lock; waits for the first one."""
         records: list[bytes] = []
 
         def take() -> bool | None:
@@ -92,10 +91,9 @@ class Taker:
         return records
 
     def _take_batch(self, count: int, records: list[bytes]) -> bool:
-        """Append some of the oldest items to `records`, also those before an error (locked)."""
-        before = len(records)
-        size = 0
-        while (left := min(count, BATCH) + before - len(records)) > 0 and size < BATCH_BYTES:
+        """Append oldest items to `records`, also those before an error, as long as there is time (locked)."""
+        before, size, goes_on = len(records), 0, True
+        while goes_on and (left := min(count, BATCH) + before - len(records)) > 0 and size < BATCH_BYTES:
             run = self._handle.log.pop_run(left) if isinstance(self._handle.log, PlainLog) else []
             if not run:
                 record = self.take()
@@ -104,6 +102,7 @@ class Taker:
                 run = [record]
             records += run
             size += sum(map(len, run))
+            goes_on = self._handle.holding.lock_time.is_left()
         return len(records) > before
 
     def wait(
@@ -185,8 +184,9 @@ class Taker:
     def _take_and_tend(self, take: Callable[[], _Found | None], letters: list[DeadLetter]) -> _Found | None:
         """Call `take`, and look after what is in flight or too old (locked). `letters` gets what is to be moved."""
         self._handle.holding.letters.is_behind = False
-        if self._handle.u64[W_FLAGS] >= FETCH_FLAGS:
-            letters.extend(self._tend())
+        if self._handle.u64[W_FLAGS] >= FETCH_FLAGS and not self._tend(letters):
+            self._handle.holding.letters.is_behind = True
+            return None
         found = take()
         if self._handle.u64[W_FLAGS] & FETCH_AGING:
             letters.extend(self._handle.holding.letters.aged())
@@ -214,22 +214,28 @@ class Taker:
         # Who is dead takes nothing more; but the first lock may finish what he was killed in.
         for _ in range(2 if stale else 0):
             held = holding.held_by(stale)
-            for first in range(0, len(held), MAX_NACKS):
-                some = held[first : first + MAX_NACKS]
 
-                def release(some: list[Delivery] = some) -> None:
-                    self._handle.refuse_moved()
-                    if holding.release(some, stale) > 1:
-                        self._handle.events.notify_all()  # more than this process can take
+            def release(held: list[Delivery] = held) -> None:
+                self._handle.refuse_moved()
+                if holding.release(held, stale) > 1:
+                    self._handle.events.notify_all()  # more than this process can take
 
+            while held:
                 self._handle.work(release)
 
-    def _tend(self) -> list[DeadLetter]:
-        """Look after what is in flight (locked). Returns what is to go to the queue for dead letters."""
+    def _tend(self, letters: list[DeadLetter]) -> bool:
+        """Look after what is in flight (locked). False when that took its time, and there may be more.
+
+        letters: gets what is to go to the queue for dead letters.
+        """
         self._handle.refuse_moved()
-        if self._handle.holding.release_late() > 1:
+        holding = self._handle.holding
+        late = holding.is_late()
+        if late and holding.release_late() > 1:
             self._handle.events.notify_all()
-        return self._handle.holding.letters.over()
+        over = [] if holding.is_late() else holding.letters.over()
+        letters.extend(over)
+        return not (late or over) or holding.lock_time.is_left()
 
     def wait_no_more(self, key: int, *, woken: bool) -> None:
         """Be counted no more as a waiter, as far as that can be done: who calls this has an error to tell already."""

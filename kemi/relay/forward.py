@@ -29,7 +29,6 @@ from kemi.queue.delivery.hold import DONE, Hold, Settlement, settle_all
 from kemi.queue.delivery.reserved import ReservedItem, holds_of
 from kemi.queue.format.item import flags_of
 from kemi.queue.format.layout import W_CREATED
-from kemi.queue.reserving import AGAIN, RESERVES
 from kemi.queue.shm.naming import path_of
 from kemi.queue.sync.lifelock import MAX_NUMBER, LifeLock
 from kemi.relay.engine import Engine, Entry
@@ -198,7 +197,7 @@ class Forward:
 
         try:
             while left > 0 and size < BATCH_BYTES:
-                if (self.queue.reserve_some(left, timeout, keep) or 0) < RESERVES // AGAIN:
+                if not self.queue.reserve_some(left, timeout, keep) or not len(self.queue):
                     break  # there are no more: the engine should not wait for another look
                 timeout = 0.0
         except MqueueError as error:  # what came before it is to be sent; the next call meets it again

@@ -23,7 +23,6 @@ from kemi.queue.format.question import Envelope, Name, question_record
 from kemi.queue.kernel import choice
 from kemi.queue.log.core import ADDED
 from kemi.queue.queue import Queue
-from kemi.queue.reserving import RESERVES
 from tests.conftest import HANG
 from tests.kernel.pairs import WINDOW, Pair
 
@@ -222,7 +221,7 @@ def test_random_programs(pair: Pair, hands: tuple[Hands, Hands], seed: int) -> N
         elif what < 0.45:
             both(pair, hands, "fetch", chance.choice([1, 2, 5, 40]))
         elif what < 0.7:
-            both(pair, hands, "reserve", chance.choice([1, 1, 2, RESERVES, 30]))
+            both(pair, hands, "reserve", chance.choice([1, 1, 2, 12, 30]))
         elif what < 0.95:
             places = [chance.randrange(1000) for _ in range(chance.choice([1, 1, 2, 30]))]
             both(pair, hands, "settle", places, DONE)

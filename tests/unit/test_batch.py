@@ -15,7 +15,7 @@ from kemi.queue import reserving
 from kemi.queue.catalog.registry import Registry
 from kemi.queue.client.attached import AttachedQueue
 from kemi.queue.queue import Queue
-from kemi.queue.reserving import ACKS, RESERVES
+from tests.support.lock_times import at_a_time
 from tests.unit.children import child, fork, in_child
 
 if TYPE_CHECKING:
@@ -89,13 +89,33 @@ def test_it_waits_for_the_first_one(instance: str) -> None:
 
 @pytest.mark.python_code
 def test_the_lock_is_taken_for_a_few_at_a_time(queue: Queue, mocker: MockerFixture) -> None:
+    at_a_time(mocker, 7)
     locks = [mocker.spy(module, "hold") for module in (handles, reserving)]
-    with queue.reserve_many(MANY) as batch:
-        assert sum(each.call_count for each in locks) == -(-MANY // RESERVES)
+
+    def taken() -> int:
+        number = sum(each.call_count for each in locks)
         for each in locks:
             each.reset_mock()
+        return number
+
+    batches = -(-MANY // 7)
+    with queue.reserve_many(MANY) as batch:
+        assert taken() == batches
         batch.done()
-        assert sum(each.call_count for each in locks) == -(-MANY // ACKS)
+        assert taken() == batches
+    queue.add_many((str(number), "v") for number in range(MANY))
+    assert taken() == (batches if queue.addmode else 1)  # a plain log takes all of them by one commit
+    with queue.reserve_many(MANY) as batch:
+        taken()
+        batch.give_back()
+        assert taken() == batches
+    with queue.reserve_many(MANY) as batch:
+        assert len(batch) == MANY
+        assert taken() == batches
+        batch.give_back()
+        taken()
+    assert len(queue.fetch_many(MANY)) == MANY
+    assert taken() == batches
 
 
 def test_a_forgotten_batch_comes_back(queue: Queue) -> None:

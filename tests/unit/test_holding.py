@@ -12,6 +12,7 @@ from kemi.queue.format.item import key_of, record_of
 from kemi.queue.format.layout import W_EXPIRED
 from kemi.queue.format.question import Envelope, Name, question_record
 from kemi.queue.queue import Queue
+from tests.support.lock_times import at_a_time
 
 if TYPE_CHECKING:
     from pytest_mock import MockerFixture
@@ -21,7 +22,8 @@ NOW = 1 << 60  # monotonic ns
 
 @pytest.fixture(params=[0, 1, 2])
 def queue(instance: str, request: pytest.FixtureRequest, mocker: MockerFixture) -> Queue:
-    """Return a queue, at a moment of a test's own."""
+    """Return a queue, at a moment of a test's own, where nothing takes any time."""
+    at_a_time(mocker, 1000)
     for module in (holding, letters):
         mocker.patch.object(module, "_now", return_value=NOW)
     return Queue.create(instance, "q", window=16 << 20, addmode=request.param)
@@ -62,14 +64,29 @@ def test_a_question_is_delivered_before_its_deadline_only(queue: Queue) -> None:
 
 @pytest.mark.python_code
 def test_no_more_questions_go_with_one_lock(queue: Queue, mocker: MockerFixture) -> None:
-    """What is delivered then may be over, too, as its answer says; the next call goes on with the rest."""
-    mocker.patch.object(holding, "MAX_EXPIRED", 4)
+    """The lock is free for a moment, and the next call goes on with the rest."""
+    at_a_time(mocker, 4)
     for number in range(6):
         ask(queue, str(number), NOW - 1)
-    assert delivered(queue) == "4"
-    assert expired(queue) == 4
+    ask(queue, "in time", NOW + 1)
     assert delivered(queue) is None
-    assert expired(queue) == 5
+    assert queue.handle.holding.letters.is_behind
+    assert expired(queue) == 4
+    assert delivered(queue) == "in time"
+    assert expired(queue) == 6
+
+
+@pytest.mark.python_code
+def test_who_reserves_passes_all_of_them(queue: Queue, mocker: MockerFixture) -> None:
+    """However often the lock is free in between."""
+    at_a_time(mocker, 1)
+    for number in range(6):
+        ask(queue, str(number), NOW - 1)
+    ask(queue, "in time", NOW + 1)
+    with queue.reserve() as item:
+        assert item is not None
+        assert item.key == "in time"
+    assert expired(queue) == 6
 
 
 @pytest.mark.python_code
@@ -105,7 +122,8 @@ def test_some_of_the_old_items_become_dead_letters_with_one_lock(queue: Queue, m
     mocker.patch.object(letters, "_time", return_value=1000.0)
     queue.set_max_age(10)
     header.set_dead_letter(queue.segment, "dead")
-    names = [b"%07d" % number for number in range(letters.MAX_LETTERS + 2)]
+    at_a_time(mocker, 24)
+    names = [b"%07d" % number for number in range(26)]
     for name in names:
         assert queue.add_record(record_of(name, b"v", 900.0))
     assert queue.add_record(record_of(b"younger", b"v", 999.0))
@@ -114,7 +132,7 @@ def test_some_of_the_old_items_become_dead_letters_with_one_lock(queue: Queue, m
     assert delivered(queue) is None
     assert found.letters.is_behind
     moved = queue.handle.work(found.letters.aged)
-    assert len(moved) == letters.MAX_LETTERS
+    assert len(moved) == 24
     found.letters.is_behind = False
     assert delivered(queue) == "younger"
     assert not found.letters.is_behind

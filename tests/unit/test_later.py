@@ -29,6 +29,7 @@ from kemi.queue.queue import Queue
 from kemi.queue.sync import clock
 from tests.asleep import asleep
 from tests.conftest import HANG
+from tests.support.lock_times import at_a_time
 from tests.unit.children import fork, killed_after
 
 if TYPE_CHECKING:
@@ -411,8 +412,11 @@ def test_what_is_given_back_for_longer_than_its_age_is_seen_in_time(make: Callab
     assert keys(dead) == ["0"]
 
 
-def test_a_process_killed_with_aged_items_in_its_hands(make: Callable[..., Queue], times: Times) -> None:
+def test_a_process_killed_with_aged_items_in_its_hands(
+    make: Callable[..., Queue], times: Times, mocker: MockerFixture
+) -> None:
     """What it was about to move is moved by the next one."""
+    at_a_time(mocker, 1000)
     queue, dead = make(count=3), make("dead")
     queue.set_deliveries(0, "dead")
     queue.set_max_age(10)

@@ -9,7 +9,7 @@ import pytest
 
 from kemi.queue.delivery import claims, letters
 from kemi.queue.delivery.holders import Holders
-from kemi.queue.delivery.letters import MAX_LETTERS, Letters
+from kemi.queue.delivery.letters import Letters
 from kemi.queue.format import keyhash
 from kemi.queue.format.item import key_of
 from kemi.queue.format.layout import (
@@ -30,7 +30,9 @@ from kemi.queue.format.layout import (
 from kemi.queue.log.core import ADDED, Delivery
 from kemi.queue.log.keyed import KeyedLog
 from kemi.queue.log.plain import PlainLog
+from kemi.queue.sync.clock import LockTime
 from tests.support.crash_points import Segment
+from tests.support.lock_times import at_a_time
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -59,7 +61,8 @@ class Queue:
             self.log = PlainLog(self.segment.plain, self.segment)
         assert self.log.format()
         self.holders = Holders(None)
-        self.letters = Letters(self.log, self.holders)
+        self.lock_time = LockTime()
+        self.letters = Letters(self.log, self.holders, self.lock_time)
 
     def add(self, key: str, added: float) -> None:
         record = RECORD.pack(24 + len(key) + 7 & -8, len(key), 0, 0, added) + key.encode()
@@ -102,8 +105,9 @@ def _a_moment(mocker: MockerFixture) -> Iterator[None]:
 
 
 @pytest.fixture(params=[0, 2])
-def queue(request: pytest.FixtureRequest) -> Queue:
-    """Return a queue with a plain log, or a keyed one."""
+def queue(request: pytest.FixtureRequest, mocker: MockerFixture) -> Queue:
+    """Return a queue with a plain log, or a keyed one, where nothing takes any time."""
+    at_a_time(mocker, 1000)
     return Queue(request.param)
 
 
@@ -137,15 +141,15 @@ def test_more_than_goes_with_one_lock_is_left_for_the_next(queue: Queue, mocker:
     queue.age(10)
     for number in range(60):
         queue.add(f"{number:02}", 900.0)
-    mocker.patch.object(letters, "_MAX_AGED", 8)
+    at_a_time(mocker, 8)
     rounds = []
     while not queue.letters.pass_aged():
         assert queue.letters.is_behind
         queue.letters.is_behind = False
+        queue.lock_time.begin()
         rounds.append(queue.u64[W_EXPIRED])
-    assert rounds
-    if isinstance(queue.log, KeyedLog):  # the other one drops several with one commit
-        assert rounds == list(range(8, 61, 8))
+    # A plain log drops several with one commit.
+    assert rounds == (list(range(8, 61, 8)) if isinstance(queue.log, KeyedLog) else [])
     assert not queue.letters.is_behind
     assert queue.u64[W_EXPIRED] == 60
     assert queue.left() == []
@@ -168,23 +172,26 @@ def test_what_is_too_old_is_held_for_the_dead_letters(queue: Queue) -> None:
     assert queue.left() == ["c"]
 
 
-def test_so_many_are_held_with_one_lock(queue: Queue) -> None:
+def test_so_many_are_held_with_one_lock(queue: Queue, mocker: MockerFixture) -> None:
+    at_a_time(mocker, 24)
     queue.age(10)
     queue.dead_letters()
-    for number in range(MAX_LETTERS + 1):
+    for number in range(25):
         queue.add(f"{number:02}", 900.0)
     assert not queue.letters.pass_aged()
     assert queue.letters.is_behind
-    assert len(queue.letters.aged()) == MAX_LETTERS
+    assert len(queue.letters.aged()) == 24
     queue.letters.is_behind = False
+    queue.lock_time.begin()
     assert queue.letters.pass_aged()
     assert not queue.letters.is_behind
-    assert keys(queue.letters.aged()) == [f"{MAX_LETTERS:02}"]
+    assert keys(queue.letters.aged()) == ["24"]
 
 
 @pytest.mark.parametrize("addmode", [0, 2])
-def test_no_more_are_held_than_can_be_in_flight(addmode: int) -> None:
+def test_no_more_are_held_than_can_be_in_flight(addmode: int, mocker: MockerFixture) -> None:
     """The rest stays, undelivered, until an entry is free; nobody is to come again at once for it."""
+    at_a_time(mocker, 1000)
     queue = Queue(addmode, capacity=2)
     queue.age(10)
     queue.dead_letters()
@@ -210,7 +217,7 @@ def test_an_item_is_over_after_so_many_deliveries(queue: Queue) -> None:
     assert [queue.letters.is_over(held) for held in counts] == [False, True, True, True]
 
 
-def test_what_is_over_is_held_when_it_is_due(queue: Queue) -> None:
+def test_what_is_over_is_held_when_it_is_due(queue: Queue, mocker: MockerFixture) -> None:
     """The first that is due first, so many at most, and nothing where there is no queue for it."""
     queue.u64[W_MAX_DELIVERIES] = 1
     for key in "abcd":
@@ -222,7 +229,8 @@ def test_what_is_over_is_held_when_it_is_due(queue: Queue) -> None:
     queue.dead_letters()
     assert queue.letters.are_next(NOW) is True
     assert queue.letters.is_behind
-    assert keys(queue.letters.over(1)) == ["b"]
+    at_a_time(mocker, 1)
+    assert keys(queue.letters.over()) == ["b"]
     assert keys(queue.letters.over()) == ["a"]
     assert queue.letters.over() == []
     queue.letters.is_behind = False

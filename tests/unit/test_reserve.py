@@ -27,6 +27,7 @@ from kemi.queue.log.plain import PlainLog
 from kemi.queue.queue import Queue
 from tests.conftest import HANG
 from tests.locked import reserve_for_good
+from tests.support.lock_times import at_a_time
 from tests.unit.children import child, fork, kill, killed_after
 
 if TYPE_CHECKING:
@@ -417,6 +418,7 @@ def test_a_dead_letter_that_cannot_be_settled_costs_no_item(make: Callable[..., 
     queue, dead = make(count=2), make("dead")
     queue.set_deliveries(1, "dead")
     reserved_by_the_dead(queue, 1)
+    at_a_time(mocker, 1000)
     settle = mocker.patch.object(queue.handle.holding.letters, "settle", side_effect=LockTimeout("busy"))
     item = queue.fetch()
     assert item is not None
@@ -480,6 +482,7 @@ def test_a_dead_letter_of_a_killed_process(make: Callable[..., Queue]) -> None:
 
 def test_a_queue_for_dead_letters_that_is_missing_or_full(make: Callable[..., Queue], mocker: MockerFixture) -> None:
     """The item stays, is not delivered again, and is counted; it goes as soon as it can."""
+    at_a_time(mocker, 1000)
     queue = make(count=2)
     queue.set_deliveries(1, "dead")
     assert fail(queue) == "0"
@@ -577,6 +580,7 @@ def test_a_batch_says_what_became_of_each(make: Callable[..., Queue], mocker: Mo
 @pytest.mark.python_code
 def test_a_batch_is_bounded(make: Callable[..., Queue], mocker: MockerFixture) -> None:
     """The lock is let go after so many items, or bytes."""
+    at_a_time(mocker, 10**6)
     queue = make()
     locks = mocker.spy(handles, "hold")
     queue.add_many([("k", "")] * (2 * waiting.BATCH))
@@ -608,12 +612,14 @@ ERRORS = [LockTimeout("busy"), QueueClosed("over"), SegmentError("damaged"), Cli
 @pytest.mark.parametrize("error", ERRORS, ids=lambda error: type(error).__name__)
 def test_a_batch_that_meets_an_error(make: Callable[..., Queue], mocker: MockerFixture, error: MqueueError) -> None:
     """What was taken is returned, and what was added is told; an error is raised when there is nothing to tell."""
+    at_a_time(mocker, 10**6)
     queue = make()
     size = waiting.BATCH
     fails_at(mocker, queue, 2, error)
     rest = CLOSED if isinstance(error, QueueClosed) else NOT_TRIED
     assert queue.add_many([("k", "")] * (size + 3)) == [ADDED] * size + [rest] * 3
     mocker.stopall()
+    at_a_time(mocker, 10**6)
     assert len(queue) == size
     queue.add_many([("l", "")] * 5)
     fails_at(mocker, queue, 2, error)

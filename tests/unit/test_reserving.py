@@ -11,7 +11,7 @@ from kemi.queue.delivery.hold import DONE, GIVE_BACK, Settlement
 from kemi.queue.delivery.reserved import ReservedItem
 from kemi.queue.format.item import key_of
 from kemi.queue.queue import Queue
-from kemi.queue.reserving import AGAIN, RESERVES
+from tests.support.lock_times import at_a_time
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -101,19 +101,12 @@ def test_what_was_settled_before_is_told_to_nobody(queue: Queue, told: list[tupl
     assert left(queue) == list("abcd")
 
 
-def test_more_items_than_are_settled_with_one_lock(queue: Queue) -> None:
+def test_more_items_than_are_settled_with_one_lock(queue: Queue, mocker: MockerFixture) -> None:
     """Each of them, in order."""
+    at_a_time(mocker, 7)
     queue.add_many((str(number), "v") for number in range(60))
     held = tokens(queue, 64)
     assert len(held) == 64
     assert queue.settle(held[:30], DONE) == 30
     assert queue.settle(held[20:], GIVE_BACK) == 34
     assert [item.key for item in queue.peek(None)] == [str(number) for number in range(26, 60)]
-
-
-def test_what_was_given_back_takes_longer_so_fewer_of_them_come_with_one_lock(instance: str) -> None:
-    queue = Queue.create(instance, "again", window=16 << 20)
-    queue.add_many((str(number), "v") for number in range(2 * RESERVES))
-    kept = tokens(queue, 2 * RESERVES)
-    assert queue.settle(kept[:RESERVES], GIVE_BACK) == RESERVES
-    assert queue.reserve_some(RESERVES, 0.0, _held.append) == RESERVES // AGAIN

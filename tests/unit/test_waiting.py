@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from kemi.queue.delivery.hold import GIVE_BACK
-from kemi.queue.delivery.holding import MAX_NACKS, Holding
+from kemi.queue.delivery.holding import Holding
 from kemi.queue.format.item import key_of
 from kemi.queue.format.layout import W_EVENT, W_POPPED, W_PRESENT, W_WAITERS
 from kemi.queue.log.core import Delivery
@@ -15,6 +15,7 @@ from kemi.queue.queue import Queue
 from kemi.queue.store.inflight import Holder, InFlight
 from kemi.queue.sync.clock import now
 from kemi.queue.sync.eventcount import EventCount
+from tests.support.lock_times import at_a_time
 
 if TYPE_CHECKING:
     from pytest_mock import MockerFixture
@@ -149,8 +150,9 @@ def test_what_the_dead_held_is_looked_for_without_the_lock_and_comes_back_some_w
     queue: Queue, mocker: MockerFixture
 ) -> None:
     """However much it is: an add does not wait for it."""
-    keys = [f"k{number}" for number in range(3 * MAX_NACKS + 1)]
+    keys = [f"k{number}" for number in range(25)]
     queue.add_many((key, "v") for key in keys)
+    at_a_time(mocker, 8)
     for _ in keys:
         reserve(queue, DEAD)
     mocker.patch.object(Holding, "stale", return_value={DEAD})
@@ -162,15 +164,17 @@ def test_what_the_dead_held_is_looked_for_without_the_lock_and_comes_back_some_w
         return held_by(*arguments)
 
     def count(self: Holding, some: list[Delivery], holders: set[Holder]) -> int:
-        released.append(len(some))
-        return release(self, some, holders)
+        before = len(some)
+        back = release(self, some, holders)
+        released.append(before - len(some))
+        return back
 
     mocker.patch.object(InFlight, "held_by", look)
     mocker.patch.object(Holding, "release", count)
     assert [key_of(queue.pop() or b"") for _ in keys] == keys
     assert looks
     assert not any(looks)
-    assert released == [MAX_NACKS] * 3 + [1]
+    assert released == [8, 8, 8, 1]
 
 
 def test_what_another_one_holds_by_now_stays_his(queue: Queue) -> None:

@@ -15,7 +15,6 @@ import math
 import os
 import time
 import weakref
-from collections.abc import Iterable
 from functools import partial
 from typing import Any, Callable, final
 
@@ -41,10 +40,9 @@ from kemi.queue.format.question import envelope_of
 from kemi.queue.log.contents import Log
 from kemi.queue.log.core import Delivery
 from kemi.queue.store.inflight import Holder
+from kemi.queue.sync.clock import LockTime
 from kemi.queue.sync.clock import now as _now
 
-MAX_EXPIRED = 256  # questions dropped with one lock: some 500 µs
-MAX_NACKS = 8  # items given back with one lock: some 80 µs
 _LOOK = 0.2  # seconds between looks for zombies and pids that are used again; who is gone is seen at once
 _LOOKS_APART = 20  # times of what a look for dead holders takes, while there are other items
 _NOT_QUICK = PENDING | FETCH_AGING | FETCH_MOVED
@@ -75,7 +73,8 @@ class Holding:
         self._mapping = log.core.mapping
         self._u64 = log.core.mapping.u64
         self._looked = self._next_look = 0.0
-        self.letters = Letters(log, self._holders)
+        self.lock_time = LockTime()
+        self.letters = Letters(log, self._holders, self.lock_time)
         self._mine: dict[Delivery, Any] = {}  # `claims.of` this queue, since `begin`
         self._late: list[tuple[int, _Late]] = []
         self._created: int = self._u64[W_CREATED]
@@ -149,9 +148,12 @@ class Holding:
         return gone | {me} if holders[me] > len(claims.of(self._created)) else gone
 
     def release_late(self) -> int:
-        """Tell the queue what could not be told it (locked). Returns how many items come back."""
-        back = 0
-        while self._late:
+        """Tell the queue what could not be told it, as long as there is time (locked).
+
+        Returns how many items come back.
+        """
+        back, goes_on = 0, True
+        while self._late and goes_on:
             pid, late = self._late[-1]
             # Who was forked meanwhile leaves it to the parent.
             if pid == os.getpid():
@@ -160,29 +162,40 @@ class Holding:
                 else:
                     back += self.put_back(late.held, late.due, counted=late.counted)
             del self._late[-1]
+            goes_on = self.lock_time.is_left()
         return back
+
+    def is_late(self) -> bool:
+        """Is there something that could not be told the queue?"""
+        return bool(self._late)
 
     def held_by(self, holders: set[Holder]) -> list[Delivery]:
         """What these hold; of what this process holds, only what it has forgotten. Without the lock."""
         claimed = {held[:3] for held in list(claims.of(self._created))} if self._holders.me() in holders else set()
         return [Delivery.of(entry) for entry in self._in_flight.held_by(holders, claimed)]
 
-    def release(self, some: Iterable[Delivery], holders: set[Holder]) -> int:
-        """Give back what is these holders' still (locked): some of `held_by`. Returns how many items came back."""
+    def release(self, held_by: list[Delivery], holders: set[Holder]) -> int:
+        """Give back what is these holders' still, as long as there is time (locked). Returns how many items came back.
+
+        held_by: what these held; what was looked at goes off the list.
+        """
         claimed = claims.of(self._created)
-        back = 0
-        for held in some:
+        back, goes_on = 0, True
+        while held_by and goes_on:
+            held = held_by[0]
             entry = self._in_flight.held(*held[:3])
             if entry and entry.holder in holders and held not in claimed:
                 back += self.put_back(held)
+            del held_by[0]
+            goes_on = self.lock_time.is_left()
         return back
 
     def give_back_forgotten(self) -> int:
-        """Give back what this process holds and has forgotten (locked)."""
+        """Give back what this process holds and has forgotten, as long as there is time (locked)."""
         if self._u64[W_IN_FLIGHT] == self._u64[W_RETURNED]:
             return 0
         me = {self._holders.me()}
-        return self.release(self.held_by(me)[:MAX_NACKS], me)
+        return self.release(self.held_by(me), me)
 
     # --- one item ---------------------------------------------------------------------------------------------------
 
@@ -208,24 +221,30 @@ class Holding:
         """The oldest item, which this process holds from now on (locked); not what nobody waits for."""
         if self._u64[W_FLAGS] & FETCH_AGING and not self.letters.pass_aged():
             return None
-        self._drop_expired()
+        if not self._pass_expired():
+            return None
         now = _now()
         return None if self.letters.are_next(now) else self._log.reserve(self._me or self._holders.me(), now)
 
-    def _drop_expired(self) -> None:
-        for _ in range(MAX_EXPIRED):
-            now = _now()
-            at = self._log.next(now)
-            if not at:
-                return
-            self._log.core.records.step_at(at)  # raises where it is none
-            if not self._mapping.u32[(at >> 2) + R_VALUE] & QUESTION:
-                return
-            envelope = envelope_of(self._log.core.records.read(at))
-            if envelope is None or now < envelope.deadline:
-                return
+    def _pass_expired(self) -> bool:
+        """Drop questions that nobody waits for any more (locked). False when there may be more; see `pass_aged`."""
+        while self._is_next_expired(now := _now()):
             self._log.fetch(now)
             self._u64[W_EXPIRED] += 1
+            if not self.lock_time.is_left():
+                self.letters.is_behind = True
+                return False
+        return True
+
+    def _is_next_expired(self, now: int) -> bool:
+        at = self._log.next(now)
+        if not at:
+            return False
+        self._log.core.records.step_at(at)  # raises where it is none
+        if not self._mapping.u32[(at >> 2) + R_VALUE] & QUESTION:
+            return False
+        envelope = envelope_of(self._log.core.records.read(at))
+        return envelope is not None and now >= envelope.deadline
 
     def record_of(self, held: Delivery) -> bytes | None:
         """The record of a reserved item (locked); None if it is not this delivery any more."""

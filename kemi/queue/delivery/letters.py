@@ -28,10 +28,9 @@ from kemi.queue.format.layout import (
 from kemi.queue.log.contents import Log
 from kemi.queue.log.core import Delivery
 from kemi.queue.store.inflight import Entry
+from kemi.queue.sync.clock import LockTime
 from kemi.queue.sync.clock import now as _now
 
-MAX_LETTERS = 24  # held with one lock: some 100 µs
-_MAX_AGED = 256  # items that are too old and go with one lock, of a log in which several go with one commit
 _RETRY = 1_000_000_000  # ns until a queue for dead letters that failed is tried again
 
 _time = time.time
@@ -51,9 +50,10 @@ class DeadLetter:
 class Letters:
     """What one queue delivers no more. What is marked "locked" is called with the queue's lock held."""
 
-    def __init__(self, log: Log, holders: Holders) -> None:
+    def __init__(self, log: Log, holders: Holders, lock_time: LockTime) -> None:
         self._log = log
         self._holders = holders
+        self._lock_time = lock_time
         self._in_flight = log.core.in_flight
         self._u64 = log.core.mapping.u64
         self._created: int = self._u64[W_CREATED]
@@ -77,21 +77,18 @@ class Letters:
 
         False when there may be more: the caller lets go of the lock, moves what is `aged`, and comes again.
         """
-        before, letters, most = self.oldest_allowed(), self.has_queue(), MAX_LETTERS
-        dropped = 0
-        while most and dropped < _MAX_AGED:
-            most -= 1
+        before, letters, goes_on = self.oldest_allowed(), self.has_queue(), True
+        while goes_on:
             if not letters:
-                count = self._log.drop_aged(_now(), before)
-                if not count:
+                if not self._log.drop_aged(_now(), before):
                     return True
-                dropped += count
-                continue
-            at = self._log.next(_now())
-            if not at or not self._log.core.records.added_at(at) < before:
-                return True
-            if not self._hold_next():
-                return False  # in flight are as many as can be: another time
+            else:
+                at = self._log.next(_now())
+                if not at or not self._log.core.records.added_at(at) < before:
+                    return True
+                if not self._hold_next():
+                    return False  # in flight are as many as can be: another time
+            goes_on = self._lock_time.is_left()
         self.is_behind = True
         return False
 
@@ -136,14 +133,15 @@ class Letters:
         self.is_behind = True
         return True
 
-    def over(self, count: int = MAX_LETTERS) -> list[DeadLetter]:
-        """What goes to the queue for dead letters next, held by this process meanwhile (locked)."""
+    def over(self) -> list[DeadLetter]:
+        """Hold what goes to the queue for dead letters next, as long as there is time (locked)."""
         letters: list[DeadLetter] = []
         if not self.has_queue():
             return letters
-        me, now = self._holders.me(), _now()
-        while len(letters) < count and (entry := self._in_flight.first_due(now)) and self.is_over(entry):
+        me, now, goes_on = self._holders.me(), _now(), True
+        while goes_on and (entry := self._in_flight.first_due(now)) and self.is_over(entry):
             letters.append(self._letter(*self._log.hold(entry, me, counted=False)))
+            goes_on = self._lock_time.is_left()
         return letters
 
     def settle(self, held: Delivery, *, moved: bool) -> None:
