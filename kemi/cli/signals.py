@@ -31,13 +31,11 @@ class Interrupted(BaseException):
         self.number = number
 
 
-def _note(number: int, frame: FrameType | None) -> None:
+def _note(number: int, _: FrameType | None) -> None:
     _noted.append(number)
     # Who has not imported these does not sleep in them.
-    futex, kernel = (sys.modules.get(f"kemi.queue.{name}") for name in ("sync.futex", "kernel.choice"))
-    if futex is not None and frame is not None and frame.f_code is futex.wait.__code__:
-        raise Interrupted(number)
-    if kernel is not None and kernel.sleeps():
+    modules = (sys.modules.get(f"kemi.queue.{name}") for name in ("sync.futex", "kernel.choice"))
+    if any(module is not None and module.sleeps() for module in modules):
         raise Interrupted(number)
 
 

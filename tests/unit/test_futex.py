@@ -176,6 +176,33 @@ def test_threads_that_get_no_signals_sleep_in_one(word: Any, mocker: MockerFixtu
     assert slept == [2250]
 
 
+def test_a_signal_handler_is_told_whether_the_main_thread_sleeps(word: Any, mocker: MockerFixture) -> None:
+    """Also behind a sleep of its own; another thread's does not count, nor what ended with an exception."""
+    told: list[bool] = []
+
+    def note(*_: object) -> int:
+        told.append(futex.sleeps())
+        return 0
+
+    def handle(*_: object) -> int:
+        syscall.side_effect = note
+        futex.wait(word, 0, 1.0)
+        return note()
+
+    mocker.patch.object(futex, "_NUMBER", 202)
+    syscall = mocker.patch.object(futex, "_syscall", side_effect=handle)
+    futex.wait(word, 0, 1.0)
+    assert (told, futex.sleeps()) == ([True, True], False)
+    thread = threading.Thread(target=futex.wait, args=(word, 0, 1.0))
+    thread.start()
+    thread.join()
+    assert told == [True, True, False]
+    syscall.side_effect = Interrupted
+    with pytest.raises(Interrupted):
+        futex.wait(word, 0, 1.0)
+    assert not futex.sleeps()
+
+
 class Interrupted(Exception):
     """What the signal handlers below raise."""
 

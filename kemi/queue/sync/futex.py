@@ -40,6 +40,7 @@ _POLL = 0.02  # seconds between looks on an architecture whose number is not kno
 SLICE = 0.04  # seconds that the main thread sleeps at most before it looks for signals again
 FIRST_SLICES = (SLICE / 64, SLICE / 16, SLICE / 4)
 _sliced = [True]
+_sleeping = [False]  # the main thread
 
 
 class TimeSpec(ctypes.Structure):
@@ -60,6 +61,20 @@ def wait(word: Any, expected: int, timeout: float) -> bool:
     Returns when woken, when the word was different already, at the timeout, at a signal, or for no reason. The caller
     looks again in any case.
     """
+    before = _sleeping[0]  # a signal handler may come here in the middle of another sleep
+    try:
+        _sleeping[0] = before or _is_main_thread()
+        return _wait(word, expected, timeout)
+    finally:
+        _sleeping[0] = before
+
+
+def sleeps() -> bool:
+    """Does the main thread sleep in `wait`? For signal handlers, which run in that thread: there it has no item yet."""
+    return _sleeping[0]
+
+
+def _wait(word: Any, expected: int, timeout: float) -> bool:
     if _NUMBER is None:
         time.sleep(min(timeout, _POLL))
         return False
