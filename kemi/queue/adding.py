@@ -25,7 +25,7 @@ from kemi.queue.format.layout import (
     W_FLAGS,
     W_REFUSED,
 )
-from kemi.queue.format.outcome import CLOSED, NOT_TRIED, AddResult, rest_after
+from kemi.queue.format.outcome import BREAKS_OFF, CLOSED, NOT_TRIED, AddResult, rest_after
 from kemi.queue.handle import Handle
 from kemi.queue.log.core import ADDED, TOO_LARGE
 from kemi.queue.log.plain import PlainLog
@@ -77,7 +77,7 @@ class Adder:
         while len(outcomes) < len(records):
             try:
                 self.add_batch(_batch(records, len(outcomes)), outcomes)
-            except MqueueError as error:
+            except BREAKS_OFF as error:
                 if not outcomes or is_from_handler(error):
                     raise
                 outcomes += rest_after(error, len(records) - len(outcomes))
@@ -107,7 +107,7 @@ class Adder:
             batch = _batch([record for _, record in records[first:]], 0)
             try:
                 self._add_batch_from(number, list(zip((position for position, _ in records[first:]), batch)), outcomes)
-            except MqueueError as error:
+            except BREAKS_OFF as error:
                 if not outcomes or is_from_handler(error):
                     raise
                 break

@@ -14,7 +14,6 @@ from itertools import islice
 from typing import TYPE_CHECKING, Any, overload
 
 from kemi import times
-from kemi.errors import MqueueError
 from kemi.queue import hot, life
 from kemi.queue.adding import Adder
 from kemi.queue.delivery.hold import DONE, Hold, Settlement
@@ -23,7 +22,7 @@ from kemi.queue.delivery.reserved import Batch, ReservedItem
 from kemi.queue.format import layout
 from kemi.queue.format.item import Data, Item, item_of
 from kemi.queue.format.layout import W_ADDED, W_BURIED, W_IN_FLIGHT, W_MAX_AGE, W_POPPED, W_RETURNED
-from kemi.queue.format.outcome import CLOSED, AddResult, Stats, rest_after
+from kemi.queue.format.outcome import BREAKS_OFF, CLOSED, AddResult, Stats, rest_after
 from kemi.queue.format.statistics import stats_of
 from kemi.queue.handle import Closed, Handle
 from kemi.queue.kernel import choice
@@ -342,7 +341,7 @@ class Queue(choice.Base):
 if sys.version_info < (3, 10):
     hot.use_tokens(Queue)
 
-_ADDS = (ADDED, KEPT, CLOSED, FULL, rest_after, MqueueError)
+_ADDS = (ADDED, KEPT, CLOSED, FULL, rest_after, BREAKS_OFF)
 choice.take_over(Queue, Item, _ADDS, (Hold, ReservedItem, Delivery, DONE))
 
 

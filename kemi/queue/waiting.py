@@ -27,6 +27,7 @@ from kemi.queue.format.layout import (
     W_POPPED,
     W_RETURNED,
 )
+from kemi.queue.format.outcome import BREAKS_OFF
 from kemi.queue.handle import Handle
 from kemi.queue.log.core import Delivery
 from kemi.queue.log.plain import PlainLog
@@ -84,7 +85,7 @@ class Taker:
             try:
                 if not self.wait(take, 0.0 if records else timeout):
                     break
-            except MqueueError as error:
+            except BREAKS_OFF as error:
                 if not records or is_from_handler(error):
                     raise
                 break  # what was taken is not lost, and the next call meets the error again

@@ -167,6 +167,66 @@ def mappings() -> Iterator[tuple[str, list[str]]]:
             yield name, words[1:]
 
 
+# --- no memory of its own ---------------------------------------------------------------------------------------------
+
+LARGE = 40 << 20  # bytes
+
+
+@contextlib.contextmanager
+def no_memory() -> Iterator[None]:
+    """For the time of a block this process gets no such memory."""
+    before = resource.getrlimit(resource.RLIMIT_AS)
+    resource.setrlimit(resource.RLIMIT_AS, (status("VmSize") + LARGE // 2, before[1]))
+    kept = []
+    try:
+        with contextlib.suppress(MemoryError):
+            while True:  # what the C library has from before
+                kept.append(bytearray(LARGE))
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_AS, before)
+
+
+@MODES
+@pytest.mark.parametrize("timeout", [0.0, 5.0])
+@pytest.mark.parametrize("reserved", [False, True])
+def test_an_item_in_a_batch_that_is_too_large(in_child: InChild, addmode: int, timeout: float, reserved: bool) -> None:
+    """What was taken before is there, and the next call raises; the item stays."""
+
+    def part(serve: Serve) -> None:
+        queue = serve(f"name=q;addmode={addmode}", max_memory="200M")
+        with contextlib.ExitStack() as stack:
+            if reserved:  # then it is looked for what comes back
+                queue.add("reserved", "v")
+                stack.enter_context(queue.reserve())
+            queue.add("small", "v")
+            queue.add("large", "v" * LARGE)
+            with no_memory():
+                assert [item.key for item in queue.fetch_many(9, timeout)] == ["small"]
+                with pytest.raises(MemoryError):
+                    queue.fetch_many(9, timeout)
+        assert [key for key, _ in items(queue)] == ["large"]
+        assert faults(queue) == []
+
+    in_child(part)
+
+
+@MODES
+def test_an_item_of_a_batch_that_is_too_large_to_be_added(in_child: InChild, addmode: int) -> None:
+    """Either nothing was added, and that is raised; or it is told what was."""
+
+    def part(serve: Serve) -> None:
+        queue = serve(f"name=q;addmode={addmode}", max_memory="200M")
+        large = "v" * LARGE
+        outcomes: list[Any] = []
+        with no_memory(), contextlib.suppress(MemoryError):
+            outcomes = list(queue.add_many([("small", "v"), ("large", large)]))
+        assert [key for key, _ in items(queue)] == ["small"] * sum(map(bool, outcomes))
+        assert faults(queue) == []
+
+    in_child(part)
+
+
 # --- other limits -----------------------------------------------------------------------------------------------------
 
 

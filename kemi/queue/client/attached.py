@@ -8,7 +8,7 @@ from collections.abc import AsyncIterator, Iterable, Iterator
 from typing import TYPE_CHECKING, Any, Callable, Literal, TypeVar, final, overload
 
 from kemi import times
-from kemi.errors import ClientClosed, MqueueError, QueueClosed
+from kemi.errors import ClientClosed, QueueClosed
 from kemi.owner import Owner
 from kemi.queue.client import endless
 from kemi.queue.client.address import Address, checked
@@ -17,7 +17,7 @@ from kemi.queue.client.current import CurrentQueue
 from kemi.queue.delivery.reservation import AsyncReservation, Keep, Reservation
 from kemi.queue.delivery.reserved import Batch, ReservedItem
 from kemi.queue.format.item import Data, Item, item_of
-from kemi.queue.format.outcome import CLOSED, AddResult, Stats, rest_after
+from kemi.queue.format.outcome import BREAKS_OFF, CLOSED, AddResult, Stats, rest_after
 from kemi.queue.kernel import choice
 from kemi.queue.shm.trust import named_owner
 from kemi.queue.sync.handlers import is_from_handler
@@ -111,7 +111,7 @@ class AttachedQueue(choice.Client, QueueClient):
             del outcomes[outcomes.index(CLOSED) if CLOSED in outcomes else len(outcomes) :]
             try:
                 outcomes.extend(queue.add_many(all_pairs[len(outcomes) :]))
-            except MqueueError as error:
+            except BREAKS_OFF as error:
                 if not outcomes or is_from_handler(error):
                     raise
                 outcomes.extend(rest_after(error, len(all_pairs) - len(outcomes)))

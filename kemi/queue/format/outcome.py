@@ -75,7 +75,11 @@ CLOSED = AddResult.CLOSED
 NOT_TRIED = AddResult.NOT_TRIED
 
 
-def rest_after(error: MqueueError, count: int) -> list[AddResult]:
+# What may break a batch off. What was done before is told, and another call with the rest raises what is wrong.
+BREAKS_OFF = (MqueueError, MemoryError)
+
+
+def rest_after(error: Exception, count: int) -> list[AddResult]:
     """What became of those that an error kept from being added, when others were added before."""
     return [AddResult.CLOSED if isinstance(error, QueueClosed) else AddResult.NOT_TRIED] * count
 

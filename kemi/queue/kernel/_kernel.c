@@ -483,14 +483,14 @@ install(PyObject *Py_UNUSED(module), PyObject *functions)
 static PyObject *
 set_results(PyObject *Py_UNUSED(module), PyObject *args)
 {
-    PyObject *new_added, *new_kept, *new_closed, *new_full, *new_rest, *new_error;
-    if (!PyArg_ParseTuple(args, "OOOOOO", &new_added, &new_kept, &new_closed, &new_full, &new_rest, &new_error))
+    PyObject *new_added, *new_kept, *new_closed, *new_full, *new_rest, *new_errors;
+    if (!PyArg_ParseTuple(args, "OOOOOO", &new_added, &new_kept, &new_closed, &new_full, &new_rest, &new_errors))
         return NULL;
     put(&added, new_added);
     put(&kept, new_kept);
     put(&closed, new_closed);
     put(&full, new_full);
-    put(&mqueue_error, new_error);
+    put(&breaks_off, new_errors);
     put(&rest_after, new_rest);
     Py_RETURN_NONE;
 }
@@ -559,7 +559,7 @@ set_hook(PyObject *Py_UNUSED(module), PyObject *hook)
 
 static PyMethodDef methods[] = {
     {"install", install, METH_O, "install(functions, /)\n--\n\nFunctions by name that do what the kernel does not."},
-    {"set_results", set_results, METH_VARARGS, "set_results(added, kept, closed, full, rest_after, error, /)\n--\n\nWhat adds return, and what becomes of the rest after which error."},
+    {"set_results", set_results, METH_VARARGS, "set_results(added, kept, closed, full, rest_after, errors, /)\n--\n\nWhat adds return, and what becomes of the rest after which errors."},
     {"set_reserved", set_reserved, METH_VARARGS,
      "set_reserved(hold, item, delivery, done, partial, /)\n--\n\nThe types of what is reserved, and how it is settled here."},
     {"set_tables", set_tables, METH_VARARGS,

@@ -5,14 +5,14 @@
 
 #include "../log/runs.h"
 
-static PyObject *rest_after, *mqueue_error; /* set once, by `set_results` */
+static PyObject *rest_after, *breaks_off; /* set once, by `set_results` */
 
-/* Is the exception that is set one of ours, and not what a signal handler of the program raised? */
+/* Is the exception that is set one that breaks a batch off, and not what a signal handler of the program raised? */
 static int
-is_ours(void)
+is_break(void)
 {
     PyObject *type, *value, *trace, *answer = NULL;
-    if (!PyErr_ExceptionMatches(mqueue_error))
+    if (!PyErr_ExceptionMatches(breaks_off))
         return 0;
     PyErr_Fetch(&type, &value, &trace);
     PyErr_NormalizeException(&type, &value, &trace);
@@ -23,17 +23,17 @@ is_ours(void)
         return 0;
     }
     PyErr_Restore(type, value, trace);
-    int ours = answer == Py_False;
+    int is_own = answer == Py_False;
     Py_DECREF(answer);
-    return ours;
+    return is_own;
 }
 
-/* The exception that is set becomes the outcome of `count` items, if it is one of ours. -1: it stays. */
+/* The exception that is set becomes the outcome of `count` items, if it breaks a batch off. -1: it stays. */
 static int
 end_with_outcomes(PyObject *outcomes, Py_ssize_t count)
 {
     PyObject *type, *value, *trace;
-    if (!is_ours())
+    if (!is_break())
         return -1;
     PyErr_Fetch(&type, &value, &trace);
     PyObject *number = PyLong_FromSsize_t(count);
@@ -159,7 +159,7 @@ fetch_rest(Queue *self, PyObject *items, Py_ssize_t count, PyObject *timeout)
     int failed = extend(items, number ? leave(FETCH_MANY, (PyObject *)self, arguments, 2, NULL) : NULL);
     Py_XDECREF(number);
     /* What was taken is not lost, and the next call meets the error again. */
-    if (failed && PyList_Size(items) && is_ours()) {
+    if (failed && PyList_Size(items) && is_break()) {
         PyErr_Clear();
         failed = 0;
     }
@@ -228,7 +228,7 @@ Queue_fetch_many(Queue *self, PyObject *const *args, Py_ssize_t count, PyObject 
 {
     PyObject *timeout = count == 2 ? args[1] : NULL, *nothing = NULL, *items = NULL;
     Py_ssize_t wanted = 0;
-    if ((count == 1 || count == 2) && !keywords && self->base && item_type && mqueue_error && !PyErr_Occurred() && PyLong_CheckExact(args[0]) && (!timeout || seconds_of(timeout) >= 0))
+    if ((count == 1 || count == 2) && !keywords && self->base && item_type && breaks_off && !PyErr_Occurred() && PyLong_CheckExact(args[0]) && (!timeout || seconds_of(timeout) >= 0))
         wanted = PyLong_AsSsize_t(args[0]);
     PyErr_Clear();
     if (wanted <= 0)
