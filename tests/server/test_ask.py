@@ -229,8 +229,8 @@ def ksr_answered(self, msg):
         (server.consumed / "go").touch()
         assert job.result() == 1
         assert agent.final() == (480, "slow")
-    assert server.wait_for(answered=1).slow == 1
-    assert any("route ksr_answered took " in line and "reply lock" in line for line in server.told())
+    server.wait_for(answered=1, slow=1)
+    wait_until(lambda: server.process.log_lines("route ksr_answered took ", "reply lock"), "it is told", 30)
     (server.consumed / "go").unlink()
 
 
