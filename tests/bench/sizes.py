@@ -9,15 +9,12 @@ from __future__ import annotations
 import statistics
 import time
 from contextlib import ExitStack
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from kemi.names import KERNEL_VARIABLE
 from kemi.queue.kernel import choice
 from tests.bench.tables import KERNELS, NATIVE, Part, lines, machine, markdown, number, ratio
 from tests.server.harness import Kamailio, Servers
-
-if TYPE_CHECKING:
-    pass
 
 OURS, THEIRS = "ours", "C module"
 ALLOCATORS = {"default": "", "-x fm": "fm"}

@@ -10,9 +10,8 @@ import pkgutil
 import subprocess
 import sys
 import tempfile
-import time
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Callable
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
@@ -117,14 +116,6 @@ class Command:
                 if pipe is not None and not pipe.closed:
                     pipe.close()
             process.wait()
-
-
-def wait_for(condition: Callable[[], object], what: str) -> None:
-    """Return when the condition holds."""
-    deadline = time.monotonic() + PATIENCE
-    while not condition():
-        assert time.monotonic() < deadline, f"not in time: {what}"
-        time.sleep(0.01)
 
 
 def pairs(lines: Sequence[dict[str, Any]]) -> list[tuple[str, str]]:

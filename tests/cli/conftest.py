@@ -10,11 +10,15 @@ import pytest
 from kemi.cli import signals
 from tests.cli.command import Command
 from tests.conftest import SHM
-from tests.processes.children import Children
+from tests.processes import conftest
 from tests.processes.serve import Serve
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+
+    from tests.processes.children import Children
+
+children = conftest.children
 
 
 @pytest.fixture(autouse=True)
@@ -45,14 +49,6 @@ def command(serve: Serve) -> Iterator[Command]:
     commands = Command(serve.instance)
     yield commands
     commands.clean()
-
-
-@pytest.fixture
-def children(serve: Serve) -> Iterator[Children]:  # noqa: ARG001 the queues go after the processes
-    """Return the place where a test starts its processes."""
-    started = Children()
-    yield started
-    started.end()
 
 
 @pytest.fixture

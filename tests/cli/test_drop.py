@@ -16,9 +16,9 @@ from kemi.queue.catalog import header, ownership
 from kemi.queue.log.core import ADDED
 from kemi.queue.queue import Queue
 from tests.asleep import asleep
-from tests.cli.command import wait_for
 from tests.conftest import SHM
 from tests.processes.serve import items
+from tests.support.waits import until
 
 if TYPE_CHECKING:
     from pytest_mock import MockerFixture
@@ -119,7 +119,7 @@ def test_a_server_that_starts_meanwhile_wins(dead: Serve, children: Children) ->
         signal.pause()
 
     children.fork(live)
-    wait_for(lambda: host.find(dead.instance).state() == ownership.ALIVE, "the new server")
+    until(lambda: host.find(dead.instance).state() == ownership.ALIVE, "the new server")
     with pytest.raises(InstanceInUse):
         host.drop(dead.instance)
     assert host.find_queue(dead.instance, "q").stats.size == 3
@@ -128,7 +128,7 @@ def test_a_server_that_starts_meanwhile_wins(dead: Serve, children: Children) ->
 def test_who_waits_is_woken(dead: Serve, command: Command) -> None:
     """And waits for the next server."""
     process = command.start("consume", "empty", "--follow", "-n", "1")
-    wait_for(lambda: asleep(process.pid), "it waits")
+    until(lambda: asleep(process.pid), "it waits")
     assert command("drop", "--yes").code == 0
     assert files(dead) == []
     dead("name=empty").add("k", "v")

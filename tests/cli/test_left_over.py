@@ -17,9 +17,10 @@ import pytest
 from kemi import host
 from kemi.errors import InstanceInUse
 from kemi.queue.shm import trust
-from tests.cli.command import CHECKOUT, wait_for
+from tests.cli.command import CHECKOUT
 from tests.conftest import SHM
 from tests.processes.serve import items
+from tests.support.waits import until
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -206,7 +207,7 @@ def test_from_another_namespace_than_the_servers(
         assert (done.returncode, "none that can be seen from here" in done.stderr) == (6, True), done.stderr
     os.kill(main, signal.SIGKILL)  # and with it all others of that namespace
     killed.process.wait(60)
-    wait_for(lambda: command("check", "--live").code == 9, "they have ended")
+    until(lambda: command("check", "--live").code == 9, "they have ended")
     assert other("save", "q", url).returncode == 0
     assert other("load", "q", url).returncode == 0
     assert other("drop", "q", "--yes").returncode == 0

@@ -19,10 +19,10 @@ from kemi.cli import metrics
 from kemi.names import VERSION
 from kemi.queue.format import layout
 from kemi.queue.format.statistics import NUMBERS
-from tests.cli.command import wait_for
 from tests.conftest import SHM
 from tests.locked import locked
 from tests.processes.children import PATIENCE
+from tests.support.waits import until
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -275,4 +275,4 @@ def test_without_prometheus_client(command: Command) -> None:
 def test_a_scrape_stands_in_nobodys_way(serve: Serve, port: int) -> None:
     queue = serve("name=a")
     with locked(queue._mutex):
-        wait_for(lambda: samples(scrape(port))["items", "a"] == 0, "a scrape while the lock is held")
+        until(lambda: samples(scrape(port))["items", "a"] == 0, "a scrape while the lock is held")

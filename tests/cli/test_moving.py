@@ -11,9 +11,10 @@ from typing import TYPE_CHECKING
 import pytest
 
 from tests.asleep import asleep
-from tests.cli.command import pairs, wait_for
+from tests.cli.command import pairs
 from tests.processes.children import PATIENCE
 from tests.processes.serve import items
+from tests.support.waits import until
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -57,7 +58,7 @@ def test_fetch_of_nothing(serve: Serve, command: Command) -> None:
 def test_fetch_waits(serve: Serve, command: Command) -> None:
     queue = serve("name=a")
     process = command.start("fetch", "a", "--timeout", "30")
-    wait_for(lambda: asleep(process.pid), "it waits")
+    until(lambda: asleep(process.pid), "it waits")
     queue.add("k", "v")
     done = command.end(process)
     assert (done.code, done.out) == (0, "k\tv\n")
@@ -88,7 +89,7 @@ def test_consume_follows(serve: Serve, command: Command) -> None:
     process = command.start("consume", "a", "--follow", "-n", "3")
     assert process.stdout is not None
     for number in range(3):
-        wait_for(lambda: asleep(process.pid), "it waits")
+        until(lambda: asleep(process.pid), "it waits")
         queue.add(str(number), "v")
         assert process.stdout.readline() == b"%d\tv\n" % number
     assert command.end(process).code == 0
@@ -106,7 +107,7 @@ def test_consume_ends_when_none_comes(serve: Serve, command: Command) -> None:
 def test_consume_costs_nothing_while_it_waits(serve: Serve, command: Command) -> None:
     queue = serve("name=a")
     process = command.start("consume", "a", "--follow", "-n", "1")
-    wait_for(lambda: asleep(process.pid), "it waits")
+    until(lambda: asleep(process.pid), "it waits")
 
     def used() -> int:
         with open(f"/proc/{process.pid}/stat") as file:
@@ -276,7 +277,7 @@ def test_fill_does_not_wait_for_more(serve: Serve, command: Command) -> None:
     assert process.stdin is not None
     process.stdin.write(b'{"key": "1", "value": "v"}\n{"key": "2", ')
     process.stdin.flush()
-    wait_for(lambda: len(queue) == 1, "the first item")
+    until(lambda: len(queue) == 1, "the first item")
     process.stdin.write(b'"value": "v"}')
     assert command.end(process).code == 0
     assert items(queue) == [("1", "v"), ("2", "v")]

@@ -20,8 +20,9 @@ import pytest
 from kemi.cli import metrics, relaymetrics
 from kemi.names import RELAY_METRICS_VARIABLE
 from kemi.relay.forward import Counts
-from tests.cli.command import CHECKOUT, wait_for
+from tests.cli.command import CHECKOUT
 from tests.support.ports import free_port
+from tests.support.waits import until
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -103,7 +104,7 @@ class Server:
             argv = ["--config.file=prometheus.yml", "--storage.tsdb.path=data", f"--web.listen-address={address}"]
             command = [tool("prometheus"), *argv]
             process = subprocess.Popen(command, cwd=self._folder, stdout=self._log, stderr=subprocess.STDOUT)
-            wait_for(partial(self._started, process), "Prometheus")
+            until(partial(self._started, process), "Prometheus")
             if process.poll() is None:
                 return process
         raise AssertionError((self._folder / "log").read_text())
@@ -159,7 +160,7 @@ def prometheus(serve: Serve, command: Command, tmp_path: Path, monkeypatch: pyte
     try:
         for _ in range(5):
             queue.add("k", "v")
-        wait_for(lambda: server.query("count_over_time(mqueue_kemi_up[5m]) >= 3"), "three scrapes")
+        until(lambda: server.query("count_over_time(mqueue_kemi_up[5m]) >= 3"), "three scrapes")
         yield server
     finally:
         server.end()
@@ -175,7 +176,7 @@ def test_a_real_prometheus(prometheus: Server, serve: Serve) -> None:
     assert items["metric"]["mqueue_instance"] == serve.instance
     assert items["value"][1] == "3"
     assert not prometheus.query('mqueue_kemi_size_limit_items{queue="unlimited"}')
-    wait_for(
+    until(
         lambda: all(rule["health"] == "ok" for group in prometheus.ask("rules")["groups"] for rule in group["rules"]),
         "the rules' first evaluation",
     )

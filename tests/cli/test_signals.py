@@ -14,9 +14,10 @@ import pytest
 
 from kemi.cli import signals
 from tests.asleep import asleep, has_run, in_poll
-from tests.cli.command import pairs, wait_for
+from tests.cli.command import pairs
 from tests.processes.children import PATIENCE
 from tests.processes.serve import items, sleepers
+from tests.support.waits import until
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -36,10 +37,10 @@ def test_a_signal_ends_a_wait_at_once(
 
     def seconds() -> float:
         process = command.start(*arguments)
-        wait_for(lambda: asleep(process.pid), "it waits")
+        until(lambda: asleep(process.pid), "it waits")
         began = time.monotonic()
         process.send_signal(number)
-        wait_for(lambda: not sleepers(queue), "it waits no longer")  # what comes then is Python's end
+        until(lambda: not sleepers(queue), "it waits no longer")  # what comes then is Python's end
         took = time.monotonic() - began
         done = command.end(process)
         assert (done.code, done.out, done.err) == (code, "", "")
@@ -59,7 +60,7 @@ def test_a_signal_ends_what_reads_or_sleeps(serve: Serve, command: Command, argu
         assert process.stdin is not None
         process.stdin.write(b'{"key": "k", "value": "v"}\n')
         process.stdin.flush()
-        wait_for(lambda: len(queue) == 1, "the first line is read")
+        until(lambda: len(queue) == 1, "the first line is read")
     else:
         assert process.stdout is not None
         process.stdout.readline()
@@ -91,7 +92,7 @@ def test_a_reader_that_stops_reading(serve: Serve, command: Command) -> None:
     queue = serve("name=a")
     queue.add("k", "v" * BIG)
     process = command.start("consume", "a", "--follow")
-    wait_for(lambda: in_poll(process.pid) and not len(queue), "its pipe is full")
+    until(lambda: in_poll(process.pid) and not len(queue), "its pipe is full")
     process.send_signal(signal.SIGINT)
     assert process.wait(PATIENCE) == 130
     assert [key for key, _ in items(queue)] == ["k"]
@@ -118,7 +119,7 @@ def test_drain_puts_back_what_is_not_out(serve: Serve, command: Command) -> None
     process = command.start("drain", "a")
     assert process.stdout is not None
     read = b"".join(process.stdout.readline() for _ in range(5))
-    wait_for(lambda: in_poll(process.pid), "its pipe is full")
+    until(lambda: in_poll(process.pid), "its pipe is full")
     process.send_signal(signal.SIGINT)
     assert process.wait(PATIENCE) == 130
     rest = process.stdout.read()
@@ -164,14 +165,14 @@ def test_the_server_is_started_again(serve: Serve, command: Command) -> None:
     assert process.stdout is not None
     assert process.stdout.readline() == b"1\tv\n"
     serve.stop()
-    wait_for(has_run(process.pid), "it has noticed")
+    until(has_run(process.pid), "it has noticed")
     serve("name=a").add("2", "v")
     assert process.stdout.readline() == b"2\tv\n"
     assert process.wait(PATIENCE) == 0
     process = command.start("consume", "a", "--follow")
-    wait_for(lambda: asleep(process.pid), "it waits")
+    until(lambda: asleep(process.pid), "it waits")
     serve.stop()
-    wait_for(has_run(process.pid), "it has noticed")
+    until(has_run(process.pid), "it has noticed")
     process.send_signal(signal.SIGINT)
     assert process.wait(PATIENCE) == 130
 
@@ -204,7 +205,7 @@ def test_ignored_signals_stay_ignored(serve: Serve, command: Command) -> None:
     argv = ["sh", "-c", 'trap "" HUP; exec "$@"', "sh", *command.argv("consume", "a", "--follow", "-n", "1", bare=True)]
     process = subprocess.Popen(argv, cwd=command.cwd, env=command.env(), stdout=subprocess.PIPE)
     command.started.append(process)
-    wait_for(lambda: asleep(process.pid), "it waits")
+    until(lambda: asleep(process.pid), "it waits")
     process.send_signal(signal.SIGHUP)
     queue.add("k", "v")
     assert command.end(process).out == "k\tv\n"

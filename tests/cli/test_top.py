@@ -11,8 +11,8 @@ import pytest
 
 from kemi.cli.progress import bar_text
 from kemi.cli.top import HEADINGS, Board, Frame, fitting
-from tests.cli.command import wait_for
 from tests.cli.tmux import Terminal
+from tests.support.waits import until
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -67,10 +67,10 @@ def test_what_is_on_the_screen(serve: Serve, terminal: Open, bare: bool) -> None
         rate, dropped = seen.get("IN/s", "-"), seen.get("DROPPED", "0")
         return seen.get("SIZE") == "5" and rate.isdigit() and int(rate) > 0 and int(dropped) > 0
 
-    wait_for(moves, "items that come and go are on the screen")
+    until(moves, "items that come and go are on the screen")
     with first.reserve():
-        wait_for(lambda: row(screen.screen(), "first").get("RESERVED") == "1", "what a consumer has in hand")
-    wait_for(lambda: row(screen.screen(), "second").get("SIZE") == "0", "the other one")
+        until(lambda: row(screen.screen(), "first").get("RESERVED") == "1", "what a consumer has in hand")
+    until(lambda: row(screen.screen(), "second").get("SIZE") == "0", "the other one")
     first.fetch()
     first.add("k", "v")
     screen.press("q")
@@ -98,7 +98,7 @@ def test_a_server_that_goes_and_comes(serve: Serve, terminal: Open, bare: bool) 
     serve.stop()
     screen.shows("no server", f"no instance '{serve.instance}'")
     serve("name=a").add("k", "v")
-    wait_for(lambda: row(screen.shows("alive"), "a").get("SIZE") == "1", "the new server's item")
+    until(lambda: row(screen.shows("alive"), "a").get("SIZE") == "1", "the new server's item")
 
 
 @BOTH

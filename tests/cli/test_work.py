@@ -12,10 +12,10 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from tests.cli.command import wait_for
 from tests.processes.children import PATIENCE
 from tests.processes.serve import Serve
 from tests.support.ports import free_port
+from tests.support.waits import until
 
 if TYPE_CHECKING:
     import subprocess
@@ -239,9 +239,9 @@ def test_it_works_in_processes_until_a_signal(serve: Serve, command: Command, ou
     queue = serve("name=q")
     process = command.start("work", "calls:write", "calls:tasks")
     (out.parent / "out.go").touch()
-    wait_for(lambda: len(running(process.pid)) == 3, "its processes")
+    until(lambda: len(running(process.pid)) == 3, "its processes")
     queue.add_many([(str(key), "v") for key in range(300)])
-    wait_for(lambda: is_empty(queue), "all is done")
+    until(lambda: is_empty(queue), "all is done")
     code, log = ended(process, number)
     assert (code, "Traceback" in log) == (0, False), log
     assert set(keys(out)) == {str(key) for key in range(300)}
@@ -287,7 +287,7 @@ def test_it_waits_for_the_server_and_for_the_next_one(serve: Serve, command: Com
     said(process, "waits for queue 'q'")
     for key in ("1", "2"):
         serve("name=q").add(key, "v")
-        wait_for(lambda: key in keys(out), "its item")  # noqa: B023 it is called at once
+        until(lambda: key in keys(out), "its item")  # noqa: B023 it is called at once
         serve.stop()
     assert ended(process)[0] == 0
 
@@ -297,7 +297,7 @@ def test_who_is_killed_is_started_again(serve: Serve, command: Command, out: Pat
     queue = serve("name=q")
     queue.add_many([("1", "v"), ("2", "die"), ("3", "v")])
     process = command.start("work", "calls:die")
-    wait_for(lambda: is_empty(queue), "all is done")
+    until(lambda: is_empty(queue), "all is done")
     code, log = ended(process)
     assert [(key, count) for key, count, *_ in lines(out)] == [("1", "1"), ("2", "1"), ("2", "2"), ("3", "1")]
     assert (code, "a process was ended by signal 9" in log) == (0, True)
@@ -308,7 +308,7 @@ def test_a_time_limit_ends_the_process(serve: Serve, command: Command, out: Path
     queue = serve("name=q;max_deliveries=1000;dead_letter=dead", "name=dead")
     queue.add_many([("1", "hang"), ("2", "v")])
     process = command.start("work", "calls:hang")
-    wait_for(lambda: is_empty(queue), "all is done")
+    until(lambda: is_empty(queue), "all is done")
     code, log = ended(process)
     assert (code, "TimeLimit: calls:hang did not end within timeout=0.5 s" in log) == (0, True)
     assert [count for key, count, *_ in lines(out) if key == "1"][:2] == ["1", "2"]
@@ -321,7 +321,7 @@ def test_a_time_limit_counts_for_its_own_item_only(serve: Serve, command: Comman
     queue = serve("name=q;max_deliveries=5;dead_letter=dead", "name=dead")
     queue.add_many([("1", "hang"), ("2", "slow")])
     process = command.start("work", "calls:pair")
-    wait_for(lambda: is_empty(queue), "all is done")
+    until(lambda: is_empty(queue), "all is done")
     assert ended(process)[0] == 0
     assert keys(out) == ["1", "2", "2"]
     assert {count for _, count, *_ in lines(out)} == {"1"}
@@ -333,7 +333,7 @@ def test_a_call_that_holds_the_gil_is_killed(serve: Serve, command: Command, out
     queue = serve("name=q;max_deliveries=5;dead_letter=dead", "name=dead")
     queue.add_many([("1", "held"), ("2", "v")])
     process = command.start("work", "calls:held")
-    wait_for(lambda: is_empty(queue), "all is done")
+    until(lambda: is_empty(queue), "all is done")
     code, log = ended(process)
     assert (code, "did not end at its time limit and is killed" in log) == (0, True)
     assert keys(out) == ["1", "2"]
@@ -348,7 +348,7 @@ def test_what_is_in_hand_is_finished(serve: Serve, command: Command, out: Path, 
     queue = serve("name=q")
     queue.add("1", "v")
     process = command.start("work", f"calls:{function}", "--grace", "60")
-    wait_for(lambda: len(lines(out)) == 1, "it has begun")
+    until(lambda: len(lines(out)) == 1, "it has begun")
     process.send_signal(signal.SIGTERM)
     said(process, f"calls:{function}: stops: 1 item in hand, up to 60 s")
     queue.add("2", "v")
@@ -367,16 +367,16 @@ def test_what_is_not_finished_is_given_back(
     queue = serve("name=q")
     queue.add("1", "v")
     process = command.start("work", f"calls:{function}", "--grace", "0.2" if way == "grace" else "600")
-    wait_for(lambda: len(lines(out)) == 1, "it has begun")
+    until(lambda: len(lines(out)) == 1, "it has begun")
     worker = int(lines(out)[0][2])
     if way == "again at once":
         os.kill(worker, signal.SIGSTOP)  # both are passed on before it can take one
     process.send_signal(signal.SIGTERM)
     if way != "grace":
         # Two signals at one time are one: the first has come when no process works on.
-        wait_for(lambda: b"finishes" in notify.recv(4096), "it has heeded the first one")
+        until(lambda: b"finishes" in notify.recv(4096), "it has heeded the first one")
         process.send_signal(signal.SIGTERM)
-        wait_for(lambda: b"gives back" in notify.recv(4096), "it has heeded the second one")
+        until(lambda: b"gives back" in notify.recv(4096), "it has heeded the second one")
     if way == "again at once":
         os.kill(worker, signal.SIGCONT)
     _, err = process.communicate(timeout=PATIENCE)
@@ -390,13 +390,13 @@ def test_the_processes_end_with_their_supervisor(serve: Serve, command: Command,
     """Killed, it can tell them nothing."""
     queue = serve("name=q")
     process = command.start("work", "calls:write", "calls:tasks")
-    wait_for(lambda: len(running(process.pid)) == 3, "its processes")
+    until(lambda: len(running(process.pid)) == 3, "its processes")
     children = running(process.pid)
     queue.add("1", "v")
-    wait_for(lambda: lines(out), "it works")
+    until(lambda: lines(out), "it works")
     process.kill()
     (out.parent / "out.go").touch()
-    wait_for(lambda: not any(map(lives, children)), "they end")
+    until(lambda: not any(map(lives, children)), "they end")
 
 
 def lives(pid: int) -> bool:
@@ -416,7 +416,7 @@ def test_logs_as_json(serve: Serve, command: Command, out: Path) -> None:  # noq
     queue = serve("name=q;max_deliveries=5;dead_letter=dead", "name=dead")
     queue.add_many([("secret", "reject"), ("secret", "retry"), ("secret", "bug")])
     process = command.start("work", "calls:fail", "--log-format", "json")
-    wait_for(lambda: queue.stats().dead_lettered == 2 and not queue.stats().reserved, "all is told")
+    until(lambda: queue.stats().dead_lettered == 2 and not queue.stats().reserved, "all is told")
     _, log = ended(process)
     found = [json.loads(line) for line in log.splitlines()]
     told = {line["action"]: line for line in found if "action" in line}
@@ -447,15 +447,15 @@ def test_metrics(serve: Serve, command: Command, out: Path) -> None:
         }
 
     label = '{worker="calls:write",queue="q"'
-    wait_for(lambda: ask().get(f"mqueue_kemi_worker_processes{label}}}") == 2, "both processes")
+    until(lambda: ask().get(f"mqueue_kemi_worker_processes{label}}}") == 2, "both processes")
     queue.add_many([(str(key), "v") for key in range(30)])
-    wait_for(lambda: ask().get(f'mqueue_kemi_worker_items_total{label},outcome="done"}}') == 30, "all is done")
+    until(lambda: ask().get(f'mqueue_kemi_worker_items_total{label},outcome="done"}}') == 30, "all is done")
     found = ask()
     for name in ("run_seconds", "queue_seconds"):
         assert found[f"mqueue_kemi_worker_{name}_count{label}}}"] == 30
         assert found[f'mqueue_kemi_worker_{name}_bucket{label},le="+Inf"}}'] == 30
     os.kill(int(lines(out)[0][2]), signal.SIGKILL)
-    wait_for(lambda: ask().get(f"mqueue_kemi_worker_deaths_total{label}}}") == 1, "the death")
+    until(lambda: ask().get(f"mqueue_kemi_worker_deaths_total{label}}}") == 1, "the death")
     assert found[f'mqueue_kemi_worker_items_total{label},outcome="done"}}'] == 30  # no kill takes it away
     assert ended(process)[0] == 0
 
@@ -484,7 +484,7 @@ def test_a_process_without_a_sign_of_life_stops_the_watchdog(
     serve("name=q")
     monkeypatch.setenv("WATCHDOG_USEC", "500000")
     process = command.start("work", "calls:write")
-    wait_for(lambda: len(running(process.pid)) == 2, "its processes")
+    until(lambda: len(running(process.pid)) == 2, "its processes")
     child = running(process.pid)[0]
     os.kill(child, signal.SIGSTOP)
     said = b""

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.cli.command import wait_for
 from tests.cli.test_work import OUT, ended, is_empty, keys, lines, said
+from tests.support.waits import until
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -115,7 +115,7 @@ def test_an_exit_code_of_a_function_is_a_death(serve: Serve, command: Command, o
     queue = serve("name=q")
     queue.add_many([(str(code), str(code)) for code in (0, 2, 3, 4, 6, 75)])
     process = command.start("work", f"bad:code{kind}")
-    wait_for(lambda: is_empty(queue), "all is done")
+    until(lambda: is_empty(queue), "all is done")
     code, log = ended(process)
     assert (code, log.count("a process ended with")) == (0, 6)
     assert [count for _, count, *_ in sorted(lines(out))] == ["1", "2"] * 6
@@ -127,7 +127,7 @@ def test_closed_descriptors(serve: Serve, command: Command, out: Path, kind: str
     queue = serve("name=q")
     queue.add_many([("1", "v"), ("2", "v"), ("3", "v")])
     process = command.start("work", f"bad:descriptors{kind}")
-    wait_for(lambda: is_empty(queue), "all is done")
+    until(lambda: is_empty(queue), "all is done")
     assert ended(process)[0] == 0
     assert set(keys(out)) == {"1", "2", "3"}
 
@@ -138,7 +138,7 @@ def test_a_fork_that_comes_back(serve: Serve, command: Command, out: Path, kind:
     queue = serve("name=q")
     queue.add_many([(str(number), "v") for number in range(5)])
     process = command.start("work", f"bad:fork{kind}")
-    wait_for(lambda: is_empty(queue), "all is done")
+    until(lambda: is_empty(queue), "all is done")
     code, log = ended(process)
     assert (code, log.count("a process that it forked came back from it")) == (0, 5)
     assert keys(out) == ["0", "1", "2", "3", "4"]
@@ -150,7 +150,7 @@ def test_sys_exit_ends_no_process(serve: Serve, command: Command, out: Path, kin
     queue = serve("name=q;max_deliveries=5;dead_letter=dead", "name=dead")
     queue.add_many([(str(number), "v") for number in range(3)])
     process = command.start("work", f"bad:leave{kind}")
-    wait_for(lambda: is_empty(queue), "all is done")
+    until(lambda: is_empty(queue), "all is done")
     assert ended(process)[0] == 0
     assert (len({pid for _, _, pid, *_ in lines(out)}), queue.stats().dead_lettered) == (1, 3)
 
@@ -161,7 +161,7 @@ def test_handlers_of_a_function_keep_no_stop(serve: Serve, command: Command, out
     queue = serve("name=q")
     queue.add("1", "v")
     process = command.start("work", "bad:deaf_task", "--grace", "600")
-    wait_for(lambda: is_empty(queue), "it is done")
+    until(lambda: is_empty(queue), "it is done")
     code, log = ended(process, number)
     assert (code, "stops: nothing in hand" in log) == (0, True)
     assert keys(out) == ["1"]
@@ -172,7 +172,7 @@ def test_tasks_that_do_not_end(serve: Serve, command: Command, out: Path) -> Non
     queue = serve("name=q")
     queue.add_many([("1", "v"), ("2", "v")])
     process = command.start("work", "bad:stubborn", "--grace", "0.1")
-    wait_for(lambda: keys(out) == ["1", "2"], "both are begun")
+    until(lambda: keys(out) == ["1", "2"], "both are begun")
     process.send_signal(signal.SIGTERM)
     said(process, "stops: 2 items in hand")
     process.communicate(timeout=60)
@@ -186,7 +186,7 @@ def test_a_resource_that_hangs_at_its_end(serve: Serve, command: Command, out: P
     queue = serve("name=q;max_deliveries=1000")
     queue.add("1", "v")
     process = command.start("work", "bad:away")
-    wait_for(lambda: is_empty(queue), "it is done")
+    until(lambda: is_empty(queue), "it is done")
     code, log = ended(process)
     assert (code, bool(re.search("its resource was not entered or left within timeout=2 s", log))) == (0, True)
     assert keys(out)[:2] == ["1", "1"]
@@ -196,6 +196,6 @@ def test_a_resource_that_hangs_at_the_stop(serve: Serve, command: Command, out: 
     queue = serve("name=q")
     queue.add("1", "v")
     process = command.start("work", "bad:last", "--grace", "0.1")
-    wait_for(lambda: is_empty(queue), "it is done")
+    until(lambda: is_empty(queue), "it is done")
     assert ended(process)[0] == 0
     assert keys(out) == ["1"]

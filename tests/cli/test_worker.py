@@ -19,8 +19,9 @@ import pytest
 from conf import cdr_worker
 from kemi.testing import MemoryQueue
 from mqueue_kemi import Tally
-from tests.cli.command import CHECKOUT, wait_for
+from tests.cli.command import CHECKOUT
 from tests.processes.children import PATIENCE
+from tests.support.waits import until
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -88,9 +89,9 @@ def test_rows(serve: Serve, worker: Worker) -> None:
     queue = serve("name=cdr")
     add_calls(queue, range(3))
     process = worker.start()
-    wait_for(lambda: len(worker.calls()) == 3, "the first rows")
+    until(lambda: len(worker.calls()) == 3, "the first rows")
     add_calls(queue, range(3, 5))
-    wait_for(lambda: len(worker.calls()) == 5, "the next rows")
+    until(lambda: len(worker.calls()) == 5, "the next rows")
     process.send_signal(signal.SIGTERM)
     assert process.wait(PATIENCE) == 0
     assert worker.read("SELECT call_id, caller, callee, at FROM cdr")[4] == ("call-4", "alice", "4", 1.5)
@@ -107,12 +108,12 @@ def test_killed_at_random(serve: Serve, worker: Worker) -> None:
         total += 400
         process = worker.start()
         seen = len(worker.calls())
-        wait_for(lambda: len(worker.calls()) > seen, "it works")  # noqa: B023 it is called at once
+        until(lambda: len(worker.calls()) > seen, "it works")  # noqa: B023 it is called at once
         time.sleep(chance.random() * 0.05)
         kill(process)
         process.wait(PATIENCE)
     process = worker.start()
-    wait_for(lambda: not (len(queue) or queue.stats().reserved), "all is written")
+    until(lambda: not (len(queue) or queue.stats().reserved), "all is written")
     process.terminate()
     process.wait(PATIENCE)
     assert worker.calls() == [f"call-{number}" for number in range(total)]
@@ -179,7 +180,7 @@ def test_a_server_that_comes_later_and_again(serve: Serve, worker: Worker) -> No
         assert process.poll() is None
     for number in range(2):
         add_calls(serve("name=cdr"), range(number, number + 1))
-        wait_for(lambda: len(worker.calls()) == number + 1, "its call")  # noqa: B023 it is called at once
+        until(lambda: len(worker.calls()) == number + 1, "its call")  # noqa: B023 it is called at once
         serve.stop()
     process.terminate()
     assert process.wait(PATIENCE) == 0

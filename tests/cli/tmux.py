@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.cli.command import wait_for
 from tests.processes.children import PATIENCE
+from tests.support.waits import until
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -60,7 +60,7 @@ class Terminal:
 
     def code(self) -> int:
         """Return the exit code, when the command has ended."""
-        wait_for(lambda: self._code.exists() and self._code.read_text("ascii").endswith("\n"), "the command ends")
+        until(lambda: self._code.exists() and self._code.read_text("ascii").endswith("\n"), "the command ends")
         return int(self._code.read_text("ascii"))
 
     def flag(self, name: str) -> str:

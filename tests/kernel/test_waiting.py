@@ -18,6 +18,7 @@ from kemi.queue.kernel import choice
 from kemi.queue.lock.mutex import unlock
 from kemi.queue.queue import Queue
 from tests.conftest import HANG
+from tests.support.waits import until
 from tests.unit.children import child, fork
 
 if TYPE_CHECKING:
@@ -35,13 +36,6 @@ def queue(request: pytest.FixtureRequest, instance: str) -> Iterator[Queue]:
 
 def nobody_waits(queue: Queue) -> bool:
     return (queue._u64[W_WAITERS], queue._u64[W_PRESENT], queue._u64[W_FLAGS]) == (0, 0, 0)
-
-
-def until(condition: Any) -> None:
-    deadline = time.monotonic() + PATIENCE
-    while not condition():
-        assert time.monotonic() < deadline
-        time.sleep(0.001)
 
 
 def test_the_time_is_over(queue: Queue) -> None:
@@ -116,7 +110,7 @@ def _struck(queue: Queue) -> float:
             time.sleep(0.01)
             sent.append(time.monotonic())
             os.kill(os.getpid(), signal.SIGUSR1)
-            until(lambda number=number: len(came) > number)
+            until(lambda number=number: len(came) > number)  # type: ignore[misc]
 
     thread = threading.Thread(target=send)
     thread.start()

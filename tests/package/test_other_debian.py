@@ -13,7 +13,6 @@ import shutil
 import signal
 import subprocess
 import threading
-import time
 from functools import partial
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -22,9 +21,10 @@ from typing import TYPE_CHECKING
 import pytest
 
 from tests.package.conftest import CHECKOUT
+from tests.support.waits import until
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Iterator
 
 HOST = platform.freedesktop_os_release()["VERSION_CODENAME"]
 OTHER = "bookworm" if HOST == "trixie" else "trixie"
@@ -58,13 +58,6 @@ class Quiet(SimpleHTTPRequestHandler):
 
     def log_message(self, *_: object) -> None:
         pass
-
-
-def until(condition: Callable[[], object]) -> None:
-    end = time.monotonic() + WITHIN
-    while not condition():
-        assert time.monotonic() < end
-        time.sleep(0.02)
 
 
 class World:

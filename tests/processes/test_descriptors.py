@@ -20,6 +20,7 @@ from kemi.queue.shm.naming import SHM_DIR, path_of, segment_name
 from tests.processes import own_shm
 from tests.processes.sound import faults
 from tests.support.clients import attach, inner
+from tests.unit.children import fork
 
 if TYPE_CHECKING:
     from kemi.queue.queue import Queue
@@ -50,19 +51,7 @@ def occupy(numbers: list[int]) -> dict[int, tuple[int, int]]:
 
 def in_process(action: Callable[[], None]) -> None:
     """Run the action in a forked process that has nothing but its standard streams; its end says how it went."""
-    pid = os.fork()
-    if not pid:
-        code = 1
-        try:
-            action()
-            code = 0
-        except BaseException:  # noqa: BLE001 - it must not go on as the test
-            import traceback
-
-            traceback.print_exc()
-        finally:
-            os._exit(code)
-    assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 0
+    assert os.waitstatus_to_exitcode(os.waitpid(fork(action), 0)[1]) == 0
 
 
 @pytest.mark.parametrize("occupied", [False, True])

@@ -24,6 +24,7 @@ from tests.asleep import asleep
 from tests.conftest import HANG
 from tests.processes.moments import die
 from tests.processes.serve import sleepers
+from tests.support.waits import until
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -37,14 +38,6 @@ def fetch_timed(queue: Queue, timeout: float) -> tuple[str | None, float]:
     """Wait for one item; return its key, and when it came."""
     item = queue.fetch(timeout)
     return (None if item is None else item.key), time.monotonic()
-
-
-def until(condition: Any, what: str) -> None:
-    """Wait for something that must come."""
-    deadline = time.monotonic() + HANG
-    while not condition():
-        assert time.monotonic() < deadline, what
-        time.sleep(0.002)
 
 
 def waiting(queue: Queue, children: Children, count: int, timeout: float = HANG) -> list[Child]:

@@ -15,9 +15,10 @@ from typing import TYPE_CHECKING
 import pytest
 
 from tests.processes.children import CHECKOUT, PATIENCE
+from tests.support.waits import until
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Iterator
     from pathlib import Path
 
     from kemi.queue.queue import Queue
@@ -129,13 +130,6 @@ def work(serve: Serve, tmp_path: Path) -> Iterator[Work]:
     started.end()
 
 
-def wait_until(condition: Callable[[], object], seconds: float = PATIENCE) -> None:
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline
-        time.sleep(0.05)
-
-
 def is_empty(queue: Queue) -> bool:
     stats = queue.stats()
     return not (stats.size or stats.reserved or stats.due)
@@ -164,11 +158,11 @@ def test_an_outage_uses_up_no_item(serve: Serve, work: Work, tmp_path: Path, str
     queue.add_many((str(number), "v") for number in range(count))
     (tmp_path / "away").touch()
     work.start(function)
-    wait_until(lambda: queue.stats().reserved >= WORKERS)
+    until(lambda: queue.stats().reserved >= WORKERS)
     time.sleep(seconds)  # this is the outage
     (tmp_path / "away").unlink()
     began = time.monotonic()
-    wait_until(lambda: is_empty(queue))
+    until(lambda: is_empty(queue))
     took = time.monotonic() - began
     assert work.stop() == 0
     found = done(tmp_path)
@@ -184,15 +178,15 @@ def test_one_process_tells_the_others(serve: Serve, work: Work, tmp_path: Path, 
     (tmp_path / "away").touch()
     work.start(function)
     queue.add("first", "v")
-    wait_until(lambda: queue.stats().reserved == 1)
+    until(lambda: queue.stats().reserved == 1)
     (tmp_path / "away").unlink()
 
     def is_done() -> bool:
         queue.add("another", "v")  # the one before may have been done before the first one slept
         return "first\n" in (tmp_path / "done").read_text("ascii") if (tmp_path / "done").exists() else False
 
-    wait_until(is_done)
-    wait_until(lambda: is_empty(queue))
+    until(is_done)
+    until(lambda: is_empty(queue))
     assert work.stop() == 0
 
 
@@ -202,11 +196,11 @@ def test_an_outage_in_the_middle(serve: Serve, work: Work, tmp_path: Path) -> No
     work.start("write")
     for turn in range(3):
         queue.add_many((str(number), "v") for number in range(turn * 300, turn * 300 + 300))
-        wait_until(lambda: len(done(tmp_path)) > turn * 300)  # noqa: B023 it is called at once
+        until(lambda: len(done(tmp_path)) > turn * 300)  # noqa: B023 it is called at once
         (tmp_path / "away").touch()
-        wait_until(lambda: queue.stats().reserved >= WORKERS or not len(queue))
+        until(lambda: queue.stats().reserved >= WORKERS or not len(queue))
         (tmp_path / "away").unlink()
-    wait_until(lambda: is_empty(queue))
+    until(lambda: is_empty(queue))
     assert work.stop() == 0
     assert (sorted(done(tmp_path)), queue.stats().dead_lettered) == (list(range(900)), 0)
 
@@ -224,7 +218,7 @@ def test_killed_at_random(serve: Serve, work: Work, tmp_path: Path, stress: bool
     for _ in range(kills):
         if not work.children():
             work.start("row")
-            wait_until(work.children)
+            until(work.children)
         queue.add_many((str(number), "v") for number in range(count, count + 200))
         count += 200
         time.sleep(chance.random() * 0.2)
@@ -236,7 +230,7 @@ def test_killed_at_random(serve: Serve, work: Work, tmp_path: Path, stress: bool
             work.process = None
     if not work.children():
         work.start("row")
-    wait_until(lambda: is_empty(queue), PATIENCE * (10 if stress else 1))
+    until(lambda: is_empty(queue), seconds=PATIENCE * (10 if stress else 1))
     assert work.stop() == 0
     with closing(sqlite3.connect(tmp_path / "rows", isolation_level=None)) as database:
         keys = [int(key) for (key,) in database.execute("SELECT key FROM done")]

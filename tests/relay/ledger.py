@@ -19,8 +19,9 @@ from kemi.relay.engine import Durability
 from kemi.relay.forward import Forward
 from kemi.relay.server import RedisEngine
 from kemi.relay.url import parse
-from tests.relay.servers import PATIENCE, until
+from tests.relay.servers import PATIENCE
 from tests.support.clients import attach
+from tests.support.waits import until
 
 if TYPE_CHECKING:
     from tests.processes.children import Child, Children

@@ -9,14 +9,11 @@ import shutil
 import signal
 import socket
 import subprocess
-import time
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from tests.support.ports import free_port
-
-if TYPE_CHECKING:
-    from collections.abc import Callable
+from tests.support.waits import until
 
 HOST = "127.0.0.1"
 PATIENCE = 60.0  # seconds; only what hangs takes so long
@@ -27,17 +24,6 @@ PROGRAMS = tuple(name for name in ("redis-server", "valkey-server") if shutil.wh
 # What a server that was killed while it began its file anew may end with; then a service manager starts it once more.
 # It has mended the file; or the process that writes the new one had not come to closing what it was born with.
 _ONCE_MORE = ("Fatal error: the truncated file is not the last file", "Address already in use")
-
-
-def until(condition: Callable[[], Any], what: str, seconds: float = PATIENCE) -> Any:
-    """Wait until a condition is true, and return what it gave."""
-    deadline = time.monotonic() + seconds
-    while True:
-        found = condition()
-        if found:
-            return found
-        assert time.monotonic() < deadline, f"still not: {what}"
-        time.sleep(0.01)
 
 
 class EngineServer:

@@ -17,8 +17,9 @@ from kemi.relay.link import EngineBusy, connected
 from kemi.relay.url import parse
 from mqueue_kemi import attach
 from tests.relay.ledger import compare
-from tests.relay.servers import PATIENCE, redis, until
+from tests.relay.servers import PATIENCE, redis
 from tests.support.clients import attach as attach_here
+from tests.support.waits import until
 
 if TYPE_CHECKING:
     from tests.cli.command import Command

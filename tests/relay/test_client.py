@@ -16,8 +16,9 @@ from kemi.errors import ConfigError, Disconnected, ItemError, NotAllowed
 from kemi.queue.format.outcome import AddResult
 from mqueue_kemi import QueueClient, Reject, ReservedItem, Retry, worker
 from tests.relay.ledger import relay
-from tests.relay.servers import HOST, PATIENCE, until
+from tests.relay.servers import HOST, PATIENCE
 from tests.support.ports import free_port
+from tests.support.waits import until
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

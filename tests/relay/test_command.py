@@ -10,8 +10,9 @@ import pytest
 
 from kemi.cli.main import main
 from kemi.relay.aof import FileBegunAnew, NotBegunAnew
-from tests.relay.servers import HOST, PATIENCE, until
+from tests.relay.servers import HOST, PATIENCE
 from tests.support.ports import free_port
+from tests.support.waits import until
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -13,7 +13,8 @@ from kemi.relay.engine import Durability, Entry
 from kemi.relay.link import EngineBusy, connected
 from kemi.relay.server import RedisEngine
 from kemi.relay.url import parse
-from tests.relay.servers import DURABLE, PATIENCE, PROGRAMS, EngineServer, until
+from tests.relay.servers import DURABLE, PATIENCE, PROGRAMS, EngineServer
+from tests.support.waits import until
 
 if TYPE_CHECKING:
     from collections.abc import Callable

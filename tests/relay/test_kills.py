@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING
 import pytest
 
 from tests.relay.ledger import Run
-from tests.relay.servers import DURABLE, HOST, PROGRAMS, until
+from tests.relay.servers import DURABLE, HOST, PROGRAMS
+from tests.support.waits import until
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
-from tests.relay.servers import PATIENCE, until
+from tests.relay.servers import PATIENCE
+from tests.support.waits import until
 
 if TYPE_CHECKING:
     from pathlib import Path

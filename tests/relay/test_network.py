@@ -18,8 +18,9 @@ from kemi.relay.server import RedisEngine
 from kemi.relay.url import parse
 from tests.relay.ledger import Run, relay
 from tests.relay.proxy import Proxy
-from tests.relay.servers import DURABLE, until
+from tests.relay.servers import DURABLE
 from tests.support.clients import attach
+from tests.support.waits import until
 
 if TYPE_CHECKING:
     from collections.abc import Callable

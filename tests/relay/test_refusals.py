@@ -16,8 +16,9 @@ from kemi.errors import MqueueError
 from kemi.relay.back import Back
 from kemi.relay.url import parse
 from tests.relay.ledger import Run
-from tests.relay.servers import HOST, until
+from tests.relay.servers import HOST
 from tests.support.clients import attach as attach_here
+from tests.support.waits import until
 
 if TYPE_CHECKING:
     from tests.processes.children import Children

@@ -10,7 +10,8 @@ import pytest
 from kemi.errors import NotAllowed
 from mqueue_kemi import attach
 from tests.cli.command import CHECKOUT
-from tests.relay.servers import DURABLE, HOST, PATIENCE, PROGRAMS, until
+from tests.relay.servers import DURABLE, HOST, PATIENCE, PROGRAMS
+from tests.support.waits import until
 
 if TYPE_CHECKING:
     from collections.abc import Callable

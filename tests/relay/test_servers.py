@@ -11,8 +11,9 @@ from kemi.errors import Disconnected
 from mqueue_kemi import attach
 from tests.databases.secure import certificate
 from tests.relay.ledger import Run, relay
-from tests.relay.servers import DURABLE, HOST, PATIENCE, PROGRAMS, until
+from tests.relay.servers import DURABLE, HOST, PATIENCE, PROGRAMS
 from tests.relay.test_kills import follow, kill_all
+from tests.support.waits import until
 
 if TYPE_CHECKING:
     from collections.abc import Callable

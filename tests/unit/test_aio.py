@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import threading
-import time
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -12,10 +11,9 @@ import pytest
 from kemi.queue.client import aio
 from kemi.queue.client.aio import Doorbell
 from tests.conftest import HANG
+from tests.support.waits import until
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     from pytest_mock import MockerFixture
 
 
@@ -53,14 +51,6 @@ def have_an_idle_thread(doorbell: Doorbell, mocker: MockerFixture) -> None:
     mocker.patch.object(aio, "_IDLE", 10 * HANG)
     asyncio.run(doorbell.wait(0.01))
     until(lambda: is_idle(doorbell))
-
-
-def until(condition: Callable[[], object]) -> None:
-    """Wait for what another thread does."""
-    end = time.monotonic() + HANG
-    while not condition():
-        assert time.monotonic() < end
-        time.sleep(0.005)
 
 
 def is_idle(doorbell: Doorbell) -> bool:

@@ -4,17 +4,12 @@ from __future__ import annotations
 
 import inspect
 import pickle
-from typing import TYPE_CHECKING
 
 import pytest
 
 import mqueue_kemi
 from mqueue_kemi import AttachedQueue, QueueClient
 from tests.unit import servers
-
-if TYPE_CHECKING:
-    pass
-
 
 server, queue = servers.server, servers.queue
 

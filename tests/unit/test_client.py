@@ -28,6 +28,7 @@ from kemi.queue.queue import Queue
 from mqueue_kemi import AttachedQueue, read_stats
 from tests.conftest import HANG
 from tests.support.clients import attach, inner
+from tests.support.waits import until
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -178,10 +179,7 @@ def test_closing_it_wakes_who_waits(queue: AttachedQueue, name: str) -> None:
 
     thread = threading.Thread(target=wait)
     thread.start()
-    until = time.monotonic() + HANG
-    while not inner(queue).segment.words[W_WAITERS]:
-        assert time.monotonic() < until
-        time.sleep(0.001)
+    until(lambda: inner(queue).segment.words[W_WAITERS])
     time.sleep(0.02)  # it is asleep, most likely
     queue.close()
     thread.join(HANG / 2)

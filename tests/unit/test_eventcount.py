@@ -7,7 +7,6 @@ import fcntl
 import mmap
 import os
 import signal
-import time
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import pytest
@@ -17,6 +16,7 @@ from kemi.queue.sync import futex
 from kemi.queue.sync.eventcount import EventCount
 from tests.asleep import asleep
 from tests.conftest import HANG
+from tests.support.waits import until
 from tests.unit.children import kill
 
 if TYPE_CHECKING:
@@ -353,13 +353,6 @@ def start(area: Mapping, path: str, count: int) -> list[int]:
     return pids
 
 
-def until(what: Any) -> None:
-    deadline = time.monotonic() + 4 * HANG
-    while not what():
-        assert time.monotonic() < deadline
-        time.sleep(0.001)
-
-
 @pytest.mark.usefixtures("only_called")
 @pytest.mark.parametrize("killed", [0, 20])
 def test_all_of_two_hundred_waiters_are_woken(killed: int, tmp_path: Any) -> None:
@@ -370,7 +363,7 @@ def test_all_of_two_hundred_waiters_are_woken(killed: int, tmp_path: Any) -> Non
     events, lock = EventCount(area, KernelFutex(area)), Lock(path)
     pids = start(area, path, 200)
     try:
-        until(lambda: area.u64[W_WAITERS] == 200 and all(map(asleep, pids)))
+        until(lambda: area.u64[W_WAITERS] == 200 and all(map(asleep, pids)), seconds=4 * HANG)
         for _ in range(killed):
             kill(pids.pop())
         for _ in range(200 - killed):
@@ -379,7 +372,7 @@ def test_all_of_two_hundred_waiters_are_woken(killed: int, tmp_path: Any) -> Non
                 called = events.notify()
             if called:
                 events.wake(called)
-        until(lambda: area.u64[TAKEN] == 200 - killed)
+        until(lambda: area.u64[TAKEN] == 200 - killed, seconds=4 * HANG)
         while pids:
             assert os.waitstatus_to_exitcode(os.waitpid(pids.pop(), 0)[1]) == -signal.SIGKILL
     finally:

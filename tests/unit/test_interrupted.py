@@ -194,16 +194,6 @@ def test_what_was_moved_is_not_taken_twice(instance: str) -> None:
     assert consumer.add("k", "v") == CLOSED
 
 
-def test_a_move_that_fails_changes_nothing(instance: str) -> None:
-    """After an exception the queue is as it was."""
-    queue = Queue.create(instance, "q", window=WINDOW)
-    queue.add("k", "v")
-    with pytest.raises(MemoryError), queue.moving():
-        raise MemoryError
-    assert keys(queue) == ["k"]
-    assert queue.add("l", "v") == ADDED
-
-
 def test_a_failed_create_holds_no_memory(instance: str) -> None:
     """A queue that exists already costs the instance nothing when it is made again."""
     registry = Registry.create(instance, this_process(), 1 << 30)

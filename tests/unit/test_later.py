@@ -30,6 +30,7 @@ from kemi.queue.sync import clock
 from tests.asleep import asleep
 from tests.conftest import HANG
 from tests.support.lock_times import at_a_time
+from tests.support.waits import until
 from tests.unit.children import fork, killed_after
 
 if TYPE_CHECKING:
@@ -187,9 +188,9 @@ def test_a_sleeper_hears_of_what_will_be_due(make: Callable[..., Queue]) -> None
     queue = make(count=1)
     held = took(queue)
     pid = fork(lambda: queue.fetch(HANG))
-    wait_until(lambda: asleep(pid) and queue.segment.words[layout.W_WAITERS] == 1)
+    until(lambda: asleep(pid) and queue.segment.words[layout.W_WAITERS] == 1)
     held.give_back(after=0.2)
-    wait_until(lambda: queue.held() == 0)
+    until(lambda: queue.held() == 0)
     os.waitpid(pid, 0)
 
 
@@ -199,20 +200,12 @@ def test_who_takes_something_else_hands_on_what_will_be_due(make: Callable[..., 
     queue = make(count=1)
     held = took(queue)
     pids = [fork(lambda: queue.fetch(HANG)) for _ in range(2)]
-    wait_until(lambda: all(map(asleep, pids)) and queue.segment.words[layout.W_WAITERS] == 2)
+    until(lambda: all(map(asleep, pids)) and queue.segment.words[layout.W_WAITERS] == 2)
     held.give_back(after=0.5)
     queue.add("other", "")
-    wait_until(lambda: queue.held() == 0)
+    until(lambda: queue.held() == 0)
     for pid in pids:
         os.waitpid(pid, 0)
-
-
-def wait_until(condition: Callable[[], object]) -> None:
-    """Look now and then."""
-    end = time.monotonic() + HANG
-    while not condition():
-        assert time.monotonic() < end
-        time.sleep(0.01)
 
 
 @pytest.fixture

@@ -11,6 +11,7 @@ import pytest
 
 from kemi import owner
 from kemi.owner import Owner, this_process
+from tests.unit import children
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -21,16 +22,8 @@ if TYPE_CHECKING:
 @pytest.fixture
 def child() -> Iterator[int]:
     """Give the pid of a process that sleeps."""
-    pid = os.fork()
-    if not pid:
-        signal.pause()
-        os._exit(0)
-    yield pid
-    try:
-        os.kill(pid, signal.SIGKILL)
-        os.waitpid(pid, 0)
-    except (ProcessLookupError, ChildProcessError):
-        pass
+    with children.child(lambda: None) as pid:
+        yield pid
 
 
 def owner_of(pid: int) -> Owner:

@@ -8,7 +8,6 @@ import os
 import random
 import signal
 import sys
-import time
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any, Callable, Optional
 
@@ -26,6 +25,7 @@ from kemi.queue.store.journal import Journal
 from kemi.queue.sync.eventcount import EventCount
 from tests.asleep import asleep
 from tests.conftest import HANG
+from tests.support.waits import until
 from tests.unit.children import child, fork, kill, killed_after
 from tests.unit.test_hold import Recorder, of
 
@@ -46,14 +46,6 @@ def queue(instance: str) -> Queue:
     queue = Queue.create(instance, "q", window=16 << 20)
     queue.add("k", "v")
     return queue
-
-
-def wait_until(condition: Callable[[], object]) -> None:
-    """Return when the condition holds."""
-    until = time.monotonic() + HANG
-    while not condition():
-        assert time.monotonic() < until
-        time.sleep(0.001)
 
 
 def keys(queue: Queue) -> list[str]:
@@ -282,7 +274,7 @@ def test_what_ends_in_the_middle_of_a_call_ends_with_it(queue: Queue, how: str) 
         assert queue.segment.words[W_IN_FLIGHT] == 1
 
     hold(queue._mutex, end)
-    wait_until(lambda: not queue.stats().reserved)
+    until(lambda: not queue.stats().reserved)
     assert keys(queue) == ([] if how == "done" else ["k"])
 
 
@@ -292,7 +284,7 @@ def test_who_sleeps_hears_of_it(queue: Queue) -> None:
     held = [queue.reserve()]
     assert held[0].__enter__()
     pid = fork(lambda: queue.fetch(HANG) or os._exit(3))
-    wait_until(lambda: asleep(pid))
+    until(lambda: asleep(pid))
     hold(queue._mutex, held.clear)
     assert os.waitpid(pid, 0)[1] == 0
 
@@ -338,7 +330,7 @@ def test_who_repairs_wakes_who_sleeps(queue: Queue) -> None:
 
     assert queue.fetch()
     sleeper = fork(lambda: queue.fetch(HANG) or os._exit(3))
-    wait_until(lambda: asleep(sleeper))
+    until(lambda: asleep(sleeper))
     assert os.WTERMSIG(os.waitpid(fork(be_killed), 0)[1]) == signal.SIGKILL
     assert queue.stats().recovered
     assert os.waitpid(sleeper, 0)[1] == 0

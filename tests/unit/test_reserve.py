@@ -28,6 +28,7 @@ from kemi.queue.queue import Queue
 from tests.conftest import HANG
 from tests.locked import reserve_for_good
 from tests.support.lock_times import at_a_time
+from tests.support.waits import until
 from tests.unit.children import child, fork, kill, killed_after
 
 if TYPE_CHECKING:
@@ -210,10 +211,7 @@ def test_what_a_killed_process_held_comes_first(make: Callable[..., Queue], addm
 
 def until_one_sleeps(queue: Queue) -> None:
     """Return when somebody is counted as a sleeper: from then on an item that comes calls him."""
-    deadline = time.monotonic() + HANG
-    while not queue.segment.words[layout.W_WAITERS]:
-        assert time.monotonic() < deadline
-        time.sleep(0.001)
+    until(lambda: queue.segment.words[layout.W_WAITERS])
 
 
 def test_a_sleeper_learns_of_a_death(make: Callable[..., Queue]) -> None:

@@ -22,6 +22,7 @@ from kemi.queue.catalog.registry import Registry
 from kemi.queue.queue import Queue
 from kemi.testing import FakeItem, MemoryQueue, item
 from mqueue_kemi import Failure, Reject, ReservedItem, Retry, Tally, Worker, worker
+from tests.support.waits import until
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Iterator
@@ -443,16 +444,9 @@ def test_one_bad_item_does_not_hold_up_others_for_ever() -> None:
         done.append(one.key)
 
     with function.start(queue) as running:
-        wait_for(lambda: len(done) == 15 and len(dead) == 5)
+        until(lambda: len(done) == 15 and len(dead) == 5)
         tally = running.stop()
     assert (tally.done, tally.failed) == (15, 5)
-
-
-def wait_for(condition: Callable[[], object]) -> None:
-    deadline = time.monotonic() + SOON
-    while not condition():
-        assert time.monotonic() < deadline
-        time.sleep(0.005)
 
 
 # --- resources --------------------------------------------------------------------------------------------------------
@@ -512,7 +506,7 @@ def test_a_resource_is_entered_once_and_anew_after_a_pause(kind: str) -> None:
     pool, calls = Pool(), []  # type: ignore[var-annotated]
     one = resourceful(pool, kind, calls, lambda call: ConnectionError() if call == 2 else None)
     with one.start(queue) as running:
-        wait_for(lambda: len(calls) == 5 and not len(queue))
+        until(lambda: len(calls) == 5 and not len(queue))
         running.stop()
     assert calls == [1, 1, 2, 2, 2]
     assert (pool.entered, pool.left) == (2, 2)
@@ -525,9 +519,9 @@ def test_a_resource_that_is_away_is_nobodys_fault(kind: str) -> None:
     pool.broken = True
     one = resourceful(pool, kind, calls, lambda _call: None)
     with one.start(queue) as running:
-        wait_for(lambda: queue.stats().reserved)
+        until(lambda: queue.stats().reserved)
         pool.broken = False
-        wait_for(lambda: calls == [1])
+        until(lambda: calls == [1])
         tally = running.stop()
     assert (tally.done, tally.failed) == (1, 0)
 
@@ -631,7 +625,7 @@ def test_concurrency(kind: str) -> None:
         @worker("q", concurrency=4)
         def one(_item: ReservedItem) -> None:
             enter(1)
-            wait_for(lambda: max(most) == 4)
+            until(lambda: max(most) == 4)
             enter(-1)
 
     else:
@@ -644,7 +638,7 @@ def test_concurrency(kind: str) -> None:
             enter(-1)
 
     with one.start(queue) as running:
-        wait_for(lambda: len(inside) == 24)
+        until(lambda: len(inside) == 24)
         tally = running.stop()
     assert (max(most), tally) == (4, Tally(done=12))
 
@@ -828,10 +822,10 @@ def test_one_success_wakes_those_that_pause() -> None:
         if number <= 3:
             raise ConnectionError
         if number == 4:
-            wait_for(lambda: len(pauses) == 3)
+            until(lambda: len(pauses) == 3)
 
     with one.start(queue) as running:
-        wait_for(lambda: not len(queue) and not queue.stats().reserved)
+        until(lambda: not len(queue) and not queue.stats().reserved)
         assert running.stop().done == 8
 
 
@@ -845,6 +839,6 @@ def test_a_queue_that_raises_is_tried_again(monkeypatch: pytest.MonkeyPatch, cap
     queue.fail_next(LockTimeout("held"))  # by most_deliveries
     queue.fail_next(LockTimeout("held"))
     with caplog.at_level(logging.WARNING), one.start(queue) as running:
-        wait_for(lambda: not len(queue) and not queue.stats().reserved)
+        until(lambda: not len(queue) and not queue.stats().reserved)
         assert running.stop() == Tally(done=1)
     assert "no item from queue 'q': LockTimeout: held" in caplog.text

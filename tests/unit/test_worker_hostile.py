@@ -17,7 +17,8 @@ from kemi.errors import ItemError
 from kemi.testing import MemoryQueue
 from kemi.worker import threads
 from mqueue_kemi import Failure, ReservedItem, Tally, Worker, worker
-from tests.unit.test_worker import asked_of, keys, raising, wait_for
+from tests.support.waits import until
+from tests.unit.test_worker import asked_of, keys, raising
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterator
@@ -77,7 +78,7 @@ def test_whatever_is_raised_is_the_items_failure(kind: str) -> None:
             raise RAISED[int(item.key)]
 
     with does(kind, body, retries=0).start(queue) as running:
-        wait_for(lambda: not len(queue) and not queue.stats().reserved)
+        until(lambda: not len(queue) and not queue.stats().reserved)
         tally = running.stop()
     assert (tally, len(where)) == (Tally(done=len(names), failed=len(names)), 1)
     assert keys(dead) == names
@@ -139,7 +140,7 @@ def test_a_resource_that_raises_anything_is_away(kind: str, error: BaseException
 
     one = does(kind, body, resource=plain if kind == "plain" else async_, pause=(0.001, 0.001), retries=0)
     with one.start(queue) as running:
-        wait_for(lambda: not len(queue) and not queue.stats().reserved)
+        until(lambda: not len(queue) and not queue.stats().reserved)
         tally = running.stop()
     assert (tally.done, tally.failed) == (2, 0)
     assert tries == ["enter", "enter", "enter", "1", "2", "leave"]
@@ -159,7 +160,7 @@ def test_a_resource_that_hangs_is_tried_again() -> None:
 
     one = does("async", lambda _item, _given: None, resource=resource, timeout=0.2, pause=(0.001, 0.001))
     with one.start(queue) as running:
-        wait_for(lambda: not len(queue) and not queue.stats().reserved)
+        until(lambda: not len(queue) and not queue.stats().reserved)
         assert running.stop().done == 1
 
 
@@ -215,7 +216,7 @@ def test_what_fails_in_the_worker_itself_is_counted(monkeypatch: pytest.MonkeyPa
 
     monkeypatch.setattr(threads, "follow", follow)
     with worker("q")(lambda _item: None).start(queue) as running:
-        wait_for(lambda: not running._crew.is_working())  # type: ignore[union-attr]
+        until(lambda: not running._crew.is_working())  # type: ignore[union-attr]
         running.stop()
     again = queue.reserve(timeout=0).take()
     assert again is not None
