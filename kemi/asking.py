@@ -156,7 +156,7 @@ def _why_no_answers() -> str:
 
 
 def _check(handler: Any) -> None:
-    """At the start: are there answers processes, and does the script need them?"""
+    """At the start, find out whether there are answers processes, and whether the script needs them."""
     found = timers.find((SERVE, NATIVE_ROUTE))
     if found is None or _state.service is None:
         return
@@ -177,7 +177,7 @@ def _check(handler: Any) -> None:
 
 
 def _asks(handler: Any) -> bool:
-    """Does a method of the script seem to call `ask`?
+    """Return True if a method of the script seems to call `ask`.
 
     Of a native kamailio.cfg that is not known here: there is `mq_ask` in every one, and its first call says what is
     missing.
@@ -193,7 +193,7 @@ def _asks(handler: Any) -> bool:
 
 
 def _calls_ask(function: FunctionType) -> bool:
-    """Does it name ours, by the module or imported from it, and not another one's?"""
+    """Return True if it names ours, by the module or imported from it, and not another one's."""
     names, here = function.__code__.co_names, function.__globals__
     if "ask" not in names:
         return False

@@ -19,7 +19,7 @@ DOCUMENTED, CODE = "documentation", "code"  # dbmode_compat
 
 
 def is_ambiguous(text: str, dbmode: int) -> bool:
-    """Is this dbmode, as it was written, one that means two things?"""
+    """Return True for a dbmode that means two things, as it was written."""
     return dbmode in _SWAPPED and text.lower() not in WORDS
 
 

@@ -59,7 +59,7 @@ class Found(NamedTuple):
         return f"instance {self.name!r} belongs to {told}: {ownership.cure(owner, self.life(), '')}"
 
     def state(self) -> str:
-        """Is its server alive?"""
+        """Return True if its server lives."""
         owner = self.owner()
         return ownership.UNKNOWN if owner is None else ownership.state_of(owner, self.life())
 
@@ -161,7 +161,7 @@ def no_queue(instance: str, name: str) -> str:
 
 
 def drop(instance: str, queue: str | None = None) -> None:
-    """Take away a queue that a dead server left, or all of its instance. Who waits on one is woken.
+    """Remove a queue that a dead server left, or all of its instance. Whoever waits on one is woken.
 
     Raises InstanceInUse when an owner is not proved dead, and then nothing was taken away; UnknownQueue, NotAllowed,
     SegmentError.

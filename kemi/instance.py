@@ -144,7 +144,7 @@ class Instance:
                 return registry, False
 
     def is_owner(self) -> bool:
-        """Is this the process that made the instance, not one forked from it?"""
+        """Return True in the process that made the instance, False in one forked from it."""
         return os.getpid() == self.owner.pid
 
     # --- queues -----------------------------------------------------------------------------------------------------
@@ -313,7 +313,7 @@ class Instance:
         return [path for path in paths if _LOADED in path and not self._is_ours(path)]
 
     def _is_ours(self, path: str) -> bool:
-        """Can this file be of this server? It is not opened for that: it may be anything."""
+        """Return True if this file can be of this server. It is not opened for that: it may be anything."""
         try:
             status = os.lstat(path)
         except OSError:

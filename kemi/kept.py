@@ -32,7 +32,7 @@ def files(instance: str) -> list[str]:
 
 
 def is_kept(path: str) -> bool:
-    """Is this the name of a queue that was kept beside another file?"""
+    """Return True for the name of a queue that was kept beside another file."""
     return KEPT in path
 
 

@@ -281,7 +281,7 @@ class _Ending:
             self._store.close()
 
     def stays(self, queue: Queue, others: int) -> bool:
-        """Save what is to be saved. Is there anything left that the next start, or a person, wants?
+        """Save what is to be saved. Return True if anything is left that the next start, or a person, wants.
 
         others: queues that come after this one, which leave time for their turn.
         """

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""Which process owns a segment, and is that process provably dead?
+"""Which process owns a segment, and whether it is provably dead.
 
 A pid alone proves nothing: it is used again, and it means another process in another pid namespace. So an owner is
 the pid, the time when that process started, and the namespace in which both are true. Every doubt counts as alive: a
@@ -32,7 +32,7 @@ class Owner(NamedTuple):
     namespace: int  # inode of the pid namespace
 
     def shares_pids(self) -> bool:
-        """Do pids (and the thread ids in a lock) mean the same there and here?"""
+        """Return True if pids (and the thread ids in a lock) mean the same there and here."""
         return self.namespace in (0, _namespace())
 
     def is_dead(self) -> bool:

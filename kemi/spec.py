@@ -45,11 +45,11 @@ class QueueSpec(NamedTuple):
     maxage: float = 0  # seconds that an item is delivered for, 0 = for ever
 
     def reads_database(self) -> bool:
-        """Are rows loaded at the start?"""
+        """Return True if rows are loaded at the start."""
         return self.dbmode in (dbmode.BOTH, dbmode.LOAD)
 
     def writes_database(self) -> bool:
-        """Are items saved at the stop?"""
+        """Return True if items are saved at the stop."""
         return self.dbmode in (dbmode.BOTH, dbmode.SAVE)
 
 
@@ -69,7 +69,7 @@ class Settings:
     lock_timeout: float = 1.0  # seconds
     core: int = CORE_KNOWN
     max_memory: int = 0  # bytes, 0 = what `kemi.queue.shm.limits` finds right
-    dbmode_compat: str = ""  # what a bare 2 or 3 means: as documented, "code", or "" for who has not said it
+    dbmode_compat: str = ""  # what a bare 2 or 3 means: as documented, "code", or "" where nobody said it
     ambiguous: dict[str, int] = field(default_factory=dict)  # the dbmode of queues that were defined with such a number
     max_asked: int = 5000  # questions that wait for an answer
     mqueue_size: int = 0  # for the next mqueue_name

@@ -277,7 +277,7 @@ class Store:
     # --- proofs -------------------------------------------------------------------------------------------------------
 
     def is_committed(self, token: int) -> bool:
-        """Was the transaction with this token committed? One that still goes on is waited for. Raises StoreError."""
+        """Return True if the transaction with this token was committed; wait while it goes on. Raises StoreError."""
         committed = False
         with suppress(trial.Undo), self.transaction([]) as work:
             if self.ledger.missing:
@@ -298,5 +298,5 @@ class Store:
 
 
 def _is_race(error: StoreError) -> bool:
-    """Did another server make the same table at this moment? PostgreSQL says it by its catalogue."""
+    """Return True if another server made the same table at this moment. PostgreSQL says it by its catalogue."""
     return any(word in str(error) for word in ("pg_type_typname", "pg_class_relname", "already exists", "concurrently"))

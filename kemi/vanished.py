@@ -23,7 +23,7 @@ from kemi.spec import QueueSpec
 
 
 def is_gone(queue: Queue | Registry) -> bool:
-    """Does the name not lead to it any more?"""
+    """Return True if the name does not lead to it any more."""
     with contextlib.suppress(SegmentError):
         return not queue.segment.is_current()
     return False
@@ -52,7 +52,7 @@ def _make_way(instance: Instance, name: str) -> str:
 def put_back(instance: Instance, queue: Queue) -> Queue:
     """Give a queue a file again, with all its items; under a name beside its own where another file has that.
 
-    What comes back has the queue's name and limits; the old one is empty, and ended for who has it mapped.
+    What comes back has the queue's name and limits; the old one is empty, and ended for all who have it mapped.
     Raises MqueueError, OSError.
     """
     stats, words = queue.stats(), queue.segment.words

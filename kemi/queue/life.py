@@ -179,12 +179,12 @@ def append_record(self: Handled, record: bytes) -> None:
 
 
 def is_closed(self: Handled) -> bool:
-    """Did its server end it, or die while the items were on their way to another place?"""
+    """Return True if its server ended it, or died while the items were on their way to another place."""
     return bool(self.handle.u64[W_FLAGS] & (ADD_CLOSED | FETCH_MOVED))
 
 
 def is_moving(self: Handled) -> bool:
-    """Are its items on their way to another place, or was it not found out yet whether they got there?"""
+    """Return True while its items are on their way to another place, or it is not known whether they got there."""
     return bool(self.handle.u64[W_FLAGS] & FETCH_MOVED)
 
 

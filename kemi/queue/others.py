@@ -81,7 +81,7 @@ class Others:
 
 
 def _works_on(queue: OtherQueue) -> bool:
-    """Was its file removed or replaced under a living server, which works on with what it has mapped?"""
+    """Return True if its server lives, and works on with what it mapped: the file was removed or replaced under it."""
     return not queue.is_closed() and not header.is_owner_dead(queue.segment)
 
 

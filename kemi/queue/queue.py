@@ -201,7 +201,7 @@ class Queue(choice.Base):
             pass
 
     def has_workers(self) -> bool:
-        """Does a process live that reserved items of this queue, or tried to? Without the lock; one system call."""
+        """Return True if a process lives that reserved items here, or tried to. Without the lock; one system call."""
         return self.handle.holding.has_workers()
 
     async def asettle(self, tokens: Sequence[Delivery], how: Settlement) -> int:

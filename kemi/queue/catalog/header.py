@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""The part of a header that every segment has: what it is, who owns it, its lock; and is a segment whole?"""
+"""The part of a header that every segment has: what it is, who owns it, its lock; and whether a segment is whole."""
 
 from __future__ import annotations
 
@@ -81,7 +81,7 @@ def life_of(segment: Segment) -> int:
 
 
 def is_owner_dead(segment: Segment) -> bool:
-    """Is the owner certainly gone, and all processes that were forked from it?"""
+    """Return True if the owner is certainly gone, with all processes that were forked from it."""
     return ownership.state_of(owner_of(segment), life_of(segment)) == ownership.DEAD
 
 
@@ -99,7 +99,7 @@ def refuse_living(segment: Segment, what: str, otherwise: str) -> None:
 
 
 def checker(magic: bytes, what: str) -> Check:
-    """Return a check for `Segment.attach`: is it a segment of this kind, whole, and made by processes like this one?
+    """Return a check for `Segment.attach`: that a segment is of this kind, whole, and made by processes like this one.
 
     It reads from the file. Nothing is mapped or touched before it is content.
     """
@@ -197,7 +197,7 @@ def _check_instance(words: memoryview, size: int) -> None:
 
 
 def _check_queue(words: memoryview) -> None:
-    """Do the offsets of a queue's header agree with one another?"""
+    """Raise _Wrong unless the offsets of a queue's header agree with one another."""
     if wrong := geometry.find_wrong(words, _FARTHEST):
         raise _Wrong(wrong)
     if words[layout.W_ADDMODE]:
@@ -226,7 +226,7 @@ def _redone(words: memoryview) -> memoryview:
 
 
 def _check_chunks(fd: int, words: memoryview) -> None:
-    """Are all chunks there that the map has, and the cursors in chunks that are in use?"""
+    """Raise _Wrong unless all chunks of the map are there, and the cursors in chunks that are in use."""
     data, map_size, bits = words[layout.W_DATA], words[layout.W_MAP_SIZE], words[layout.W_CHUNK_BITS]
     status = os.fstat(fd)
     count = (map_size - data) >> bits

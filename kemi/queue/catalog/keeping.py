@@ -40,11 +40,11 @@ class Policy(NamedTuple):
     recover: int
 
     def writes_database(self) -> bool:
-        """Are items saved at the stop?"""
+        """Return True if items are saved at the stop."""
         return self.dbmode in (1, 2)
 
     def outlives(self, crashed: Callable[[], bool]) -> bool:
-        """Do items that are not saved stay in memory when the server ends?"""
+        """Return True if items that are not saved stay in memory when the server ends."""
         return self.recover == ALWAYS or (self.recover == AFTER_CRASH and crashed())
 
 
@@ -76,7 +76,7 @@ def crossing(words: Any) -> Crossing:
 
 
 def is_under_way(words: Any) -> bool:
-    """May its items be in its table, too?"""
+    """Return True if its items may be in its table, too."""
     return crossing(words).kind in (SAVING, LOADED)
 
 

@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""Does the server that owns a segment live, who is it, and what is there to do?
+"""Whether the server that owns a segment lives, who it is, and what can be done about it.
 
 A server lives while any of its processes does: they all have its life lock, which was inherited (see `presence`). So
-when its main process was killed, and its workers go on, nobody takes its queues over; who would is told which processes
-these are, as far as they can be seen. Every doubt counts as alive.
+while workers outlive a main process that was killed, nobody takes its queues over; whoever tries is told which
+processes these are, as far as they can be seen. Every doubt counts as alive.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ def state_of(owner: Owner, life: int) -> str:
 
 
 def is_left_over(owner: Owner, life: int) -> bool:
-    """Is the main process gone, and not all of the others? A doubt says yes."""
+    """Return True if the main process is gone, and not all of the others. A doubt counts as True."""
     return owner.is_dead() and bool(life) and _is_locked(life) is not False
 
 
@@ -79,7 +79,7 @@ def cure(owner: Owner, life: int, otherwise: str) -> str:
 
 
 def _processes(life: int, user: int | None) -> str:
-    """Who has the life lock: 3 processes, pid 12, 13, 14 (kamailio, user 106 (kamailio))."""
+    """Return who has the life lock: pid 12, 13, 14 (kamailio, user 106 (kamailio))."""
     from kemi.queue.shm import presence
 
     pids = presence.holders({life})

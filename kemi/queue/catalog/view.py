@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """A look at a segment through its file: no lock, no mapping, and no right but to read.
 
-For who watches a server and must never stand in its way. What a process changes in the moment of the look may be in
-one number and not yet in another; each number by itself is one that was there.
+For those who watch a server, and must never stand in its way. What a process changes at the moment of the look may be
+in one number and not yet in another; each number by itself was there.
 
 The file may be anybody's, and say anything: what is read is bounded, no number in it is trusted, and a file that is
 changed or cut off meanwhile is an error at most.

@@ -69,7 +69,7 @@ class CurrentQueue:
     def open_within(self, seconds: float) -> None:
         """Attach once the server has made the queue. Raises UnknownQueue, SegmentError.
 
-        A queue that is closed is not there yet for who would not outlive it.
+        A client that does not attach again takes a closed queue for one that is not there yet.
         """
         deadline = time.monotonic() + seconds
         while True:

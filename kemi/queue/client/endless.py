@@ -24,7 +24,7 @@ class Client(Protocol):
 
     @property
     def closed(self) -> bool:
-        """Was it closed in this process?"""
+        """Whether it was closed in this process."""
 
     def fetch(self, timeout: float | None) -> Item | None:
         """Take the oldest item."""

@@ -69,7 +69,7 @@ class _Life:
         self.state = _State(lock, Holder(number, owner.pid, owner.start, owner.namespace & _NAMESPACE))
 
     def is_valid(self) -> bool:
-        """Does the holder still mean this process?"""
+        """Return True if the holder still means this process."""
         lock = self.state.lock
         return lock.is_mine() if lock is not None else self.pid == os.getpid()
 
@@ -124,7 +124,7 @@ class Holders:
         return _lives.get(key) or _lives.setdefault(key, _Life(self._file))
 
     def is_gone(self, holder: Holder, *, closely: bool) -> bool:
-        """Is it certain that the process is gone?
+        """Return True if the process is certainly gone.
 
         closely: look also for zombies and pids that are used again, which costs more.
         """
@@ -146,7 +146,7 @@ class Holders:
         return bool(closely and holder.start and Owner(holder.pid, holder.start, holder.namespace).is_dead())
 
     def has_any(self) -> bool:
-        """Does a process live that reserved something at any time, this one included?"""
+        """Return True if a process lives that reserved something at any time, this one included."""
         return bool(self._told(Lives.is_any_locked))
 
     def _told(self, ask: Callable[[Lives], bool]) -> bool | None:

@@ -80,7 +80,7 @@ class _Owned:
                 raise
 
     def _is_enough(self, error: BaseException) -> bool:
-        """Is that which came before this error what the block gets? Otherwise it is given back."""
+        """Return True if the block gets what came before this error. Otherwise it is given back."""
         if isinstance(error, MqueueError) and not is_from_handler(error):
             return bool(self.items)
         self.undo()  # a signal's exception may come just after an item was reserved

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""The bytes of a question and of what is told to who asked it.
+"""The bytes of a question, and of what is told to its asker.
 
 A question is an item of a user's queue whose record has the flag QUESTION: behind the value lies its envelope, which
 says to whom the answer goes and until when somebody waits for it.

@@ -4,8 +4,8 @@
 A mutex whose repair failed is lost for all (ENOTRECOVERABLE). Whoever comes to it tries the repair again, one at a time
 (`exclusively`), and only when that succeeds does the next mutex of the header become the one in use.
 
-A lost mutex is never touched again by who knows that it is lost: glibc's trylock of it says so, but leaves it taken,
-and an unlock would then take it out of a list in which it is not. Instead of a reference to it there is
+Whoever knows that a mutex is lost never touches it again: glibc's trylock of it says so, but leaves it taken, and an
+unlock would then take it out of a list in which it is not. Instead of a reference to it there is
 `pthread.NOWHERE`, which trylock and unlock both refuse.
 """
 
@@ -47,7 +47,7 @@ def let_go(segment: Segment) -> None:
 def free_orphan(segment: Segment, holder: Any, deadline: float) -> None:
     """Free a mutex whose holder is gone without the kernel's mark of death. holder: its word.
 
-    That is who was killed after trylock took a lost mutex, and before `let_go`.
+    It was killed after trylock took a lost mutex, and before `let_go`.
     """
     held = holder.value
     if not held or held & pthread.OWNER_DIED or _lives(held & pthread.HOLDER_MASK):

@@ -135,7 +135,7 @@ class Mutex:
             self.take_slowly(code)
 
     def is_mine(self) -> bool:
-        """Does the calling thread hold the lock?"""
+        """Return True if the calling thread holds the lock."""
         return self._holder_now() == get_native_id() and not self._is_lost()
 
     def _holder_now(self) -> int:
@@ -146,7 +146,7 @@ class Mutex:
         return bool(pthread.GLIBC and self.doubt.value == pthread.LOST)
 
     def is_held(self) -> bool:
-        """Would `trylock` not simply have it?"""
+        """Return True if somebody holds it, or died with it."""
         return bool(self._holder.value)
 
     def refuse_twice(self) -> None:
@@ -175,7 +175,7 @@ class Mutex:
         return self.free
 
     def _is_outer(self, frame: FrameType | None) -> bool:
-        """Is the lock that of a call which was interrupted by a signal handler, in which this call was made?"""
+        """Return True if the lock belongs to a call that was interrupted by the signal handler that made this call."""
         return (self.held_by[0]() is not None and self.is_mine()) or self._calls(frame) > 1
 
     def _calls(self, frame: FrameType | None) -> int:

@@ -32,7 +32,7 @@ def allow() -> None:
 
 
 def is_refused() -> bool:
-    """May the calling thread not use queues?"""
+    """Return True if the calling thread may not use queues."""
     return _remedy is not None and threading.get_ident() != threading.main_thread().ident
 
 

@@ -81,7 +81,7 @@ def _make(reference: Any) -> None:
 
 
 def is_one(data: bytes) -> bool:
-    """Are these the bytes of a mutex such as `initialise` makes? The C library aborts the process for some others."""
+    """Return True for the bytes of a mutex that `initialise` made. The C library aborts the process for some others."""
     own = ctypes.create_string_buffer(layout.MUTEX_STRIDE)
     _make(ctypes.byref(own))
     return data[_KIND] == own.raw[_KIND]

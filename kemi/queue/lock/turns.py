@@ -6,8 +6,8 @@ another thread gets on, the lock is held: by a thread that cannot run meanwhile.
 second, over and over.
 
 So who waits asks for its turn: the next calls of this process do not find the mutex (`Mutex.ref`), come to the slow
-path, and let it go first. A hot path pays nothing for that. A wish ends by itself, for who wished may have been
-interrupted, or be waiting for another process.
+path, and let it go first. A hot path pays nothing for that. A wish ends by itself: the thread that wished may have
+been interrupted, or wait for another process.
 """
 
 from __future__ import annotations

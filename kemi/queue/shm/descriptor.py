@@ -3,8 +3,9 @@
 
 - It gets a high number: parts of Kamailio (ctl) work with low ones only.
 - Libraries exist that close every descriptor of the process (to become a daemon, before a fork of their own). The
-  number may then be another file's. So before each use it is looked at whether it is still that of the file that was
-  opened: a number that is not ours any more is neither used nor closed, and the file is opened anew by its name.
+  number may then be another file's. So each use first checks that it still leads to the file
+  that was opened: a number that is not ours any more is neither used nor closed, and the file is opened anew by its
+  name.
 """
 
 from __future__ import annotations
@@ -38,7 +39,7 @@ class Descriptor:
         return self._file.number
 
     def is_file(self, status: os.stat_result) -> bool:
-        """Is this the status of the file that was opened?"""
+        """Return True for the status of the file that was opened."""
         return identity(status) == self._identity
 
     def identity(self) -> tuple[int, int]:

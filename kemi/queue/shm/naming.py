@@ -75,7 +75,7 @@ def draft_name(name: str) -> str:
 
 
 def is_left_draft(path: str) -> bool:
-    """Is this the name of a draft whose maker is gone? One that does not tell its maker is of an older version."""
+    """Return True for the name of a draft whose maker is gone, or is not told, as in an older version's."""
     found = _DRAFT.findall(path)
     return Owner(*map(int, found[-1])).is_dead() if found else "~" in path
 

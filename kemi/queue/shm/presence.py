@@ -70,14 +70,14 @@ class Presence:
 
 
 def is_present(users: Iterable[int], instance: str) -> bool:
-    """Does a server of that instance live, as one of these users, wherever its files are?"""
+    """Return True if a server of that instance lives, as one of these users, wherever its files are."""
     with contextlib.suppress(OSError, SegmentError):
         return any(is_folder_locked(SHM_DIR, user, instance) for user in users)
     return False
 
 
 def is_life_locked(number: int) -> bool:
-    """Does any process of the server live whose life lock has this number? Raises OSError, ValueError, SegmentError."""
+    """Return True if any process of the server with this life lock lives. Raises OSError, ValueError, SegmentError."""
     return is_number_locked(SHM_DIR, number)
 
 
@@ -96,14 +96,14 @@ def vanished(users: Iterable[int], instance: str) -> str:
 
 
 def _are_strangers(pids: list[int], users: frozenset[int], numbers: set[int]) -> bool:
-    """Are the locks those of other users' processes, and none of a server that cannot be seen here?"""
+    """Return True if the locks are those of other users' processes, and none of a server that cannot be seen here."""
     folder = os.stat(SHM_DIR)
     locks = sum(1 for first, last in locked_spans((folder.st_dev, folder.st_ino)) if first == last and first in numbers)
     return locks <= len(pids) and not {_user_of(pid) for pid in pids} & {*users, None}
 
 
 def why_missing(users: Iterable[int], instance: str) -> str:
-    """What an instance that has no files lacks, for who attaches. Asked often, so it names no pid."""
+    """What an instance that has no files lacks, for those who attach. Asked often, so it names no pid."""
     if is_present(users, instance):
         return f"its server lives, but {WHAT_REMOVES}; {_CURE}"
     return "is its server running?"
@@ -128,7 +128,7 @@ def _user_of(pid: int) -> int | None:
 
 
 def _has(pid: int, fd: str, folder: os.stat_result, numbers: set[int]) -> bool:
-    """Does this descriptor have one of the locks? A line of fdinfo: lock: 1: OFDLCK ADVISORY READ -1 00:1a:1 5 5."""
+    """Return True if a descriptor has one of the locks. In fdinfo: lock: 1: OFDLCK ADVISORY READ -1 00:1a:1 5 5."""
     try:
         status = os.stat(f"/proc/{pid}/fd/{fd}")
         if (status.st_dev, status.st_ino) != (folder.st_dev, folder.st_ino):

@@ -219,7 +219,7 @@ class Segment:
         _give(self.fd, access, self.name)
 
     def is_current(self) -> bool:
-        """Does the name still lead to this segment? No after an unlink, or when it was made anew."""
+        """Return True if the name still leads to this segment; False after an unlink, or when it was made anew."""
         try:
             there = os.lstat(path_of(self.name))
         except FileNotFoundError as error:

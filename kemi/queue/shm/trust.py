@@ -159,7 +159,7 @@ def _read(path: str) -> bytes:
 
 
 def _is_own(fd: int) -> bool:
-    """Does the kernel take an open file for one of this process's user, or of one whom it may act for?"""
+    """Return True if the kernel takes an open file for one of this process's user, or of one whom it may act for."""
     with contextlib.suppress(OSError):
         OpenFile.open(f"/proc/self/fd/{fd}", os.O_RDONLY | os.O_NOATIME | os.O_CLOEXEC).close()
         return True

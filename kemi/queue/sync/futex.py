@@ -70,7 +70,7 @@ def wait(word: Any, expected: int, timeout: float) -> bool:
 
 
 def sleeps() -> bool:
-    """Does the main thread sleep in `wait`? For signal handlers, which run in that thread: there it has no item yet."""
+    """Return True while the main thread sleeps in `wait`, with no item yet: for signal handlers, which run in it."""
     return _sleeping[0]
 
 

@@ -116,7 +116,7 @@ class OpenFile:
         return own
 
     def is_still(self) -> bool:
-        """Is the number still that of the file which was kept?"""
+        """Return True if the number is still that of the file which was kept."""
         try:
             return _lseek(self._numbers[0], 0, _HERE) == self._mark
         except OSError as error:

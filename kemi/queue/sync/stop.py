@@ -12,7 +12,7 @@ class Event(Protocol):
     """As threading.Event, multiprocessing's, or asyncio's."""
 
     def is_set(self) -> bool:
-        """Is it time?"""
+        """Return True once it is time."""
 
 
 Stop = Union[Event, Callable[[], bool], None]
