@@ -354,7 +354,7 @@ def ask(
 
 
 def answer() -> Answer:
-    """What a route that `ask` named runs for: the answer, a worker's failure, or that nobody answered in time."""
+    """Return what a route that `ask` named runs for: an answer, a worker's failure, or that no answer came in time."""
     _clear()
     return _asking.answer()
 

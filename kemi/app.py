@@ -84,7 +84,7 @@ def _reload(instance: Instance, settings: Settings, module_folder: str | None) -
 
 
 def why_missing(queue: str) -> str:
-    """What to change when there is no such queue."""
+    """Return what to change when there is no such queue."""
     if _running is None:
         return "mod_init of mqueue_kemi was not called: end your own with `return mqueue_kemi.mod_init(Script())`"
     if queue in _collected.queues:
@@ -95,7 +95,7 @@ def why_missing(queue: str) -> str:
 
 
 def _told_at_start() -> str:
-    """The queues, and what they hold already."""
+    """Return the queues, and what they hold already."""
     held = {name: queue.held() for name, queue in queues.items()}
     counts = [name + (f" ({items} items)" if items else "") for name, items in held.items()]
     return ", ".join(counts[:_MOST_TOLD]) + (f" and {len(counts) - _MOST_TOLD} more" if counts[_MOST_TOLD:] else "")

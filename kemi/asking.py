@@ -79,7 +79,7 @@ def bring_back(service: Service | None) -> None:
 
 
 def service() -> Service | None:
-    """What this process asks and answers; None before mod_init."""
+    """Return what this process asks and answers; None before mod_init."""
     return _state.service
 
 
@@ -95,7 +95,7 @@ def ask(request: Request) -> AskResult:
 
 
 def answer() -> Answer:
-    """What the route that runs now runs for."""
+    """Return what the route that runs now runs for."""
     return NOTHING if _state.service is None else _state.service.answer()
 
 

@@ -224,5 +224,5 @@ class Crossings:
 
 
 def _new_token() -> int:
-    """A number that no other transfer has or will have, on this host or another."""
+    """Return a number that no other transfer has or will have, on this host or another."""
     return secrets.randbits(127) + 1

@@ -24,7 +24,7 @@ def is_ambiguous(text: str, dbmode: int) -> bool:
 
 
 def swapped(dbmode: int) -> int:
-    """What the C code means by that number."""
+    """Return what the C code means by that number."""
     return _SWAPPED.get(dbmode, dbmode)
 
 

@@ -32,7 +32,7 @@ _LINE = re.compile(
 
 
 def find(folders: Iterable[str | None]) -> str:
-    """The file that MQUEUE_KEMI_CFG names, else the first of its name in one of the folders. Raises ConfigError."""
+    """Return the file that MQUEUE_KEMI_CFG names, else the first of its name in the folders. Raises ConfigError."""
     named = os.environ.get("MQUEUE_KEMI_CFG")
     if named:
         return named
@@ -70,7 +70,7 @@ class Definition(NamedTuple):
 
 
 def text_of(path: str) -> str:
-    """The text of a definitions file. Raises ConfigError."""
+    """Return the text of a definitions file. Raises ConfigError."""
     try:
         data = readfile.read_file(path)
     except OSError as error:
@@ -82,7 +82,7 @@ def text_of(path: str) -> str:
 
 
 def parse(path: str, text: str) -> Iterator[Definition]:
-    """The definitions in a text, in order. Raises ConfigError where something else stands."""
+    """Give the definitions in a text, in order. Raises ConfigError where something else stands."""
     at = 0
     while at < len(text):
         where = f"{path}, line {_line_at(text, at)}"
@@ -108,7 +108,7 @@ def _line_at(text: str, at: int) -> int:
 
 
 def _refuse_directive(where: str, text: str) -> None:
-    """A line for Kamailio's preprocessor, which does not come here."""
+    """Refuse a line for Kamailio's preprocessor, which does not come here."""
     if text.startswith(_DIRECTIVE) and not _HEADER.fullmatch(text):
         raise ConfigError(
             f"{where}: {text.strip()}: this file is not read by Kamailio, whose #! directives mean nothing here; write "
@@ -117,7 +117,7 @@ def _refuse_directive(where: str, text: str) -> None:
 
 
 def _value(text: str) -> Value:
-    """A quoted text, or a number as kamailio.cfg has it (decimal, 0x..., 0...)."""
+    """Return a quoted text, or a number as kamailio.cfg has it (decimal, 0x..., 0...)."""
     if text[0] in "\"'":
         inner = text[1:-1]
         return re.sub(r"\\(.)", r"\1", inner, flags=re.DOTALL) if text[0] == '"' else inner

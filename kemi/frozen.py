@@ -98,7 +98,7 @@ def dataclass(*, frozen: bool) -> Callable[[_Made], _Made]:
 def _bound(
     name: str, types: dict[str, Any], defaults: dict[str, Any], values: tuple[Any, ...], named: dict[str, Any]
 ) -> dict[str, Any]:
-    """The fields of a new object, in order. Raises TypeError."""
+    """Return the fields of a new object, in order. Raises TypeError."""
     given = dict(zip(types, values))
     wrong = [*values[len(types) :], *(given.keys() & named.keys()), *(named.keys() - types.keys())]
     given.update(named)

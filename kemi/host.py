@@ -35,7 +35,7 @@ class Found(NamedTuple):
     queues: dict[str, QueueView | MqueueError]
 
     def owner(self) -> Owner | None:
-        """The server; when the instance's own segment is gone, the one that any of its queues names."""
+        """Return the server; when the instance's own segment is gone, the one that any of its queues names."""
         if isinstance(self.view, InstanceView):
             return self.view.owner
         return next((view.owner for view in self.queues.values() if isinstance(view, QueueView)), None)
@@ -46,12 +46,12 @@ class Found(NamedTuple):
         return next((view.user for view in views if not isinstance(view, MqueueError)), None)
 
     def life(self) -> int:
-        """The number of the server's life lock, told where `owner` is."""
+        """Return the number of the server's life lock, told where `owner` is."""
         views = [self.view, *self.queues.values()]
         return next((view.life for view in views if not isinstance(view, MqueueError)), 0)
 
     def left_over(self) -> str:
-        """A sentence about a server whose main process is gone, and others are not; "" where it is not so."""
+        """Return a sentence about a server whose main process is gone, and others are not; "" where it is not so."""
         owner = self.owner()
         if owner is None or not ownership.is_left_over(owner, self.life()):
             return ""
@@ -123,7 +123,7 @@ def find_queue(instance: str, name: str) -> QueueView:
 
 
 def _found(name: str, queue_names: list[str]) -> Found | None:
-    """What is there of an instance; None for nothing. Names that were there a moment ago prove nothing."""
+    """Return what is there of an instance; None for nothing. Names that were there a moment ago prove nothing."""
     view: InstanceView | MqueueError
     try:
         view = look_at_instance(name)
@@ -141,7 +141,7 @@ def _found(name: str, queue_names: list[str]) -> Found | None:
 
 
 def no_instance(name: str) -> str:
-    """The sentence for an instance that is not there, with those that are."""
+    """Return the sentence for an instance that is not there, with those that are."""
     from kemi.queue.shm import presence
 
     there = ", ".join(map(repr, names())) or "none"
@@ -150,7 +150,7 @@ def no_instance(name: str) -> str:
 
 
 def no_queue(instance: str, name: str) -> str:
-    """The sentence for a queue that is not there, with those that are."""
+    """Return the sentence for a queue that is not there, with those that are."""
     found = names()
     if instance not in found:
         return no_instance(instance)

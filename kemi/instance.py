@@ -165,7 +165,7 @@ class Instance:
                 return present
 
     def take_over(self, spec: QueueSpec, settle: Settle = untouched, *, closed: bool = False) -> Queue | None:
-        """What a dead server left of a queue; None where there is nothing, or somebody drops it at this moment."""
+        """Return what a dead server left of a queue; None where there is nothing, or somebody drops it right now."""
         try:
             queue = self._abandoned(spec)
         except SegmentMissing:
@@ -185,7 +185,7 @@ class Instance:
         return settled.queue
 
     def _put_in_place(self, draft: Queue, old: Queue) -> None:
-        """A draft that was complete takes the place of the queue from which it was made."""
+        """Put a draft that was complete in the place of the queue from which it was made."""
         draft.adopt(self.owner)
         _give(draft.segment, self._access)
         draft.publish(segment_name(self.name, draft.name))
@@ -270,7 +270,7 @@ class Instance:
     # --- queues that are to take another one's place ------------------------------------------------------------------
 
     def draft(self, spec: QueueSpec) -> Queue:
-        """An empty queue without a name and without limits, to be filled."""
+        """Return an empty queue without a name and without limits, to be filled."""
         return self._create(spec._replace(size=0, maxbytes=0), draft=True)
 
     def keep_draft(self, draft: Queue) -> None:
@@ -281,7 +281,7 @@ class Instance:
         draft.segment.rename(name)
 
     def _loaded_name(self, name: str) -> str:
-        """The name of a queue's complete draft. Raises ConfigError where there can be none."""
+        """Return the name of a queue's complete draft. Raises ConfigError where there can be none."""
         full_name = segment_name(self.name, name) + _LOADED
         if len(full_name) + _MARK > NAME_MAX:
             raise ConfigError(
@@ -299,7 +299,7 @@ class Instance:
         return next((path for path in paths if self._is_ours(path)), None)
 
     def loaded_draft(self, spec: QueueSpec) -> Queue | None:
-        """What `keep_draft` kept in a server that was killed before it was published."""
+        """Return what `keep_draft` kept in a server that was killed before it was published."""
         path = self.loaded_path(spec)
         return None if path is None else self._of_segment(os.path.basename(path), spec.name)
 
@@ -328,7 +328,7 @@ class Instance:
         queue.set_siblings(queues.get)
 
     def _abandoned(self, spec: QueueSpec) -> Queue:
-        """The queue of a dead server, or of this one. Raises InstanceInUse."""
+        """Return the queue of a dead server, or of this one. Raises InstanceInUse."""
         queue = self._attach(spec.name)
         present = queue.owner()
         if present != self.owner:
@@ -402,7 +402,7 @@ class Instance:
         self._presence.end()
 
     def _end_life(self, segment: Segment) -> None:
-        """A server that ended in order is dead, also for a process of it that goes on."""
+        """Note that the server ended in order: it is dead, also for a process of it that goes on."""
         if header.owner_of(segment) == self.owner:
             header.set_life(segment, presence.ENDED)
 
@@ -417,7 +417,7 @@ class Instance:
                 queue.call_before_use(self._join)
 
     def _join(self) -> None:
-        """A queue is used: from here on this process is one of the server's."""
+        """Count this process as one of the server's from here on: it uses a queue."""
         for queue in queues.values():
             if not queue.closed:
                 queue.call_before_use(None)
@@ -443,7 +443,7 @@ class Instance:
 
 
 def _give(segment: Segment, access: Access) -> None:
-    """What a dead server of another user left is the new one's: the queues of an instance have one user."""
+    """Give the new server's user what a dead server of another one left: the queues of an instance have one user."""
     wanted = _user_of(access)
     if segment.user() != wanted:
         segment.give(access._replace(uid=wanted))
@@ -460,7 +460,7 @@ def _check_giving(segment: Segment, access: Access) -> None:
 
 
 def _told_if_it_lives(instance: str, access: Access) -> str:
-    """A sentence about an instance of a user who is not trusted here; nothing when its server is dead."""
+    """Return a sentence about an instance of a user who is not trusted here; nothing when its server is dead."""
     path = path_of(segment_name(instance))
     by, users = "", presence.trusted_servers(access.uid)
     with contextlib.suppress(MqueueError, OSError):

@@ -37,7 +37,7 @@ def is_kept(path: str) -> bool:
 
 
 def beside(name: str) -> str:
-    """A name that a queue can be kept under while another file has its own."""
+    """Return a name that a queue can be kept under while another file has its own."""
     return f"{_stem(name)}{KEPT}{os.urandom(_BYTES).hex()}"
 
 
@@ -65,7 +65,7 @@ def bring_back(name: str, is_ours: Callable[[str], bool]) -> None:
 
 
 def _stem(name: str) -> str:
-    """A name, or the beginning of one that is too long, with what no other long name has."""
+    """Return a name, or the beginning of one that is too long, with what no other long name has."""
     if len(name) <= _ROOM:
         return name
     return f"{name[: _ROOM - 2 * 8]}{siphash(max(FORMS))(0, name.encode()).hex()}"

@@ -121,7 +121,7 @@ def _find_queue(instance: Instance, spec: QueueSpec, crossings: Crossings | None
 
 
 def _convert(replacing: Replacing, spec: QueueSpec, queue: Queue, *, keep: bool = True) -> None:
-    """The same items in a queue of another addmode."""
+    """Put the same items into a queue of another addmode."""
     replacement = replacing.begin(spec, queue)
     if keep:
         replacement.copy()
@@ -164,12 +164,12 @@ def _settle(
 
 
 def _is_recovered(spec: QueueSpec, queue: Queue) -> bool:
-    """What should have been saved is never thrown away."""
+    """Return True if it has what should have been saved, which is never thrown away."""
     return spec.recover > 0 or keeping.crossing(queue.segment.words).kind != NONE
 
 
 def _leave_as_it_was(instance: Instance) -> None:
-    """The start failed. What holds items stays for the next one, what does not goes."""
+    """Clean up after a start that failed: what holds items stays for the next one, what does not goes."""
     instance.close([queue for queue in queues.values() if queue.held()])
     instance.let_go()
     instance.registry.segment.unlink()  # this process may live on, and try again
@@ -213,7 +213,7 @@ def reload(instance: Instance, settings: Settings, around: Surroundings) -> None
 
 
 def _join(instance: Instance, spec: QueueSpec) -> Queue | None:
-    """A queue that is new in this process."""
+    """Return a queue that is new in this process."""
 
     def convert(spec: QueueSpec, queue: Queue) -> None:
         with Replacing(instance) as replacing:
@@ -227,7 +227,7 @@ def _join(instance: Instance, spec: QueueSpec) -> Queue | None:
 
 
 def stop(instance: Instance, crashed: Callable[[], bool], around: Surroundings) -> None:
-    """The server ends. Items go to their tables; what cannot or may not go stays in shared memory.
+    """End the server. Items go to their tables; what cannot or may not go stays in shared memory.
 
     crashed: says whether it ends because a process of it died, or because it could not start; asked once at most, and
     only when a queue's items depend on it.

@@ -72,7 +72,7 @@ def load(instance: str, name: str, db_url: str, say: Say, options: Options = _AN
 
 
 def _spec(instance: str, name: str) -> QueueSpec | None:
-    """The queue as its segment has it; None where there is none."""
+    """Return the queue as its segment has it; None where there is none."""
     try:
         view = host.find_queue(instance, name)
     except UnknownQueue:
@@ -85,7 +85,7 @@ def _spec(instance: str, name: str) -> QueueSpec | None:
 def _held(
     instance: str, name: str, db_url: str, say: Say, options: Options, retry: float
 ) -> Iterator[tuple[Crossings, Instance]]:
-    """The instance is this process's meanwhile; what is found in it then is there until the end."""
+    """Own the instance meanwhile: what is found in it then is there until the end."""
     with contextlib.ExitStack() as undo:
         store = Store.open(db_url, None, options)
         undo.callback(store.close)

@@ -36,7 +36,7 @@ class Owner(NamedTuple):
         return self.namespace in (0, _namespace())
 
     def is_dead(self) -> bool:
-        """True only if no process on this host can be this one."""
+        """Return True only if no process on this host can be this one."""
         if not self.namespace or not self.shares_pids():
             return False  # its pid says nothing here
         try:
@@ -54,7 +54,7 @@ class Owner(NamedTuple):
 
 
 def this_process() -> Owner:
-    """The owner record of the calling process."""
+    """Return the owner record of the calling process."""
     pid = os.getpid()
     try:
         start = _start_time(pid)

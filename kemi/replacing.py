@@ -89,7 +89,7 @@ class Replacement:
         self.kept = True
 
     def publish(self) -> None:
-        """The draft becomes the queue, in one step; the old one is empty then, and ends."""
+        """Make the draft the queue, in one step; the old one is empty then, and ends."""
         try:
             self.draft.publish(self.name)
             self._instance.take(self.draft)

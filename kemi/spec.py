@@ -96,7 +96,7 @@ class Settings:
         self.queues[spec.name] = spec
 
     def check(self) -> None:
-        """What can only be checked when all is known. Raises ConfigError."""
+        """Check what can only be checked when all is known. Raises ConfigError."""
         if self.dbmode_compat == dbmode.CODE:
             for name, number in self.ambiguous.items():
                 self.queues[name] = self.queues[name]._replace(dbmode=dbmode.swapped(number))

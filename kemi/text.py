@@ -31,7 +31,7 @@ def printable(text: str) -> str:
 
 
 def one_line(text: str) -> str:
-    """A sentence for a log, a terminal or an error. What it gives, it gives again."""
+    """Return a sentence for a log, a terminal or an error. What it gives, it gives again."""
     if "://" in text:
         text = _PASSWORD.sub(r"\1:***@", text)
     if _PLAIN_LINE.fullmatch(text):

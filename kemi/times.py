@@ -12,7 +12,7 @@ LONGEST = 86400.0 * 365  # seconds; what is more is for ever, and a C struct tak
 
 
 def seconds(value: Any, name: str = "timeout") -> float:
-    """A timeout as a float, math.inf for one that never ends.
+    """Return a timeout as a float, math.inf for one that never ends.
 
     name: what the argument is called. Raises ConfigError for NaN, bool, text and whatever else is no number of seconds.
     """
@@ -26,14 +26,14 @@ def seconds(value: Any, name: str = "timeout") -> float:
 
 
 def finite_seconds(value: Any, name: str, why: str) -> float:
-    """A time that must end: finite seconds, more than 0. why: the end of the error's text. Raises ConfigError."""
+    """Return a time that must end: finite seconds, more than 0. why: ends the error's text. Raises ConfigError."""
     if isinstance(value, (int, float)) and not isinstance(value, bool) and 0 < value < math.inf:
         return float(value) if value < LONGEST else LONGEST
     raise ConfigError(f"{name}={value!r}: write seconds, a finite number more than 0, like 0.5; {why}")
 
 
 def delay(value: Any, name: str = "after") -> float:
-    """A delay as a float: finite seconds; what is less than 0 is 0. Raises ConfigError."""
+    """Return a delay as a float: finite seconds; what is less than 0 is 0. Raises ConfigError."""
     if isinstance(value, (int, float)) and not isinstance(value, bool) and value < math.inf:
         return max(0.0, min(float(value), LONGEST))
     raise ConfigError(f"{name}={value!r}: write a finite number of seconds, 0 for at once")

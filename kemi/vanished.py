@@ -30,7 +30,7 @@ def is_gone(queue: Queue | Registry) -> bool:
 
 
 def told(instance: Instance, all_queues: Iterable[Queue]) -> str:
-    """What happened, and the cure; nothing where no file is gone. What has their names is moved, if it may be."""
+    """Return what happened, and the cure; "" where no file is gone. What has their names is moved, if it may be."""
     gone = [(f"queue {queue.name!r}", queue.segment.name) for queue in all_queues if is_gone(queue)]
     if is_gone(instance.registry):
         gone.insert(0, (f"instance {instance.name!r}", instance.registry.segment.name))

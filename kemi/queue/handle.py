@@ -55,7 +55,7 @@ class Handle:
     """The parts of a queue, and how they are used together. After `close` each of them refuses all."""
 
     def __init__(self, name: str, segment: Segment, registry: Registry | None, lock_timeout: float = 1.0) -> None:
-        """Raises SegmentError for a segment whose parts do not fit together."""
+        """Make the parts. Raises SegmentError for a segment in which they do not fit together."""
         self.name = name
         self.segment = segment
         self.registry = registry
@@ -82,7 +82,7 @@ class Handle:
         return PlainLog(mapping, self.memory)
 
     def key_hash(self) -> keyhash.KeyHash:
-        """What the keys of a keyed log are hashed with."""
+        """Return what the keys of a keyed log are hashed with."""
         return keyhash.function_of(self.u64[layout.W_HASH])
 
     def held_bytes(self) -> int:
@@ -114,7 +114,7 @@ class Handle:
     # --- when something went wrong ----------------------------------------------------------------------------------
 
     def repair(self) -> None:
-        """Called with the lock held, when its last holder died with it, or left it by an exception."""
+        """Recover (locked): the last holder of the lock died with it, or left it by an exception."""
         if self.u64[W_FLAGS] & FETCH_MOVED and not self.settles:
             raise QueueClosed(
                 f"queue {self.name!r}: its items were on their way to another place when that was broken off; "
@@ -188,11 +188,11 @@ class Handle:
             raise self.corrupted("; ".join(findings[:3])) from error
 
     def verify(self) -> list[str]:
-        """What is wrong with the segment (locked, and nothing pending)."""
+        """Return what is wrong with the segment (locked, and nothing pending)."""
         return verify(self.log.core.mapping, self.key_hash() if self.addmode else None)
 
     def corrupted(self, why: object) -> SegmentError:
-        """What to raise."""
+        """Return what to raise."""
         return SegmentError(
             f"{path_of(self.segment.name)} is corrupted: {why}; "
             "it is left as it is; copy it for inspection, and remove it only when its server has been stopped"

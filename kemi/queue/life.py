@@ -189,7 +189,7 @@ def is_moving(self: Handled) -> bool:
 
 
 def owner(self: Handled) -> Owner:
-    """The process that made the queue, or took it over from a dead one."""
+    """Return the process that made the queue, or took it over from a dead one."""
     return header.owner_of(self.handle.segment)
 
 

@@ -49,7 +49,7 @@ class Others:
         self._answers: Mapping[int, OtherQueue] = MappingProxyType({})  # by shard
 
     def dead_letter_queue(self) -> OtherQueue:
-        """The queue for dead letters. Raises SegmentMissing, SegmentError."""
+        """Return the queue for dead letters. Raises SegmentMissing, SegmentError."""
         name = header.dead_letter_of(self._segment)
         own: OtherQueue | None = self.sibling(name)
         if own is not None:
@@ -60,7 +60,7 @@ class Others:
         return present
 
     def answers_queue(self, shard: int, created: int) -> OtherQueue | None:
-        """The answers queue with that number and time of making; None if it is gone, as with its server."""
+        """Return the answers queue with that number and time of making; None if it is gone, as with its server."""
         present = self._answers.get(shard)
         if present is not None and present.segment.words[W_CREATED] == created:
             return present

@@ -228,7 +228,7 @@ class Queue(choice.Base):
     # --- looking ----------------------------------------------------------------------------------------------------
 
     def peek(self, count: int | None = 1, *, reserved: bool = False) -> list[Item]:
-        """The oldest `count` items (None: all), which stay; none that is too old, or was given back for later.
+        """Return the oldest `count` items (None: all), which stay; none that is too old, or was given back for later.
 
         reserved: also these, and those that are reserved, where they would be if every process that holds one were
         killed now.

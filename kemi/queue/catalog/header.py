@@ -71,12 +71,12 @@ def set_owner(segment: Segment, owner: Owner) -> None:
 
 
 def set_life(segment: Segment, number: int) -> None:
-    """The owner's life lock, on the folder of shared memory: see `presence`."""
+    """Tell the owner's life lock, which is on the folder of shared memory: see `presence`."""
     segment.words[layout.W_OWNER_LIFE] = number
 
 
 def life_of(segment: Segment) -> int:
-    """The number of the owner's life lock, 0 for none."""
+    """Return the number of the owner's life lock, 0 for none."""
     return int(segment.words[layout.W_OWNER_LIFE])
 
 
@@ -141,7 +141,7 @@ class _Wrong(Exception):
 
 
 def _common_part(first: bytes, magic: bytes) -> memoryview:
-    """The words of a header, of which the first page was read."""
+    """Return the words of a header, of which the first page was read."""
     if len(first) < layout.PAGE:
         raise _Wrong(f"it has {len(first)} bytes, at least {layout.PAGE} are needed (truncated?)")
     found, version, revision, made_on = layout.PREFIX.unpack_from(first)
@@ -210,7 +210,7 @@ def _check_queue(words: memoryview) -> None:
 
 
 def _redone(words: memoryview) -> memoryview:
-    """The words of a queue, its cursors as they are when what a process has committed is stored as a whole.
+    """Return the words of a queue, its cursors as they are when what a process has committed is stored as a whole.
 
     It may have been killed or stopped between those stores; the next one who takes the lock does them once more.
     """
@@ -246,7 +246,7 @@ def _check_chunks(fd: int, words: memoryview) -> None:
 
 
 def _last_chunk(fd: int, count: int) -> int:
-    """Number of the last chunk with memory behind it, by the chunk map; -1 when there is none."""
+    """Return the number of the last chunk with memory behind it, by the chunk map; -1 when there is none."""
     for at in range(-(-count // _PIECE) * _PIECE - _PIECE, -1, -_PIECE):
         piece = os.pread(fd, min(_PIECE, count - at), CHUNK_MAP_AT + at)
         last = max(map(piece.rfind, _WITH_MEMORY))
@@ -256,7 +256,7 @@ def _last_chunk(fd: int, count: int) -> int:
 
 
 def _state(fd: int, number: int) -> int:
-    """The state of a chunk, by the chunk map."""
+    """Return the state of a chunk, by the chunk map."""
     state = os.pread(fd, 1, CHUNK_MAP_AT + number)
     return state[0] if state else ABSENT
 

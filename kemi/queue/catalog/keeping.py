@@ -58,7 +58,7 @@ class Crossing(NamedTuple):
 
 
 def policy(words: Any) -> Policy:
-    """The policy in a header."""
+    """Return the policy in a header."""
     return Policy(words[W_DBMODE], words[W_RECOVER])
 
 
@@ -68,7 +68,7 @@ def set_policy(words: Any, dbmode: int, recover: int) -> None:
 
 
 def crossing(words: Any) -> Crossing:
-    """What is under way, from a header."""
+    """Return what is under way, from a header."""
     kind, first, last = words[W_TRANSFER_STATE], words[W_FIRST_ROW], words[W_LAST_ROW]
     if kind & BY_TOKEN:
         return Crossing(kind & ~BY_TOKEN, token=first << 64 | last)
@@ -92,7 +92,7 @@ def set_crossing(words: Any, new: Crossing) -> None:
 
 
 def settle(words: Any) -> None:
-    """It is known where the items are: those which are left in memory are nowhere else."""
+    """Note that it is known where the items are: those which are left in memory are nowhere else."""
     if crossing(words).kind == SAVING:
         set_crossing(words, Crossing(UNSAVED))
 

@@ -92,7 +92,7 @@ class InstanceMemory:
             account[0].shrink(account[1], length)
 
     def account(self, length: int) -> None:
-        """The queue holds `length` bytes; 0 closes its entry."""
+        """Note that the queue holds `length` bytes; 0 closes its entry."""
         if account := self._account():
             account[0].set_line(account[1], length)
 

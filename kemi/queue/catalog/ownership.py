@@ -60,7 +60,7 @@ def wait_until_ended(owner: Owner, life: int, seconds: float) -> None:
 
 
 def who(owner: Owner, life: int, user: int | None) -> str:
-    """The server for an error, as far as it is known. user: whom the segment belongs to."""
+    """Name the server for an error, as far as it is known. user: whom the segment belongs to."""
     if is_left_over(owner, life):
         return f"processes of a server whose main process, pid {owner.pid}, is gone: {_processes(life, user)}"
     whose = "" if user is None else f", {trust.shown(user)}"
@@ -72,7 +72,7 @@ def who(owner: Owner, life: int, user: int | None) -> str:
 
 
 def cure(owner: Owner, life: int, otherwise: str) -> str:
-    """What to do. otherwise: where its main process lives."""
+    """Return what to do. otherwise: where its main process lives."""
     if not is_left_over(owner, life):
         return otherwise
     return "end them (kill, and kill -9 what stays), then try again: nothing is lost, the next server takes over"
@@ -96,7 +96,7 @@ def _processes(life: int, user: int | None) -> str:
 
 
 def _about(pid: int) -> str:
-    """A process in words, as far as it can be looked at: kamailio, user 106 (kamailio)."""
+    """Return a process in words, as far as it can be looked at: kamailio, user 106 (kamailio)."""
     known: list[str] = []
     with contextlib.suppress(OSError, ValueError, LookupError), open(f"/proc/{pid}/status", errors="replace") as status:
         fields = dict(line.split(":", 1) for line in status)

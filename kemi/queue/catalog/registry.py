@@ -64,7 +64,7 @@ class Registry:
         return cls(Segment.attach(segment_name(instance), _check, users, advice), lock_timeout)
 
     def owner(self) -> Owner:
-        """The process that made the instance, or took it over from a dead one."""
+        """Return the process that made the instance, or took it over from a dead one."""
         return header.owner_of(self.segment)
 
     def claim(self, owner: Owner, max_memory: int) -> None:
@@ -98,7 +98,7 @@ class Registry:
         return sum(self._first if bytes(self._later) == _NO_LATER else self._table)
 
     def open_line(self, length: int, holder: int = 0) -> int:
-        """A line of the table for a queue (known by its time of creation) that holds `length` bytes."""
+        """Return a line of the table for a queue (known by its time of creation) that holds `length` bytes."""
 
         def open_line() -> int | None:
             for number, held in enumerate(self._table):
@@ -121,7 +121,7 @@ class Registry:
         return int(self._holders[line]) if line < layout.QUOTA_ENTRIES else -1
 
     def grow(self, line: int, length: int) -> bool:
-        """A queue wants `length` bytes more. False if the limit does not allow it."""
+        """Count `length` bytes more for a queue. Return False if the limit does not allow it."""
         # First the own line, then the sum, so that of two queues at the limit one at least sees the other.
         self._table[line] = min(self._table[line] + length, _MOST)
         if self.memory() <= self.max_memory:
@@ -130,14 +130,14 @@ class Registry:
         return False
 
     def place(self) -> Any:
-        """A C object on the table, for a call that wants its address. The mapping lives as long as it does."""
+        """Return a C object on the table, for a call that wants its address. The mapping lives as long as it does."""
         return self.segment.reference(layout.QUOTA_AT, 8 * layout.QUOTA_ENTRIES)
 
     def shrink(self, line: int, length: int) -> None:
-        """A queue gave `length` bytes back."""
+        """Note that a queue gave `length` bytes back."""
         # Less than it had: its line was cleared by a new owner, who has not yet counted it anew.
         self._table[line] = max(0, self._table[line] - length)
 
     def set_line(self, line: int, length: int) -> None:
-        """A queue holds `length` bytes; 0 closes its line."""
+        """Note that a queue holds `length` bytes; 0 closes its line."""
         self._table[line] = max(0, min(length, _MOST))

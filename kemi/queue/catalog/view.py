@@ -64,7 +64,7 @@ class InstanceView(NamedTuple):
 
 
 def look_at_queue(instance: str, queue: str) -> QueueView:
-    """What a queue holds and did. Raises SegmentMissing, NotAllowed, SegmentError."""
+    """Return what a queue holds and did. Raises SegmentMissing, NotAllowed, SegmentError."""
     name = segment_name(instance, queue)
     with _opened(name) as fd:
         _check_queue(fd, name)
@@ -96,7 +96,7 @@ def look_at_instance(instance: str) -> InstanceView:
 
 
 def look_at_answers(instance: str, number: int) -> memoryview:
-    """The header's words of an answers queue. Raises as `look_at_queue`."""
+    """Return the header's words of an answers queue. Raises as `look_at_queue`."""
     name = answers_name(segment_name(instance, "x"), number)
     with _opened(name) as fd:
         _check_queue(fd, name)

@@ -22,7 +22,7 @@ async def attached(
     wait: float | None,
     owner: str | int | None,
 ) -> AttachedQueue:
-    """An AttachedQueue, which is waited for as its own `wait` does, but in the event loop."""
+    """Return an AttachedQueue, which is waited for as its own `wait` does, but in the event loop."""
     seconds = times.seconds(wait, "wait")
     deadline = time.monotonic() + seconds
     while True:

@@ -30,7 +30,7 @@ class Address(NamedTuple):
 
 
 def checked(address: Address) -> Address:
-    """The address, when there can be a queue there. Raises ConfigError."""
+    """Return the address, when there can be a queue there. Raises ConfigError."""
     for what, text in (("queue", address.name), ("instance", address.instance)):
         if not isinstance(text, str):
             raise ConfigError(f"{what}={text!r}: the name of the {what} must be text")
@@ -41,7 +41,7 @@ def checked(address: Address) -> Address:
 
 
 def waited(seconds: float) -> str:
-    """The end of an error after a wait."""
+    """Return the end of an error after a wait."""
     return f" (waited {seconds:g} s)" if seconds > 0 else ""
 
 

@@ -163,7 +163,7 @@ class QueueClient(Protocol):
 
 
 def _refusing(name: str, method: FunctionType) -> Callable[..., object]:
-    """What a method of the Protocol does when it is called by its class: it would do nothing, and say nothing."""
+    """Return what a method of the Protocol does when its class is called: else it would do, and say, nothing."""
 
     @wraps(method)
     def refuse(*_: object, **__: object) -> object:

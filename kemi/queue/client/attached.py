@@ -44,7 +44,7 @@ class AttachedQueue(choice.Client, QueueClient):
         wait: float | None = 0.0,
         owner: str | int | None = None,
     ) -> None:
-        """Raises UnknownQueue, NotAllowed, SegmentError, ConfigError.
+        """Attach to the queue. Raises UnknownQueue, NotAllowed, SegmentError, ConfigError.
 
         wait: seconds for the server and its queue to appear, None for ever.
         reattach: when the queue is closed, wait for the next one of its name; else raise QueueClosed.
@@ -339,7 +339,7 @@ def queue_in_use(client: AttachedQueue) -> Queue:
 
 
 def _at_address(address: Address) -> AttachedQueue:
-    """What a pickled client becomes."""
+    """Return what a pickled client becomes."""
     client = AttachedQueue.__new__(AttachedQueue)
     client._current = CurrentQueue(address)  # noqa: SLF001 - it is a part of the class above
     return client

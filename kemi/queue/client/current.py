@@ -125,7 +125,7 @@ class CurrentQueue:
             raise ClientClosed(f"queue {self.address.name!r} is closed in this process")
 
     def _trust_only(self, queue: Queue) -> None:
-        """The next queue must belong to the same user."""
+        """Refuse another user from now on: the next queue must belong to this one."""
         with suppress(SegmentError):  # its descriptor was closed by others: as before
             self._users, self._advice = frozenset({queue.segment.user()}), SAME_ADVICE
 

@@ -24,7 +24,7 @@ class Answerable(Protocol):
     """The queue that a question was in."""
 
     def answers_queue(self, shard: int, created: int) -> AnswersQueue | None:
-        """The answers queue of its instance with that number and time of making; None if it is gone."""
+        """Return the answers queue of its instance with that number and time of making; None if it is gone."""
 
 
 def answer(queue: Answerable, record: bytes, value: str | bytes) -> bool:
@@ -39,7 +39,7 @@ def fail(queue: Answerable, record: bytes, reason: str) -> bool:
 
 
 def deadline_of(record: bytes) -> float | None:
-    """The moment (seconds since the epoch) from which nobody wants an answer; None of what is no question."""
+    """Return the moment (seconds since the epoch) from which nobody wants an answer; None of what is no question."""
     envelope = envelope_of(record)
     return None if envelope is None else time.time() + (envelope.deadline - now()) / 1e9
 

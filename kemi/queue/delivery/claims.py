@@ -20,12 +20,12 @@ _claims: dict[tuple[int, int], dict[Delivery, Any]] = {}
 
 
 def of(created: int) -> dict[Delivery, Any]:
-    """The claims of this process to items of one queue."""
+    """Return the claims of this process to items of one queue."""
     return _claims.setdefault((os.getpid(), created), {})
 
 
 def reference(mine: dict[Delivery, Any], held: Delivery, by: object) -> Any:
-    """A claim of an object to one of these, which ends with it."""
+    """Return a claim of an object to one of these, which ends with it."""
     return weakref.ref(by, partial(mine.pop, held))
 
 

@@ -179,7 +179,7 @@ async def asettle_all(holds: Iterable[Hold], how: Settlement) -> int:
 
 
 def _by_source(holds: Iterable[Hold]) -> list[tuple[Source, list[Hold]]]:
-    """The unsettled ones, each once, with those of one source together."""
+    """Return the unsettled ones, each once, with those of one source together."""
     found: dict[int, tuple[Source, list[Hold]]] = {}
     for hold in dict.fromkeys(holds):
         if not hold.is_over():

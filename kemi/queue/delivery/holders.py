@@ -74,7 +74,7 @@ class _Life:
         return lock.is_mine() if lock is not None else self.pid == os.getpid()
 
     def renew(self) -> None:
-        """A library closed the descriptor: go on, as the same holder if possible, for what this process holds still."""
+        """Go on when a library closed the descriptor; if possible as the same holder, which still holds items."""
         lock = self.state.lock
         if lock is not None:
             lock.close()
@@ -99,7 +99,7 @@ class Holders:
         self._lives: Lives | None = None
 
     def me(self) -> Holder:
-        """This process."""
+        """Return this process."""
         life = self._life
         if life is None or not life.is_valid():
             life = undisturbed(self._begin)
@@ -150,7 +150,7 @@ class Holders:
         return bool(self._told(Lives.is_any_locked))
 
     def _told(self, ask: Callable[[Lives], bool]) -> bool | None:
-        """What the locks on the file say; None where they cannot be asked."""
+        """Return what the locks on the file say; None where they cannot be asked."""
         lives = self._open_lives()
         try:
             return None if lives is None else ask(lives)
@@ -171,7 +171,7 @@ class Holders:
 
 
 def _first(file: File | None, opened: Callable[[str, tuple[int, int]], _Opened]) -> _Opened | None:
-    """What comes of the first way to open the file that leads to it; None if there is none."""
+    """Return what comes of the first way to open the file that leads to it; None if there is none."""
     if file is not None:
         for path in file.paths():
             with contextlib.suppress(OSError, SegmentError):

@@ -87,7 +87,7 @@ class _Owned:
         return False
 
     def enter(self) -> Any:
-        """What the block gets."""
+        """Return what the block gets."""
         if not self.single:
             return Batch(self.items)
         return self.items[0] if self.items else None

@@ -90,7 +90,7 @@ class ReservedItem(Item):
 
 
 def _copy(record: bytes, deadline: float | None, item_id: str, deliveries: int, asked: bool) -> ReservedItem:
-    """What a pickled item becomes."""
+    """Return what a pickled item becomes."""
     return ReservedItem(record, Hold(Nowhere(), None, item_id, deliveries, asked=asked, pid=0), deadline)
 
 
@@ -116,7 +116,7 @@ async def asettle(item: ReservedItem, how: Settlement) -> bool:
 
 
 def holds_of(items: Iterable[ReservedItem]) -> list[Hold]:
-    """What items are held by. Raises ItemError for what is no reserved item."""
+    """Return what items are held by. Raises ItemError for what is no reserved item."""
     holds = []
     for item in items:
         if not isinstance(item, ReservedItem):

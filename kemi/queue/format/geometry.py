@@ -85,7 +85,7 @@ def write(u64: Any, place: Geometry) -> None:
 
 
 def read(u64: Any) -> Geometry:
-    """What a header says, whether it is sound or not."""
+    """Return what a header says, whether it is sound or not."""
     return Geometry(*(u64[word] for word in _WORDS))
 
 

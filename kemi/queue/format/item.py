@@ -95,17 +95,17 @@ class Item:
 
 
 def item_id(created: int, seq: int) -> str:
-    """The id of an item: when its queue was made (ns since the epoch), and its number there. Never used again."""
+    """Return the id of an item, never used again: when its queue was made (ns since the epoch), its number there."""
     return f"{created:x}-{seq:x}"
 
 
 def item_of(record: bytes, max_age: int) -> Item:
-    """The item of a record, in a queue that delivers for `max_age` ns; 0: for ever."""
+    """Return the item of a record, in a queue that delivers for `max_age` ns; 0: for ever."""
     return Item(record, deadline_after(record, max_age)) if max_age else Item(record)
 
 
 def deadline_after(record: bytes, max_age: int) -> float | None:
-    """The moment until which a queue delivers it that does so for `max_age` ns; 0: for ever."""
+    """Return the moment until which a queue delivers it that does so for `max_age` ns; 0: for ever."""
     if not max_age:
         return None
     added: float = RECORD.unpack_from(record)[4]
@@ -113,7 +113,7 @@ def deadline_after(record: bytes, max_age: int) -> float | None:
 
 
 def record_of(key: bytes, value: bytes, added: float, flags: int = 0) -> bytes:
-    """A record, ready to be appended, of bytes as they lay in shared memory before. flags: see `flags_of`."""
+    """Return a record, ready to be appended, of bytes as they lay in shared memory before. flags: see `flags_of`."""
     step = RECORD_HEAD + len(key) + len(value) + 7 & -8
     return RECORD.pack(step, len(key), len(value) | flags, 0, added) + key + value
 
@@ -131,19 +131,19 @@ def flags_of(record: bytes) -> int:
 
 
 def key_bytes_of(record: bytes) -> bytes:
-    """The key in a record, as it lies in shared memory."""
+    """Return the key in a record, as it lies in shared memory."""
     return record[RECORD_HEAD : RECORD_HEAD + _key_length(record)[0]]
 
 
 def value_bytes_of(record: bytes) -> bytes:
-    """The value in a record, as it lies in shared memory."""
+    """Return the value in a record, as it lies in shared memory."""
     key_length, value_length = _lengths(record)
     start = RECORD_HEAD + key_length
     return record[start : start + (value_length & LENGTH_MASK)]
 
 
 def key_of(record: bytes) -> str:
-    """The key in a record, as str."""
+    """Return the key in a record, as str."""
     end = RECORD_HEAD + _key_length(record)[0]
     try:
         return record[RECORD_HEAD:end].decode()
@@ -152,7 +152,7 @@ def key_of(record: bytes) -> str:
 
 
 def value_of(record: bytes) -> str:
-    """The value in a record, as str."""
+    """Return the value in a record, as str."""
     key_length, length = _lengths(record)
     start = RECORD_HEAD + key_length
     try:

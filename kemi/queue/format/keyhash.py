@@ -42,14 +42,14 @@ FORMS = frozenset(_ROUNDS)
 
 
 def new_secret() -> int:
-    """A secret for a new segment."""
+    """Return a secret for a new segment."""
     import secrets  # which takes longer to import than all the rest of this module
 
     return secrets.randbits(_SECRET_BITS)
 
 
 def siphash(form: int) -> KeyHash:
-    """The hash in this form, in Python. SipHash's key has 128 bits; of a queue's the upper half is 0."""
+    """Return the hash in this form, in Python. SipHash's key has 128 bits; of a queue's the upper half is 0."""
     rounds = _ROUNDS[form]
 
     def hashed(secret: int, key: bytes) -> bytes:
@@ -104,5 +104,5 @@ FORM, _FUNCTION = _built_in()  # what this Python makes new queues with
 
 
 def function_of(form: int) -> KeyHash:
-    """The hash of a queue that was made in this form."""
+    """Return the hash of a queue that was made in this form."""
     return _FUNCTION if _FUNCTION and form == FORM else siphash(form)

@@ -80,7 +80,7 @@ BREAKS_OFF = (MqueueError, MemoryError)
 
 
 def rest_after(error: Exception, count: int) -> list[AddResult]:
-    """What became of those that an error kept from being added, when others were added before."""
+    """Return what became of those that an error kept from being added, when others were added before."""
     return [AddResult.CLOSED if isinstance(error, QueueClosed) else AddResult.NOT_TRIED] * count
 
 

@@ -73,7 +73,7 @@ class Route(NamedTuple):
 
 
 def question_record(key: bytes, value: bytes, flags: int, envelope: Envelope) -> bytes:
-    """A record, padded, ready to be appended. flags: of the texts, see `item.encode`."""
+    """Return a record, padded, ready to be appended. flags: of the texts, see `item.encode`."""
     answers, name, deadline, asked, shard = envelope
     size = RECORD_HEAD + len(key) + len(value) + ENVELOPE_BYTES
     step = size + 7 & -8
@@ -87,7 +87,7 @@ def is_question(record: bytes) -> bool:
 
 
 def envelope_of(record: bytes) -> Envelope | None:
-    """The envelope of a question; None of another item."""
+    """Return the envelope of a question; None of another item."""
     key_length, length = _LENGTHS.unpack_from(record)
     if not length & QUESTION:
         return None
@@ -97,18 +97,18 @@ def envelope_of(record: bytes) -> Envelope | None:
 
 
 def message_key(kind: int, name: Name, deadline: int = 0, asked: int = 0) -> bytes:
-    """The head of a message, which is its item's key."""
+    """Return the head of a message, which is its item's key."""
     return _HEAD.pack(kind, name.hash_index, name.label, 0, name.serial, deadline, asked)
 
 
 def message_record(kind: int, name: Name, value: bytes, deadline: int = 0, asked: int = 0) -> bytes:
-    """A message's record, padded, ready to be appended."""
+    """Return a message's record, padded, ready to be appended."""
     record = record_of(message_key(kind, name, deadline, asked), value, time.time())
     return record + bytes(-len(record) & 7)
 
 
 def message_of(key: bytes, value: bytes) -> Message | None:
-    """The message of an item; None if it is none."""
+    """Return the message of an item; None if it is none."""
     if len(key) != HEAD_BYTES:
         return None
     kind, index, label, _, serial, deadline, asked = _HEAD.unpack(key)
@@ -116,7 +116,7 @@ def message_of(key: bytes, value: bytes) -> Message | None:
 
 
 def route_bytes(route: Route) -> bytes:
-    """The value of ASKED."""
+    """Return the value of ASKED."""
     then, queue = (text.encode("utf-8", "surrogatepass") for text in route[:2])
     return b"%d %d " % (len(then), len(queue)) + then + queue + route.key
 

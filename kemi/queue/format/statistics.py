@@ -65,7 +65,7 @@ def stats_of(u64: Any, memory: int, oldest: float | None, due: int) -> Stats:
 
 
 def numbers_of(stats: Stats) -> dict[str, Any]:
-    """What a command or a metric shows of statistics: 0 for no limit; `oldest` is None while there is no item."""
+    """Return what commands and metrics show of statistics: 0 for no limit; `oldest` is None while there is no item."""
     shown: dict[str, Any] = {}
     for name in NUMBERS:
         value = getattr(stats, name)
@@ -74,7 +74,7 @@ def numbers_of(stats: Stats) -> dict[str, Any]:
 
 
 def details_of(stats: Stats) -> dict[str, Any]:
-    """What is no plain number: refusals by reason, and the histogram of the time in the queue, as JSON has them."""
+    """Return what is no plain number, as JSON has it: refusals by reason, the histogram of the time in the queue."""
     waited = stats.waited
     return {
         "refusals": {reason_of(result): count for result, count in stats.refusals.items()},
@@ -83,7 +83,7 @@ def details_of(stats: Stats) -> dict[str, Any]:
 
 
 def reason_of(result: AddResult) -> str:
-    """A refusal's name in metrics and JSON: full, no_memory, too_large, closed."""
+    """Return a refusal's name in metrics and JSON: full, no_memory, too_large, closed."""
     return result.name.lower()
 
 

@@ -67,7 +67,7 @@ def _kept_in_mind(queue: Any, tokens: Any, how: Any) -> bool:
 
 
 def _refusal(queue: Any, lock: str, name: str, arguments: Any) -> LockTimeout | WrongThread:
-    """What to raise. lock: what the one was that the kernel did not get: "busy", "broken"; "" if it did."""
+    """Return what to raise. lock: what the one was that the kernel did not get: "busy", "broken"; "" if it did."""
     segment, timeout = queue.segment.name, queue.handle.mutex.timeout
     if lock == "busy":
         return not_had(segment, timeout)
@@ -80,7 +80,7 @@ def _refusal(queue: Any, lock: str, name: str, arguments: Any) -> LockTimeout | 
 
 
 def _rare(queue: Any, name: str, arguments: Any) -> str:
-    """What a call met that is not for the kernel. Without the lock: it may have changed since."""
+    """Return what a call met that is not for the kernel. Without the lock: it may have changed since."""
     u64 = queue.handle.u64
     flags = u64[W_FLAGS]
     size = sum(map(len, arguments)) if all(isinstance(part, (str, bytes)) for part in arguments) else 0

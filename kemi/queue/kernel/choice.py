@@ -53,7 +53,7 @@ def _unsuited() -> str:
 
 
 def _load(wanted: str) -> tuple[Any, str]:
-    """The native kernel, and "", or None and why there is none."""
+    """Return the native kernel, and "", or None and why there is none."""
     if wanted == PURE:
         return None, f"{KERNEL_VARIABLE}=pure"
     if why := _unsuited():
@@ -189,7 +189,7 @@ def check_threads() -> bool:
 def script_functions(
     functions: Iterable[Callable[..., Any]], queues: dict[str, Any], fetched: dict[str, bytes | None]
 ) -> list[Callable[..., Any]]:
-    """A script's functions: the kernel's in place of those that it has, which it then goes on with."""
+    """Return a script's functions: the kernel's in place of those that it has, which it then goes on with."""
     by_name = {function.__name__: function for function in functions}
     if lib is not None:
         lib.install(by_name)

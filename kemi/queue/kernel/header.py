@@ -29,7 +29,7 @@ def numbers() -> dict[str, int]:
 
 
 def used() -> set[str]:
-    """The names that the kernel's sources use."""
+    """Return the names that the kernel's sources use."""
     names: set[str] = set()
     for folder, _, files in os.walk(os.path.dirname(os.path.dirname(PATH))):
         sources = (os.path.join(folder, file) for file in files if file.endswith((".c", ".h")))

@@ -45,7 +45,7 @@ _tokens: dict[str, list[Callable[[], object]]] = {}  # by segment: see Mutex.hel
 
 
 def not_had(name: str, timeout: float) -> LockTimeout:
-    """What to raise when somebody has kept the lock of that segment for so many seconds."""
+    """Return what to raise when somebody has kept the lock of that segment for so many seconds."""
     return LockTimeout(f"{name}: lock not had within {timeout:g} s: its holder is stopped or very slow")
 
 
@@ -159,7 +159,7 @@ class Mutex:
         self.doubt.value = self._holder.value & pthread.HOLDER_MASK
 
     def ref_after(self, *, inside: bool) -> Any:
-        """What to unlock after an exception. Not inside: it came while the lock was taken."""
+        """Return what to unlock after an exception. Not inside: it came while the lock was taken."""
         if inside:
             return self._in_use
         if self._is_lost():

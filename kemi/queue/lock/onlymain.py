@@ -37,7 +37,7 @@ def is_refused() -> bool:
 
 
 def refusal(why: str = "") -> WrongThread:
-    """What to raise in such a thread. why: what this call would have to do."""
+    """Return what to raise in such a thread. why: what this call would have to do."""
     return WrongThread(f"called in thread {threading.current_thread().name!r}: {why}{_remedy}")
 
 

@@ -88,11 +88,11 @@ def is_one(data: bytes) -> bool:
 
 
 def reference(segment: Segment, number: int) -> Any:
-    """What ctypes passes fastest: a reference made once."""
+    """Return what ctypes passes fastest: a reference made once."""
     at = layout.MUTEX_AT + number * layout.MUTEX_STRIDE
     return ctypes.byref(segment.reference(at, layout.MUTEX_STRIDE))
 
 
 def word(segment: Segment, number: int, at: int) -> Any:
-    """A 32-bit number within mutex `number` of a segment: at HOLDER_AT, or OWNER_AT."""
+    """Return a 32-bit number within mutex `number` of a segment: at HOLDER_AT, or OWNER_AT."""
     return ctypes.c_uint32.from_buffer(segment.bytes, layout.MUTEX_AT + number * layout.MUTEX_STRIDE + at)

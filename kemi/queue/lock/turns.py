@@ -59,7 +59,7 @@ class Turns:
             passage.bar()
 
     def had(self) -> None:
-        """The calling thread has the lock: others may go on."""
+        """Let others go on: the calling thread has the lock."""
         if self._waiter == get_ident():
             self._waiter = 0
             for passage in self._present():

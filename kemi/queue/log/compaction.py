@@ -123,14 +123,14 @@ class Compaction:
         self._core.chunks.free(chunk)
 
     def _previous(self, plan: Plan, chunk: int) -> int:
-        """The chunk before one in the chain."""
+        """Return the chunk before one in the chain."""
         before = self._core.chunks.check_used(plan.u64((chunk >> 3) + C_PREVIOUS), f"the chunk before {chunk}")
         if plan.u64((before >> 3) + C_NEXT) != chunk:
             raise CorruptedError(f"the chunk at {before} is not followed by {chunk}")
         return before
 
     def forget(self, plan: Plan, chunk: int) -> None:
-        """A chunk leaves the log: nothing here leads to it any more."""
+        """Let nothing here lead to a chunk any more: it leaves the log."""
         if plan.u64(W_TARGET) == chunk:
             plan[W_TARGET] = plan[W_TARGET_AT] = plan[W_SOURCE_AT] = 0
         if plan.u64(W_SWEEP) == chunk:
@@ -158,7 +158,7 @@ class Compaction:
                 self._start(source)
 
     def _ends(self) -> tuple[int, int]:
-        """The chunks with HEAD and TAIL."""
+        """Return the chunks with HEAD and TAIL."""
         return self._core.ends(Plan(self._core.mapping))
 
     def _is_source(self, chunk: int) -> bool:
@@ -247,7 +247,7 @@ class Compaction:
             u64[W_SOURCE_AT] = at
 
     def _source_at(self, source: int) -> int:
-        """The first record of the source that was not looked at."""
+        """Return the first record of the source that was not looked at."""
         at: int = self._u64[W_SOURCE_AT] or source + CHUNK_HEAD
         if self._core.chunks.bounds(at, "the place in the source of compaction")[0] != source + CHUNK_HEAD:
             raise CorruptedError(f"compaction is at {at}, which is not in the chunk at {source}")

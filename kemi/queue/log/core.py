@@ -80,7 +80,7 @@ class Delivery(NamedTuple):
 
     @classmethod
     def of(cls, entry: Entry) -> Delivery:
-        """What an entry that is held is now."""
+        """Return what an entry that is held is now."""
         return cls(entry.number, entry.seq, entry.turn, entry.deliveries)
 
 
@@ -134,7 +134,7 @@ class Core:
         self.journal.end()
 
     def redo(self) -> None:
-        """The first half of a recovery; `end_recovery` is the second."""
+        """Do the first half of a recovery; `end_recovery` is the second."""
         committed = self.journal.redo(self.chunks.has_memory)
         self.chunks.recover(committed=committed)
         self.journal.close()
@@ -155,13 +155,13 @@ class Core:
         return int(self._u64[W_HEAD + (self._u64[W_POPPED] & 1)])
 
     def ends(self, plan: Plan) -> tuple[int, int]:
-        """The chunks in which HEAD and TAIL will be."""
+        """Return the chunks in which HEAD and TAIL will be."""
         head = plan.u64(W_HEAD + (plan.u64(W_POPPED) & 1))
         tail = plan.u64(W_TAIL + (plan.u64(W_ADDED) & 1))
         return head & ~self.chunks.mask, tail & ~self.chunks.mask
 
     def in_log(self) -> int:
-        """Records in the log. Raises CorruptedError for a number that cannot be."""
+        """Return how many records are in the log. Raises CorruptedError for a number that cannot be."""
         items: int = self._u64[W_ADDED] - self._u64[W_POPPED] - self._u64[W_BURIED]
         if not 0 <= items <= self.chunks.count * self.chunks.room >> 3:
             raise CorruptedError(f"{items} records are said to be in the log")
@@ -293,7 +293,7 @@ class Core:
         return following
 
     def _detach(self, plan: Plan, chunk: int) -> None:
-        """A chunk is not part of the log any more; it stays in use while records in it are in flight."""
+        """Take a chunk out of the log; it stays in use while records in it are in flight."""
         if plan.u64((chunk >> 3) + C_HELD):
             plan[(chunk >> 3) + C_DETACHED] = 1
         else:

@@ -91,7 +91,7 @@ def hold(core: Core, at: int, length: int, holder: Holder, lead: int = 0, link: 
 
 
 def ack(core: Core, delivery: Delivery, counter: int = 0) -> bool:
-    """A held record is done. False if it is not this delivery any more.
+    """Be done with a held record. Return False if it is not this delivery any more.
 
     counter: a word of the statistics to count it in.
     """

@@ -289,14 +289,14 @@ class KeyedHead:
         return True
 
     def _entry_of(self, at: int) -> Entry:
-        """The entry of a returned record."""
+        """Return the entry of a returned record."""
         entry = self._core.in_flight.of_record(at)
         if entry is None:
             raise CorruptedError(f"the record at {at} is marked as returned, and no in-flight entry has it")
         return entry
 
     def plan_discard(self, plan: Plan, at: int, length: int) -> None:
-        """A record gives way to another one of its key, to which the index leads already."""
+        """Have a record give way to another one of its key, to which the index leads already."""
         if self._u32[at >> 2] & RETURNED:
             self._core.release(plan, self._entry_of(at))
             plan.add(W_DISCARDED, 1)

@@ -52,7 +52,7 @@ def answers_name(name: str, shard: int) -> str:
 
 
 def queue_name(name: str) -> str:
-    """The queue whose segment has this name in /dev/shm."""
+    """Return the queue whose segment has this name in /dev/shm."""
     return decoded(name.rpartition(".")[2])
 
 
@@ -63,13 +63,13 @@ def _encode(part: str) -> str:
 
 
 def decoded(part: str) -> str:
-    """The part of a name that `segment_name` has encoded. Raises ValueError where that is no text."""
+    """Return the part of a name that `segment_name` has encoded. Raises ValueError where that is no text."""
     data = _ESCAPED.sub(lambda found: bytes.fromhex(found[1].decode()), part.encode("utf-8", "surrogatepass"))
     return data.decode("utf-8", "surrogatepass")
 
 
 def draft_name(name: str) -> str:
-    """The name of a segment that is being made: nobody else's, and it tells which process makes it."""
+    """Return the name of a segment that is being made: nobody else's, and it tells which process makes it."""
     pid, start, namespace = this_process()
     return f"{name[: NAME_MAX - MAKER].rstrip('%')}~{pid}.{start}.{namespace}.{os.urandom(4).hex()}"
 
@@ -81,5 +81,5 @@ def is_left_draft(path: str) -> bool:
 
 
 def path_of(name: str) -> str:
-    """The file that holds a segment."""
+    """Return the file that holds a segment."""
     return os.path.join(SHM_DIR, name)

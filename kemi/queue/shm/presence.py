@@ -82,7 +82,7 @@ def is_life_locked(number: int) -> bool:
 
 
 def vanished(users: Iterable[int], instance: str) -> str:
-    """A sentence about the server that lives though its files are gone; nothing where there is none."""
+    """Return a sentence about the server that lives though its files are gone; nothing where there is none."""
     users = frozenset(users)
     if not is_present(users, instance):
         return ""
@@ -103,14 +103,14 @@ def _are_strangers(pids: list[int], users: frozenset[int], numbers: set[int]) ->
 
 
 def why_missing(users: Iterable[int], instance: str) -> str:
-    """What an instance that has no files lacks, for those who attach. Asked often, so it names no pid."""
+    """Return what an instance that has no files lacks, for those who attach. Asked often, so it names no pid."""
     if is_present(users, instance):
         return f"its server lives, but {WHAT_REMOVES}; {_CURE}"
     return "is its server running?"
 
 
 def holders(numbers: set[int]) -> list[int]:
-    """The processes that have one of these locks, as far as this one may look into them."""
+    """Return the processes that have one of these locks, as far as this one may look into them."""
     found = []
     folder = os.stat(SHM_DIR)
     for pid in sorted(map(int, filter(str.isdigit, os.listdir("/proc")))):
@@ -121,7 +121,7 @@ def holders(numbers: set[int]) -> list[int]:
 
 
 def _user_of(pid: int) -> int | None:
-    """As whom this process runs; None when it is gone. (To whom its folder in /proc belongs can be chosen.)"""
+    """Return as whom a process runs; None when it is gone. To whom its folder in /proc belongs can be chosen."""
     with contextlib.suppress(OSError, ValueError), open(f"/proc/{pid}/status", encoding="utf-8") as lines:
         return next((int(line.split()[2]) for line in lines if line.startswith("Uid:")), None)
     return None

@@ -44,7 +44,7 @@ def all_rooms() -> Iterator[Room]:
 
 
 def _group(folder: str, version: _Version) -> Iterator[Room]:
-    """The limit of one control group, if it has one."""
+    """Give the limit of one control group, if it has one."""
     paths = [path for name in version.limits if os.path.exists(path := f"{folder}/{name}")]
     limit, path = min(((number(path), path) for path in paths), default=(UNLIMITED, ""))
     if limit >= UNLIMITED:
@@ -57,7 +57,7 @@ def _group(folder: str, version: _Version) -> Iterator[Room]:
 
 
 def number(path: str) -> int:
-    """The number in a file of one line. Raises OSError, ValueError."""
+    """Return the number in a file of one line. Raises OSError, ValueError."""
     with open(path, encoding="ascii") as file:
         text = file.read().strip()
     return UNLIMITED if text == "max" else int(text)
@@ -112,7 +112,7 @@ def _version_of(kind: str, options: str) -> _Version | None:
 
 
 def _upwards(place: str, root: str, path: str) -> Iterator[str]:
-    """The folders of a group and of those that it is in. A mount may show a part of the tree only."""
+    """Give the folders of a group and of those that it is in. A mount may show a part of the tree only."""
     if root != "/" and (path + "/").startswith(root + "/"):
         path = path[len(root) :]
     parts = [part for part in path.split("/") if part]

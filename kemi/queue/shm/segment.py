@@ -67,7 +67,7 @@ def _reserve(fd: int, offset: int, length: int, name: str) -> None:
 
 
 def _make(name: str) -> tuple[str, OpenFile]:
-    """A new file to make a segment in, and its name, which no other process has."""
+    """Return a new file to make a segment in, and its name, which no other process has."""
     while True:
         draft = draft_name(name)
         try:
@@ -196,7 +196,7 @@ class Segment:
             self.bytes.madvise(mmap.MADV_REMOVE, offset, length)
 
     def reference(self, offset: int, length: int) -> Any:
-        """A C object on these bytes, for a call that wants their address. The mapping lives as long as it does."""
+        """Return a C object on these bytes, for a call that wants their address. It keeps the mapping."""
         return (ctypes.c_char * length).from_buffer(self.bytes, offset)
 
     def paths(self) -> list[str]:
@@ -211,7 +211,7 @@ class Segment:
         return self._descriptor.identity()
 
     def user(self) -> int:
-        """The user that the file belongs to."""
+        """Return the user that the file belongs to."""
         return os.fstat(self.fd).st_uid
 
     def give(self, access: Access) -> None:

@@ -59,7 +59,7 @@ def client_users(owner: str | int | None = None) -> Users:
 
 
 def named_owner(owner: str | int | None = None) -> int | None:
-    """The user that was named; None where none was. Raises ConfigError."""
+    """Return the user that was named; None where none was. Raises ConfigError."""
     if owner is not None:
         return _user(owner, "owner")
     name = os.environ.get(OWNER_VARIABLE)
@@ -67,7 +67,7 @@ def named_owner(owner: str | int | None = None) -> int | None:
 
 
 def server_user() -> int | None:
-    """The user as which the packages' servers run; None where there is none of that name."""
+    """Return the user as which the packages' servers run; None where there is none of that name."""
     try:
         return pwd.getpwnam(SERVER_USER).pw_uid
     except KeyError:
@@ -86,7 +86,7 @@ def _user(given: object, where: str) -> int:
 
 
 def shown(user: int) -> str:
-    """A user for an error: number and name."""
+    """Return a user for an error: number and name."""
     try:
         return f"user {user} ({pwd.getpwuid(user).pw_name})"
     except (KeyError, OverflowError):
@@ -142,7 +142,7 @@ def judge(fd: int, path: str, trusted: Users, advice: str) -> None:
 
 
 def _nobody() -> int:
-    """The user as whose files of all users appear that this user namespace does not know; -1 where it knows all."""
+    """Return as whose the files of users appear that this user namespace does not know; -1 where it knows all."""
     try:
         known = sum(int(line.split()[2]) for line in _read("/proc/self/uid_map").splitlines())
         return -1 if known > _MOST else int(_read("/proc/sys/fs/overflowuid"))
@@ -151,7 +151,7 @@ def _nobody() -> int:
 
 
 def _read(path: str) -> bytes:
-    """What a small file has in it. A signal handler may raise here as well: an `OpenFile` is closed all the same."""
+    """Return what a small file has in it. Should a signal handler raise here, the file is closed all the same."""
     file = OpenFile.open(path, os.O_RDONLY | os.O_CLOEXEC)
     text = os.read(file.number, 4096)
     file.close()
@@ -197,7 +197,7 @@ SAME_ADVICE = (
 
 
 def refusal(path: str, error: OSError) -> MqueueError:
-    """What to raise for an error of the system: the file, the reason, and what to do."""
+    """Return what to raise for an error of the system: the file, the reason, and what to do."""
     number = error.errno
     if number == errno.ENOENT:
         return SegmentMissing(f"there is no {path}")
@@ -222,7 +222,7 @@ def _reason(path: str, error: OSError) -> str:
 
 
 def too_many(number: int | None) -> str:
-    """The sentence for a process, or a system, that has no descriptor left."""
+    """Return the sentence for a process, or a system, that has no descriptor left."""
     if number == errno.ENFILE:
         return "all descriptors of this system are in use; raise the sysctl fs.file-max"
     limit, most = resource.getrlimit(resource.RLIMIT_NOFILE)
@@ -233,7 +233,7 @@ def too_many(number: int | None) -> str:
 
 
 def not_allowed(path: str) -> NotAllowed:
-    """The error of a file that this user may not open."""
+    """Return the error of a file that this user may not open."""
     status = _lstat(path)
     whose = (
         "it cannot be looked at"

@@ -83,7 +83,7 @@ class Chunks:
         return self.base + (number << self.bits)
 
     def states(self) -> bytes:
-        """The chunk map."""
+        """Return the chunk map."""
         return bytes(self._bytes[CHUNK_MAP_AT : self._map_end])
 
     def is_used(self, offset: int) -> bool:

@@ -98,13 +98,13 @@ class InFlight:
     # --- looking ------------------------------------------------------------------------------------------------------
 
     def row(self, number: int) -> int:
-        """The u64 word in which an entry begins. Raises CorruptedError for a number that is none."""
+        """Return the u64 word in which an entry begins. Raises CorruptedError for a number that is none."""
         if not 0 <= number < self.capacity:
             raise CorruptedError(f"there is no in-flight entry {number}, only {self.capacity}")
         return self._rows + number * ENTRY_WORDS
 
     def entry(self, number: int) -> Entry | None:
-        """An entry; None while it is free."""
+        """Return an entry; None while it is free."""
         start = self.row(number) * 8
         at, seq, due, life, begun, pid, namespace, turn, position, _, uncounted = ENTRY.unpack(
             self._bytes[start : start + ENTRY_BYTES]
@@ -114,14 +114,14 @@ class InFlight:
         return Entry(number, at, seq, due, Holder(life, pid, begun, namespace), turn, position, uncounted)
 
     def held(self, number: int, seq: int, turn: int) -> Entry | None:
-        """The entry if it is still this delivery; None if it is done, given back, or another one."""
+        """Return the entry if it is still this delivery; None if it is done, given back, or another one."""
         entry = self.entry(number)
         if entry and not entry.position and (entry.seq, entry.turn) == (seq, turn):
             return entry
         return None
 
     def first(self) -> Entry | None:
-        """The returned entry that is redelivered next; None if there is none."""
+        """Return the returned entry that is redelivered next; None if there is none."""
         if not self._u64[W_RETURNED]:
             return None
         entry = self.entry(self._u32[self._heap + 1])
@@ -169,7 +169,7 @@ class InFlight:
         return Counter({Holder(*who): number for who, number in count.items()})
 
     def held_by(self, holders: Collection[Holder], besides: Container[tuple[int, int, int]] = ()) -> list[Entry]:
-        """What these hold, by seq, but for `besides` (number, seq, turn). Without the lock: look again with it."""
+        """Return what these hold, by seq, but `besides` (number, seq, turn). Without the lock: look again with it."""
         lives = {holder.life for holder in holders}
         columns = self._column(E_AT), self._half_column(E_POSITION), self._column(E_HOLDER)
         deliveries = self._column(E_SEQ), self._half_column(E_DELIVERIES)
@@ -182,7 +182,7 @@ class InFlight:
         return sorted(entries, key=lambda entry: entry.seq)
 
     def of_record(self, at: int) -> Entry | None:
-        """The returned entry of a record."""
+        """Return the returned entry of a record."""
         column = self._column(E_AT)
         entry = self.entry(column.index(at)) if at in column else None
         return entry if entry and entry.position else None

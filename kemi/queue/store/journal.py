@@ -59,12 +59,12 @@ class Plan(dict[int, int]):
         _, self._u64, self._u32 = mapping
 
     def u64(self, index: int) -> int:
-        """A u64 word, by its index."""
+        """Return a u64 word, by its index."""
         value = self.get(index)
         return int(self._u64[index]) if value is None else value
 
     def u32(self, index: int) -> int:
-        """A u32 word, by its index."""
+        """Return a u32 word, by its index."""
         value = self.get(U32 + index)
         return int(self._u32[index]) if value is None else value
 
@@ -100,7 +100,7 @@ class Journal:
         self._apply(pairs)
 
     def store_list(self, packed: bytes) -> None:
-        """The first half of `commit`, for a caller that has the list as bytes, and does its stores itself."""
+        """Do the first half of `commit`, for a caller that has the list as bytes, and does its stores itself."""
         self._bytes[JOURNAL_AT : JOURNAL_AT + len(packed)] = packed
         self._u64[W_COMMIT] = len(packed) >> 4  # commit
 

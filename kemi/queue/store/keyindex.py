@@ -112,7 +112,7 @@ class KeyIndex:
         self._shape = shape
 
     def place(self, key: bytes) -> int:
-        """The bucket for a key."""
+        """Return the bucket for a key."""
         if self._u64[W_SHAPE] != self._shape:
             self._look()
         number = _first_number(self._hash(self._secret, key))[0] & self._mask
@@ -122,7 +122,7 @@ class KeyIndex:
         return place
 
     def seek(self, key: bytes) -> tuple[int, int, int]:
-        """The bucket for a key, the offset of the record that has it (0: none), and what leads to that one."""
+        """Return the bucket for a key, the offset of the record that has it (0: none), and what leads to that one."""
         if self._u64[W_SHAPE] != self._shape:
             self._look()
         number = _first_number(self._hash(self._secret, key))[0] & self._mask
@@ -173,7 +173,7 @@ class KeyIndex:
         return int(u64[W_ADDED] - u64[W_POPPED] - u64[W_BURIED] + u64[W_RETURNED])
 
     def chain(self, place: int, plan: Plan | None = None) -> Iterator[int]:
-        """The records of a bucket; with a plan, as it will be."""
+        """Give the records of a bucket; with a plan, as it will be."""
         seen = 0
         link = plan.u32(place) if plan else self._u32[place]
         while link:
@@ -190,7 +190,7 @@ class KeyIndex:
                 raise _no_record(at)
 
     def lead_of(self, at: int, plan: Plan | None = None) -> int:
-        """What leads to a record that is in the index."""
+        """Return what leads to a record that is in the index."""
         lead = self.place(self._records.key_at(at))
         for other in self.chain(lead, plan):
             if other == at:
@@ -199,7 +199,7 @@ class KeyIndex:
         raise CorruptedError(f"the record at {at} is not in the key index")
 
     def lead_from(self, place: int, link: int) -> int:
-        """What leads to a record in a bucket, by the link to it."""
+        """Return what leads to a record in a bucket, by the link to it."""
         u32 = self._u32
         lead, seen = place, 0
         while (found := u32[lead]) != link:
@@ -219,7 +219,7 @@ class KeyIndex:
         return lead
 
     def way_to(self, at: int) -> tuple[int, int]:
-        """What leads to a record, and the link behind it, which is to take its place."""
+        """Return what leads to a record, and the link behind it, which is to take its place."""
         lead = self.lead_from(self.place(self._records.key_at(at)), self.link(at))
         return lead, int(self._u32[(at >> 2) + R_LINK])
 
@@ -231,16 +231,16 @@ class KeyIndex:
     # --- one record ---------------------------------------------------------------------------------------------------
 
     def link(self, at: int) -> int:
-        """The link to a record."""
+        """Return the link to a record."""
         return at - self._base >> LINK_SHIFT
 
     def insert(self, plan: Plan, place: int, at: int) -> None:
-        """A record that is not there."""
+        """Plan to insert a record that is not there."""
         plan[U32 + (at >> 2) + R_LINK] = plan.u32(place)
         plan[U32 + place] = self.link(at)
 
     def remove(self, plan: Plan, at: int) -> None:
-        """A record that is there."""
+        """Plan to remove a record that is there."""
         lead = self.lead_of(at, plan)  # which checks `at`
         plan[U32 + lead] = plan.u32((at >> 2) + R_LINK)
 

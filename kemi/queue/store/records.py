@@ -44,7 +44,7 @@ class Span(NamedTuple):
     end: int
 
     def ends(self) -> tuple[int, ...]:
-        """The chunks that it may share with other records."""
+        """Return the chunks that it may share with other records."""
         return (self.first, self.last) if self.last else (self.first,)
 
 
@@ -56,7 +56,7 @@ class Records:
         self._chunks = chunks
 
     def next_chunk(self, chunk: int, plan: Plan | None = None) -> int:
-        """The chunk that follows in the log; with a plan, the one that will."""
+        """Return the chunk that follows in the log; with a plan, the one that will."""
         word = (chunk >> 3) + C_NEXT
         if plan is not None and word in plan:
             return plan[word]
@@ -108,7 +108,7 @@ class Records:
         return self.next_chunk(span.last or span.first, plan) + CHUNK_HEAD
 
     def read(self, at: int) -> bytes:
-        """The whole record at `at`."""
+        """Return the whole record at `at`."""
         return self.read_bytes(at, self.step_at(at) & STEP_MASK)
 
     def read_bytes(self, at: int, length: int) -> bytes:

@@ -180,7 +180,7 @@ class Lives:
         self._opening = _Opening(path, os.O_RDWR, file)
 
     def _fd(self) -> int:
-        """A descriptor that this process itself opened."""
+        """Return a descriptor that this process itself opened."""
         opening = self._opening
         if opening.pid != os.getpid() or not opening.is_open():
             self._opening = _Opening(self._path, os.O_RDWR, opening.file)
@@ -209,7 +209,7 @@ class Lives:
 
 
 def folder_number(user: int, instance: str) -> int:
-    """The number of an instance's lock on the folder that its files are in."""
+    """Return the number of an instance's lock on the folder that its files are in."""
     from hashlib import sha256  # an OpenSSL, which takes long to load
 
     digest = sha256(f"{user}/{instance}".encode("utf-8", "surrogatepass")).digest()
@@ -217,7 +217,7 @@ def folder_number(user: int, instance: str) -> int:
 
 
 def folder_lock(folder: str, user: int, instance: str) -> LifeLock:
-    """A shared, inherited lock that says that a server of this user and instance lives, wherever its files went."""
+    """Return a shared, inherited lock: a server of this user and instance lives, wherever its files went."""
     return LifeLock(folder, folder_number(user, instance), inherit=True, shared=True)
 
 

@@ -40,12 +40,12 @@ _over: list[int] = []  # keys of those that are not needed any more
 
 
 def identity(status: os.stat_result) -> Identity:
-    """What no two files have at the same time."""
+    """Return what no two files have at the same time."""
     return status.st_dev, status.st_ino
 
 
 def _poll() -> select.poll:
-    """What polls in C. gevent puts Python code in its place, which lets others run, and fails at Python's end."""
+    """Return what polls in C. gevent's Python code in its place lets others run, and fails at Python's end."""
     patched = sys.modules.get("gevent.monkey")
     poll: select.poll = (select.poll if patched is None else patched.get_original("select", "poll"))()
     return poll
@@ -83,7 +83,7 @@ class OpenFile:
         return file
 
     def out_of_the_way(self) -> OpenFile:
-        """The same file under a high number, which alone is kept; this one where all of these are in use."""
+        """Return the same file under a high number, which alone is kept; this one where all of these are in use."""
         import fcntl
         import resource
 

@@ -19,7 +19,7 @@ Stop = Union[Event, Callable[[], bool], None]
 
 
 def stopper(stop: Stop) -> Callable[[], bool]:
-    """A function that says whether it is time to stop."""
+    """Return a function that says whether it is time to stop."""
     if stop is None:
         return lambda: False
     is_set = getattr(stop, "is_set", stop)

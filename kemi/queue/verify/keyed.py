@@ -42,13 +42,13 @@ class KeyedJudge:
         self._equal = equal
 
     def all(self, key_hash: KeyHash) -> set[int]:
-        """Returns the chunks of the key index."""
+        """Judge all of it; return the chunks of the key index."""
         self._dead()
         self._compaction()
         return self._index(key_hash)
 
     def _dead(self) -> None:
-        """Counts of tombstones, and the way back."""
+        """Judge counts of tombstones, and the way back."""
         u64, mask = self._u64, ~self._core.chunks.mask
         dead: Counter[int] = Counter()
         first: dict[int, int] = {}

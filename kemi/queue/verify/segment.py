@@ -129,7 +129,7 @@ class _Judge:
             )
 
     def _chain(self) -> list[int]:
-        """The chunks of the log."""
+        """Return the chunks of the log."""
         core = self._core
         mask = core.chunks.mask
         core.chunks.bounds(core.head(), "HEAD")

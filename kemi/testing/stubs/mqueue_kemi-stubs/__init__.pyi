@@ -184,7 +184,7 @@ def ask(queue: str, key: str | bytes, value: str | bytes='', *, then: str, timeo
     """
 
 def answer() -> Answer:
-    """What a route that `ask` named runs for: the answer, a worker's failure, or that nobody answered in time."""
+    """Return what a route that `ask` named runs for: an answer, a worker's failure, or that no answer came in time."""
 
 def attach(queue: str, where: str=_DEFAULT_INSTANCE, *, wait: float | None=0.0, owner: str | int | None=None, lock_timeout: float=1.0, reattach: bool=True, instance: str | None=None) -> QueueClient:
     """Return a queue of a running Kamailio, for any process on its host that may read and write its segment.
