@@ -68,7 +68,7 @@ def _why_not() -> str:
 
 
 def extensions() -> list[Extension]:
-    """What is to be compiled."""
+    """Return what is to be compiled."""
     wanted = os.environ.get("MQUEUE_KEMI_BUILD", "") or "auto"
     if wanted not in ("auto", "native", "pure", "crash-points"):
         raise SystemExit(f"MQUEUE_KEMI_BUILD={wanted!r}: it must be auto, native or pure")

@@ -33,7 +33,7 @@ class LockTime:
         self._longest = 0
 
     def is_left(self) -> bool:
-        """After each of these things: is there time for one that takes as long as the longest one so far?"""
+        """Return True if, after one more thing, there is time for one that takes as long as the longest so far."""
         now = monotonic_ns()
         self._longest = max(self._longest, now - self._last)
         self._last = now
