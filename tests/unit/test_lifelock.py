@@ -27,7 +27,6 @@ if TYPE_CHECKING:
     from pytest_mock import MockerFixture
 
 CHECKOUT = Path(__file__).parents[2]
-FLOCK = "@hhqqi0q"
 
 
 @pytest.fixture
@@ -129,7 +128,9 @@ def test_a_child_finds_its_parent_alive(path: str, lives: Lives) -> None:
 def test_a_look_through_the_holders_own_opening_would_be_wrong(path: str, fork: Callable[[], int]) -> None:
     """This is why each process opens the file anew."""
     lock = LifeLock(path, 5, inherit=True)
-    child = Child(lambda: lifelock._is_locked(lock._opening.fd, fcntl.F_WRLCK, 5), fork=fork)
+    request = lifelock._request(fcntl.F_WRLCK, 5)
+    found = lifelock._FLOCK.unpack
+    child = Child(lambda: found(fcntl.fcntl(lock._opening.fd, lifelock._GETLK, request))[0] != fcntl.F_UNLCK, fork=fork)
     assert child.answer() == "False"
     child.kill()
     lock.close()

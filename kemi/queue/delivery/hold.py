@@ -84,14 +84,13 @@ class Hold:
             return False
         try:
             mine = self.source.settle([self.token], how)
-        except ClientClosed as error:
+        except (ClientClosed, LockTimeout) as error:
             if is_from_handler(error):
                 raise
-            mine = 0  # what a client has is given back when it is closed
-        except LockTimeout as error:
-            if not is_from_handler(error):
-                self.end()  # its source remembers it
-            raise
+            self.end()  # its source remembers it, or gave it back when it was closed
+            if isinstance(error, LockTimeout):
+                raise
+            return False
         self.settled = True
         self.__class__ = Hold
         return mine > 0

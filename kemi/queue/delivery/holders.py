@@ -135,14 +135,11 @@ class Holders:
             return False
         try:
             os.kill(holder.pid, 0)
-        except ProcessLookupError as error:
+        except (OSError, OverflowError) as error:  # where it is no ProcessLookupError there is one, of another user
             if is_from_handler(error):
                 raise
-            return True
-        except (OSError, OverflowError) as error:
-            if is_from_handler(error):
-                raise
-            # There is one, of another user.
+            if isinstance(error, ProcessLookupError):
+                return True
         return bool(closely and holder.start and Owner(holder.pid, holder.start, holder.namespace).is_dead())
 
     def has_any(self) -> bool:

@@ -222,13 +222,11 @@ class Segment:
         """Return True if the name still leads to this segment; False after an unlink, or when it was made anew."""
         try:
             there = os.lstat(path_of(self.name))
-        except FileNotFoundError as error:
-            if is_from_handler(error):
-                raise
-            return False
         except OSError as error:
             if is_from_handler(error):
                 raise
+            if isinstance(error, FileNotFoundError):
+                return False
             raise trust.refusal(path_of(self.name), error) from None
         return self._descriptor.is_file(there)
 

@@ -49,12 +49,6 @@ def _request(kind: int, number: int) -> bytes:
     return _FLOCK.pack(kind, os.SEEK_SET, number, 1, 0)
 
 
-def _is_locked(fd: int, kind: int, number: int) -> bool:
-    """Return True if another opening has a lock on a byte that is in the way of one of this kind."""
-    found = fcntl.fcntl(fd, _GETLK, _request(kind, number))
-    return bool(_FLOCK.unpack(found)[0] != fcntl.F_UNLCK)
-
-
 class _Opening:
     """One opening of a file by this process, which knows whether its descriptor is still that file.
 
@@ -154,16 +148,12 @@ class LifeLock:
         """Give the lock up: it is free when no process has this opening any more."""
         self._opening.close()
 
-    def _after_fork(self) -> None:
-        """Be no obstacle in a child to others who look whether the parent lives."""
-        self._opening.close()
-
 
 def _close_in_child() -> None:
     global _own_guard  # noqa: PLW0603 - another thread may have had it when this process was forked
     _own_guard = threading.Lock()
     for lock in list(_own):
-        lock._after_fork()  # noqa: SLF001 - the class's own hook
+        lock.close()  # no obstacle to others who look whether the parent lives
     _own.clear()
 
 
@@ -189,11 +179,14 @@ class Lives:
 
     def is_locked(self, number: int) -> bool:
         """Return True if some other opening has the life lock `number`, also one of this process."""
-        return _is_locked(self._fd(), fcntl.F_WRLCK, number)
+        return self._finds(_request(fcntl.F_WRLCK, number))
 
     def is_any_locked(self) -> bool:
         """Return True if some other opening has any life lock on the file but number 0."""
-        request = _FLOCK.pack(fcntl.F_WRLCK, os.SEEK_SET, 1, 0, 0)
+        return self._finds(_FLOCK.pack(fcntl.F_WRLCK, os.SEEK_SET, 1, 0, 0))
+
+    def _finds(self, request: bytes) -> bool:
+        """Return True if another opening has a lock that is in the way of one."""
         return bool(_FLOCK.unpack(fcntl.fcntl(self._fd(), _GETLK, request))[0] != fcntl.F_UNLCK)
 
     def is_dead(self, number: int, owner: Owner | None = None) -> bool:
