@@ -226,7 +226,7 @@ def test_two_threads_may_use_it_first(server: Server, monkeypatch: pytest.Monkey
     opened = []
     attach_it = CurrentQueue._open
 
-    def slow(queue: CurrentQueue) -> Queue:
+    def slow(queue: CurrentQueue) -> object:
         opened.append(queue)
         time.sleep(0.1)
         return attach_it(queue)

@@ -67,7 +67,7 @@ def _while_it_changes_over(queue: AttachedQueue, mocker: MockerFixture, handler:
     find = queue._current._open
     handlers = iter([handler])
 
-    def interrupted(_: object) -> Queue:
+    def interrupted(_: object) -> object:
         new = find()
         next(handlers, lambda: None)()
         return new

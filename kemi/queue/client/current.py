@@ -74,17 +74,14 @@ class CurrentQueue:
         deadline = time.monotonic() + seconds
         while True:
             left = deadline - time.monotonic()
-            try:
-                queue = undisturbed(self._open)
-                if self.address.reattach or left <= 0 or not queue.is_closed():
-                    self.queue = queue
-                    self._trust_only(queue)
-                    return
-            except UnknownQueue as error:
-                if is_from_handler(error):
-                    raise
+            found = undisturbed(self._open)
+            if isinstance(found, UnknownQueue):
                 if left <= 0:
-                    raise UnknownQueue(f"{error}{waited(seconds)}") from None
+                    raise UnknownQueue(f"{found}{waited(seconds)}")
+            elif self.address.reattach or left <= 0 or not found.is_closed():
+                self.queue = found
+                self._trust_only(found)
+                return
             futex.pause(min(left, RETRY))
 
     def _attach_now(self) -> Queue:
@@ -92,22 +89,25 @@ class CurrentQueue:
         with _renewal:
             self._refuse_if_closed()
             if isinstance(present := self.queue, Unattached):  # else another thread was first
-                self._turn_to(undisturbed(self._open), present)
+                found = undisturbed(self._open)
+                if isinstance(found, UnknownQueue):
+                    raise found
+                self._turn_to(found, present)
             return self.queue
 
-    def _open(self) -> Queue:
+    def _open(self) -> Queue | UnknownQueue:
+        """Attach to the queue that has the name now, or return why there is none."""
         instance, name, lock_timeout, _, _ = self.address
         while True:
             try:
                 registry = Registry.attach(instance, lock_timeout, self._users, self._advice)
             except SegmentMissing as error:
-                raise UnknownQueue(
-                    f"no instance {instance!r} on this host ({error}); {why_missing(self._users, instance)}"
-                ) from None
+                why = why_missing(self._users, instance)
+                return UnknownQueue(f"no instance {instance!r} on this host ({error}); {why}")
             try:
                 queue = Queue.attach(instance, name, registry, lock_timeout)
             except SegmentMissing as error:
-                raise UnknownQueue(f"instance {instance!r} has no queue {name!r} ({error})") from None
+                return UnknownQueue(f"instance {instance!r} has no queue {name!r} ({error})")
             if registry.segment.is_current():
                 return queue
             # Between the two, one server ended and another one started.
@@ -154,13 +154,8 @@ class CurrentQueue:
                 return True
             self._refuse_if_closed()
             self._trust_only(old)  # a server that took it over may have given it to its user
-            try:
-                new = undisturbed(self._open)
-            except UnknownQueue as error:
-                if is_from_handler(error):
-                    raise
-                return False
-            if new.is_closed() or not new.segment.is_current():
+            new = undisturbed(self._open)
+            if isinstance(new, UnknownQueue) or new.is_closed() or not new.segment.is_current():
                 return False
             # The old one is not closed: other threads may be about to use it. It goes with the last of them.
             self._turn_to(new, old)
