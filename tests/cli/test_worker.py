@@ -63,7 +63,8 @@ class Worker:
     def end(self) -> None:
         for process in self.started:
             kill(process)
-            process.communicate()
+            _, said = process.communicate()
+            sys.stdout.write(said.decode())  # pytest shows it where the test failed
 
 
 def kill(process: subprocess.Popen[bytes]) -> None:
