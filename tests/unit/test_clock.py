@@ -48,7 +48,9 @@ def after(mocker: MockerFixture) -> Callable[[int], None]:
     return wait
 
 
-def test_the_lock_is_held_on_for_what_takes_as_long_as_the_longest_so_far(after: Callable[[int], None]) -> None:
+def test_the_lock_is_held_on_for_what_takes_as_long_as_the_longest_so_far(
+    after: Callable[[int], None], mocker: MockerFixture
+) -> None:
     """Not past the end, be it by one ns; what came before `begin` does not count."""
     lock_time = clock.LockTime()
     after(HOUR)
@@ -69,3 +71,6 @@ def test_the_lock_is_held_on_for_what_takes_as_long_as_the_longest_so_far(after:
     lock_time.begin()
     after(clock.MOST_LOCKED // 2 + 1)
     assert not lock_time.is_left()
+    mocker.patch.object(clock, "MOST_LOCKED", 0)
+    lock_time.begin()
+    assert lock_time.is_left()  # what takes no time at all
