@@ -8,6 +8,7 @@ import pytest
 
 from kemi.queue.delivery.hold import GIVE_BACK
 from kemi.queue.delivery.holding import Holding
+from kemi.queue.delivery.reserved import ReservedItem
 from kemi.queue.format.item import key_of
 from kemi.queue.format.layout import W_EVENT, W_POPPED, W_PRESENT, W_WAITERS
 from kemi.queue.log.core import Delivery
@@ -175,6 +176,22 @@ def test_what_the_dead_held_is_looked_for_without_the_lock_and_comes_back_some_w
     assert looks
     assert not any(looks)
     assert released == [8, 8, 8, 1]
+
+
+@pytest.mark.parametrize("number", [1, 2])
+def test_what_comes_back_late_is_told_to_all_where_it_is_more_than_one(
+    queue: Queue, mocker: MockerFixture, number: int
+) -> None:
+    """Who takes it takes one of them; the others are for those that sleep."""
+    at_a_time(mocker, 1000)
+    queue.add_many([(key, "") for key in "abc"[:number]])
+    kept: list[ReservedItem] = []
+    queue.reserve_some(2, 0.0, kept.append)
+    prepared(queue)
+    for item in kept:
+        queue.handle.holding.later(item._hold.token, done=False)
+    assert queue._taker.take_now(lambda: None) is None
+    assert waiters(queue)[0] == (1 if number == 1 else 0)
 
 
 def test_what_another_one_holds_by_now_stays_his(queue: Queue) -> None:
