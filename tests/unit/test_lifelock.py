@@ -18,7 +18,7 @@ import pytest
 from kemi.errors import SegmentError
 from kemi.owner import Owner, this_process
 from kemi.queue.sync import lifelock
-from kemi.queue.sync.lifelock import MAX_NUMBER, LifeLock, Lives, folder_lock, folder_number, is_folder_locked
+from kemi.queue.sync.lifelock import MAX_NUMBER, LifeLock, Lives, folder_number, is_number_locked
 from kemi.queue.sync.openfile import identity
 
 if TYPE_CHECKING:
@@ -245,21 +245,21 @@ def test_a_file_that_was_made_anew_is_another_file(path: str) -> None:
 
 
 def test_a_server_whose_files_were_removed_is_found_by_the_folder(tmp_path: Path) -> None:
-    folder = str(tmp_path)
-    assert not is_folder_locked(folder, 1000, "a")
+    folder, mine = str(tmp_path), folder_number(1000, "a")
+    assert not is_number_locked(folder, mine)
     kept: list[LifeLock] = []
 
     def work() -> None:
-        kept.append(folder_lock(folder, 1000, "a"))
-        kept.append(folder_lock(folder, 1000, "a"))  # a shared lock is no obstacle to its like
+        kept.append(LifeLock(folder, mine, inherit=True, shared=True))
+        kept.append(LifeLock(folder, mine, inherit=True, shared=True))  # a shared lock is no obstacle to its like
 
     child = Child(work)
     assert child.answer() == "None"
-    assert is_folder_locked(folder, 1000, "a")
-    assert not is_folder_locked(folder, 1000, "b")
-    assert not is_folder_locked(folder, 1001, "a")
+    assert is_number_locked(folder, mine)
+    assert not is_number_locked(folder, folder_number(1000, "b"))
+    assert not is_number_locked(folder, folder_number(1001, "a"))
     child.kill()
-    assert not is_folder_locked(folder, 1000, "a")
+    assert not is_number_locked(folder, mine)
 
 
 def test_a_reader_cannot_pretend_to_live(path: str, lives: Lives) -> None:

@@ -71,8 +71,8 @@ def test_a_server_that_lives_without_its_files_is_seen_until_it_ends(instance: s
 
 
 def test_where_there_are_no_such_locks_nobody_is_seen(mocker: MockerFixture, instance: str) -> None:
-    mocker.patch.object(presence, "folder_lock", side_effect=OSError(22, "Invalid argument"))
-    mocker.patch.object(presence, "is_folder_locked", side_effect=OSError(22, "Invalid argument"))
+    mocker.patch.object(presence, "LifeLock", side_effect=OSError(22, "Invalid argument"))
+    mocker.patch.object(presence, "is_number_locked", side_effect=OSError(22, "Invalid argument"))
     lives = presence.Presence(os.getuid(), instance)
     assert lives.number == 0
     assert not presence.is_present({os.getuid()}, instance)

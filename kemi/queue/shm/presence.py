@@ -17,9 +17,7 @@ from kemi.queue.shm.naming import SHM_DIR
 from kemi.queue.sync.lifelock import (
     MAX_NUMBER,
     LifeLock,
-    folder_lock,
     folder_number,
-    is_folder_locked,
     is_number_locked,
     locked_spans,
 )
@@ -47,7 +45,7 @@ class Presence:
 
     def __init__(self, user: int, instance: str) -> None:
         with contextlib.suppress(OSError, SegmentError):
-            self._lock = folder_lock(SHM_DIR, user, instance)
+            self._lock = LifeLock(SHM_DIR, folder_number(user, instance), inherit=True, shared=True)
             number = int.from_bytes(os.urandom(8), "big") & MAX_NUMBER | 1
             self._lock.take_also(number)
             self.number = number
@@ -72,7 +70,7 @@ class Presence:
 def is_present(users: Iterable[int], instance: str) -> bool:
     """Return True if a server of that instance lives, as one of these users, wherever its files are."""
     with contextlib.suppress(OSError, SegmentError):
-        return any(is_folder_locked(SHM_DIR, user, instance) for user in users)
+        return any(is_number_locked(SHM_DIR, folder_number(user, instance)) for user in users)
     return False
 
 

@@ -16,8 +16,8 @@ a lock that is free stays free: dead is dead. The rules, each of which was seen 
     processes does (`inherit=True`). A process's own lock for what it holds is closed in each child that it forks.
   - Libraries close all descriptors, and their numbers come back as other files. So each use looks whether it is still
     what was opened, and a number that is somebody else's is never closed (see `openfile`).
-  - A file can be removed under a living owner: then nobody finds its lock. `folder_lock` puts a shared lock on the
-    folder, too, at a place that follows from user and instance; `is_folder_locked` finds that one.
+  - A file can be removed under a living owner: then nobody finds its lock. So a server has a shared lock on the
+    folder, too, at a place that follows from user and instance (`folder_number`).
 """
 
 from __future__ import annotations
@@ -207,16 +207,6 @@ def folder_number(user: int, instance: str) -> int:
 
     digest = sha256(f"{user}/{instance}".encode("utf-8", "surrogatepass")).digest()
     return int.from_bytes(digest[:8], "big") & MAX_NUMBER
-
-
-def folder_lock(folder: str, user: int, instance: str) -> LifeLock:
-    """Return a shared, inherited lock: a server of this user and instance lives, wherever its files went."""
-    return LifeLock(folder, folder_number(user, instance), inherit=True, shared=True)
-
-
-def is_folder_locked(folder: str, user: int, instance: str) -> bool:
-    """Return True if a server of this user and instance lives, in another process or in this one."""
-    return is_number_locked(folder, folder_number(user, instance))
 
 
 def is_number_locked(folder: str, number: int) -> bool:
