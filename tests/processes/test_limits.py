@@ -169,7 +169,7 @@ def mappings() -> Iterator[tuple[str, list[str]]]:
 
 # --- no memory of its own ---------------------------------------------------------------------------------------------
 
-LARGE = 40 << 20  # bytes
+LARGE = 12 << 20  # bytes
 
 
 @contextlib.contextmanager
