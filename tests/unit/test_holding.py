@@ -8,8 +8,8 @@ import pytest
 
 from kemi.queue.catalog import header
 from kemi.queue.delivery import holding, letters
-from kemi.queue.format.item import key_of, record_of
-from kemi.queue.format.layout import W_EXPIRED
+from kemi.queue.format.item import item_id, key_of, record_of
+from kemi.queue.format.layout import W_CREATED, W_EXPIRED
 from kemi.queue.format.question import Envelope, Name, question_record
 from kemi.queue.queue import Queue
 from tests.support.lock_times import at_a_time
@@ -139,3 +139,25 @@ def test_some_of_the_old_items_become_dead_letters_with_one_lock(queue: Queue, m
     moved += queue.handle.work(found.letters.aged)
     assert [key_of(letter.record) for letter in moved] == [name.decode() for name in names]
     assert queue.handle.work(found.letters.aged) == []
+
+
+@pytest.mark.python_code
+def test_what_came_back_is_not_reserved_the_quick_way(queue: Queue) -> None:
+    """It comes before the oldest one of the log, to which that way leads: this is looked at once more with the lock."""
+    for key in "abc":
+        queue.add(key, "v")
+    found = queue.handle.holding
+    with queue.reserve_many(2) as batch:
+        assert found.is_quick()
+        batch[0].give_back()
+        assert not found.is_quick()
+        assert queue.handle.work(found.reserve_quickly) is None
+        assert delivered(queue) == "a"
+
+
+def test_an_item_keeps_its_id(queue: Queue) -> None:
+    """It is made of when the queue was, and of the item's number."""
+    queue.add("a", "v")
+    with queue.reserve() as item:
+        assert item is not None
+        assert item.id == item_id(queue.segment.words[W_CREATED], item._hold.token.seq)

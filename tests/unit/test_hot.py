@@ -10,7 +10,10 @@ import pytest
 
 from kemi.queue import hot
 from kemi.queue.delivery.hold import DONE
+from kemi.queue.delivery.reserved import ReservedItem
+from kemi.queue.format.item import key_of
 from kemi.queue.lock.pthread import NOWHERE
+from kemi.queue.log.core import ADDED, KEPT
 from kemi.queue.queue import Queue
 
 if TYPE_CHECKING:
@@ -96,3 +99,18 @@ def test_the_mutex_that_is_had_in_the_end_is_unlocked(queue: Queue, mocker: Mock
     mocker.patch.object(type(queue.handle.holding), "finish", return_value=True)
     CALLS[call](queue)
     assert unlocked == [other]
+
+
+@pytest.mark.parametrize("addmode", [0, 1])
+def test_the_forms_for_python_3_9_do_the_same(instance: str, addmode: int) -> None:
+    """There they take the methods' places."""
+    queue = Queue.create(instance, "held", window=16 << 20, addmode=addmode)
+    assert hot._pop_by_hold(queue) is None
+    assert [hot._add_by_hold(queue, key, "v") for key in "aab"] == ([ADDED, KEPT, ADDED] if addmode else [ADDED] * 3)
+    record = hot._pop_by_hold(queue)
+    assert record is not None
+    assert key_of(record) == "a"
+    kept: list[ReservedItem] = []
+    assert hot._reserve_by_hold(queue, 1, 0.0, kept.append) == 1
+    assert hot._settle_by_hold(queue, [kept[0]._hold.token], DONE) == 1
+    assert (len(queue), queue.stats().reserved) == (1 - addmode, 0)

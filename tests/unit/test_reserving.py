@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from kemi.queue import reserving
 from kemi.queue.delivery import answering
 from kemi.queue.delivery.hold import DONE, GIVE_BACK, Settlement
 from kemi.queue.delivery.reserved import ReservedItem
 from kemi.queue.format.item import key_of
+from kemi.queue.format.layout import W_RETURNED
 from kemi.queue.queue import Queue
 from tests.support.lock_times import at_a_time
 
@@ -110,3 +113,19 @@ def test_more_items_than_are_settled_with_one_lock(queue: Queue, mocker: MockerF
     assert queue.settle(held[:30], DONE) == 30
     assert queue.settle(held[20:], GIVE_BACK) == 34
     assert [item.key for item in queue.peek(None)] == [str(number) for number in range(26, 60)]
+
+
+@pytest.mark.python_code
+def test_that_nothing_more_can_be_reserved_is_told_once_a_minute(
+    queue: Queue, mocker: MockerFixture, caplog: pytest.LogCaptureFixture
+) -> None:
+    moment = [100.0]
+    mocker.patch.object(reserving, "time", SimpleNamespace(monotonic=lambda: moment[0]))
+    for question, answer in (("is_full", True), ("is_there", True), ("seconds_to_due", 7.0)):
+        mocker.patch.object(queue.handle.holding, question, return_value=answer)
+    queue._u64[W_RETURNED] = 1
+    for after, lines in ((0.0, 1), (59.9, 1), (60.0, 2), (119.9, 2), (120.0, 3)):
+        moment[0] = 100.0 + after
+        queue._reserver._refuse_full()
+        assert len(caplog.records) == lines
+    queue._u64[W_RETURNED] = 0
