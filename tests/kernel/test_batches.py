@@ -25,9 +25,12 @@ from kemi.queue.log.core import ADDED
 from kemi.queue.queue import Queue
 from tests.conftest import HANG
 from tests.kernel.pairs import WINDOW, Pair
+from tests.support.lock_times import at_a_time
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+
+    from pytest_mock import MockerFixture
 
 PAIRS: dict[str, Any] = {
     "none": [],
@@ -241,8 +244,9 @@ def test_wrong_tokens(pair: Pair, tokens: Any) -> None:
     pair.compare()
 
 
-def test_what_was_forgotten_goes_back(pair: Pair) -> None:
+def test_what_was_forgotten_goes_back(pair: Pair, mocker: MockerFixture) -> None:
     """Nobody has the items when an exception comes while they are handed over: they are there again, at once."""
+    at_a_time(mocker, 1000)
     kept: list[ReservedItem] = []
 
     class StruckError(Exception):

@@ -46,14 +46,19 @@ class Handler:
         subprocess.run([sys.executable, "-c", "import time; time.sleep(2)"], check=True)
 
     def reads_a_pipe(self):
-        subprocess.check_output(["sleep", "2"])
+        with self.sleeper() as process:
+            os.write(process.stdin.fileno(), b"\\n")
+            process.stdout.read()
 
     def reads_a_descriptor(self):
-        # The other one begins to sleep when this one is about to read, and not before.
-        pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE}
-        with subprocess.Popen("read line; sleep 2; echo", shell=True, **pipes) as process:
+        with self.sleeper() as process:
             os.write(process.stdin.fileno(), b"\\n")
             os.read(process.stdout.fileno(), 1)
+
+    def sleeper(self):
+        # It begins to sleep when this one is about to read, and not before.
+        pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE}
+        return subprocess.Popen("read line; sleep 2; echo", shell=True, **pipes)
 
     def waits_for_a_queue(self):
         mqueue_kemi.mq_fetch("q", 1)
