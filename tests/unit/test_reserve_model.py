@@ -7,6 +7,7 @@ from itertools import count
 from typing import NamedTuple
 
 import hypothesis.strategies as st
+import pytest
 from hypothesis import settings
 from hypothesis.stateful import (
     RuleBasedStateMachine,
@@ -19,6 +20,7 @@ from hypothesis.stateful import (
 
 from kemi.owner import this_process
 from kemi.queue.catalog.registry import Registry
+from kemi.queue.delivery import holding
 from kemi.queue.delivery.reservation import Reservation
 from kemi.queue.delivery.reserved import ReservedItem
 from kemi.queue.format.layout import CHUNK_ROOM, W_QUOTA_ENTRY
@@ -206,8 +208,10 @@ class Model(RuleBasedStateMachine):
             self.registry.segment.unlink()
 
 
-def test_reservations_are_a_list_too(stress: bool) -> None:
+def test_reservations_are_a_list_too(stress: bool, monkeypatch: pytest.MonkeyPatch) -> None:
     """Any program of calls has the same results as with plain lists."""
+    # Each call looks for the dead, also after a look that took long: the garbage of all tests may be collected in it.
+    monkeypatch.setattr(holding, "_LOOKS_APART", 0)
     examples, steps = (400, 100) if stress else (40, 40)
     profile = settings(settings(), max_examples=examples, stateful_step_count=steps)
     run_state_machine_as_test(Model, settings=profile)
