@@ -35,6 +35,13 @@ def ask(queue: Queue, key: str, deadline: int) -> None:
     assert queue.add_question(record)
 
 
+def ask_six_in_vain(queue: Queue) -> None:
+    """Add six questions that nobody waits for any more, and one more in time."""
+    for number in range(6):
+        ask(queue, str(number), NOW - 1)
+    ask(queue, "in time", NOW + 1)
+
+
 def delivered(queue: Queue) -> str | None:
     """Take what `reserve` delivers, under the lock."""
     queue.handle.holding.begin()
@@ -66,9 +73,7 @@ def test_a_question_is_delivered_before_its_deadline_only(queue: Queue) -> None:
 def test_no_more_questions_go_with_one_lock(queue: Queue, mocker: MockerFixture) -> None:
     """The lock is free for a moment, and the next call goes on with the rest."""
     at_a_time(mocker, 4)
-    for number in range(6):
-        ask(queue, str(number), NOW - 1)
-    ask(queue, "in time", NOW + 1)
+    ask_six_in_vain(queue)
     assert delivered(queue) is None
     assert queue.handle.holding.letters.is_behind
     assert expired(queue) == 4
@@ -80,9 +85,7 @@ def test_no_more_questions_go_with_one_lock(queue: Queue, mocker: MockerFixture)
 def test_who_reserves_passes_all_of_them(queue: Queue, mocker: MockerFixture) -> None:
     """However often the lock is free in between."""
     at_a_time(mocker, 1)
-    for number in range(6):
-        ask(queue, str(number), NOW - 1)
-    ask(queue, "in time", NOW + 1)
+    ask_six_in_vain(queue)
     with queue.reserve() as item:
         assert item is not None
         assert item.key == "in time"

@@ -166,7 +166,7 @@ class Holding:
         return back
 
     def is_late(self) -> bool:
-        """Is there something that could not be told the queue?"""
+        """Return True if something could not be told the queue yet."""
         return bool(self._late)
 
     def held_by(self, holders: set[Holder]) -> list[Delivery]:

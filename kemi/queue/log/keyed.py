@@ -22,6 +22,7 @@ from functools import partial
 from typing import final
 
 from kemi.errors import CorruptedError
+from kemi.queue.format.keyhash import KeyHash
 from kemi.queue.format.layout import (
     C_DEAD,
     C_FIRST,
@@ -60,7 +61,7 @@ from kemi.queue.log.core import ADDED, FULL, KEPT, MEASURE_BYTES, NO_MEMORY, TOO
 from kemi.queue.log.keyed_head import KEEP_OLDEST, KeyedHead
 from kemi.queue.store.chunks import Memory
 from kemi.queue.store.journal import Plan
-from kemi.queue.store.keyindex import SPARSE, KeyHash, KeyIndex
+from kemi.queue.store.keyindex import SPARSE, KeyIndex
 from kemi.queue.sync.handlers import is_from_handler
 
 _MAX_DROPS = 64  # items that one add drops at most, when the size limit was lowered

@@ -16,10 +16,10 @@ checked before they are followed. Called with the queue's lock held.
 from __future__ import annotations
 
 import struct
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 
 from kemi.errors import CorruptedError
-from kemi.queue.format.keyhash import MAX_SECRET
+from kemi.queue.format.keyhash import MAX_SECRET, KeyHash
 from kemi.queue.format.layout import (
     CHUNK_HEAD,
     DIRECTORY_ENTRIES,
@@ -44,8 +44,6 @@ from kemi.queue.format.layout import (
 from kemi.queue.store.chunks import Chunks
 from kemi.queue.store.journal import Plan
 from kemi.queue.store.records import Records
-
-KeyHash = Callable[[int, bytes], bytes]  # secret and key → 8 bytes
 
 _NEVER = -1
 _LONG_CHAIN = 16  # records in a bucket that are nothing strange

@@ -8,6 +8,7 @@ from collections.abc import Callable
 from typing import final
 
 from kemi.errors import CorruptedError
+from kemi.queue.format.keyhash import KeyHash
 from kemi.queue.format.layout import (
     C_DEAD,
     C_FIRST,
@@ -25,7 +26,7 @@ from kemi.queue.format.layout import (
     W_TARGET_AT,
 )
 from kemi.queue.log.core import Core
-from kemi.queue.store.keyindex import KeyHash, KeyIndex
+from kemi.queue.store.keyindex import KeyIndex
 
 Equal = Callable[[str, int, int], None]  # what it is, what was found, what should be
 
